@@ -1,0 +1,7 @@
+"""`python -m corrkit`."""
+
+import sys
+
+from corrkit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,48 @@
+"""Every error that a user can mend, as one tree. `cli` turns them into two sentences and exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CorrkitError(Exception):
+    """Something the user can mend: one sentence on what is wrong with which file, one on what to do.
+
+    Args:
+        problem: what is wrong, with the file and the actual value.
+        remedy: what to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}\n{remedy}" if remedy else problem)
+
+
+class DataError(CorrkitError):
+    """A data set, frame, annotation or prediction is missing, damaged or inconsistent."""
+
+
+class CheckpointError(CorrkitError):
+    """A checkpoint can't be opened, recognised or loaded completely."""
+
+
+class ProtocolError(CorrkitError):
+    """A protocol or an override is unknown, or its value is out of range."""
+
+
+class RunError(CorrkitError):
+    """A run folder belongs to another run, or can't be written."""
+
+
+class UsageError(CorrkitError):
+    """Arguments that contradict each other or name something unknown."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest match and the whole list: "Did you mean 'radius'? Known: ..."."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Known: {', '.join(names)}."

@@ -1,0 +1,178 @@
+"""The groups of a protocol as frozen dataclasses: every constant an evaluation depends on.
+
+No field has a default: each value comes from `protocols/TASK/NAME.toml` together with its source. Leaf names are unique
+over all groups, so `radius` and `affinity.radius` name the same field. A field appears here together with the code
+that obeys it. This module imports nothing heavy; every room may use it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+POSITIVE = {"min": 0, "open": True}
+NON_NEGATIVE = {"min": 0}
+AT_LEAST_ONE = {"min": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """How a decoded frame becomes the network's input size.
+
+    resize: "short-side" scales the short side to size[0], "long-side" the long one, the other side keeps the ratio and
+        is floored to `multiple`; "exact" resizes to size = [height, width]; "native" leaves the frame as it is.
+    size: pixels; [side], [height, width], or [] for "native".
+    multiple: the free side is floored to a multiple of this many pixels; 1 keeps the floored ratio.
+    interpolation: "bilinear" is OpenCV's fixed-point bilinear on uint8; "bilinear-float" OpenCV's bilinear on float32
+        RGB in [0, 1].
+    indivisible: what happens when the backbone's patch does not divide the network size. "resize" floors both sides to
+        a multiple of the patch before resizing, so that cells and labels stay aligned; "crop" resizes as published and
+        lets the patch projection drop the rest at the right and bottom.
+    """
+
+    resize: Literal["short-side", "long-side", "exact", "native"]
+    size: tuple[int, ...] = field(metadata=AT_LEAST_ONE)
+    multiple: int = field(metadata=AT_LEAST_ONE)
+    interpolation: Literal["bilinear", "bilinear-float"]
+    indivisible: Literal["resize", "crop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What a protocol asks of the features, beyond what the backbone decides itself.
+
+    std: per-channel divisor in RGB order; applied only to backbones with ImageNet statistics. [] leaves the
+        backbone's own.
+    position: resampling rule of absolute position embeddings: "published" (the backbone's own), "dino" (bicubic by
+        scale factor with the +0.1 offset) or "size" (bicubic to the grid size).
+    l2: divide each cell's features by max(norm, 1e-12).
+    group_weights: [] or one weight per equal group of channels: each group is L2-normalised, weighted, concatenated,
+        and the whole is normalised again (the fusion of SFC).
+    """
+
+    std: tuple[float, ...] = field(metadata=POSITIVE)
+    position: Literal["published", "dino", "size"]
+    l2: bool
+    group_weights: tuple[float, ...] = field(metadata=POSITIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Which context frames a query frame t sees.
+
+    context: n, the number of preceding frames in the queue.
+    long_term: frames that are always in the context, besides the queue.
+    first_copies: how frame 0 takes part in the queue: "none" (the queue starts at frame 1), "once" (it is an ordinary
+        frame of the queue) or "fill" (n copies of it stand before the clip, so the queue always holds n frames).
+    mask_first: whether the spatial window also restricts the long-term frames.
+    predict_first: whether frame 0 is predicted like any other frame instead of being copied from its labels.
+    """
+
+    context: int = field(metadata=NON_NEGATIVE)
+    long_term: tuple[int, ...] = field(metadata=NON_NEGATIVE)
+    first_copies: Literal["none", "once", "fill"]
+    mask_first: bool
+    predict_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affinity:
+    """How query cells choose and weigh context cells.
+
+    radius: grid cells. shape: "square" compares |dy| and |dx|, "circle" the Euclidean distance, "none" has no window.
+    inclusive: distance <= radius rather than < radius.
+    topk: neighbours kept. ties: "keep" keeps every cell equal to the k-th value, "exact" keeps exactly k.
+    scope: "joint" selects over all context frames together, "frame" within each of them.
+    temperature: divisor of the similarities.
+    normalise: the softmax runs over the "kept" cells, or over all cells of a "frame" before the selection, in which
+        case the kept weights are averaged over the context frames and sum to less than 1.
+    """
+
+    radius: float = field(metadata=NON_NEGATIVE)
+    shape: Literal["square", "circle", "none"]
+    inclusive: bool
+    topk: int = field(metadata=AT_LEAST_ONE)
+    ties: Literal["keep", "exact"]
+    scope: Literal["joint", "frame"]
+    temperature: float = field(metadata=POSITIVE)
+    normalise: Literal["kept", "frame"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskLabels:
+    """How id masks become soft label maps on the grid, and what is fed back (DAVIS and VIP).
+
+    downsample: "nearest" is Pillow's nearest from the original mask straight to the grid.
+    classes: which ids get a channel: "grid-max" 0..max id of the down-sampled first mask.
+    feedback: what later frames read as labels: the "soft" maps, their per-class "minmax", or the "hard" argmax.
+    rescale: "classes" min-max-normalises each cell over its classes after propagation (CRW's --norm_mask).
+    """
+
+    downsample: Literal["nearest"]
+    classes: Literal["grid-max"]
+    feedback: Literal["soft", "minmax", "hard"]
+    rescale: Literal["none", "classes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskReadout:
+    """How soft label maps become id masks of the original size.
+
+    upsample: interpolation from the grid (align_corners False). resolution: where ids are decided: "network" (grid
+        times stride), followed by Pillow's nearest to the original size.
+    minmax: per-class rescaling over the picture before argmax: "none" or "positive" ((x - min) / (max - min) after
+        subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published).
+    """
+
+    upsample: Literal["bilinear"]
+    resolution: Literal["network"]
+    minmax: Literal["none", "positive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DavisScore:
+    """decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does."""
+
+    decay: Literal["exact", "uint8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """One published protocol for one task. `sources` maps "group.field" to where the constant was read."""
+
+    task: str
+    name: str
+    version: int
+    summary: str
+    proven: str
+    cite: str
+    quirks: tuple[str, ...]
+    frames: Frames
+    features: Features
+    memory: Memory
+    affinity: Affinity
+    labels: MaskLabels
+    readout: MaskReadout
+    score: DavisScore
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def identifier(self) -> str:
+        """For tables and run.json: "davis/dino@1"."""
+        return f"{self.task}/{self.name}@{self.version}"
+
+
+GROUPS: Mapping[str, Mapping[str, type]] = MappingProxyType(
+    {
+        "davis": {
+            "frames": Frames,
+            "features": Features,
+            "memory": Memory,
+            "affinity": Affinity,
+            "labels": MaskLabels,
+            "readout": MaskReadout,
+            "score": DavisScore,
+        },
+    }
+)
