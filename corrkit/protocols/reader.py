@@ -58,7 +58,7 @@ def parse_protocol(document: Mapping[str, Any], task: str, name: str) -> Protoco
         for leaf, entry in document[group].items():
             place = f"{where} {group}.{leaf}"
             if not (isinstance(entry, dict) and set(entry) == {"value", "source"} and entry["source"]):
-                raise ProtocolError(f"{place} is not {{ value = ..., source = \"...\" }}.", "Give both.")
+                raise ProtocolError(f'{place} is not {{ value = ..., source = "..." }}.', "Give both.")
             checked[leaf] = _checked(entry["value"], hints[leaf], _limits(cls, leaf), place)
             sources[f"{group}.{leaf}"] = entry["source"]
         values[group] = cls(**checked)
