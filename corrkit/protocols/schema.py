@@ -122,11 +122,13 @@ class MaskReadout:
         times stride), followed by Pillow's nearest to the original size.
     minmax: per-class rescaling over the picture before argmax: "none" or "positive" ((x - min) / (max - min) after
         subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published).
+    first_frame: the prediction of frame 0 is a "copy" of its annotation, or its labels "decoded" from the grid.
     """
 
     upsample: Literal["bilinear"]
     resolution: Literal["network"]
     minmax: Literal["none", "positive"]
+    first_frame: Literal["copy", "decoded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

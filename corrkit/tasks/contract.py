@@ -40,6 +40,11 @@ class Clip(Protocol):
         """The frames in order; uint8 RGB [H, W, 3] each."""
         ...
 
+    @property
+    def annotation_files(self) -> Sequence[Path]:
+        """The files that the ground truth depends on, in frame order; for the data identity."""
+        ...
+
     def annotation(self, index: int) -> Any:
         """Annotation of frame `index`, or None where the frame is not annotated."""
         ...
@@ -48,8 +53,6 @@ class Clip(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
     """An opened data root. `official` is True only for the benchmark's own data; notes name what was ignored or odd.
-
-    annotation_files: for the data identity: everything the ground truth depends on, in clip order.
     """
 
     task: str
@@ -58,7 +61,7 @@ class DataSet:
     root: Path
     official: bool
     clips: tuple[Clip, ...]
-    annotation_files: tuple[Path, ...]
+    embedded: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -1,0 +1,258 @@
+"""The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from corrkit.backbones.contract import Backbone
+from corrkit.errors import CorrkitError, UsageError
+from corrkit.predictors import Identity, Oracle, Predictor, Propagator
+from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
+from corrkit.runs.folder import Run
+from corrkit.runs.results import build_summary
+from corrkit.tasks import load_task
+from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
+from corrkit.tasks.identity import data_identity
+from corrkit.tasks.sources import open_data
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
+
+Progress = Callable[[str, int, int], None]
+"""Called after every frame with the clip's name, frames done, and frames of the clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What an evaluation gives: `summary` is the one results format; `failures` maps a clip to why it has no score."""
+
+    summary: dict[str, Any]
+    failures: Mapping[str, CorrkitError] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def table(self) -> "pandas.DataFrame":
+        """One row per metric with `value`, `low` and `high` (95 % interval), fractions between 0 and 1."""
+        import pandas
+
+        intervals = self.summary["intervals"]
+        rows = [(name, value, *(intervals.get(name) or (None, None))) for name, value in self.summary["metrics"].items()]
+        return pandas.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
+
+
+def evaluate(
+    task: str,
+    model: "str | Path | Backbone | torch.nn.Module",
+    *,
+    data: str | Path | None = None,
+    protocol: str | Protocol | None = None,
+    out: str | Path | None = None,
+    split: str | None = None,
+    clips: Sequence[str] | None = None,
+    dataset_name: str | None = None,
+    device: str = "auto",
+    save_predictions: bool = False,
+    heads: int | None = None,
+    layer: int | str | None = None,
+    key: str | None = None,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> Result:
+    """Evaluates a checkpoint or a live backbone on one task.
+
+    Args:
+        task: "davis", "vip" or "jhmdb".
+        model: a spec (path, "rgb", "hog", "identity", "oracle", "random:NAME", ...), a backbone, or a module that
+            `corrkit.wrap` understands.
+        data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
+        protocol: name or constants; None takes the task's default.
+        out: run folder, created or resumed; None writes nothing.
+        split: None takes the task's default split.
+        clips: names of the clips to evaluate; None takes all. A subset marks the result partial.
+        dataset_name: name of a data set of one's own in the task's layout.
+        device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
+        save_predictions: also write predictions into the run folder.
+        heads: attention heads of a checkpoint that can't tell.
+        layer: layer of a checkpoint; None takes the system's default.
+        key: branch of a checkpoint that holds several networks.
+        progress: called after every frame.
+        **overrides: protocol constants by leaf name; any marks the result as modified.
+
+    Returns:
+        Summary and table. Clips that can't be evaluated are in `failures`, and the summary is marked partial.
+
+    Raises:
+        CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
+    """
+    opened_task = load_task(task)
+    constants = _constants(opened_task, protocol, overrides)
+    dataset = open_data(opened_task, data, split, dataset_name)
+    chosen = dataset.clips if clips is None else select_clips(dataset, clips)
+    predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key)
+    if save_predictions and out is None:
+        raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
+    identity = data_identity(chosen)
+    run = None
+    if out is not None:
+        run = Run.open(Path(out), _fingerprint(predictor, constants, identity, device), _circumstances(model, predictor))
+    records, failures = evaluate_clips(
+        predictor, chosen, opened_task, constants, run=run, save_predictions=save_predictions, progress=progress
+    )
+    scores = opened_task.scores({name: record["statistics"] for name, record in records.items()}, constants)
+    summary = build_summary(
+        task=opened_task.name,
+        protocol=constants.identifier,
+        modified=constants.overrides,
+        checkpoint=_checkpoint(model, predictor),
+        data={
+            "name": dataset.name,
+            "split": dataset.split,
+            "identity": identity,
+            "official": dataset.official and len(chosen) == len(dataset.clips),
+        },
+        precision="float32",
+        device=_device_type(predictor),
+        layer=predictor.report.layer,
+        stride=predictor.stride,
+        parameters=predictor.report.parameters,
+        partial=bool(failures) or len(chosen) < len(dataset.clips),
+        clips=len(records),
+        scores=scores,
+        timing=_timing(records),
+    )
+    if run is not None:
+        run.finish(summary, scores.csvs)
+    return Result(summary=summary, failures=failures, folder=None if run is None else run.path)
+
+
+def evaluate_clips(
+    predictor: Predictor,
+    clips: Sequence[Clip],
+    task: Task,
+    protocol: Protocol,
+    *,
+    run: Run | None = None,
+    save_predictions: bool = False,
+    progress: Progress | None = None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, CorrkitError]]:
+    """Records of all clips that could be evaluated, in order, and the reasons for those that could not."""
+    finished = {} if run is None else run.finished
+    predictions = run.predictions if run is not None and save_predictions else None
+    records: dict[str, dict[str, Any]] = {}
+    failures: dict[str, CorrkitError] = {}
+    with exact_inference():
+        for clip in clips:
+            if clip.name in finished:
+                records[clip.name] = finished[clip.name]
+                continue
+            try:
+                record = evaluate_clip(predictor, clip, task, protocol, predictions=predictions, progress=progress)
+            except CorrkitError as error:
+                failures[clip.name] = error
+                continue
+            records[clip.name] = record
+            if run is not None:
+                run.write_clip(clip.name, record)
+    return records, failures
+
+
+def evaluate_clip(
+    predictor: Predictor,
+    clip: Clip,
+    task: Task,
+    protocol: Protocol,
+    *,
+    truth: Callable[[int], Any] | None = None,
+    predictions: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """One pass over a clip: predict, score and save frame by frame."""
+    started = time.perf_counter()
+    num_frames = len(clip.frames)
+    scorer = task.scorer(clip, protocol, truth or task.truth(clip, protocol))
+    with closing(predictor.predict(clip, task, protocol)) as stream:  # type: ignore[type-var]  # a generator
+        for index, prediction in enumerate(stream):
+            if prediction is not None:
+                scorer.update(index, prediction)
+                if predictions is not None:
+                    task.write_prediction(predictions, clip, index, prediction)
+            if progress is not None:
+                progress(clip.name, index + 1, num_frames)
+    return {
+        "clip": clip.name,
+        "frames": num_frames,
+        "statistics": scorer.result(),
+        "timing": {"seconds": time.perf_counter() - started},
+    }
+
+
+def make_predictor(
+    model: "str | Path | Backbone | torch.nn.Module",
+    *,
+    device: str = "auto",
+    heads: int | None = None,
+    layer: int | str | None = None,
+    key: str | None = None,
+) -> Predictor:
+    """The predictor of a spec, backbone or module. Raises CheckpointError or UsageError."""
+    if model == "identity":
+        return Identity()
+    if isinstance(model, str) and model.partition("@")[0] == "oracle":
+        return Oracle(**({"stride": _oracle_stride(model)} if "@" in model else {}))
+    from corrkit.backbones import load_backbone, wrap
+
+    target = resolve_device(device)
+    if isinstance(model, str | Path):
+        return Propagator(load_backbone(str(model), heads=heads, layer=layer, key=key), target)
+    if heads is not None or layer is not None or key is not None:
+        raise UsageError("heads, layer and key are options of loading a file.", "Leave them out for a live model.")
+    return Propagator(model if isinstance(model, Backbone) else wrap(model), target)
+
+
+def resolve_device(name: str) -> "torch.device":
+    """"auto", or a torch device name. Raises UsageError for a device that this machine lacks."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The device {name!r} can't be used ({reason}).", "Use --device cpu, cuda or mps.") from None
+    return device
+
+
+@contextmanager
+def exact_inference() -> Iterator[None]:
+    """No gradients, no autocast, no TF32: float32 products as the goldens have them; all settings are put back."""
+    import torch
+
+    cuda = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.no_grad():
+            stack = [torch.autocast(kind, enabled=False) for kind in devices]
+            with stack[0], stack[1] if len(stack) > 1 else nullcontext():
+                yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+        del cuda
+
+
+def _constants(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
+    constants = protocol if isinstance(protocol, Protocol) else None
+    if constants is None:
+        constants = load_protocol(str(protocol or DEFAULTS[task.name]), task.name)
+    elif constants.task != task.name:
+        raise UsageError(f"{constants.identifier} is no protocol for {task.name}.", "Choose one of the task's own.")
+    return override(constants, overrides)
