@@ -1,20 +1,23 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
+import platform
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corrkit import __version__
 from corrkit.backbones.contract import Backbone
 from corrkit.errors import CorrkitError, UsageError
 from corrkit.predictors import Identity, Oracle, Predictor, Propagator
 from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
-from corrkit.runs.folder import Run
+from corrkit.runs.folder import Run, default_folder
 from corrkit.runs.results import build_summary
 from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
+from corrkit.tasks.contract import Clip, Task, select_clips
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.sources import open_data
 
@@ -28,10 +31,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What an evaluation gives: `summary` is the one results format; `failures` maps a clip to why it has no score."""
+    """What an evaluation gives: `summary` is the one results format; `failures` maps a clip to why it has no score.
+
+    notes: what was ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
+    """
 
     summary: dict[str, Any]
     failures: Mapping[str, CorrkitError] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    csvs: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
     @property
@@ -40,13 +48,15 @@ class Result:
         import pandas
 
         intervals = self.summary["intervals"]
-        rows = [(name, value, *(intervals.get(name) or (None, None))) for name, value in self.summary["metrics"].items()]
+        rows = [
+            (name, value, *(intervals.get(name) or (None, None))) for name, value in self.summary["metrics"].items()
+        ]
         return pandas.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
 
 
 def evaluate(
     task: str,
-    model: "str | Path | Backbone | torch.nn.Module",
+    model: "str | Path | Backbone | torch.nn.Module | Predictor",
     *,
     data: str | Path | None = None,
     protocol: str | Protocol | None = None,
@@ -67,7 +77,7 @@ def evaluate(
     Args:
         task: "davis", "vip" or "jhmdb".
         model: a spec (path, "rgb", "hog", "identity", "oracle", "random:NAME", ...), a backbone, or a module that
-            `corrkit.wrap` understands.
+            `corrkit.wrap` understands; also a predictor made by `make_predictor`.
         data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
         protocol: name or constants; None takes the task's default.
         out: run folder, created or resumed; None writes nothing.
@@ -89,44 +99,44 @@ def evaluate(
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
     opened_task = load_task(task)
-    constants = _constants(opened_task, protocol, overrides)
+    constants = constants_of(opened_task, protocol, overrides)
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
     predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key)
     if save_predictions and out is None:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     identity = data_identity(chosen)
-    run = None
-    if out is not None:
-        run = Run.open(Path(out), _fingerprint(predictor, constants, identity, device), _circumstances(model, predictor))
+    run = None if out is None else Run.open(Path(out), _fingerprint(predictor, constants, identity), _circumstances())
     records, failures = evaluate_clips(
         predictor, chosen, opened_task, constants, run=run, save_predictions=save_predictions, progress=progress
     )
     scores = opened_task.scores({name: record["statistics"] for name, record in records.items()}, constants)
+    complete = len(chosen) == len(dataset.clips)
     summary = build_summary(
         task=opened_task.name,
         protocol=constants.identifier,
         modified=constants.overrides,
-        checkpoint=_checkpoint(model, predictor),
+        checkpoint=_checkpoint(predictor),
         data={
             "name": dataset.name,
             "split": dataset.split,
             "identity": identity,
-            "official": dataset.official and len(chosen) == len(dataset.clips),
+            "official": dataset.official and complete,
         },
         precision="float32",
-        device=_device_type(predictor),
+        device=predictor.device_type,
         layer=predictor.report.layer,
         stride=predictor.stride,
         parameters=predictor.report.parameters,
-        partial=bool(failures) or len(chosen) < len(dataset.clips),
+        partial=bool(failures) or not complete,
         clips=len(records),
         scores=scores,
-        timing=_timing(records),
     )
     if run is not None:
         run.finish(summary, scores.csvs)
-    return Result(summary=summary, failures=failures, folder=None if run is None else run.path)
+    notes = (*dataset.notes, *predictor.report.notes)
+    folder = None if run is None else run.path
+    return Result(summary=summary, failures=failures, notes=notes, csvs=scores.csvs, folder=folder)
 
 
 def evaluate_clips(
@@ -191,7 +201,7 @@ def evaluate_clip(
 
 
 def make_predictor(
-    model: "str | Path | Backbone | torch.nn.Module",
+    model: "str | Path | Backbone | torch.nn.Module | Predictor",
     *,
     device: str = "auto",
     heads: int | None = None,
@@ -199,22 +209,39 @@ def make_predictor(
     key: str | None = None,
 ) -> Predictor:
     """The predictor of a spec, backbone or module. Raises CheckpointError or UsageError."""
+    if isinstance(model, Predictor):
+        return model
     if model == "identity":
         return Identity()
     if isinstance(model, str) and model.partition("@")[0] == "oracle":
-        return Oracle(**({"stride": _oracle_stride(model)} if "@" in model else {}))
+        return _oracle(model)
     from corrkit.backbones import load_backbone, wrap
 
     target = resolve_device(device)
     if isinstance(model, str | Path):
-        return Propagator(load_backbone(str(model), heads=heads, layer=layer, key=key), target)
+        return Propagator(load_backbone(str(model), heads=heads, layer=layer, key=key), target, name=spec_name(model))
     if heads is not None or layer is not None or key is not None:
         raise UsageError("heads, layer and key are options of loading a file.", "Leave them out for a live model.")
-    return Propagator(model if isinstance(model, Backbone) else wrap(model), target)
+    backbone = model if isinstance(model, Backbone) else wrap(model)
+    return Propagator(backbone, target, name=backbone.report.architecture)
+
+
+def spec_name(spec: str | Path) -> str:
+    """A name for tables and run folders: a file's stem, or the spec with its separators replaced."""
+    path = Path(spec)
+    if path.exists():
+        return path.stem if path.is_file() else path.name
+    return re.sub(r"[^A-Za-z0-9._@+-]+", "-", str(spec))
+
+
+def run_folder(predictor: Predictor, task: str, protocol: str | None) -> Path:
+    """Where a run goes by default. Raises ProtocolError for an unknown protocol."""
+    constants = load_protocol(protocol or DEFAULTS[load_task(task).name], task)
+    return default_folder(predictor.name, predictor.digest or "unknown", task, constants.name)
 
 
 def resolve_device(name: str) -> "torch.device":
-    """"auto", or a torch device name. Raises UsageError for a device that this machine lacks."""
+    """Torch's device for "auto" or a torch device name. Raises UsageError for a device that this machine lacks."""
     import torch
 
     if name == "auto":
@@ -233,26 +260,70 @@ def exact_inference() -> Iterator[None]:
     """No gradients, no autocast, no TF32: float32 products as the goldens have them; all settings are put back."""
     import torch
 
-    cuda = torch.backends.cuda.matmul
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     try:
-        with torch.no_grad():
-            stack = [torch.autocast(kind, enabled=False) for kind in devices]
-            with stack[0], stack[1] if len(stack) > 1 else nullcontext():
-                yield
+        with torch.no_grad(), ExitStack() as stack:
+            for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+                stack.enter_context(torch.autocast(kind, enabled=False))
+            yield
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
-        del cuda
 
 
-def _constants(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
+def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
+    """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
     constants = protocol if isinstance(protocol, Protocol) else None
     if constants is None:
         constants = load_protocol(str(protocol or DEFAULTS[task.name]), task.name)
     elif constants.task != task.name:
         raise UsageError(f"{constants.identifier} is no protocol for {task.name}.", "Choose one of the task's own.")
     return override(constants, overrides)
+
+
+def _oracle(spec: str) -> Oracle:
+    """From "oracle", or "oracle@8" for the grid of another stride."""
+    stride = spec.partition("@")[2]
+    if not stride:
+        return Oracle()
+    if not stride.isdecimal() or int(stride) == 0:
+        raise UsageError(f"{spec!r} does not name a stride.", "Write oracle@16 or oracle@8.")
+    return Oracle(stride=int(stride))
+
+
+def _checkpoint(predictor: Predictor) -> dict[str, Any]:
+    return {
+        "name": predictor.name,
+        "digest": predictor.digest,
+        "system": predictor.report.system,
+        "architecture": predictor.report.architecture,
+        "mode": predictor.mode.kind,
+        "sees_future": predictor.mode.sees_future,
+    }
+
+
+def _fingerprint(predictor: Predictor, protocol: Protocol, identity: str) -> dict[str, Any]:
+    """What must be equal for a run to be resumed."""
+    import torch
+
+    return {
+        "task": protocol.task,
+        "checkpoint": predictor.digest,
+        "layer": predictor.report.layer,
+        "protocol": protocol.identifier,
+        "overrides": dict(protocol.overrides),
+        "data": identity,
+        "precision": "float32",
+        "device": predictor.device_type,
+        "corrkit": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _circumstances() -> dict[str, Any]:
+    """What is recorded but may differ when a run is resumed."""
+    import torch
+
+    return {"host": platform.node(), "python": platform.python_version(), "threads": torch.get_num_threads()}

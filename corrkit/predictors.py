@@ -1,51 +1,66 @@
 """Predictors turn a clip (frames and first labels) into predictions: the propagator, and the floor and the ceiling."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.contract import IMAGENET_STD, Backbone, Mode, Report
 from corrkit.protocols import Protocol as ProtocolConstants
 from corrkit.tasks.contract import Clip, Geometry, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+ResizedFrames = dict[Hashable, Callable[[int], "np.ndarray[Any, Any]"]]
 
 GRID_STRIDE = 16
 """Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
 
 
-class Predictor(Protocol):
-    """Anything that predicts a clip. `stride` is None where no grid is involved; `digest` None where it is unknown."""
+class Predictor(ABC):
+    """Anything that predicts a clip.
 
+    name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
+    numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
+    device_type: "cpu", "cuda" or "mps".
+    """
+
+    name: str
     report: Report
-    mode: Mode
+    mode: Mode = Mode()
     digest: str | None
+    stride: int | None = None
+    device_type: str = "cpu"
 
-    @property
-    def stride(self) -> int | None:
-        """Pixels of the network's input per grid cell."""
-        ...
-
+    @abstractmethod
     def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
         """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""
-        ...
 
 
-class Propagator:
+class Propagator(Predictor):
     """A backbone under a protocol: features of every frame, nearest neighbours in the context, labels carried along.
 
     Args:
         backbone: see `corrkit.backbones.contract.Backbone`.
         device: where features, matching and read-out run.
+        name: for tables and run folders.
+        resized: keeps resized frames from call to call, for a caller that evaluates the same clips often.
     """
 
-    def __init__(self, backbone: Backbone, device: "torch.device") -> None:
+    def __init__(
+        self, backbone: Backbone, device: "torch.device", name: str, resized: ResizedFrames | None = None
+    ) -> None:
+        self.name = name
+        self._resized = resized
         self.backbone = backbone.to(device) if hasattr(backbone, "to") else backbone
         self.device = device
-        self.report, self.mode, self.stride = backbone.report, backbone.mode, backbone.stride
-        self.digest: str | None = getattr(backbone, "digest", None)
+        self.report, self.mode = backbone.report, backbone.mode
+        self.stride: int = backbone.stride
+        self.digest = getattr(backbone, "digest", None)
+        self.device_type = device.type
 
     def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
         """See `Predictor`. Memory holds the context, not the clip."""
@@ -57,15 +72,21 @@ class Propagator:
         prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol))
         first_annotation = clip.annotation(0)
 
+        def resized(index: int) -> "np.ndarray[Any, Any]":
+            return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
+
+        if self._resized is not None:
+            key = (clip.name, size, protocol.frames.interpolation)
+            resized = self._resized.setdefault(key, functools.cache(resized))
+
         def frame(index: int) -> "torch.Tensor":
-            return prepare(frame_of_constant_size(clip.frames, index, clip.name))
+            return prepare.normalise(resized(index))
 
         frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
         features = iter(backbone.encode(frames))
         first = next(features)
-        geometry = Geometry(
-            original=clip.frames.size, network=size, grid=tuple(first.shape[:2]), stride=backbone.stride
-        )
+        grid = (first.shape[0], first.shape[1])
+        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=backbone.stride)
         codec = task.codec(clip, geometry, protocol)
         labels = codec.encode(first_annotation).to(first.device)
         if not protocol.memory.predict_first:
@@ -74,14 +95,12 @@ class Propagator:
             yield codec.decode(soft)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Predictor):
     """Repeats the first labels at original resolution: the floor that any tracker must beat."""
 
-    report: Report = Report(system="identity", architecture="none", parameters=0)
-    mode: Mode = Mode()
-    digest: str | None = "identity"
-    stride: int | None = None
+    name = "identity"
+    report = Report(system="identity", architecture="none", parameters=0)
+    digest = "identity"
 
     def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
         """See `Predictor`."""
@@ -90,26 +109,26 @@ class Identity:
             yield first
 
 
-@dataclass(frozen=True, slots=True)
-class Oracle:
-    """True labels of every frame through grid and read-out: the ceiling of a protocol at one stride."""
+class Oracle(Predictor):
+    """True labels of every frame through grid and read-out: the ceiling of a protocol at one stride.
 
-    stride: int = GRID_STRIDE
-    multiple: int | None = None
-    report: Report = Report(system="oracle", architecture="none", parameters=0)
-    mode: Mode = field(default_factory=Mode)
+    Args:
+        stride: pixels of the network's input per grid cell.
+    """
 
-    @property
-    def digest(self) -> str:
-        """The stride decides everything."""
-        return f"oracle@{self.stride}"
+    name = "oracle"
+    report = Report(system="oracle", architecture="none", parameters=0)
+
+    def __init__(self, stride: int = GRID_STRIDE) -> None:
+        self.stride: int = stride
+        self.digest = f"oracle@{stride}"
 
     def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
         """See `Predictor`."""
         from corrkit.frames.preparation import network_size
 
-        size = network_size(clip.frames.size, protocol.frames, self.multiple or self.stride)
-        grid = tuple(-(-side // self.stride) for side in size)
+        size = network_size(clip.frames.size, protocol.frames, self.stride)
+        grid = (-(-size[0] // self.stride), -(-size[1] // self.stride))
         geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=self.stride)
         codec = task.codec(clip, geometry, protocol)
         for index in range(len(clip.frames)):

@@ -49,7 +49,7 @@ def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tupl
         height, width = _floor(height, multiple), _floor(width, multiple)
     if height < 1 or width < 1:
         raise DataError(
-            f"A frame of {original[1]}x{original[0]} pixels is too small: the network's input would be {width}x{height}.",
+            f"A frame of {original[1]}x{original[0]} is too small: the network's input would be {width}x{height}.",
             "Leave the clip out with --clips.",
         )
     return height, width
@@ -77,31 +77,28 @@ class FramePreparation:
 
     def __call__(self, frame: Image) -> "torch.Tensor":
         """uint8 RGB [h, w, 3] to normalised float32 [3, H, W]."""
+        return self.normalise(self.resize(frame))
+
+    def resize(self, frame: Image) -> np.ndarray[Any, Any]:
+        """To the network's size: uint8 by OpenCV's fixed-point bilinear, or float32 in [0, 1] for "bilinear-float".
+
+        The latter as in ajabri/videowalk 047f3f4 code/data/vos.py:44-50,187-202.
+        """
+        pixels = frame.astype(np.float32) / np.float32(255) if self._in_float else frame
+        if frame.shape[:2] == self._size:
+            return pixels
+        return np.asarray(cv2.resize(pixels, self._size[::-1], interpolation=cv2.INTER_LINEAR))
+
+    def normalise(self, resized: np.ndarray[Any, Any]) -> "torch.Tensor":
+        """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W]."""
         import torch
 
         if self._in_float:
-            return torch.from_numpy(self._through_float(frame))
-        return torch.from_numpy(self.normalise(self.resize(frame)))
-
-    def resize(self, frame: Image) -> Image:
-        """OpenCV's fixed-point bilinear on uint8, to the network's size."""
-        if frame.shape[:2] == self._size:
-            return frame
-        return np.asarray(cv2.resize(frame, self._size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
-
-    def normalise(self, resized: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """uint8 RGB [H, W, 3] to normalised float32 [3, H, W]."""
+            return torch.from_numpy(np.ascontiguousarray(((resized - self._mean) / self._std).transpose(2, 0, 1)))
         planes = np.empty((3, *resized.shape[:2]), np.float32)
         for channel in range(3):
             np.take(self._table[channel], resized[:, :, channel], out=planes[channel], mode="clip")
-        return planes
-
-    def _through_float(self, frame: Image) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """OpenCV's bilinear on float32 in [0, 1] (ajabri/videowalk 047f3f4 code/data/vos.py:44-50,187-202)."""
-        scaled = frame.astype(np.float32) / np.float32(255)
-        if frame.shape[:2] != self._size:
-            scaled = np.asarray(cv2.resize(scaled, self._size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-        return np.ascontiguousarray(((scaled - self._mean) / self._std).transpose(2, 0, 1))
+        return torch.from_numpy(planes)
 
 
 def read_ahead(read: Callable[[int], Item], count: int, *, workers: int = 2, depth: int = 6) -> Iterator[Item]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """Sizes of one clip, each (height, width): original frame, network input, feature grid; stride in network pixels."""
+    """Sizes of one clip, (height, width) of original frame, network input and grid; stride in network pixels."""
 
     original: tuple[int, int]
     network: tuple[int, int]
@@ -52,8 +52,7 @@ class Clip(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """An opened data root. `official` is True only for the benchmark's own data; notes name what was ignored or odd.
-    """
+    """An opened data root. `official` is True only for the benchmark's own data; notes name what was ignored or odd."""
 
     task: str
     name: str
@@ -134,6 +133,10 @@ class Task(Protocol):
 
     def write_prediction(self, folder: Path, clip: Clip, index: int, prediction: Any) -> None:
         """Saves one prediction in the task's layout, in a form the task's official tool reads."""
+        ...
+
+    def has_predictions(self, folder: Path, clip: Clip) -> bool:
+        """Whether the folder holds anything for this clip."""
         ...
 
     def read_predictions(self, folder: Path, clip: Clip) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ import numpy as np
 from corrkit.errors import DataError
 from corrkit.frames.sequence import ImageFolder, numbered_files
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import Clip, DataSet, Geometry, Scores
-from corrkit.tasks.davis_layout import DavisLayout, find_layout
+from corrkit.tasks.contract import Clip, DataSet, Geometry
+from corrkit.tasks.davis_layout import find_layout
 from corrkit.tasks.masks import VOID, Mask, MaskCodec, read_mask, write_mask
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -36,9 +36,7 @@ class DavisClip:
         folder = self._frame_folder
         paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
         if not paths:
-            raise DataError(
-                f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips."
-            )
+            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
         orphans = sorted(set(self._masks) - {path.stem for path in paths})
         if orphans:
             raise DataError(

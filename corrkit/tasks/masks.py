@@ -121,7 +121,8 @@ class MaskCodec:
 def minmax_where_positive(maps: "Tensor") -> "Tensor":
     """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive.
 
-    A constant positive map becomes NaN, as published (facebookresearch/dino 7c446df eval_video_segmentation.py:102-110).
+    A constant positive map becomes NaN, as published
+    (facebookresearch/dino 7c446df eval_video_segmentation.py:102-110).
     """
     low = maps.amin(dim=(1, 2), keepdim=True)
     span = (maps - low).amax(dim=(1, 2), keepdim=True)

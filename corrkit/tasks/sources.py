@@ -33,7 +33,7 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
 
 
 def environment_root(task: str) -> Path | None:
-    """$CORRKIT_DATA/<task>, upper or lower case, where it exists. Raises DataError for a variable that names nothing."""
+    """$CORRKIT_DATA/<task>, upper or lower case, where it exists. Raises DataError where the variable is wrong."""
     value = os.environ.get(ENVIRONMENT)
     if not value:
         return None
