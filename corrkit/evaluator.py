@@ -86,6 +86,7 @@ class _Benchmark:
         self.task = task
         self.protocol: Protocol = load_protocol(protocol or DEFAULTS[task.name], task.name)
         dataset = open_data(task, data, None)
+        self.split = dataset.split
         self.clips = _choose(dataset, clips)
         self.resized: ResizedFrames = {}
         self.truths: list[Callable[[int], Any]] = [
@@ -106,7 +107,7 @@ class _Benchmark:
         if failure is not None:
             raise failure
         in_order = {clip.name: everyone[clip.name] for clip in self.clips}
-        metrics = self.task.scores(in_order, self.protocol).metrics
+        metrics = self.task.scores(in_order, self.protocol, split=self.split).metrics
         return {f"{self.task.name}/{name}": value for name, value in metrics.items()}
 
 
