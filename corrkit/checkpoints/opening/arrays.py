@@ -1,0 +1,85 @@
+"""Files of arrays under names, without pickles: safetensors and .npz."""
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from corrkit.checkpoints.opening.pickles import MalformedError
+from corrkit.checkpoints.opening.tensors import to_tensor
+from corrkit.errors import CheckpointError
+
+_MAX_RATIO = 32  # unpacked over packed bytes of an .npz; weights hardly shrink, bombs shrink a thousandfold
+_SMALL = 64 << 20
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """All tensors of a safetensors file by name, and its metadata.
+
+    Raises:
+        CheckpointError: truncated, or a header that contradicts itself (the library checks sizes before it allocates).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError) as error:
+        problem = str(error).removeprefix("Error while deserializing header: ")
+        if "not fully covered" in problem:
+            raise CheckpointError(
+                f"{path} is truncated: it has {path.stat().st_size} bytes, its header promises more ({problem}).",
+                "Get the file again: the download or the copy was cut short.",
+            ) from error
+        raise CheckpointError(
+            f"{path} is a damaged safetensors file: {problem[:200]}.", "Get the file again."
+        ) from error
+
+
+def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """All arrays of an .npz file by name.
+
+    Raises:
+        CheckpointError: it holds no arrays, or pickled Python objects.
+        MalformedError: an array's header promises other sizes, or the file unpacks to far more than its size.
+    """
+    members = archive.infolist()
+    if not members or not all(info.filename.endswith(".npy") for info in members):
+        inside = ", ".join(repr(info.filename[:40]) for info in members[:4]) or "nothing"
+        raise CheckpointError(
+            f"{path} is a zip archive, but no checkpoint: it holds {inside}, and neither data.pkl nor arrays only.",
+            "If it wraps a checkpoint, unpack it and name that file.",
+        )
+    unpacked = sum(info.file_size for info in members)
+    if unpacked > _SMALL + _MAX_RATIO * path.stat().st_size:
+        raise MalformedError(f"its arrays unpack to {unpacked:,} bytes, from {path.stat().st_size:,}")
+    return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in members}
+
+
+def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise MalformedError(f"{info.filename[:80]!r} has the unknown version {version}")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, column_major, dtype = read_header(file)
+        if dtype.hasobject:
+            raise CheckpointError(
+                f"{path} holds pickled Python objects in {info.filename[:80]!r}, which loading would have to run.",
+                "Save plain arrays: numpy.savez(FILE, **arrays).",
+            )
+        nbytes = math.prod(shape) * dtype.itemsize
+        if dtype.names or dtype.itemsize == 0 or len(shape) > 16 or any(n < 0 for n in shape):
+            raise MalformedError(f"{info.filename[:80]!r} isn't an array of numbers")
+        if not file.tell() + nbytes == info.file_size:
+            raise MalformedError(
+                f"{info.filename[:80]!r} has shape {shape}, which its {info.file_size} bytes contradict"
+            )
+        content = bytearray(file.read(nbytes))
+    if dtype.kind in "US":
+        return np.frombuffer(bytes(content), dtype).reshape(shape).tolist()
+    array = np.frombuffer(content, dtype)
+    return to_tensor(array.reshape(shape, order="F" if column_major else "C"))

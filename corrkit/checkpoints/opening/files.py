@@ -1,0 +1,204 @@
+"""Opening a checkpoint: bytes of any published container to tensors and inert data, or one clear error.
+
+The content decides what a file is, not its name. Nothing from a file is imported or called, and time and memory are
+bounded by the file's size.
+"""
+
+import hashlib
+import json
+import mmap
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
+from corrkit.checkpoints.opening.pickles import MalformedError, Names
+from corrkit.errors import CheckpointError
+
+# What zipfile and the readers of its entries raise on damaged archives, by experience of fuzzing.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in this order: the first that a folder holds is taken
+_CONVENTIONAL = re.compile(r"(model|pytorch_model|open_clip_model|open_clip_pytorch_model)\b.*")
+_MAX_JSON = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What is in a checkpoint, before anybody decides what it means.
+
+    tree: nested dicts, lists and tuples of tensors, plain values and inert `Stub`s, as in the file. Pickled modules and
+        TorchScript archives give flat state dicts; .npz and safetensors files flat dicts.
+    container: "torch zip", "torch legacy", "TorchScript archive", "pickle", "safetensors", "npz", with the number of
+        shards where there are several.
+    digest: sha256 (hex) of the bytes; of shards, of their digests by name.
+    config, preprocessor: config.json and preprocessor_config.json beside conventionally named weights, else None.
+    metadata: the text entries of a safetensors header.
+    notes: what was stubbed or changed on the way, as sentences.
+    """
+
+    tree: Any
+    container: str
+    digest: str
+    path: Path
+    config: dict[str, Any] | None = None
+    preprocessor: dict[str, Any] | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def open_checkpoint(path: str | Path) -> Opened:
+    """Opens a checkpoint file, or a folder of model.safetensors or pytorch_model.bin (sharded or not) with config.json.
+
+    Raises:
+        CheckpointError: missing, empty, truncated, a git-LFS pointer, a web page, no checkpoint, damaged, or a file
+            that would call functions.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path} doesn't exist.", unreadable.missing_remedy(path))
+    if path.is_dir():
+        path = _weights_in(path)
+    if path.name.endswith(".index.json"):
+        return _open_shards(path)
+    opened = _open_file(path)
+    if _CONVENTIONAL.fullmatch(path.name):
+        return _with_configs(opened)
+    return opened
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in (*_INDEXES, *_WEIGHTS):
+        if (folder / name).is_file():
+            return folder / name
+    inside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in unreadable.SUFFIXES)
+    if len(inside) == 1:
+        return folder / inside[0]
+    found = f"It holds {', '.join(inside[:8])}: name one of them." if inside else "Name the checkpoint file itself."
+    raise CheckpointError(f"{folder} is a directory without {_WEIGHTS[0]} or {_WEIGHTS[1]}.", found)
+
+
+def _open_file(path: Path) -> Opened:
+    names = Names()
+    with _mapped(path) as content:
+        unreadable.require_plausible(path, content)
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            tree, container, metadata = _read(path, content, names)
+            tree, notes = trees.tidy(tree)
+        except MalformedError as error:
+            names.require_no_calls(path)
+            raise CheckpointError(f"{path} is damaged: {error}.", "Get the file again.") from error
+        names.require_no_calls(path)
+    stubs = sorted(names.instantiated)
+    if stubs:
+        notes.append(f"kept as inert data: {', '.join(stubs[:8])}{', ...' if len(stubs) > 8 else ''}")
+    return Opened(tree=tree, container=container, digest=digest, path=path, metadata=metadata, notes=tuple(notes))
+
+
+def _read(path: Path, content: mmap.mmap, names: Names) -> tuple[Any, str, dict[str, str]]:
+    """Tree, container and metadata."""
+    if unreadable.looks_like_safetensors(content):
+        tensors, metadata = arrays.read_safetensors(path)
+        return tensors, "safetensors", metadata
+    if content[:2] != b"PK":
+        try:
+            return *torchfiles.read_pickle(path, content, names), {}
+        except MalformedError as error:
+            names.require_no_calls(path)
+            raise unreadable.no_pickle(path, content, str(error)) from error
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            if torchfiles.is_torch_zip(archive):
+                return *torchfiles.read_zip(path, content, archive, names), {}
+            return arrays.read_npz(path, archive), "npz", {}
+    except _ZIP_ERRORS as error:
+        raise unreadable.broken_zip(path, content, str(error)) from error
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    """A copy-on-write map of the file; it lives on as long as tensors view it."""
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                raise CheckpointError(
+                    f"{path} is empty (0 bytes).", "Get the file again: the download or the copy failed."
+                )
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} can't be read: {error.strerror or error}.", "Check its type and rights."
+        ) from error
+    yield content
+
+
+def _open_shards(index: Path) -> Opened:
+    """Merges the shards that an index names (`weight_map`: tensor -> file in the same folder)."""
+    weight_map = _json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index} has no weight_map from tensors to files.", "Get the index again.")
+    names = sorted(set(weight_map.values()))
+    if any(Path(name).name != name for name in names):
+        raise CheckpointError(f"{index} names files outside its folder.", "Get the index again.")
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index.parent} lacks {', '.join(missing[:5])}, which {index.name} names.", "Get all shards."
+        )
+    shards = {name: _open_file(index.parent / name) for name in names}
+    tree: dict[str, Any] = {}
+    for tensor, name in weight_map.items():
+        if not isinstance(shards[name].tree, dict) or tensor not in shards[name].tree:
+            raise CheckpointError(
+                f"{index.parent / name} lacks {tensor}, which {index.name} promises.", "Get it again."
+            )
+        tree[tensor] = shards[name].tree[tensor]
+    digests = "".join(f"{name} {shard.digest}\n" for name, shard in shards.items())
+    first = shards[names[0]]
+    return _with_configs(
+        Opened(
+            tree=tree,
+            container=f"{first.container}, {len(names)} shards",
+            digest=hashlib.sha256(digests.encode()).hexdigest(),
+            path=index.parent,
+            metadata=first.metadata,
+            notes=tuple(dict.fromkeys(note for shard in shards.values() for note in shard.notes)),
+        )
+    )
+
+
+def _with_configs(opened: Opened) -> Opened:
+    folder = opened.path if opened.path.is_dir() else opened.path.parent
+    config, preprocessor = (
+        _json(folder / name) if (folder / name).is_file() else None
+        for name in ("config.json", "preprocessor_config.json")
+    )
+    return replace(opened, config=config, preprocessor=preprocessor)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise ValueError("larger than 64 MiB")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path} isn't valid JSON: {str(error)[:200]}.", "Get it again.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object.", "Get it again.")
+    return value

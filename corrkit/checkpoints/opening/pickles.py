@@ -1,0 +1,336 @@
+"""A pickle machine that can't run anything: names stay names, instances become stubs, calls come from a fixed list.
+
+The standard library's unpickler resolves names by importing them and calls what it got; its C version also trusts sizes
+and memo indices of the stream. This machine interprets the opcodes that `pickletools.genops` parses and holds nothing
+that it could call except the functions of `calls`.
+"""
+
+import pickletools
+import re
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from corrkit.errors import CheckpointError
+
+
+@dataclass(eq=False, slots=True)
+class Stub:
+    """What a file names or instantiates, kept as data.
+
+    name: dotted, e.g. "argparse.Namespace". instantiated: False where the file merely names it. arguments: of the
+    constructor. state: what `__setstate__` would have got. entries, elements: of subclasses of dict and list.
+    """
+
+    name: str
+    instantiated: bool = False
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+    entries: dict[Any, Any] = field(default_factory=dict)
+    elements: list[Any] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<{'instance of ' if self.instantiated else ''}{self.name}>"  # never the content: it may be endless
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Attributes and items by name: `args.model` of a Namespace, `config["MODEL"]` of a CfgNode."""
+        states = self.state if isinstance(self.state, tuple) else (self.state,)  # (attributes, slots)
+        merged = {name: value for state in states if isinstance(state, dict) for name, value in state.items()}
+        return {str(name): value for name, value in (merged | self.entries).items()}
+
+
+class MalformedError(Exception):
+    """The bytes aren't what their beginning promises; the caller knows the file and says so."""
+
+
+@dataclass(slots=True)
+class Names:
+    """What a file instantiated and what it tried to call."""
+
+    instantiated: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+
+    def require_no_calls(self, path: object) -> None:
+        """Raises CheckpointError, listing them, where functions outside the fixed list would have been called."""
+        if self.refused:
+            listed = ", ".join(sorted(self.refused)[:8]) + (", ..." if len(self.refused) > 8 else "")
+            raise CheckpointError(
+                f"{path} is unsafe: opening it would call {listed}. Nothing was executed.",
+                "Get the file from its authors. If you trust it, save its state dict alone where it was made: "
+                "torch.save(model.state_dict(), FILE).",
+            )
+
+
+def unpickle(
+    stream: IO[bytes],
+    *,
+    calls: Mapping[str, Callable[..., Any]],
+    names: Names,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The object of one pickle, read from the stream's position to just behind its STOP.
+
+    Args:
+        stream: read forwards; time and memory are bounded by its length.
+        calls: the functions that may be called, by dotted name; any other is added to `names.refused`.
+        names: filled with what was met.
+        persistent: resolves persistent ids (torch's storages).
+
+    Raises:
+        MalformedError: not a whole pickle.
+    """
+    machine = _Machine(calls, names, persistent)
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "STOP":
+                return machine.stack.pop()
+            machine.step(opcode.name, argument)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error) as error:
+        raise MalformedError(f"{type(error).__name__}: {str(error)[:200]}") from error
+    raise MalformedError("the pickle has no end")
+
+
+# Opcodes whose argument is the value.
+_VALUES = frozenset(
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    )
+)
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": set,
+}
+_IGNORED = frozenset(("PROTO", "FRAME", "READONLY_BUFFER"))
+_GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+
+
+class _Machine:
+    def __init__(
+        self,
+        calls: Mapping[str, Callable[..., Any]],
+        names: Names,
+        persistent: Callable[[Any], Any] | None,
+    ) -> None:
+        self.calls = calls
+        self.names = names
+        self.persistent = persistent
+        self.stack: list[Any] = []
+        self.below_marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, name: str, argument: Any) -> None:
+        if name in _VALUES:
+            self.stack.append(argument)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name]())
+        elif name in _GETS:
+            self.stack.append(self.memo[argument])
+        elif name in _PUTS:
+            self.memo[argument] = self.stack[-1]
+        elif name not in _IGNORED:
+            method = getattr(self, f"op_{name.lower()}", None)
+            if method is None:
+                raise ValueError(f"opcode {name} isn't supported")
+            method(argument)
+
+    def above_mark(self) -> list[Any]:
+        above, self.stack = self.stack, self.below_marks.pop()
+        return above
+
+    # --- stack and memo -------------------------------------------------------------------------------------------
+    def op_mark(self, _: Any) -> None:
+        self.below_marks.append(self.stack)
+        self.stack = []
+
+    def op_memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def op_pop(self, _: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.above_mark()
+
+    def op_pop_mark(self, _: Any) -> None:
+        self.above_mark()
+
+    def op_dup(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
+
+    # --- containers -----------------------------------------------------------------------------------------------
+    def op_tuple(self, _: Any) -> None:
+        items = self.above_mark()
+        self.stack.append(tuple(items))
+
+    def op_tuple1(self, _: Any) -> None:
+        self.stack[-1:] = [(self.stack[-1],)]
+
+    def op_tuple2(self, _: Any) -> None:
+        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
+
+    def op_tuple3(self, _: Any) -> None:
+        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
+
+    def op_list(self, _: Any) -> None:
+        items = self.above_mark()
+        self.stack.append(items)
+
+    def op_dict(self, _: Any) -> None:
+        items = self.above_mark()
+        self.stack.append({})
+        self.set_items(items)
+
+    def op_frozenset(self, _: Any) -> None:
+        items = self.above_mark()
+        self.stack.append({_key(item) for item in items})
+
+    def op_append(self, _: Any) -> None:
+        self.append_items([self.stack.pop()])
+
+    def op_appends(self, _: Any) -> None:
+        self.append_items(self.above_mark())
+
+    def append_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        (target.elements if isinstance(target, Stub) else _exactly(target, list)).extend(items)
+
+    def op_setitem(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def op_setitems(self, _: Any) -> None:
+        self.set_items(self.above_mark())
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        entries = target.entries if isinstance(target, Stub) else _exactly(target, dict)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            entries[_key(key)] = value
+
+    def op_additems(self, _: Any) -> None:
+        items = self.above_mark()
+        _exactly(self.stack[-1], set).update(_key(item) for item in items)
+
+    # --- names, instances, calls ----------------------------------------------------------------------------------
+    def op_global(self, argument: str) -> None:
+        module, name = argument.split(" ", 1)
+        self.stack.append(_named(module, name))
+
+    def op_stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(_named(_exactly(module, str), _exactly(name, str)))
+
+    def op_newobj(self, _: Any) -> None:
+        arguments, cls = self.stack.pop(), self.stack.pop()
+        self.stack.append(self.instance(cls, _exactly(arguments, tuple)))
+
+    def op_newobj_ex(self, _: Any) -> None:
+        keywords, arguments, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
+        self.stack.append(self.instance(cls, (*_exactly(arguments, tuple), _exactly(keywords, dict))))
+
+    def op_reduce(self, _: Any) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.stack.append(self.call(function, _exactly(arguments, tuple)))
+
+    def op_obj(self, _: Any) -> None:
+        cls, *arguments = self.above_mark()
+        self.stack.append(self.call(cls, tuple(arguments)))
+
+    def op_inst(self, argument: str) -> None:
+        module, name = argument.split(" ", 1)
+        self.stack.append(self.call(_named(module, name), tuple(self.above_mark())))
+
+    def op_build(self, _: Any) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Stub):
+            target.state = state
+        # Else the attributes of a plain container, such as an OrderedDict's `_metadata`: without meaning here.
+
+    def op_persid(self, argument: str) -> None:
+        self.stack.append(self.resolve(argument))
+
+    def op_binpersid(self, _: Any) -> None:
+        self.stack.append(self.resolve(self.stack.pop()))
+
+    def resolve(self, identifier: Any) -> Any:
+        if self.persistent is None:
+            raise ValueError("a persistent id in a pickle without storages")
+        return self.persistent(identifier)
+
+    def instance(self, cls: Any, arguments: tuple[Any, ...]) -> Stub:
+        name = _exactly(cls, Stub).name
+        self.names.instantiated.add(name)
+        return Stub(name, instantiated=True, arguments=arguments)
+
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+        if not isinstance(function, Stub) or function.instantiated:
+            raise ValueError("calls something that isn't a name")
+        name = function.name
+        if name in ("copyreg.__newobj__", "copyreg._reconstructor"):  # protocols 0 and 1: instances by a call
+            return self.instance(arguments[0], arguments[1:])
+        if name == "torch._tensor._rebuild_from_type_v2":  # (function, type, arguments, attributes): tensor subclasses
+            return self.call(arguments[0], _exactly(arguments[2], tuple))
+        if name in self.calls:
+            return self.calls[name](*arguments)
+        if _is_class(name):
+            return self.instance(function, arguments)
+        self.names.refused.add(name)
+        return Stub(name, arguments=arguments)
+
+
+_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names
+
+
+def _named(module: str, name: str) -> Stub:
+    return Stub(f"{_OLD_MODULES.get(module, module)}.{name}")
+
+
+# Standard classes that only hold data. Any other call into Python's own library is refused.
+_INERT = re.compile(
+    r"(pathlib|datetime|decimal|fractions|uuid)\.[A-Za-z]\w*|argparse\.Namespace|types\.SimpleNamespace"
+    r"|functools\.partial|collections\.(Counter|defaultdict|deque)"
+    r"|builtins\.(object|complex|range|slice|int|float|str|bool)|torch\.device"
+)
+
+
+def _is_class(name: str) -> bool:
+    """Whether a called name is a class: known to be inert, or CamelCase (PEP 8) and not from Python's own library."""
+    module, _, last = name.rpartition(".")
+    if _INERT.fullmatch(name):
+        return True
+    return module.split(".")[0] not in sys.stdlib_module_names and last.lstrip("_")[:1].isupper()
+
+
+_MAX_KEY = 2**61 - 2  # larger integers can share one hash (CPython's modulus is 2**61 - 1): quadratic dicts
+
+
+def _key(key: Any) -> Any:
+    """A key that is cheap to hash: no nested tuples (exponential through the memo), no huge integers."""
+    if isinstance(key, tuple):
+        return tuple(_flat_key(item) for item in key)
+    return _flat_key(key)
+
+
+def _flat_key(key: Any) -> Any:
+    if not isinstance(key, str | bytes | bool | int | float | Stub | None):
+        raise TypeError(f"a {type(key).__name__} as key")
+    if isinstance(key, int) and abs(key) > _MAX_KEY:
+        raise ValueError("a huge integer as key")
+    return key
+
+
+def _exactly(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"a {type(value).__name__} instead of a {kind.__name__}")
+    return value

@@ -1,0 +1,181 @@
+"""Files of torch.save (zip and legacy), TorchScript archives and bare pickles."""
+
+import io
+import mmap
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from corrkit.checkpoints.opening.pickles import MalformedError, Names, Stub, unpickle
+from corrkit.checkpoints.opening.tensors import Budget, Storage, mapped, rebuilders, storage_dtype
+from corrkit.errors import CheckpointError
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER
+_STORAGES_IN_PICKLES = 2  # a plain pickle holds a legacy file per storage; those hold no further ones
+
+
+def is_torch_zip(archive: zipfile.ZipFile) -> bool:
+    """Whether a zip archive is of torch: NAME/data.pkl, the first and only one."""
+    return _root(archive) is not None
+
+
+def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Names) -> tuple[Any, str]:
+    """What a zip file of torch.save or a TorchScript archive holds, and which of them it is.
+
+    Tensors are views of the mapped file. `names` is filled with what the file names and calls.
+
+    Raises:
+        CheckpointError: it claims more than it holds.
+        MalformedError: it is damaged.
+    """
+    root = _root(archive)
+    records = {info.filename: info for info in archive.infolist()}
+    _require_disjoint(archive)
+    order = records.get(f"{root}/byteorder")
+    if order is not None and _record(content, order).strip() == b"big":
+        raise CheckpointError(f"{path} was saved on a big-endian machine.", "Save it again on a usual one.")
+
+    def place(key: str, nbytes: int) -> Any:
+        info = records.get(f"{root}/data/{key}")
+        if info is None or info.file_size != nbytes:
+            promised = f"the storage {key[:40]!r} is promised {nbytes} bytes"
+            raise MalformedError(f"{promised} and {'is missing' if info is None else f'has {info.file_size}'}")
+        return mapped(content, _data_offset(content, info), nbytes)
+
+    loader = _Loader(path, len(content), names, place)
+    pickled = _record(content, records[f"{root}/data.pkl"])
+    tree = loader.unpickle(io.BytesIO(pickled))
+    scripted = any(name.startswith(f"{root}/code/") for name in records)
+    return tree, "TorchScript archive" if scripted else "torch zip"
+
+
+def read_pickle(path: Path, content: mmap.mmap, names: Names) -> tuple[Any, str]:
+    """What a legacy file of torch.save or a bare pickle (numpy arrays, tensors, plain values) holds, and which it is.
+
+    Raises:
+        CheckpointError: it claims more than it holds.
+        MalformedError: it is damaged, or no pickle.
+    """
+    tree, legacy = _read_stream(path, content, names, depth=0)
+    return tree, "torch legacy" if legacy else "pickle"
+
+
+@dataclass(slots=True)
+class _Loader:
+    """Unpickles with torch's persistent ids. place: (key, bytes) -> uint8 tensor, None while it isn't known where."""
+
+    path: Path
+    size: int
+    names: Names
+    place: Callable[[str, int], Any]
+    depth: int = 0
+    storages: dict[str, Storage] = field(default_factory=dict)
+
+    def unpickle(self, stream: Any) -> Any:
+        calls = rebuilders(Budget(self.path, self.size), self.load_bytes)
+        return unpickle(stream, calls=calls, names=self.names, persistent=self.resolve)
+
+    def resolve(self, identifier: Any) -> Storage:
+        """("storage", type, key, location, values, view): torch/serialization.py persistent_id."""
+        if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
+            raise MalformedError("an unknown kind of persistent id")
+        _, kind, key, _, numel, *view = identifier
+        if not isinstance(kind, Stub) or not isinstance(key, str) or type(numel) is not int or numel < 0:
+            raise MalformedError("a storage without type, key or size")
+        dtype = storage_dtype(kind.name)
+        if key not in self.storages:
+            self.storages[key] = Storage(dtype, self.place(key, numel * dtype.itemsize))
+        whole = self.storages[key]
+        if not view or view[0] is None:
+            return whole
+        _, offset, length = view[0]  # torch 0.x: storages that are windows of others
+        if whole.content is None or type(offset) is not int or type(length) is not int or min(offset, length) < 0:
+            return whole
+        return Storage(dtype, whole.content[offset * dtype.itemsize : (offset + length) * dtype.itemsize])
+
+    def load_bytes(self, content: Any) -> Any:
+        if not isinstance(content, bytes) or not content or self.depth + 1 >= _STORAGES_IN_PICKLES:
+            raise MalformedError("a storage that isn't a legacy file of its own")
+        copy = mmap.mmap(-1, len(content))
+        copy.write(content)
+        copy.seek(0)
+        storage, _ = _read_stream(self.path, copy, self.names, self.depth + 1)
+        return storage
+
+
+def _read_stream(path: Path, content: mmap.mmap, names: Names, depth: int) -> tuple[Any, bool]:
+    """The object at the map's position, and whether it was a legacy torch file."""
+    plain = _Loader(path, len(content), names, _nowhere, depth)
+    first = plain.unpickle(content)
+    if not isinstance(first, int) or first != _LEGACY_MAGIC:
+        if plain.storages:
+            raise MalformedError("a pickle with persistent ids, but no storages")
+        return first, False
+    version, system = plain.unpickle(content), plain.unpickle(content)
+    if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise MalformedError(f"a legacy file of version {version!r} or another byte order")
+    start = content.tell()
+    plain.unpickle(content)  # once for the sizes of the storages, whose bytes follow the pickles ...
+    places = _legacy_places(content, plain)
+    loader = _Loader(path, len(content), names, lambda key, nbytes: mapped(content, places[key], nbytes), depth)
+    content.seek(start)
+    return loader.unpickle(content), True  # ... and once with them
+
+
+def _nowhere(key: str, nbytes: int) -> None:
+    return None
+
+
+def _legacy_places(content: mmap.mmap, sizes: _Loader) -> dict[str, int]:
+    """Storage key -> offset of its bytes, behind an int64 number of values (torch/serialization.py _legacy_save)."""
+    keys = sizes.unpickle(content)
+    if not isinstance(keys, list):
+        raise MalformedError("no list of storages behind the pickle")
+    places: dict[str, int] = {}
+    for key in keys:
+        header = content.read(8)
+        if len(header) < 8 or not isinstance(key, str) or key in places or key not in sizes.storages:
+            raise MalformedError("fewer storages than promised")
+        places[key] = content.tell()
+        end = content.tell() + struct.unpack("<q", header)[0] * sizes.storages[key].dtype.itemsize
+        if not content.tell() <= end <= len(content):
+            raise MalformedError(f"the storage {key[:40]!r} goes beyond the end")
+        content.seek(end)
+    return places
+
+
+def _root(archive: zipfile.ZipFile) -> str | None:
+    pickles = [name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    return pickles[0].rpartition("/")[0] if len(pickles) == 1 else None
+
+
+def _require_disjoint(archive: zipfile.ZipFile) -> None:
+    """Records that share bytes multiply what a small file holds; torch never writes them."""
+    end = -1
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise MalformedError(f"the record {info.filename[:80]!r} overlaps another")
+        end = info.header_offset + 30 + info.compress_size
+
+
+def _record(content: mmap.mmap, info: zipfile.ZipInfo) -> bytes:
+    start = _data_offset(content, info)
+    return bytes(content[start : start + info.file_size])
+
+
+def _data_offset(content: mmap.mmap, info: zipfile.ZipInfo) -> int:
+    """Where a stored record's bytes begin: behind its local header, name and extra field."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
+        raise MalformedError(f"the record {info.filename[:80]!r} is compressed, which torch.save never does")
+    header = content[info.header_offset : info.header_offset + 30]
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise MalformedError(f"the record {info.filename[:80]!r} isn't where the directory says")
+    name, extra = struct.unpack("<HH", header[26:30])
+    start: int = info.header_offset + 30 + name + extra
+    if start + info.file_size > len(content):
+        raise MalformedError(f"the record {info.filename[:80]!r} goes beyond the end")
+    return start

@@ -1,0 +1,88 @@
+"""What a file is that isn't a checkpoint, in words that say what to do about it."""
+
+import difflib
+import mmap
+import struct
+from pathlib import Path
+
+from corrkit.errors import CheckpointError
+
+SUFFIXES = (".pth", ".pt", ".ckpt", ".pyth", ".bin", ".tar", ".torch", ".safetensors", ".npz", ".pkl")
+
+# Beginning of the file (or the bytes at an offset) -> what it is, and what to do.
+_UNPACK = "Unpack it and name the file inside."
+_SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
+    (257, b"ustar", "a tar archive", _UNPACK),
+    (0, b"\x1f\x8b", "gzip-compressed", _UNPACK),
+    (0, b"BZh", "bzip2-compressed", _UNPACK),
+    (0, b"\xfd7zXZ", "xz-compressed", _UNPACK),
+    (0, b"\x28\xb5\x2f\xfd", "zstd-compressed", _UNPACK),
+    (0, b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
+    (0, b"Rar!", "a RAR archive", _UNPACK),
+    (0, b"\x89HDF", "an HDF5 (Keras) file", "Export its weights to .npz or .safetensors."),
+    (0, b"GGUF", "a GGUF file", "corrkit reads the model's original weights, not quantised exports."),
+    (0, b"\x93NUMPY", "a single array (.npy)", "Save the weights under their names: numpy.savez(FILE, **arrays)."),
+    (0, b"\x89PNG", "a picture", "Name the checkpoint."),
+    (0, b"\xff\xd8\xff", "a picture", "Name the checkpoint."),
+    (0, b"%PDF", "a PDF document", "Name the checkpoint."),
+)
+_TENSORFLOW = struct.pack("<Q", 0xDB4775248B80FB57)  # the last 8 bytes of a tensor bundle's index (a LevelDB table)
+
+
+def require_plausible(path: Path, content: mmap.mmap) -> None:
+    """Raises CheckpointError where the first bytes already tell that this is no checkpoint."""
+    head = content[:1024]
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a git-LFS pointer, not the file it stands for.", "Run: git lfs pull")
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        raise CheckpointError(
+            f"{path} is a web page, not a checkpoint: the download gave an error or a login page.",
+            "Open the address in a browser and save the file itself.",
+        )
+    for offset, signature, kind, remedy in _SIGNATURES:
+        if content[offset : offset + len(signature)] == signature:
+            raise CheckpointError(f"{path} is {kind}, not a checkpoint.", remedy)
+    if content[-8:] == _TENSORFLOW:
+        raise CheckpointError(
+            f"{path} is the index of a TensorFlow checkpoint, which corrkit doesn't read.",
+            "Convert it to .npz with TensorFlow (tf.train.load_checkpoint); see docs/checkpoints.md for the names.",
+        )
+
+
+def looks_like_safetensors(content: mmap.mmap) -> bool:
+    """Whether an 8-byte length and a JSON object begin the file, or the name says so and nothing else begins it."""
+    return content[8:9] == b"{" and content[:2] != b"PK"
+
+
+def missing_remedy(path: Path) -> str:
+    """What to do about a path that doesn't exist; names the nearest file beside it."""
+    if path.with_name(path.name + ".index").is_file():
+        return f"{path}.index is the index of a TensorFlow checkpoint, which corrkit doesn't read: convert it to .npz."
+    beside = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)
+    return f"Did you mean {path.with_name(near[0])}?" if near else "Check the path."
+
+
+def no_pickle(path: Path, content: mmap.mmap, problem: str) -> CheckpointError:
+    """The error for a file that is neither zip nor safetensors and that isn't a whole pickle either."""
+    if content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        again = "Get the file again: the download or the copy was cut short."
+        return CheckpointError(f"{path} is a truncated or damaged pickle ({problem}).", again)
+    if path.suffix == ".safetensors":
+        return CheckpointError(f"{path} is no safetensors file: it has no valid header.", "Get the file again.")
+    kind = "text" if content[:1024].isascii() and b"\0" not in content[:1024] else "data of an unknown kind"
+    return CheckpointError(
+        f"{path} isn't a checkpoint: it is {kind}.",
+        f"Checkpoints are files of torch.save, safetensors or .npz files ({', '.join(SUFFIXES)}).",
+    )
+
+
+def broken_zip(path: Path, content: mmap.mmap, problem: str) -> CheckpointError:
+    """The error for a file that begins like a zip archive and can't be read as one."""
+    if content.rfind(b"PK\x05\x06") < 0:
+        return CheckpointError(
+            f"{path} is truncated: it begins as a torch or .npz file, and its directory, at the end, is missing.",
+            "Get the file again: the download or the copy was cut short.",
+        )
+    return CheckpointError(f"{path} is a damaged zip archive: {problem[:200]}.", "Get the file again.")
