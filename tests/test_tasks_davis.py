@@ -87,7 +87,7 @@ def test_void_is_background_beside_real_ids(tmp_path: Path):
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_palette_pngs_of_any_width_give_their_indices(tmp_path: Path, bits: int):
-    ids = (np.arange(12, dtype=np.uint8).reshape(3, 4) % 2**bits).astype(np.uint8)
+    ids = (np.arange(12).reshape(3, 4) % 2**bits).astype(np.uint8)
     image = Image.fromarray(ids)
     image.putpalette(voc_palette().tobytes()[: 3 * 2**bits])
     image.save(tmp_path / "mask.png", bits=bits)

@@ -92,7 +92,9 @@ def outline_objects(ids: NDArray[np.integer], num_objects: int) -> FrameOutlines
     padded = np.zeros((height, -(-width // _WORD) * _WORD), ids.dtype)
     padded[:, :width] = ids
     radius = boundary_radius(height, width)
-    return FrameOutlines((height, width), tuple(_outline(padded == k, width, radius) for k in range(1, num_objects + 1)))
+    return FrameOutlines(
+        (height, width), tuple(_outline(padded == k, width, radius) for k in range(1, num_objects + 1))
+    )
 
 
 def region_contour(

@@ -112,9 +112,8 @@ class DavisClip:
         return self._ids(self._read(index))
 
     def _ids(self, stored: Mask) -> Mask:
-        if self.is_binary:
-            return (stored == VOID).astype(np.uint8)
-        return np.where(stored == VOID, np.uint8(0), stored)
+        ids: Mask = stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored)
+        return np.asarray(ids, np.uint8)
 
     @cached_property
     def _first_as_stored(self) -> Mask:
