@@ -45,6 +45,10 @@ class Outline:
     reach: Bits
 
 
+_NO_PIXELS = np.zeros((0, 0), _BITS)
+_ABSENT = Outline(0, 0, 0, 0, _NO_PIXELS, _NO_PIXELS, _NO_PIXELS)
+
+
 @dataclass(frozen=True, slots=True)
 class FrameOutlines:
     """The objects 1..K of one id map, in order. shape: (height, width) in pixels."""
@@ -89,12 +93,18 @@ def outline_objects(ids: NDArray[np.integer], num_objects: int) -> FrameOutlines
     if ids.ndim != 2 or ids.size == 0:
         raise ValueError(f"an id map is [H, W] with pixels, not {ids.shape}")
     height, width = ids.shape
-    padded = np.zeros((height, -(-width // _WORD) * _WORD), ids.dtype)
-    padded[:, :width] = ids
-    radius = boundary_radius(height, width)
-    return FrameOutlines(
-        (height, width), tuple(_outline(padded == k, width, radius) for k in range(1, num_objects + 1))
-    )
+    picture = _Picture(height, width, boundary_radius(height, width))
+    rows = np.flatnonzero(ids.max(axis=1))
+    if not rows.size or not num_objects:
+        return FrameOutlines(ids.shape, (_ABSENT,) * num_objects)
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(ids[top:bottom].max(axis=0))
+    left = int(columns[0]) // _WORD * _WORD
+    right = int(columns[-1]) + 1
+    labelled = np.zeros((bottom - top, -(-(right - left) // _WORD) * _WORD), ids.dtype)
+    labelled[:, : right - left] = ids[top:bottom, left:right]
+    objects = (_outline(labelled == k, top, left // _WORD, picture) for k in range(1, num_objects + 1))
+    return FrameOutlines(ids.shape, tuple(objects))
 
 
 def region_contour(
@@ -159,35 +169,42 @@ def _common(a: Outline, bits_a: Bits, b: Outline, bits_b: Bits) -> int:
     return int(np.bitwise_count(part_a & part_b).sum())
 
 
-def _outline(mask: NDArray[np.bool_], width: int, radius: int) -> Outline:
-    """The outline of a mask [H, 64 * words] whose columns from `width` on are padding."""
-    height = mask.shape[0]
-    packed = np.packbits(mask, bitorder="little").view(_BITS).reshape(height, -1)
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    height: int
+    width: int
+    radius: int
+
+
+def _outline(mask: NDArray[np.bool_], top: int, left: int, picture: _Picture) -> Outline:
+    """The outline of a mask [rows, 64 * words] whose corner is at row `top` and word `left` of the picture."""
+    packed = np.packbits(mask, bitorder="little").view(_BITS).reshape(len(mask), -1)
     columns = int.from_bytes(np.bitwise_or.reduce(packed, axis=0).tobytes(), "little")
     if not columns:
-        nothing = np.zeros((0, 0), _BITS)
-        return Outline(0, 0, 0, 0, nothing, nothing, nothing)
+        return _ABSENT
     rows = np.flatnonzero(packed.any(axis=1))
-    first_column, end_column = (columns & -columns).bit_length() - 1, columns.bit_length()
-    # Contour pixels lie one pixel to the left of and above the mask's edge at most; the reach lies `radius` around them.
-    top = max(int(rows[0]) - 1 - radius, 0)
-    bottom = min(int(rows[-1]) + 1 + radius, height)
-    left = max(first_column - 1 - radius, 0) // _WORD
-    right = min((end_column - 1 + radius) // _WORD + 1, packed.shape[1])
+    first_row, end_row = top + int(rows[0]), top + int(rows[-1]) + 1
+    first_column = left * _WORD + (columns & -columns).bit_length() - 1
+    end_column = left * _WORD + columns.bit_length()
+    # Contour pixels lie at most one pixel above and to the left of the mask; their reach is `radius` around them.
+    cut_top, cut_bottom = max(first_row - 1 - picture.radius, 0), min(end_row + picture.radius, picture.height)
+    cut_left = max(first_column - 1 - picture.radius, 0) // _WORD
+    words = (min(end_column + picture.radius, picture.width) - 1) // _WORD + 1 - cut_left
     # Words of zeros between the rows keep what is shifted out of one row away from the next.
-    guard = -(-radius // _WORD)
-    cut = np.zeros((bottom - top, right - left + guard), _BITS)
-    words = right - left
-    cut[:, :words] = packed[top:bottom, left:right]
-    last_column = width - 1 - left * _WORD if end_column == width else None
-    contour = _contour(cut, last_column)
+    guard = -(-picture.radius // _WORD)
+    cut = np.zeros((cut_bottom - cut_top, words + guard), _BITS)
+    first_word, end_word = first_column // _WORD, (end_column - 1) // _WORD + 1
+    cut[first_row - cut_top : end_row - cut_top, first_word - cut_left : end_word - cut_left] = packed[
+        first_row - top : end_row - top, first_word - left : end_word - left
+    ]
+    contour = _contour(cut, end_column - 1 - cut_left * _WORD if end_column == picture.width else None)
     contour[:, words:] = 0
-    reach = _dilate(contour, radius)
+    reach = _dilate(contour, picture.radius)
     return Outline(
         area=int(np.bitwise_count(cut).sum()),
         length=int(np.bitwise_count(contour).sum()),
-        top=top,
-        left=left,
+        top=cut_top,
+        left=cut_left,
         mask=cut[:, :words],
         contour=contour[:, :words],
         reach=reach[:, :words],
@@ -241,8 +258,9 @@ def _widen(run: Bits, step: int) -> Bits:
     """The flat bits joined with copies of themselves moved by `step` pixels to both sides, 0 < step < 64."""
     near, far = np.uint64(step), np.uint64(_WORD - step)
     wide = run << near
-    wide |= run >> near
+    moved = run >> near
+    wide |= moved
     wide |= run
-    wide[1:] |= run[:-1] >> far
-    wide[:-1] |= run[1:] << far
+    wide[1:] |= np.right_shift(run[:-1], far, out=moved[1:])
+    wide[:-1] |= np.left_shift(run[1:], far, out=moved[1:])
     return wide
