@@ -15,9 +15,9 @@ from corrkit.errors import CorrkitError, UsageError
 from corrkit.predictors import Identity, Oracle, Predictor, Propagator
 from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
 from corrkit.runs.folder import Run, default_folder
-from corrkit.runs.results import build_summary
+from corrkit.runs.results import Data, Summary, build_summary
 from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, Task, select_clips
+from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.sources import open_data
 
@@ -36,7 +36,7 @@ class Result:
     notes: what was ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
     """
 
-    summary: dict[str, Any]
+    summary: Summary
     failures: Mapping[str, CorrkitError] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     csvs: Mapping[str, str] = field(default_factory=dict)
@@ -110,32 +110,26 @@ def evaluate(
     records, failures = evaluate_clips(
         predictor, chosen, opened_task, constants, run=run, save_predictions=save_predictions, progress=progress
     )
-    scores = opened_task.scores({name: record["statistics"] for name, record in records.items()}, constants)
-    complete = len(chosen) == len(dataset.clips)
+    scores = opened_task.scores(
+        {name: record["statistics"] for name, record in records.items()}, constants, split=dataset.split
+    )
     summary = build_summary(
-        task=opened_task.name,
-        protocol=constants.identifier,
-        modified=constants.overrides,
+        scores,
+        constants,
         checkpoint=_checkpoint(predictor),
-        data={
-            "name": dataset.name,
-            "split": dataset.split,
-            "identity": identity,
-            "official": dataset.official and complete,
-        },
+        data=described(dataset, chosen, identity),
         precision="float32",
         device=predictor.device_type,
         layer=predictor.report.layer,
         stride=predictor.stride,
         parameters=predictor.report.parameters,
-        partial=bool(failures) or not complete,
-        clips=len(records),
-        scores=scores,
+        versions=_versions(),
+        missing=[clip.name for clip in dataset.clips if clip.name not in records],
     )
     if run is not None:
         run.finish(summary, scores.csvs)
     notes = (*dataset.notes, *predictor.report.notes)
-    folder = None if run is None else run.path
+    folder = None if run is None else run.folder
     return Result(summary=summary, failures=failures, notes=notes, csvs=scores.csvs, folder=folder)
 
 
@@ -293,9 +287,15 @@ def _oracle(spec: str) -> Oracle:
     return Oracle(stride=int(stride))
 
 
+def described(dataset: DataSet, clips: Sequence[Clip], identity: str) -> Data:
+    """The data part of a summary; a subset of an official data set is not official."""
+    official = dataset.official and len(clips) == len(dataset.clips)
+    return {"name": dataset.name, "split": dataset.split, "identity": identity, "official": official}
+
+
 def _checkpoint(predictor: Predictor) -> dict[str, Any]:
     return {
-        "name": predictor.name,
+        "spec": predictor.name,
         "digest": predictor.digest,
         "system": predictor.report.system,
         "architecture": predictor.report.architecture,
@@ -306,8 +306,6 @@ def _checkpoint(predictor: Predictor) -> dict[str, Any]:
 
 def _fingerprint(predictor: Predictor, protocol: Protocol, identity: str) -> dict[str, Any]:
     """What must be equal for a run to be resumed."""
-    import torch
-
     return {
         "task": protocol.task,
         "checkpoint": predictor.digest,
@@ -317,9 +315,14 @@ def _fingerprint(predictor: Predictor, protocol: Protocol, identity: str) -> dic
         "data": identity,
         "precision": "float32",
         "device": predictor.device_type,
-        "corrkit": __version__,
-        "torch": torch.__version__,
+        **_versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    return {"corrkit": __version__, "torch": torch.__version__}
 
 
 def _circumstances() -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Evaluator:
         from corrkit.backbones import wrap
 
         backbone = model if isinstance(model, Backbone) else wrap(model)
-        module = model if hasattr(model, "modules") else getattr(backbone, "module", None)
+        module: torch.nn.Module | None = getattr(backbone, "module", None)
         scores: dict[str, float] = {} if step is None else {"step": step}
         with training_state_untouched(module), exact_inference():
             for benchmark in self._benchmarks:
@@ -86,6 +86,7 @@ class _Benchmark:
         self.task = task
         self.protocol: Protocol = load_protocol(protocol or DEFAULTS[task.name], task.name)
         dataset = open_data(task, data, None)
+        self.split = dataset.split
         self.clips = _choose(dataset, clips)
         self.resized: ResizedFrames = {}
         self.truths: list[Callable[[int], Any]] = [
@@ -106,7 +107,7 @@ class _Benchmark:
         if failure is not None:
             raise failure
         in_order = {clip.name: everyone[clip.name] for clip in self.clips}
-        metrics = self.task.scores(in_order, self.protocol).metrics
+        metrics = self.task.scores(in_order, self.protocol, split=self.split).metrics
         return {f"{self.task.name}/{name}": value for name, value in metrics.items()}
 
 
@@ -156,7 +157,7 @@ def _device_of(module: "torch.nn.Module | None") -> "torch.device":
 def _process_group() -> tuple[int, int]:
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
+    if dist.is_available() and dist.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 

@@ -72,12 +72,13 @@ class Propagator(Predictor):
         prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol))
         first_annotation = clip.annotation(0)
 
-        def resized(index: int) -> "np.ndarray[Any, Any]":
+        def read(index: int) -> "np.ndarray[Any, Any]":
             return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
 
+        resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
             key = (clip.name, size, protocol.frames.interpolation)
-            resized = self._resized.setdefault(key, functools.cache(resized))
+            resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
             return prepare.normalise(resized(index))

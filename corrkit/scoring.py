@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from corrkit import __version__
 from corrkit.errors import DataError
-from corrkit.evaluation import Result, constants_of
+from corrkit.evaluation import Result, constants_of, described
 from corrkit.protocols import Protocol
 from corrkit.runs.results import build_summary
 from corrkit.tasks import load_task
@@ -64,27 +65,19 @@ def score(
             f"Every prediction in {folder} equals the ground truth.",
             "Point --pred to a method's output, or say --allow-ground-truth.",
         )
-    scores = opened_task.scores(statistics, constants)
-    complete = len(chosen) == len(dataset.clips)
+    scores = opened_task.scores(statistics, constants, split=dataset.split)
     summary = build_summary(
-        task=opened_task.name,
-        protocol=constants.identifier,
-        modified=constants.overrides,
-        checkpoint={"name": folder.name, "digest": None, "system": "predictions", "architecture": "unknown"},
-        data={
-            "name": dataset.name,
-            "split": dataset.split,
-            "identity": data_identity(chosen),
-            "official": dataset.official and complete,
-        },
+        scores,
+        constants,
+        checkpoint={"spec": folder.name, "digest": None, "system": "predictions", "architecture": "unknown"},
+        data=described(dataset, chosen, data_identity(chosen)),
         precision="unknown",
         device="none",
         layer=None,
         stride=None,
         parameters=None,
-        partial=not complete,
-        clips=len(chosen),
-        scores=scores,
+        versions={"corrkit": __version__},
+        missing=[clip.name for clip in dataset.clips if clip.name not in statistics],
     )
     return Result(summary=summary, notes=dataset.notes, csvs=scores.csvs)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from corrkit.cli.progress import ClipProgress
     from corrkit.evaluation import Result
     from corrkit.predictors import Predictor
+    from corrkit.runs.results import Summary
 
 EXAMPLES = """\
 examples:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the table, and returns 2 where a clip failed."""
     from corrkit.cli.progress import ClipProgress
     from corrkit.evaluation import evaluate, make_predictor, run_folder
-    from corrkit.runs.results import to_json
+    from corrkit.runs.jsontext import to_json
     from corrkit.runs.tables import format_table
 
     predictor = make_predictor(args.ckpt, device=args.device, heads=args.heads, layer=args.layer, key=args.ckpt_key)
@@ -63,9 +64,7 @@ def run(args: argparse.Namespace) -> int:
     return _closing_words(result)
 
 
-def _references(
-    task: str, predictor: "Predictor", common: dict[str, Any], progress: "ClipProgress"
-) -> list[dict[str, Any]]:
+def _references(task: str, predictor: "Predictor", common: dict[str, Any], progress: "ClipProgress") -> "list[Summary]":
     """Summaries of the floor, and of the ceiling at the predictor's stride."""
     from corrkit.evaluation import evaluate
     from corrkit.predictors import GRID_STRIDE, Identity, Oracle

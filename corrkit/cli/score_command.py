@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores and prints the table."""
-    from corrkit.runs.results import to_json
+    from corrkit.runs.jsontext import to_json
     from corrkit.runs.tables import format_table
     from corrkit.scoring import score
 
@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
     if args.csv_dir:
         from pathlib import Path
 
-        from corrkit.runs.atomic import write_text
+        from corrkit.runs.atomic import write_atomic
 
         for name, text in result.csvs.items():
-            write_text(Path(args.csv_dir) / name, text)
+            write_atomic(Path(args.csv_dir) / name, text)
     print(to_json(result.summary) if args.json else format_table(result.summary, style=args.format))
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)

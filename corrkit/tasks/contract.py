@@ -127,8 +127,8 @@ class Task(Protocol):
         """A fresh scorer for one pass over the clip."""
         ...
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants) -> Scores:
-        """Clip name to `Scorer.result()`, aggregated as the benchmark does."""
+    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants, *, split: str) -> Scores:
+        """Clip name to `Scorer.result()`, aggregated as the benchmark does; the split names the official files."""
         ...
 
     def write_prediction(self, folder: Path, clip: Clip, index: int, prediction: Any) -> None:

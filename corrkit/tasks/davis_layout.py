@@ -30,10 +30,9 @@ class DavisLayout:
         names = list(dict.fromkeys(_clip_name(line) for line in _lines(self.lists[split])))
         if not names:
             raise DataError(f"{self.lists[split]} names no clip.", "Choose another --split or restore the list.")
-        missing = [name for name in names if not (self.frames / name).is_dir() or not (self.masks / name).is_dir()]
-        if len(missing) == len(names):
+        if not any((self.masks / name).is_dir() for name in names):
             raise DataError(
-                f"{self.lists[split]} names {len(names)} clips, none of which is in {self.frames} and {self.masks}.",
+                f"{self.lists[split]} names {len(names)} clips, none of which is in {self.masks}.",
                 "Point --data to the folder that holds JPEGImages and Annotations.",
             )
         return names, []
@@ -51,15 +50,18 @@ class DavisLayout:
 
 
 def find_layout(root: Path) -> DavisLayout:
-    """The DAVIS layout at `root`, one folder below it, or above it. Raises DataError with the expected tree."""
+    """The DAVIS layout at `root`, one folder below it, or above it. Raises DataError with the expected tree.
+
+    JPEGImages may be missing: masks alone are enough to score predictions.
+    """
     if not root.exists():
         raise DataError(f"The data root {root} does not exist.", "Correct --data, or unset $CORRKIT_DATA.")
     for candidate in _candidates(root):
-        if (candidate / "JPEGImages").is_dir() and (candidate / "Annotations").is_dir():
+        if (candidate / "Annotations").is_dir():
             frames, masks = _resolution(candidate)
             return DavisLayout(candidate, frames, masks, _split_lists(candidate))
     raise DataError(
-        f"{root} is not in DAVIS layout: neither it, its subfolders nor its parents hold JPEGImages and Annotations.",
+        f"{root} is not in DAVIS layout: neither it, its subfolders nor its parents hold Annotations.",
         "Expected: ROOT/JPEGImages/480p/CLIP/00000.jpg, ROOT/Annotations/480p/CLIP/00000.png, "
         "ROOT/ImageSets/2017/val.txt.",
     )
@@ -76,7 +78,7 @@ def _candidates(root: Path) -> Iterator[Path]:
 def _resolution(root: Path) -> tuple[Path, Path]:
     frames, masks = root / "JPEGImages", root / "Annotations"
     for name in _RESOLUTIONS:
-        if (frames / name).is_dir() and (masks / name).is_dir():
+        if (masks / name).is_dir():
             return frames / name, masks / name
     return frames, masks
 
