@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.vit import Parts, VisionTransformer
+from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognition import Recognised
 from corrkit.checkpoints.system import ViTRules
 from corrkit.errors import CheckpointError
@@ -43,10 +44,10 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         patch=patch,
         hidden=_hidden(recognised),
         mlp="swiglu" if "blocks.0.mlp.w12.weight" in state else "mlp",
-        activation=rules.activation,
+        activation=_activation(recognised),
         norm=rules.norm,
         final_norm=_final_norm(recognised),
-        eps=rules.eps,
+        eps=_eps(recognised),
         biases=frozenset({"patch", "qkv", "proj", "mlp"}) - rules.absent,
         has_cls_token=prefix,
         num_registers=registers,
@@ -54,7 +55,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         position_rows=rows,
         grid=grid,
         rotary=rules.rotary,
-        stores_frequencies="rope.freqs" in state,
+        frequencies=tuple(state["rope.freqs"].shape) if "rope.freqs" in state else (),
         relative=_relative(recognised),
         layerscale=any(re.fullmatch(r"blocks\.\d+\.ls[12]\.gamma", name) for name in state),
         mlp_norm=any(re.fullmatch(r"blocks\.\d+\.mlp\.norm\.\w+", name) for name in state),
@@ -128,7 +129,7 @@ def _hidden(recognised: Recognised) -> int:
 def _heads(recognised: Recognised, dim: int, depth: int, given: int | None) -> tuple[int, str]:
     """The number of heads and what it rests on: given, else the file, else known systems, else the usual width."""
     rules: ViTRules = recognised.system.rules
-    stored = recognised.stored_heads
+    stored = recognised.stored_heads(dim)
     if given is not None:
         if given < 1 or dim % given:
             raise CheckpointError(
@@ -161,7 +162,7 @@ def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, 
     if rules.relative:
         return has_cls, registers, int(has_cls), _table_grid(recognised)
     if rules.position in (None, "sincos"):
-        return has_cls, registers, 0, recognised.stored_grid
+        return has_cls, registers, 0, None
     if "pos_embed" not in state:
         raise missing(recognised, ["pos_embed"])
     length = state["pos_embed"].shape[1]
@@ -222,6 +223,42 @@ def _final_norm(recognised: Recognised) -> Any:
     if rule == "optional":
         return "affine" if any(name.startswith("norm.") for name in recognised.state) else "none"
     return rule
+
+
+# Names of transformers' activations; quick_gelu is a sigmoid approximation.
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu-tanh",
+    "gelu_new": "gelu-tanh",
+    "quick_gelu": "quick-gelu",
+}
+
+
+def _activation(recognised: Recognised) -> str:
+    """The config's beside the file, else the system's."""
+    named = entry(recognised.config, "hidden_act") or entry(recognised.config, "vision_config.hidden_act")
+    rules: ViTRules = recognised.system.rules
+    if named is None or "model_type" not in recognised.config:
+        return rules.activation
+    if named not in _ACTIVATIONS:
+        if "blocks.0.mlp.w12.weight" in recognised.state:  # a SwiGLU always takes SiLU
+            return rules.activation
+        raise CheckpointError(
+            f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
+            f"Known: {', '.join(_ACTIVATIONS)}.",
+        )
+    return _ACTIVATIONS[named]
+
+
+def _eps(recognised: Recognised) -> float:
+    """The config's beside the file, else the system's."""
+    for name in ("layer_norm_eps", "vision_config.layer_norm_eps"):
+        value = entry(recognised.config, name)
+        if isinstance(value, float):
+            return value
+    rules: ViTRules = recognised.system.rules
+    return rules.eps
 
 
 def _layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:

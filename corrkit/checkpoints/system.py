@@ -39,11 +39,14 @@ class System:
     name: as in reports and tables. title: for documentation. layouts: its naming schemes.
     signs: patterns that must each match some name of the network (relative to its prefix); beside: the same for names
         of the whole file; without: patterns that must match none of the network's names. config: entries that the
-        config.json beside the file must have (any of the given values).
+        config.json beside the file must have (one of the given values; none given: any).
+    shapes: pattern of a relative name to the shape that some such tensor must have (None: any size).
+    requires: canonical names without which the network would silently be another one.
     prefers: pairs of path segments (evaluated, not evaluated), as its paper evaluates it: ("teacher", "student").
     drop: pattern of relative names to the reason why they are no part of the backbone, beside `drops.GENERAL`.
     build: "module:function" of `corrkit.backbones` that makes the network, given `rules`.
     rules: what tensors can't tell, as the builder's own frozen dataclass (`ViTRules`, ...).
+    mean, std: of the input; statistics: patterns of names of the whole file that hold them instead.
     refuse: why such files can't be evaluated; the loader stops with it.
     source: repository and commit that the entry was read in. proven: "golden" (equal to the published code on a small
         file), "source" (only follows its source), "unknown". notes: shown to whoever loads such a file.
@@ -56,12 +59,15 @@ class System:
     beside: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     config: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
     prefers: tuple[tuple[str, str], ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
     build: str = "corrkit.backbones.vit_building:build"
     rules: Any = None
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
+    statistics: tuple[str, str] | None = None
     refuse: tuple[str, str] | None = None
     source: str = ""
     proven: Literal["golden", "source", "unknown"] = "source"
