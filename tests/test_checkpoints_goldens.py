@@ -9,11 +9,64 @@ import torch
 from corrkit.backbones import load_backbone
 
 TOLERANCE = 1e-4  # of the features' scale: float32 with another order of sums (golden README-image.md)
-GOLDENS = """aimv2 aimv2_native beit beit2 beit_ft bootmae capi catmae clip_openai croco_v1 croco_v2 cropmae
-    data2vec_vision deit3 deit_distilled dino dinov2 dinov2_reg dinov2_swiglu dinov3 eva02 franca hf_beit hf_clip
-    hf_data2vec_vision hf_dinov2 hf_dinov2_reg hf_dinov3 hf_siglip hf_siglip2_naflex hf_vit hf_vitmae ibot ijepa mae
-    mae_headrule maskalign mocov3 msn pe_core pe_spatial pe_spatial_small radio rsp sdae siammae_cropmae_repo
-    siammae_jeremylin sim simmim_vit splitmask_fastssl timm_vit tips tobo vit_jax_npz webssl_dino""".split()
+GOLDENS = [
+    "aimv2",
+    "aimv2_native",
+    "beit",
+    "beit2",
+    "beit_ft",
+    "bootmae",
+    "capi",
+    "catmae",
+    "clip_openai",
+    "croco_v1",
+    "croco_v2",
+    "cropmae",
+    "data2vec_vision",
+    "deit3",
+    "deit_distilled",
+    "dino",
+    "dinov2",
+    "dinov2_reg",
+    "dinov2_swiglu",
+    "dinov3",
+    "eva02",
+    "franca",
+    "hf_beit",
+    "hf_clip",
+    "hf_data2vec_vision",
+    "hf_dinov2",
+    "hf_dinov2_reg",
+    "hf_dinov3",
+    "hf_siglip",
+    "hf_siglip2_naflex",
+    "hf_vit",
+    "hf_vitmae",
+    "ibot",
+    "ijepa",
+    "mae",
+    "mae_headrule",
+    "maskalign",
+    "mocov3",
+    "msn",
+    "pe_core",
+    "pe_spatial",
+    "pe_spatial_small",
+    "radio",
+    "rsp",
+    "sam",
+    "sdae",
+    "siammae_cropmae_repo",
+    "siammae_jeremylin",
+    "sim",
+    "simmim_vit",
+    "splitmask_fastssl",
+    "timm_vit",
+    "tips",
+    "tobo",
+    "vit_jax_npz",
+    "webssl_dino",
+]
 
 
 def finds_heads(name):

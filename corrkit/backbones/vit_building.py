@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill, missing
+from corrkit.backbones.heads import USUAL, assumption, choose_heads
 from corrkit.backbones.vit import Parts, VisionTransformer
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognition import Recognised
@@ -14,8 +15,6 @@ from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
-
-_SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
 
 
 def build(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
@@ -33,9 +32,9 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
 
     rules: ViTRules = recognised.system.rules
     state = recognised.state
-    depth = _depth(recognised)
+    depth = recognised.depth("blocks")
     dim, patch = _patch(recognised)
-    chosen, why = _heads(recognised, dim, depth, heads)
+    chosen, why = choose_heads(recognised, dim, depth, heads, rules.heads, rules.head_width)
     prefix, registers, rows, grid = _tokens(recognised, patch)
     parts = Parts(
         dim=dim,
@@ -62,7 +61,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         pre_norm=any(name.startswith("norm_pre.") for name in state),
         patch_norm=any(name.startswith("patch_embed.norm.") for name in state),
     )
-    executed = _layer(recognised, layer, depth)
+    executed = chosen_layer(recognised, layer, depth)
     with torch.device("meta"):
         network = VisionTransformer(parts, executed)
     fill(network, recognised)
@@ -75,7 +74,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         layer=str(executed),
         position=position if position != "relative" or rules.relative else "none",  # type: ignore[arg-type]
         evidence=(("heads", f"{chosen}: {why}"), ("layer", _layer_words(executed, depth, parts))),
-        notes=() if "usual" not in why else (f"{chosen} heads assumed ({why}); give --heads if the model has others.",),
+        notes=assumption(chosen, why),
     )
 
 
@@ -93,12 +92,6 @@ def from_timm(model: "nn.Module") -> Built | None:
         return build(recognise(opened), heads=cast(Any, model).blocks[0].attn.num_heads)
     except CheckpointError:  # a variant with parts that a plain ViT lacks (query norms, pooling, ...): timm's own runs
         return None
-
-
-def _depth(recognised: Recognised) -> int:
-    """One more than the highest block; gaps come out as missing tensors."""
-    numbers = [int(match[1]) for name in recognised.state if (match := re.match(r"blocks\.(\d+)\.", name))]
-    return max(numbers) + 1
 
 
 def _patch(recognised: Recognised) -> tuple[int, tuple[int, int]]:
@@ -119,38 +112,11 @@ def _patch(recognised: Recognised) -> tuple[int, tuple[int, int]]:
 
 def _hidden(recognised: Recognised) -> int:
     for name, share in (("mlp.fc1.weight", 1), ("mlp.w12.weight", 2)):
-        for index in range(_depth(recognised)):
+        for index in range(recognised.depth("blocks")):
             weight = recognised.state.get(f"blocks.{index}.{name}")
             if weight is not None:
                 return int(weight.shape[0]) // share
     raise missing(recognised, ["blocks.0.mlp.fc1.weight"])
-
-
-def _heads(recognised: Recognised, dim: int, depth: int, given: int | None) -> tuple[int, str]:
-    """The number of heads and what it rests on: given, else the file, else known systems, else the usual width."""
-    rules: ViTRules = recognised.system.rules
-    stored = recognised.stored_heads(dim)
-    if given is not None:
-        if given < 1 or dim % given:
-            raise CheckpointError(
-                f"{given} heads don't divide the width {dim} of {recognised.path}.", "Give --heads a divisor of it."
-            )
-        return given, "given with --heads"
-    if stored is not None:
-        return stored
-    if (dim, depth) in rules.heads:
-        return rules.heads[dim, depth], f"known for {recognised.system.title} of width {dim} and depth {depth}"
-    if dim % rules.head_width == 0:
-        why = f"width {dim} / {rules.head_width}"
-        usual = (dim, depth) in _SIZES or rules.head_width != 64
-        return dim // rules.head_width, why + (
-            ", as in all published models of this size" if usual else ", the usual rule"
-        )
-    raise CheckpointError(
-        f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its width "
-        f"{dim} is no multiple of {rules.head_width}.",
-        "Give the number of heads of the training configuration with --heads N.",
-    )
 
 
 def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, int, tuple[int, int] | None]:
@@ -261,27 +227,12 @@ def _eps(recognised: Recognised) -> float:
     return rules.eps
 
 
-def _layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:
-    if layer is None or layer == "last":
-        return depth
-    try:
-        number = int(layer)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= depth:
-        raise CheckpointError(
-            f"{recognised.path} has no layer {layer!r}: it has {depth} blocks.",
-            f"Give --layer a number from 1 to {depth}.",
-        )
-    return number
-
-
 def _layer_words(executed: int, depth: int, parts: Parts) -> str:
     norm = "without a final norm" if parts.final_norm == "none" else "after the final norm"
     return f"block {executed} of {depth}, {norm}"
 
 
 def _name(parts: Parts) -> str:
-    size = _SIZES.get((parts.dim, parts.depth), f"{parts.dim}x{parts.depth}")
+    size = USUAL.get((parts.dim, parts.depth), f"{parts.dim}x{parts.depth}")
     registers = f"_reg{parts.num_registers}" if parts.num_registers else ""
     return f"vit_{size}_patch{parts.patch[0]}{registers}"

@@ -50,6 +50,11 @@ class Recognised:
         """How a tensor is called in the file, or would be called if it is missing."""
         return file_name(canonical, self.origins, self.layout, self.prefix)
 
+    def depth(self, stem: str) -> int:
+        """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
+        found = (re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in self.state)
+        return max(int(match[1]) for match in found if match) + 1
+
     def stored_heads(self, dim: int) -> tuple[int, str] | None:
         """Attention heads of a network of width `dim` as far as file or config tell, and where."""
         return heads.stored(self.shapes, dim, self.config, self.tree)

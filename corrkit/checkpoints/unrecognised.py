@@ -46,7 +46,8 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         )
     shown = ", ".join(list(tensors)[:4])
     return CheckpointError(
-        f"{path} ({opened.container}) has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with {shown}.",
+        f"{path} ({opened.container}) has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with "
+        f"{shown}.",
         "Known systems: docs/checkpoints.md. Of timm: timm:NAME=FILE. Any other network: py:FILE.py:FUNCTION.",
     )
 

@@ -1,7 +1,7 @@
 """Naming schemes that several systems share.
 
-Canonical names are timm's ViT names, with attn.{q,k,v} for projections that are stored apart, mlp.{gate,value} and mlp.w3
-for a SwiGLU, and reg_token for whatever stands between the class token and the patches.
+Canonical names are timm's ViT names, with attn.{q,k,v} for projections that are stored apart, mlp.{gate,value} and
+mlp.w3 for a SwiGLU, and reg_token for whatever stands between the class token and the patches.
 """
 
 from corrkit.checkpoints import conversions
@@ -151,4 +151,13 @@ CAPI = Layout(
         (rf"{_BLOCK}residual2\.fn\.", r"\1mlp."),
     ),
     convert=conversions.shared_frequencies,
+)
+SAM = Layout(
+    name="SAM",
+    anchors={
+        r"patch_embed\.proj\.weight": 4,
+        r"blocks\.\d+\.attn\.rel_pos_h": 2,
+        r"neck\.0\.weight": 4,
+    },
+    renames=((rf"{_BLOCK}mlp\.lin(\d)\.", r"\1mlp.fc\2."),),
 )

@@ -1,6 +1,6 @@
-"""Vision towers trained against text, and networks distilled from them."""
+"""Networks trained with labels of any kind: text, masks, other networks' features."""
 
-from corrkit.checkpoints.registry.layouts import AIM, OPENAI, RADIO, SPLIT, TIMM
+from corrkit.checkpoints.registry.layouts import AIM, OPENAI, RADIO, SAM, SPLIT, TIMM
 from corrkit.checkpoints.system import CLIP, HALF, System, ViTRules
 
 _NO_PATCH_BIAS = frozenset({"patch"})
@@ -8,6 +8,15 @@ _BLIND_NORM = {r"ln_post\..*": "norm of the class token alone"}
 _PROJECTION = {r"proj": "projection to the joint space with text"}
 
 ENTRIES = (
+    System(
+        name="sam",
+        title="SAM (image encoder)",
+        layouts=(SAM,),
+        build="corrkit.backbones.sam:build",
+        requires=("pos_embed",),
+        source="facebookresearch/segment-anything dca509f",
+        proven="golden",
+    ),
     System(
         name="eva02",
         title="EVA-02",
