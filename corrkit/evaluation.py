@@ -209,15 +209,22 @@ def make_predictor(
         return Identity()
     if isinstance(model, str) and model.partition("@")[0] == "oracle":
         return _oracle(model)
-    from corrkit.backbones import load_backbone, wrap
-
     target = resolve_device(device)
     if isinstance(model, str | Path):
+        from corrkit.backbones import load_backbone
+
         return Propagator(load_backbone(str(model), heads=heads, layer=layer, key=key), target, name=spec_name(model))
     if heads is not None or layer is not None or key is not None:
         raise UsageError("heads, layer and key are options of loading a file.", "Leave them out for a live model.")
-    backbone = model if isinstance(model, Backbone) else wrap(model)
+    backbone = model if isinstance(model, Backbone) else _wrapped(model)
     return Propagator(backbone, target, name=backbone.report.architecture)
+
+
+def _wrapped(module: "torch.nn.Module") -> Backbone:
+    from corrkit.backbones import wrap
+
+    backbone: Backbone = wrap(module)
+    return backbone
 
 
 def spec_name(spec: str | Path) -> str:
