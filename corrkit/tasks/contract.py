@@ -93,7 +93,7 @@ class Scores:
     """A table row: fractions between 0 and 1 under the field's metric names.
 
     intervals: metric to [low, high] or None. per_clip: clip to its metrics. objects: how many were scored (objects,
-    classes or joints). csvs: official files, name to text.
+    classes or joints). csvs: official files, name to text. notes: what a reader of the table should know.
     """
 
     metrics: Mapping[str, float]
@@ -101,6 +101,7 @@ class Scores:
     per_clip: Mapping[str, Mapping[str, float]]
     objects: int
     csvs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Task(Protocol):

@@ -196,9 +196,9 @@ class DavisTask:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
         decay = protocol.score.decay
         objects = {clip: object_statistics(record["J"], record["F"], decay=decay) for clip, record in records.items()}
-        sums = np.array([clip_sums(rows) for rows in objects.values()]).reshape(len(objects), -1)
+        sums = np.array([clip_sums(rows) for rows in objects.values()]).reshape(-1, len(STATISTICS) + 1)
         metrics = table_metrics(objects.values())
-        intervals = bootstrap_intervals(sums[sums[:, -1] > 0], metrics_of_sums) if objects else [None] * len(METRICS)
+        intervals = bootstrap_intervals(sums[sums[:, -1] > 0], metrics_of_sums)
         per_object = {
             f"{clip}_{position}": (float(row[J_MEAN]), float(row[F_MEAN]))
             for clip, rows in objects.items()
@@ -208,8 +208,13 @@ class DavisTask:
             metrics=metrics,
             intervals=dict(zip(METRICS, intervals, strict=True)),
             per_clip={clip: table_metrics([rows]) for clip, rows in objects.items()},
-            objects=int(sums[:, -1].sum()) if objects else 0,
+            objects=int(sums[:, -1].sum()),
             csvs=davis_csvs(metrics, per_object, split),
+            notes=tuple(
+                f"{clip} has no scored frame (its first and last frame are not scored): it counts for nothing."
+                for clip, record in records.items()
+                if not record["J"][0]
+            ),
         )
 
     def write_prediction(self, folder: Path, clip: DavisClip, index: int, prediction: Mask) -> None:
