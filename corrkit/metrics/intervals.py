@@ -68,7 +68,8 @@ def bootstrap_intervals(
     Args:
         statistics: [clips, *S], what each clip (or cluster) adds to the sums.
         estimator: sums to M metrics; see `Estimator`.
-        resamples: number of resampled sets. seed: of the generator; the same input gives the same intervals.
+        resamples: number of resampled sets.
+        seed: of the generator; the same input gives the same intervals.
 
     Returns:
         M pairs (low, high). None below 3 clips, and for a metric that is NaN in the set itself. Resamples in which it
@@ -88,8 +89,11 @@ def compare_paired(
     """Metrics of run A less those of run B, with what can be said about the difference.
 
     Args:
-        first: [clips, *S] of run A. second: the same of run B, the same clips (or clusters) in the same order.
-        estimator: sums to M metrics. resamples, seed: as for `bootstrap_intervals`; also for the permutations.
+        first: [clips, *S] of run A.
+        second: the same of run B, the same clips (or clusters) in the same order.
+        estimator: sums to M metrics.
+        resamples: number of resampled sets, and of permutations where not all are tried.
+        seed: of the generator.
 
     Returns:
         One `PairedDifference` for each metric.
@@ -131,7 +135,7 @@ def detectable_difference(standard_error: float) -> float:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p values adjusted for their number by Holm's step-down rule; None stays None and counts for nothing.
+    """Adjusts p values for their number by Holm's step-down rule; None stays None and counts for nothing.
 
     S. Holm, A simple sequentially rejective multiple test procedure, 1979.
     """

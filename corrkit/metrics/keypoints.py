@@ -31,7 +31,8 @@ def cells_to_pixels(
 
     Args:
         points: [..., 2] (x, y) in cells. Their type decides the rounding: float32 stays float32, as published.
-        grid: (h, w) cells. frame: (H, W) pixels.
+        grid: (h, w) cells.
+        frame: (H, W) pixels.
 
     Returns:
         [..., 2] (x, y) in pixels, of the same type.
@@ -77,7 +78,8 @@ def pck_counts(
         prediction: [T, J, 2] pixels; NaN or a negative x for a joint that was not found. float32 is widened only to
             take the difference from the truth.
         truth: [T, J, 2] pixels.
-        visibility: see `visible_joints`. floor: see `figure_size`.
+        visibility: see `visible_joints`.
+        floor: see `figure_size`.
         score_first: whether frame 0 is scored.
 
     Returns:
