@@ -53,7 +53,9 @@ def test_global_decay_is_nan_only_under_the_official_wrap(golden, official):
     exact = object_statistics(long["J"][:, 1:-1], long["F"][:, 1:-1], decay="exact")
     assert np.isfinite(exact).all()
     # 298 frames cut at 1, 75.25, 149.5, 223.75, 298, rounded: the first bin has 75 frames, the last 224..298.
-    np.testing.assert_allclose(exact[0, 2], long["J"][0, 1:76].mean() - long["J"][0, 224:299].mean(), rtol=0, atol=EXACT)
+    np.testing.assert_allclose(
+        exact[0, 2], long["J"][0, 1:76].mean() - long["J"][0, 224:299].mean(), rtol=0, atol=EXACT
+    )
 
 
 @pytest.mark.golden
