@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ class GoldenFinder:
         pytest.skip(f"golden {relative} is neither in tests/golden nor in {SHARED}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One line that .ci/run reads: golden tests are not to be skipped where the goldens are at hand."""
     skipped = terminalreporter.stats.get("skipped", [])
     golden = [report for report in skipped if "golden" in report.keywords and "gpu" not in report.keywords]
