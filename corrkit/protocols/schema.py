@@ -139,8 +139,88 @@ class DavisScore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PointLabels:
+    """How joints become soft label maps on the grid, and what is fed back (JHMDB).
+
+    sigma: standard deviation of the Gaussian that is drawn at a joint (peak 1), in units of `sigma_unit`.
+    sigma_unit: "cells" draws on the grid; "pixels" draws on the original frame, then goes to the network's size
+        (OpenCV's bilinear) and from there to the grid (bilinear, align_corners False).
+    border: where the (6 sigma + 1) wide window begins at x - 3 sigma: "truncate" cuts towards zero as published, which
+        moves the peaks of joints near the left and top border inwards; "floor" cuts downwards everywhere.
+    background: whether a channel 0 stands before the joints, 1 in the cells where all joints are exactly 0.
+    feedback: what later frames read as labels: the "soft" maps, or each map stretched to [0, 1] ("minmax").
+    rescale: "classes" min-max-normalises each cell over its channels after propagation (CRW's --norm_mask).
+    """
+
+    sigma: float = field(metadata=POSITIVE)
+    sigma_unit: Literal["cells", "pixels"]
+    border: Literal["truncate", "floor"]
+    background: bool
+    feedback: Literal["soft", "minmax"]
+    rescale: Literal["none", "classes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointReadout:
+    """How soft label maps become joints in pixels of the original frame (JHMDB).
+
+    peak_cells: a joint is the value-weighted mean of the positions of this many largest cells (or pixels).
+    resolution: "grid" reads out on the grid; "original" enlarges the maps to the frame first (bilinear, align_corners
+        False) and reads out pixels.
+    cell_origin: the pixel that a cell stands for: its "corner" (index times stride, as published) or its "centre".
+    minmax: "none", or "nonzero": each map whose sum is not 0 is stretched to [0, 1] before the read-out.
+    first_frame: the prediction of frame 0: a "copy" of its annotation; its labels "decoded" from the grid; or its
+        labels at the "network" size, resized from there to the original.
+    """
+
+    peak_cells: int = field(metadata=AT_LEAST_ONE)
+    resolution: Literal["grid", "original"]
+    cell_origin: Literal["corner", "centre"]
+    minmax: Literal["none", "nonzero"]
+    first_frame: Literal["copy", "decoded", "network"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VipScore:
+    """What the data set's confusion matrix counts and which classes the mean takes (VIP).
+
+    score_first: whether frame 0 is scored.
+    background: whether class 0 is in the mean.
+    rounding: "none", or "percent-2": the mean is rounded to two digits of a per cent before it is reported.
+    """
+
+    score_first: bool
+    background: bool
+    rounding: Literal["none", "percent-2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JhmdbScore:
+    """Which predicted joints are scored, and what their distances are divided by (JHMDB).
+
+    score_first: whether frame 0 is scored.
+    visibility: a joint counts where its predicted x is "non-negative" (x >= 0) or "positive" (x > 0); the ground truth
+        has no say.
+    normaliser: "box-diagonal": the diagonal of the box around the true joints that are predicted as visible;
+        "box-side": its longer side. `box_scale` times it is what a distance is divided by.
+    box_floor: the box's upper corner is at least -1 in each coordinate: "always", or only where some joint of the frame
+        is invisible ("invisible").
+    box_scale: factor of the normaliser.
+    """
+
+    score_first: bool
+    visibility: Literal["non-negative", "positive"]
+    normaliser: Literal["box-diagonal", "box-side"]
+    box_floor: Literal["always", "invisible"]
+    box_scale: float = field(metadata=POSITIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """One published protocol for one task. `sources` maps "group.field" to where the constant was read."""
+    """One published protocol for one task. `sources` maps "group.field" to where the constant was read.
+
+    The classes of labels, readout and score depend on the task: see GROUPS.
+    """
 
     task: str
     name: str
@@ -153,9 +233,9 @@ class Protocol:
     features: Features
     memory: Memory
     affinity: Affinity
-    labels: MaskLabels
-    readout: MaskReadout
-    score: DavisScore
+    labels: Any
+    readout: Any
+    score: Any
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -175,6 +255,24 @@ GROUPS: Mapping[str, Mapping[str, type]] = MappingProxyType(
             "labels": MaskLabels,
             "readout": MaskReadout,
             "score": DavisScore,
+        },
+        "vip": {
+            "frames": Frames,
+            "features": Features,
+            "memory": Memory,
+            "affinity": Affinity,
+            "labels": MaskLabels,
+            "readout": MaskReadout,
+            "score": VipScore,
+        },
+        "jhmdb": {
+            "frames": Frames,
+            "features": Features,
+            "memory": Memory,
+            "affinity": Affinity,
+            "labels": PointLabels,
+            "readout": PointReadout,
+            "score": JhmdbScore,
         },
     }
 )
