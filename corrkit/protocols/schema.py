@@ -102,14 +102,20 @@ class Affinity:
 class MaskLabels:
     """How id masks become soft label maps on the grid, and what is fed back (DAVIS and VIP).
 
-    downsample: "nearest" is Pillow's nearest from the original mask straight to the grid.
-    classes: which ids get a channel: "grid-max" 0..max id of the down-sampled first mask.
+    network_resize: how id masks first go to the network's size: "none" (straight to the grid), "nearest" (Pillow's,
+        which samples at pixel centres), "nearest-opencv" (which samples at pixel corners), or "bilinear-opencv", which
+        blends ids and so makes false ones along borders (an argument slip of CRW's, kept by name).
+    downsample: from there to the grid: "nearest" (Pillow's, of ids) or "bilinear" (of the one-hot maps, align_corners
+        False, without anti-aliasing).
+    classes: which ids get a channel: "grid-max" 0..max id of the first mask on the grid, or "present", the distinct ids
+        of the first mask at the network's size.
     feedback: what later frames read as labels: the "soft" maps, their per-class "minmax", or the "hard" argmax.
     rescale: "classes" min-max-normalises each cell over its classes after propagation (CRW's --norm_mask).
     """
 
-    downsample: Literal["nearest"]
-    classes: Literal["grid-max"]
+    network_resize: Literal["none", "nearest", "nearest-opencv", "bilinear-opencv"]
+    downsample: Literal["nearest", "bilinear"]
+    classes: Literal["grid-max", "present"]
     feedback: Literal["soft", "minmax", "hard"]
     rescale: Literal["none", "classes"]
 
@@ -118,17 +124,19 @@ class MaskLabels:
 class MaskReadout:
     """How soft label maps become id masks of the original size.
 
-    upsample: interpolation from the grid (align_corners False). resolution: where ids are decided: "network" (grid
-        times stride), followed by Pillow's nearest to the original size.
-    minmax: per-class rescaling over the picture before argmax: "none" or "positive" ((x - min) / (max - min) after
-        subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published).
-    first_frame: the prediction of frame 0 is a "copy" of its annotation, or its labels "decoded" from the grid.
+    upsample: interpolation from the grid (align_corners False). resolution: where ids are decided: at the "network"
+        size, followed by Pillow's nearest to the original size, or at the "original" size.
+    minmax: per-class rescaling over the picture before argmax: "none"; "positive" ((x - min) / (max - min) after
+        subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published);
+        or "positive-guarded", the same with 1e-12 added to the divisor, so that a constant class becomes 0.
+    first_frame: the prediction of frame 0: a "copy" of its annotation; its labels "decoded" from the grid; or its
+        annotation at the "network" size, resized by nearest (pixel corners) to the original.
     """
 
     upsample: Literal["bilinear"]
-    resolution: Literal["network"]
-    minmax: Literal["none", "positive"]
-    first_frame: Literal["copy", "decoded"]
+    resolution: Literal["network", "original"]
+    minmax: Literal["none", "positive", "positive-guarded"]
+    first_frame: Literal["copy", "decoded", "network"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

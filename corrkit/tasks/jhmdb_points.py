@@ -7,6 +7,7 @@ import numpy as np
 
 from corrkit.protocols.schema import PointLabels, PointReadout
 from corrkit.tasks.contract import Geometry
+from corrkit.tasks.masks import resize_bilinear
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +43,7 @@ class PointCodec:
         if self._labels.sigma_unit == "cells":
             maps = torch.from_numpy(self._draw(self._to_cells(annotation), self._geometry.grid))
         else:
-            maps = _resize(self._at_network_size(annotation), self._geometry.grid)
+            maps = resize_bilinear(self._at_network_size(annotation), self._geometry.grid)
         soft = maps.to(torch.float32).permute(1, 2, 0)  # [h, w, J]
         if self._labels.background:
             soft = torch.cat([(soft.sum(dim=-1, keepdim=True) == 0).to(soft.dtype), soft], dim=-1)
@@ -52,7 +53,7 @@ class PointCodec:
         """Soft label map [h, w, L] on any device to joints [J, 2]; NaN where a joint's map is empty."""
         maps = soft[..., int(self._labels.background) :].permute(2, 0, 1)  # [J, h, w]
         if self._readout.resolution == "original":
-            maps = _resize(maps, self._geometry.original)
+            maps = resize_bilinear(maps, self._geometry.original)
         return self._read(maps)
 
     def first_prediction(self, annotation: Points) -> Points:
@@ -61,7 +62,7 @@ class PointCodec:
             return annotation
         if self._readout.first_frame == "decoded":
             return self.decode(self.encode(annotation))
-        return self._read(_resize(self._at_network_size(annotation), self._geometry.original))
+        return self._read(resize_bilinear(self._at_network_size(annotation), self._geometry.original))
 
     def _read(self, maps: "Tensor") -> Points:
         """Maps [J, h, w], on the grid or at the original size, to joints [J, 2] in pixels."""
@@ -160,10 +161,3 @@ def minmax_where_nonzero(maps: "Tensor") -> "Tensor":
     low = maps.amin(dim=(1, 2), keepdim=True)
     span = (maps - low).amax(dim=(1, 2), keepdim=True)
     return ((maps - low) / span).where(maps.sum(dim=(1, 2), keepdim=True) != 0, maps)
-
-
-def _resize(maps: "Tensor", size: tuple[int, int]) -> "Tensor":
-    """Bilinear, align_corners False: [J, h, w] to [J, *size]."""
-    import torch
-
-    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
