@@ -41,6 +41,8 @@ class Frames:
 class Features:
     """What a protocol asks of the features, beyond what the backbone decides itself.
 
+    colour: what the network must have been trained on: "published" takes any backbone with its own colour; "lab" and
+        "grey" take only backbones of that colour, and refuse others.
     std: per-channel divisor in RGB order; applied only to backbones with ImageNet statistics. [] leaves the
         backbone's own.
     position: resampling rule of absolute position embeddings: "published" (the backbone's own), "dino" (bicubic by
@@ -50,6 +52,7 @@ class Features:
         and the whole is normalised again (the fusion of SFC).
     """
 
+    colour: Literal["published", "lab", "grey"]
     std: tuple[float, ...] = field(metadata=POSITIVE)
     position: Literal["published", "dino", "size"]
     l2: bool
@@ -156,7 +159,8 @@ class PointLabels:
     border: where the (6 sigma + 1) wide window begins at x - 3 sigma: "truncate" cuts towards zero as published, which
         moves the peaks of joints near the left and top border inwards; "floor" cuts downwards everywhere.
     background: whether a channel 0 stands before the joints, 1 in the cells where all joints are exactly 0.
-    feedback: what later frames read as labels: the "soft" maps, or each map stretched to [0, 1] ("minmax").
+    feedback: what later frames read as labels: the "soft" maps, or each of them stretched to [0, 1] over the frame
+        where its sum is not 0 ("minmax-nonzero"; that is also what is read out).
     rescale: "classes" min-max-normalises each cell over its channels after propagation (CRW's --norm_mask).
     """
 
@@ -164,7 +168,7 @@ class PointLabels:
     sigma_unit: Literal["cells", "pixels"]
     border: Literal["truncate", "floor"]
     background: bool
-    feedback: Literal["soft", "minmax"]
+    feedback: Literal["soft", "minmax-nonzero"]
     rescale: Literal["none", "classes"]
 
 
@@ -176,7 +180,6 @@ class PointReadout:
     resolution: "grid" reads out on the grid; "original" enlarges the maps to the frame first (bilinear, align_corners
         False) and reads out pixels.
     cell_origin: the pixel that a cell stands for: its "corner" (index times stride, as published) or its "centre".
-    minmax: "none", or "nonzero": each map whose sum is not 0 is stretched to [0, 1] before the read-out.
     first_frame: the prediction of frame 0: a "copy" of its annotation; its labels "decoded" from the grid; or its
         labels at the "network" size, resized from there to the original.
     """
@@ -184,7 +187,6 @@ class PointReadout:
     peak_cells: int = field(metadata=AT_LEAST_ONE)
     resolution: Literal["grid", "original"]
     cell_origin: Literal["corner", "centre"]
-    minmax: Literal["none", "nonzero"]
     first_frame: Literal["copy", "decoded", "network"]
 
 
@@ -193,11 +195,14 @@ class VipScore:
     """What the data set's confusion matrix counts and which classes the mean takes (VIP).
 
     score_first: whether frame 0 is scored.
+    counting: "confusion" leaves out pixels whose true id is no class; "histogram" leaves them in the predicted class's
+        area. A prediction of id 20 spills into the next row of the confusion matrix, or counts as class 19.
     background: whether class 0 is in the mean.
     rounding: "none", or "percent-2": the mean is rounded to two digits of a per cent before it is reported.
     """
 
     score_first: bool
+    counting: Literal["confusion", "histogram"]
     background: bool
     rounding: Literal["none", "percent-2"]
 
@@ -209,18 +214,16 @@ class JhmdbScore:
     score_first: whether frame 0 is scored.
     visibility: a joint counts where its predicted x is "non-negative" (x >= 0) or "positive" (x > 0); the ground truth
         has no say.
-    normaliser: "box-diagonal": the diagonal of the box around the true joints that are predicted as visible;
-        "box-side": its longer side. `box_scale` times it is what a distance is divided by.
+    normaliser: what a distance is divided by: "box-diagonal" is 0.6 times the diagonal of the box around those true
+        joints of the frame that are predicted as visible.
     box_floor: the box's upper corner is at least -1 in each coordinate: "always", or only where some joint of the frame
         is invisible ("invisible").
-    box_scale: factor of the normaliser.
     """
 
     score_first: bool
     visibility: Literal["non-negative", "positive"]
-    normaliser: Literal["box-diagonal", "box-side"]
+    normaliser: Literal["box-diagonal"]
     box_floor: Literal["always", "invisible"]
-    box_scale: float = field(metadata=POSITIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,8 +66,6 @@ class PointCodec:
 
     def _read(self, maps: "Tensor") -> Points:
         """Maps [J, h, w], on the grid or at the original size, to joints [J, 2] in pixels."""
-        if self._readout.minmax == "nonzero":
-            maps = minmax_where_nonzero(maps)
         cells = read_peaks(maps, self._readout.peak_cells)
         height, width = maps.shape[1:]
         # Divided and multiplied in this order and precision (ajabri/videowalk 047f3f4 code/eval/eval_pck.py:62-63).
@@ -154,10 +152,3 @@ def read_peaks(maps: "Tensor", count: int) -> np.ndarray[Any, Any]:
     positions = np.stack([x.cpu().numpy(), y.cpu().numpy()], axis=1)
     positions[(flat.sum(dim=1) == 0).cpu().numpy()] = np.nan
     return np.asarray(positions)
-
-
-def minmax_where_nonzero(maps: "Tensor") -> "Tensor":
-    """Each of maps [J, h, w] whose sum is not 0 stretched to [0, 1] (Liusifei/UVC f1b6fd9 test_jhmdb.py:530-537)."""
-    low = maps.amin(dim=(1, 2), keepdim=True)
-    span = (maps - low).amax(dim=(1, 2), keepdim=True)
-    return ((maps - low) / span).where(maps.sum(dim=(1, 2), keepdim=True) != 0, maps)

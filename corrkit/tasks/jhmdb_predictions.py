@@ -2,14 +2,13 @@
 
 import csv
 import io
-from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from corrkit.errors import DataError
+from corrkit.errors import CheckpointError, DataError
 from corrkit.tasks.jhmdb_points import JOINTS, Points
 
 Array = np.ndarray[Any, Any]
@@ -49,18 +48,22 @@ def read_joints(folder: Path, name: str, number: int, size: tuple[int, int], gri
     Raises:
         DataError: for a missing or damaged file or another shape.
     """
-    for suffix, read in _READERS.items():
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return _checked(read(path), path)
-    path = folder / f"{number}.dat"
-    if path.is_file():
-        return from_cells(read_dat(path), path, size, grid)
+    path = find_joints(folder, name, number)
+    if path is not None:
+        if path.suffix == ".dat":
+            return from_cells(read_dat(path), path, size, grid)
+        return _checked(_READERS[path.suffix](path), path)
     present = sorted(entry.name for entry in folder.iterdir())[:3] if folder.is_dir() else []
     raise DataError(
         f"{folder} has no predictions of clip {name!r} (it holds {', '.join(present) or 'nothing'}).",
         f"Save them as {name}.npy, .npz or .csv: [T, {len(JOINTS)}, 2], (x, y) in 0-based pixels, NaN where invisible.",
     )
+
+
+def find_joints(folder: Path, name: str, number: int) -> Path | None:
+    """The file of a clip's predictions in one of the forms of `read_joints`."""
+    paths = [*(folder / f"{name}{suffix}" for suffix in _READERS), folder / f"{number}.dat"]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def from_cells(cells: Array, path: Path, size: tuple[int, int], grid: tuple[int, int] | None) -> Points:
@@ -83,12 +86,20 @@ def from_cells(cells: Array, path: Path, size: tuple[int, int], grid: tuple[int,
 
 
 def read_dat(path: Path) -> Array:
-    """The array in a pickled .dat. Nothing from the file is imported or called. Raises DataError."""
-    raise NotImplementedError
+    """The array in a pickled .dat (numpy.ndarray.dump), opened without running anything from it. Raises DataError."""
+    from corrkit.checkpoints.opening import open_checkpoint
+
+    try:
+        tree = open_checkpoint(path).tree
+    except CheckpointError as error:
+        raise DataError(error.problem, "Save predictions as .npy instead.") from error
+    if not hasattr(tree, "numpy"):
+        raise DataError(f"{path} holds a {type(tree).__name__}, not an array.", "Save predictions as .npy instead.")
+    return np.asarray(tree.numpy())
 
 
 def _read_npy(path: Path) -> Array:
-    return _load(path)
+    return np.asarray(_load(path))
 
 
 def _read_npz(path: Path) -> Array:

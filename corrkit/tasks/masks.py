@@ -21,7 +21,8 @@ VOID = 255
 def read_mask(path: Path) -> Mask:
     """Ids of a mask file as uint8 [H, W].
 
-    Palette PNGs give their indices whatever the palette's width; grey ones (L, LA, 1) their values, alpha ignored.
+    Palette PNGs give their indices whatever the palette's width; grey ones (L, LA, 1, or RGB with equal channels) their
+    values, alpha ignored.
 
     Raises:
         DataError: for a missing or undecodable file, or one whose colours are not ids (RGB).
@@ -38,6 +39,10 @@ def read_mask(path: Path) -> Mask:
                 return np.array(image, np.uint8)[..., 0]
             if mode == "1":
                 return np.array(image.convert("L"), np.uint8)
+            if mode in {"RGB", "RGBA"}:
+                pixels = np.array(image, np.uint8)
+                if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
+                    return np.ascontiguousarray(pixels[..., 0])
             if mode.startswith("I"):
                 return _narrow(np.array(image), path)
     except FileNotFoundError:

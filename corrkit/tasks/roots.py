@@ -36,7 +36,7 @@ def list_lines(path: Path) -> list[str]:
 
 
 def list_file(root: Path, split: str) -> Path | None:
-    """The text file that `split` names: a path, or a file of the root or its `lists` folder; None where there is none."""
+    """The text file that `split` names: a path, or a file of the root or its `lists` folder; None if there is none."""
     names = [split, f"{split}.txt", f"{split}_videos.txt"]
     candidates = [Path(split), *(folder / name for folder in (root / "lists", root) for name in names)]
     return next((path for path in candidates if path.suffix == ".txt" and path.is_file()), None)
