@@ -153,6 +153,9 @@ def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     if protocol.labels.feedback == "minmax":
         normalised = _minmax_over_cells(soft)
         return normalised, normalised
+    if protocol.labels.feedback == "minmax-nonzero":  # Liusifei/UVC f1b6fd9 test_jhmdb.py:530-537
+        normalised = _minmax_over_cells(soft).where(soft.sum(0) != 0, soft)
+        return normalised, normalised
     if protocol.labels.feedback == "hard":
         return functional.one_hot(soft.argmax(1), soft.shape[1]).to(soft), shown
     return soft, shown

@@ -75,6 +75,10 @@ class Codec(Protocol):
         """Soft label map [h, w, L] to a prediction of the original size."""
         ...
 
+    def first_prediction(self, annotation: Any) -> Any:
+        """What stands for the prediction of frame 0 where it is not predicted (`readout.first_frame`)."""
+        ...
+
 
 class Scorer(Protocol):
     """Streaming sufficient statistics of one clip."""
