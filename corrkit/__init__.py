@@ -18,7 +18,7 @@ _API = {
     "wrap": "corrkit.backbones",
 }
 
-__all__ = [  # noqa: PLE0604 - the lazy names are listed once, in _API
+__all__ = [
     "__version__",
     *sorted(_API),
 ]

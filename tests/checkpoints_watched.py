@@ -1,6 +1,6 @@
-"""Run as a script: opens files while an audit hook records whatever would be a side effect. Prints JSON.
+"""Opens files while an audit hook records whatever would be a side effect.
 
-Arguments: "files" and files to open, or "fuzz", a number of examples and files to mutate. A process of its own, because
+As a script it prints JSON. Arguments: "files" and files to open, or "fuzz", a number of examples and files to mutate. A process of its own, because
 an audit hook can't be removed.
 """
 
@@ -9,6 +9,7 @@ import json
 import os
 import pickletools
 import resource
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,20 @@ ALLOWED = (
 )
 watching = False
 events: set[str] = set()
+
+
+def run_watched(folder: Path, *arguments: object) -> dict[str, object]:
+    """Runs this module as a script in an empty folder, which must stay empty."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMP_NUM_THREADS": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(folder.parent / "hypothesis"),
+    }
+    command = [sys.executable, __file__, *map(str, arguments)]
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert not list(folder.iterdir()), "opening wrote into the current folder"
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def record(event: str, arguments: tuple[object, ...]) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.errors import CheckpointError
+from tests.checkpoints_watched import run_watched
 
 # What the file can't be opened for; the others open, and it is for the recogniser to say what is wrong with them.
 PROBLEMS = {
@@ -50,11 +51,11 @@ MEMORY = 100 << 20
 
 
 @pytest.mark.golden
-def test_every_bad_file_has_its_error_and_no_side_effect(golden: object, watched: object, tmp_path: Path) -> None:
+def test_every_bad_file_has_its_error_and_no_side_effect(golden: object, tmp_path: Path) -> None:
     folder = golden("checkpoints/_bad")
     files = sorted(entry for entry in folder.iterdir() if entry.name != "README.md")
     before = {entry: entry.stat().st_mtime_ns for entry in folder.rglob("*")}
-    result = watched(tmp_path, "files", *files)
+    result = run_watched(tmp_path, "files", *files)
     assert result["events"] == []
     assert result["memory"] < MEMORY
     outcomes = result["outcomes"]
@@ -142,14 +143,14 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def test_hostile_pickles_are_refused_at_the_cost_of_their_size(watched: object, tmp_path: Path) -> None:
+def test_hostile_pickles_are_refused_at_the_cost_of_their_size(tmp_path: Path) -> None:
     files = tmp_path / "files"
     current = tmp_path / "current"
     files.mkdir()
     current.mkdir()
     for name, content in HOSTILE.items():
         (files / f"{name}.pth").write_bytes(content)
-    result = watched(current, "files", *sorted(files.iterdir()))
+    result = run_watched(current, "files", *sorted(files.iterdir()))
     assert result["events"] == []
     assert result["memory"] < 200 << 20
     opened = {name for name, outcome in result["outcomes"].items() if outcome == "opened"}

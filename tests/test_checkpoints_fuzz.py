@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.checkpoints_watched import run_watched
+
 
 def seeds(folder: Path, bad: Path) -> list[Path]:
     """Small files of every container, sound and hostile."""
@@ -22,10 +24,10 @@ def seeds(folder: Path, bad: Path) -> list[Path]:
     return sorted(folder.iterdir()) + [bad / name for name in hostile]
 
 
-def check(watched: object, folder: Path, bad: Path, num_examples: int) -> None:
+def check(folder: Path, bad: Path, num_examples: int) -> None:
     bases = seeds(folder / "seeds", bad)
     (folder / "current").mkdir()
-    result = watched(folder / "current", "fuzz", num_examples, *bases)
+    result = run_watched(folder / "current", "fuzz", num_examples, *bases)
     assert result["events"] == []
     assert result["memory"] < 200 << 20
     assert result["opened"] > 0
@@ -33,11 +35,11 @@ def check(watched: object, folder: Path, bad: Path, num_examples: int) -> None:
 
 
 @pytest.mark.golden
-def test_mutated_files_never_crash_or_act(golden: object, watched: object, tmp_path: Path) -> None:
-    check(watched, tmp_path, golden("checkpoints/_bad"), 1_000)
+def test_mutated_files_never_crash_or_act(golden: object, tmp_path: Path) -> None:
+    check(tmp_path, golden("checkpoints/_bad"), 1_000)
 
 
 @pytest.mark.golden
 @pytest.mark.slow
-def test_many_mutated_files_never_crash_or_act(golden: object, watched: object, tmp_path: Path) -> None:
-    check(watched, tmp_path, golden("checkpoints/_bad"), 30_000)
+def test_many_mutated_files_never_crash_or_act(golden: object, tmp_path: Path) -> None:
+    check(tmp_path, golden("checkpoints/_bad"), 30_000)

@@ -34,7 +34,8 @@ class Mode:
 class Report:
     """Every decision that was taken to turn a file into a backbone.
 
-    system: the recognised system ("dino", "mae", "random", "rgb", "wrapped", ...). architecture: e.g. "vit_small_patch16".
+    system: the recognised system ("dino", "mae", "random", "rgb", "wrapped", ...).
+    architecture: e.g. "vit_small_patch16".
     parameters: of the backbone. tensors_used, tensors_total: of the file's; dropped: group name to reason.
     position: "absolute" where a position embedding is resampled to the input size (a protocol may then choose the
         rule), else "relative", "rotary" or "none".

@@ -1,6 +1,104 @@
-"""The command line: one module per command, imported only when that command runs."""
+"""The command line: one module per command, imported only when that command runs.
+
+stdout carries the result, stderr the talk. Exit codes: 0 done, 1 a check failed, 2 the user can mend it, 70 our bug,
+130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from corrkit import __version__
+from corrkit.errors import CorrkitError, closest
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "eval": "evaluate a checkpoint on DAVIS, VIP or JHMDB and print a results table",
+        "score": "score predictions of any method, without a network",
+        "protocols": "list protocols, or show every constant of one with its source",
+        "clips": "export the embedded clips in the layouts of the three data sets",
+        "doctor": "say what this machine and installation can do",
+    }
+)
+EXIT_OUR_BUG = 70
+EXIT_INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command and returns its exit code (0 done, 1 check failed, 2 user can mend, 70 our bug, 130 interrupted)."""
-    raise NotImplementedError
+    """Runs one command and returns the process's exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    name = arguments[0] if arguments else "--help"
+    if name in {"-h", "--help", "help"}:
+        print(_overview())
+        return 0
+    if name in {"-V", "--version"}:
+        print(f"corrkit {__version__}")
+        return 0
+    if name not in COMMANDS:
+        _say(f"corrkit: there is no command {name!r}. {closest(name, COMMANDS)}\nSee corrkit --help.")
+        return CorrkitError.exit_code
+    command = importlib.import_module(f"corrkit.cli.{name}_command")
+    parser = argparse.ArgumentParser(
+        prog=f"corrkit {name}",
+        description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
+        epilog=command.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.add_arguments(parser)
+    args = parser.parse_args(arguments[1:])
+    return _run(command, args)
+
+
+def _run(command: object, args: argparse.Namespace) -> int:
+    try:
+        code: int = command.run(args)  # type: ignore[attr-defined]  # every command module has run(args) -> int
+        sys.stdout.flush()
+    except CorrkitError as error:
+        if args.debug:
+            raise
+        _say(f"corrkit: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("corrkit: interrupted.")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout went away (| head): not an error, but Python would complain while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if args.debug:
+            raise
+        _say(
+            f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).\n"
+            "Run the command again with --debug and report the traceback."
+        )
+        return EXIT_OUR_BUG
+    return code
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items())
+    return f"""\
+usage: corrkit COMMAND [options]
+
+corrkit {__version__}: evaluates frozen vision encoders on video correspondence.
+
+commands:
+{lines}
+
+  corrkit COMMAND --help     the options of a command, with examples
+  corrkit --version
+
+examples:
+  corrkit eval davis --ckpt hog                  the embedded clips, no network needed
+  corrkit eval davis --ckpt dino.pth --data DAVIS"""
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

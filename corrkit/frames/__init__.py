@@ -1,1 +1,1 @@
-
+"""Image folders and video files behind one interface; resizing, normalising, prefetching."""

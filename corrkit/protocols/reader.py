@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from corrkit.errors import ProtocolError, closest
 from corrkit.protocols.schema import GROUPS, Protocol
 
-DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino"})
+DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"})
 _HEAD = ("version", "summary", "proven", "cite", "quirks")
 
 
@@ -58,7 +58,7 @@ def parse_protocol(document: Mapping[str, Any], task: str, name: str) -> Protoco
         for leaf, entry in document[group].items():
             place = f"{where} {group}.{leaf}"
             if not (isinstance(entry, dict) and set(entry) == {"value", "source"} and entry["source"]):
-                raise ProtocolError(f"{place} is not {{ value = ..., source = \"...\" }}.", "Give both.")
+                raise ProtocolError(f'{place} is not {{ value = ..., source = "..." }}.', "Give both.")
             checked[leaf] = _checked(entry["value"], hints[leaf], _limits(cls, leaf), place)
             sources[f"{group}.{leaf}"] = entry["source"]
         values[group] = cls(**checked)

@@ -1,0 +1,59 @@
+"""Options that several commands share, and their converters."""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corrkit.runs.results import Summary
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """--data --split --clips --dataset-name --protocol --set."""
+    parser.add_argument("--data", metavar="ROOT", help="data root; default $CORRKIT_DATA/TASK, else the embedded clips")
+    parser.add_argument("--split", help="split list of the data set (davis: val)")
+    parser.add_argument("--clips", metavar="NAME,NAME", type=_names, help="only these clips")
+    parser.add_argument("--dataset-name", metavar="NAME", help="name of a data set of your own in the task's layout")
+    parser.add_argument("--protocol", metavar="NAME", help="published protocol (see corrkit protocols)")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], type=_assignment, help="override a constant"
+    )
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """--json --format."""
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON instead of a table")
+    parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the table")
+
+
+def data_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The shared options as keywords of `evaluate` and `score`."""
+    return {
+        "data": args.data,
+        "split": args.split,
+        "clips": args.clips,
+        "dataset_name": args.dataset_name,
+        "protocol": args.protocol,
+        **dict(args.set),
+    }
+
+
+def print_result(summaries: "Sequence[Summary]", args: argparse.Namespace) -> None:
+    """The first summary as JSON, or all of them as a table."""
+    from corrkit.runs.jsontext import to_json
+    from corrkit.runs.tables import results_table
+
+    width = shutil.get_terminal_size().columns
+    print(to_json(summaries[0]) if args.json else results_table(summaries, args.format, width))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name.strip(), value.strip()

@@ -1,0 +1,46 @@
+"""`corrkit score`: scores predictions of any method, without a network."""
+
+import argparse
+import sys
+
+from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_result
+
+EXAMPLES = """\
+examples:
+  corrkit score davis --data /data/DAVIS --pred results/my_method
+  corrkit score davis --data /data/DAVIS --pred results/my_method --csv-dir tables --set decay=uint8"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `corrkit score`."""
+    parser.add_argument("task", help="davis, vip or jhmdb")
+    parser.add_argument("--pred", required=True, metavar="DIR", help="folder of predictions")
+    add_data_arguments(parser)
+    parser.add_argument("--allow-partial", action="store_true", help="leave out clips that have no predictions")
+    parser.add_argument("--allow-ground-truth", action="store_true", help="score a copy of the ground truth, too")
+    parser.add_argument("--csv-dir", metavar="DIR", help="write the task's official CSV files there")
+    add_output_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores and prints the table."""
+    from corrkit.scoring import score
+
+    result = score(
+        args.task,
+        pred=args.pred,
+        allow_partial=args.allow_partial,
+        allow_ground_truth=args.allow_ground_truth,
+        **data_options(args),
+    )
+    if args.csv_dir:
+        from pathlib import Path
+
+        from corrkit.runs.atomic import write_atomic
+
+        for name, text in result.csvs.items():
+            write_atomic(Path(args.csv_dir) / name, text)
+    print_result([result.summary], args)
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 0

@@ -1,0 +1,136 @@
+"""From a decoded frame to the network's input: size rule, resizing, normalisation, reading ahead."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import cv2
+import numpy as np
+
+from corrkit.errors import DataError
+from corrkit.frames.sequence import FrameSequence
+from corrkit.protocols.schema import Frames
+
+if TYPE_CHECKING:
+    import torch
+
+Item = TypeVar("Item")
+Image = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tuple[int, int]:
+    """The network's input size for a frame.
+
+    Args:
+        original: (height, width) of the frame in pixels.
+        rule: the protocol's frame group.
+        multiple: the backbone takes sides that are multiples of this; used where rule.indivisible is "resize".
+
+    Returns:
+        (height, width) in pixels.
+
+    Raises:
+        DataError: where a side would become 0.
+    """
+    height, width = original
+    if rule.resize == "exact":
+        height, width = rule.size
+    elif rule.resize != "native":
+        # Short side: the height unless the frame is upright, so a square frame's width is the free side
+        # (facebookresearch/dino 7c446df eval_video_segmentation.py:204-214). Long side: the other way round.
+        fixed_is_width = (height > width) == (rule.resize == "short-side")
+        (fixed,) = rule.size
+        if fixed_is_width:
+            height, width = _floor(fixed * height / width, rule.multiple), fixed
+        else:
+            height, width = fixed, _floor(fixed * width / height, rule.multiple)
+    if rule.indivisible == "resize":
+        height, width = _floor(height, multiple), _floor(width, multiple)
+    if height < 1 or width < 1:
+        raise DataError(
+            f"A frame of {original[1]}x{original[0]} is too small: the network's input would be {width}x{height}.",
+            "Leave the clip out with --clips.",
+        )
+    return height, width
+
+
+class FramePreparation:
+    """Turns uint8 RGB frames of one clip into normalised float32 tensors [3, H, W].
+
+    Args:
+        size: (height, width) of the network's input.
+        rule: the protocol's frame group.
+        mean: per channel, RGB, of values in [0, 1].
+        std: per channel divisor.
+    """
+
+    def __init__(self, size: tuple[int, int], rule: Frames, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._size = size
+        self._in_float = rule.interpolation == "bilinear-float"
+        self._mean = np.asarray(mean, np.float32)
+        self._std = np.asarray(std, np.float32)
+        # One float32 value per channel and grey level: a look-up does the same arithmetic as the published per-pixel
+        # code, once per level instead of once per pixel.
+        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+        self._table = np.ascontiguousarray(((levels - self._mean) / self._std).T)  # [3, 256]
+
+    def __call__(self, frame: Image) -> "torch.Tensor":
+        """uint8 RGB [h, w, 3] to normalised float32 [3, H, W]."""
+        return self.normalise(self.resize(frame))
+
+    def resize(self, frame: Image) -> np.ndarray[Any, Any]:
+        """To the network's size: uint8 by OpenCV's fixed-point bilinear, or float32 in [0, 1] for "bilinear-float".
+
+        The latter as in ajabri/videowalk 047f3f4 code/data/vos.py:44-50,187-202.
+        """
+        pixels = frame.astype(np.float32) / np.float32(255) if self._in_float else frame
+        if frame.shape[:2] == self._size:
+            return pixels
+        return np.asarray(cv2.resize(pixels, self._size[::-1], interpolation=cv2.INTER_LINEAR))
+
+    def normalise(self, resized: np.ndarray[Any, Any]) -> "torch.Tensor":
+        """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W]."""
+        import torch
+
+        if self._in_float:
+            return torch.from_numpy(np.ascontiguousarray(((resized - self._mean) / self._std).transpose(2, 0, 1)))
+        planes = np.empty((3, *resized.shape[:2]), np.float32)
+        for channel in range(3):
+            np.take(self._table[channel], resized[:, :, channel], out=planes[channel], mode="clip")
+        return torch.from_numpy(planes)
+
+
+def read_ahead(read: Callable[[int], Item], count: int, *, workers: int = 2, depth: int = 6) -> Iterator[Item]:
+    """read(0), read(1), ... in order, computed by threads ahead of the consumer; at most `depth` results wait.
+
+    Decoding and resizing release the interpreter lock, so they run beside the network's forward passes.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="corrkit-frames")
+    pending: deque[Future[Item]] = deque()
+    try:
+        for index in range(count):
+            pending.append(pool.submit(read, index))
+            if len(pending) >= depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def frame_of_constant_size(frames: FrameSequence, index: int, clip: str) -> Image:
+    """Frame `index`, checked against the size of frame 0. Raises DataError naming the odd one out."""
+    frame = frames[index]
+    if frame.shape[:2] != frames.size:
+        height, width = frames.size
+        raise DataError(
+            f"{clip}: frame {index} ({frames.paths[index]}) is {frame.shape[1]}x{frame.shape[0]}, "
+            f"frame 0 is {width}x{height}.",
+            "Bring all frames to one size, or leave the clip out with --clips.",
+        )
+    return frame
+
+
+def _floor(side: float, multiple: int) -> int:
+    return int(side // multiple) * multiple

@@ -1,0 +1,267 @@
+"""Region similarity J and contour accuracy F of one frame, for every object of its id map.
+
+Equal to the official tool to the last bit (davisvideochallenge/davis2017-evaluation ac7c43f davis2017/metrics.py), yet
+no mask ever exists as an array of bytes. A mask is rows of bits, 64 pixels to a word, cut to the object's surroundings:
+neighbours are shifts, a disk is a union of widened rows, and counting pixels is a population count. Both sides of a
+comparison are prepared by the same function, so the ground-truth side can be kept and compared with many predictions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corrkit.errors import DataError
+
+VOID = 255
+"""Void pixels of an annotation. The semi-supervised task counts them as background (evaluation.py:90-91)."""
+
+BOUNDARY_TOLERANCE = 0.008
+"""Reach of a contour as a fraction of the picture's diagonal (metrics.py:42)."""
+
+_WORD = 64
+_BITS = np.dtype("<u8")
+
+Bits = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """One object in one frame, cut to its surroundings.
+
+    area: pixels of the mask. length: pixels of the contour.
+    top: first row of the cut; left: its first word.
+    mask, contour, reach: [rows, words], bit i of word j is the pixel in column 64 * (left + j) + i. `reach` holds the
+        pixels within the boundary radius of the contour. All three have no rows where the object is absent.
+    """
+
+    area: int
+    length: int
+    top: int
+    left: int
+    mask: Bits
+    contour: Bits
+    reach: Bits
+
+
+_NO_PIXELS = np.zeros((0, 0), _BITS)
+_ABSENT = Outline(0, 0, 0, 0, _NO_PIXELS, _NO_PIXELS, _NO_PIXELS)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOutlines:
+    """The objects 1..K of one id map, in order. shape: (height, width) in pixels."""
+
+    shape: tuple[int, int]
+    objects: tuple[Outline, ...]
+
+
+def count_objects(first_annotation: NDArray[np.integer]) -> int:
+    """Number of objects of a clip: the largest id of its first annotation [H, W], void left out.
+
+    An id below it that is missing still counts as an object, with an empty mask, and ids that only later frames bring
+    are background. 0 for an annotation without objects.
+    Source: davisvideochallenge/davis2017-evaluation ac7c43f davis2017/davis.py get_all_masks.
+    """
+    return int(np.max(first_annotation, where=first_annotation != VOID, initial=0))
+
+
+def boundary_radius(height: int, width: int) -> int:
+    """Pixels that a contour may be off and still match: 8 for 480x854. Source: metrics.py:72-73."""
+    return math.ceil(BOUNDARY_TOLERANCE * math.sqrt(height * height + width * width))
+
+
+def disk_half_widths(radius: int) -> list[int]:
+    """Half widths of the rows of a disk, from its centre row to its last: [3, 2, 2, 0] for radius 3."""
+    return [math.isqrt(radius * radius - dy * dy) for dy in range(radius + 1)]
+
+
+def outline_objects(ids: NDArray[np.integer], num_objects: int) -> FrameOutlines:
+    """Prepares an id map for `region_contour`.
+
+    Args:
+        ids: id map [H, W]; 0, void (255) and every id above `num_objects` are background.
+        num_objects: K; the objects are the ids 1..K.
+
+    Returns:
+        K outlines; about 3 bits for every pixel of the boxes around the objects.
+
+    Raises:
+        ValueError: `ids` is not a two-dimensional array with pixels.
+    """
+    if ids.ndim != 2 or ids.size == 0:
+        raise ValueError(f"an id map is [H, W] with pixels, not {ids.shape}")
+    height, width = ids.shape
+    picture = _Picture(height, width, boundary_radius(height, width))
+    rows = np.flatnonzero(ids.max(axis=1))
+    if not rows.size or not num_objects:
+        return FrameOutlines(ids.shape, (_ABSENT,) * num_objects)
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(ids[top:bottom].max(axis=0))
+    left = int(columns[0]) // _WORD * _WORD
+    right = int(columns[-1]) + 1
+    labelled = np.zeros((bottom - top, -(-(right - left) // _WORD) * _WORD), ids.dtype)
+    labelled[:, : right - left] = ids[top:bottom, left:right]
+    objects = (_outline(labelled == k, top, left // _WORD, picture) for k in range(1, num_objects + 1))
+    return FrameOutlines(ids.shape, tuple(objects))
+
+
+def region_contour(
+    prediction: NDArray[np.integer], truth: FrameOutlines, *, name: str = "the prediction"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Region similarity and contour accuracy of one frame.
+
+    Args:
+        prediction: id map [H, W]; objects are the ids 1..K.
+        truth: the annotation of the same frame, prepared by `outline_objects`.
+        name: what to call the prediction in an error, such as its file.
+
+    Returns:
+        J [K] and F [K] in [0, 1]. An object that is absent on both sides gets 1; F compares contours only, so it is 1
+        for an empty prediction of an object that fills the frame (such a mask has no contour).
+
+    Raises:
+        DataError: another size than the annotation, or an id above K (the official tool stops there, 255 included).
+    """
+    if prediction.shape != truth.shape:
+        found = " x ".join(map(str, prediction.shape))
+        raise DataError(
+            f"{name} is {found}, the annotation {truth.shape[0]} x {truth.shape[1]} (height x width).",
+            "Resize the predicted id map to the annotation's size with nearest neighbour.",
+        )
+    num_objects = len(truth.objects)
+    largest = int(prediction.max())
+    if largest > num_objects:
+        raise DataError(
+            f"{name} holds id {largest}, but the first annotation of the clip has ids up to {num_objects}.",
+            "Write 0 for background and the ids of the first annotation for its objects; the official tool stops here.",
+        )
+    J, F = np.empty(num_objects), np.empty(num_objects)
+    predicted = outline_objects(prediction, num_objects)
+    for k, (found_object, true_object) in enumerate(zip(predicted.objects, truth.objects, strict=True)):
+        J[k], F[k] = _compare(found_object, true_object)
+    return J, F
+
+
+def _compare(predicted: Outline, true: Outline) -> tuple[float, float]:
+    """J and F of one object, in the official order of operations (metrics.py:27-34 and 88-113)."""
+    intersection = _common(predicted, predicted.mask, true, true.mask)
+    union = predicted.area + true.area - intersection
+    J = intersection / union if union else 1.0
+    if not predicted.length or not true.length:
+        return J, float(predicted.length == true.length)
+    precision = _common(predicted, predicted.contour, true, true.reach) / predicted.length
+    recall = _common(predicted, predicted.reach, true, true.contour) / true.length
+    F = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return J, F
+
+
+def _common(a: Outline, bits_a: Bits, b: Outline, bits_b: Bits) -> int:
+    """Number of pixels set in both; outside its cut an outline has none."""
+    top, left = max(a.top, b.top), max(a.left, b.left)
+    bottom = min(a.top + bits_a.shape[0], b.top + bits_b.shape[0])
+    right = min(a.left + bits_a.shape[1], b.left + bits_b.shape[1])
+    if top >= bottom or left >= right:
+        return 0
+    part_a = bits_a[top - a.top : bottom - a.top, left - a.left : right - a.left]
+    part_b = bits_b[top - b.top : bottom - b.top, left - b.left : right - b.left]
+    return int(np.bitwise_count(part_a & part_b).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    height: int
+    width: int
+    radius: int
+
+
+def _outline(mask: NDArray[np.bool_], top: int, left: int, picture: _Picture) -> Outline:
+    """The outline of a mask [rows, 64 * words] whose corner is at row `top` and word `left` of the picture."""
+    packed = np.packbits(mask, bitorder="little").view(_BITS).reshape(len(mask), -1)
+    columns = int.from_bytes(np.bitwise_or.reduce(packed, axis=0).tobytes(), "little")
+    if not columns:
+        return _ABSENT
+    rows = np.flatnonzero(packed.any(axis=1))
+    first_row, end_row = top + int(rows[0]), top + int(rows[-1]) + 1
+    first_column = left * _WORD + (columns & -columns).bit_length() - 1
+    end_column = left * _WORD + columns.bit_length()
+    # Contour pixels lie at most one pixel above and to the left of the mask; their reach is `radius` around them.
+    cut_top, cut_bottom = max(first_row - 1 - picture.radius, 0), min(end_row + picture.radius, picture.height)
+    cut_left = max(first_column - 1 - picture.radius, 0) // _WORD
+    words = (min(end_column + picture.radius, picture.width) - 1) // _WORD + 1 - cut_left
+    # Words of zeros between the rows keep what is shifted out of one row away from the next.
+    guard = -(-picture.radius // _WORD)
+    cut = np.zeros((cut_bottom - cut_top, words + guard), _BITS)
+    first_word, end_word = first_column // _WORD, (end_column - 1) // _WORD + 1
+    cut[first_row - cut_top : end_row - cut_top, first_word - cut_left : end_word - cut_left] = packed[
+        first_row - top : end_row - top, first_word - left : end_word - left
+    ]
+    contour = _contour(cut, end_column - 1 - cut_left * _WORD if end_column == picture.width else None)
+    contour[:, words:] = 0
+    reach = _dilate(contour, picture.radius)
+    return Outline(
+        area=int(np.bitwise_count(cut).sum()),
+        length=int(np.bitwise_count(contour).sum()),
+        top=cut_top,
+        left=cut_left,
+        mask=cut[:, :words],
+        contour=contour[:, :words],
+        reach=reach[:, :words],
+    )
+
+
+def _contour(mask: Bits, last_column: int | None) -> Bits:
+    """Pixels that differ from their right, lower or lower right neighbour (`_seg2bmap`, metrics.py:118-180).
+
+    The official rule for the picture's last row and column, and its corner that is never set, are those of a picture
+    that goes on with copies of its last row and column.
+
+    Args:
+        mask: [rows, words] with a word of zeros at the end of each row.
+        last_column: where the picture's last column is, if the mask touches it.
+    """
+    right = mask >> np.uint64(1)
+    right.ravel()[:-1] |= mask.ravel()[1:] << np.uint64(_WORD - 1)
+    if last_column is not None:
+        word, bit = divmod(last_column, _WORD)
+        right[:, word] |= mask[:, word] & np.uint64(1 << bit)
+    contour: Bits = (mask ^ right) | (mask ^ _row_below(mask)) | (mask ^ _row_below(right))
+    return contour
+
+
+def _row_below(bits: Bits) -> Bits:
+    return np.concatenate([bits[1:], bits[-1:]])
+
+
+def _dilate(contour: Bits, radius: int) -> Bits:
+    """Pixels of [rows, words] within `radius` of a set pixel: cv2.dilate with skimage's disk (metrics.py:84-86).
+
+    Each row of the disk is a horizontal run, so its share is the contour widened by the run's half width and moved up
+    and down by whole rows. Going from the disk's ends to its centre, each run widens the one before.
+    """
+    stride = contour.shape[1]
+    run, half_width = contour.ravel(), 0
+    reach = np.zeros_like(run)
+    for dy, target in reversed(list(enumerate(disk_half_widths(radius)[: len(contour)]))):
+        while half_width < target:
+            step = min(2 * half_width + 1, target - half_width, _WORD - 1)
+            run = _widen(run, step)
+            half_width += step
+        shift = dy * stride
+        reach[shift:] |= run[: run.size - shift]
+        if dy:
+            reach[:-shift] |= run[shift:]
+    return reach.reshape(contour.shape)
+
+
+def _widen(run: Bits, step: int) -> Bits:
+    """The flat bits joined with copies of themselves moved by `step` pixels to both sides, 0 < step < 64."""
+    near, far = np.uint64(step), np.uint64(_WORD - step)
+    wide = run << near
+    moved = run >> near
+    wide |= moved
+    wide |= run
+    wide[1:] |= np.right_shift(run[:-1], far, out=moved[1:])
+    wide[:-1] |= np.left_shift(run[1:], far, out=moved[1:])
+    return wide

@@ -1,0 +1,153 @@
+"""Predictors turn a clip (frames and first labels) into predictions: the propagator, and the floor and the ceiling."""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from corrkit.backbones.contract import IMAGENET_STD, Backbone, Mode, Report
+from corrkit.protocols import Protocol as ProtocolConstants
+from corrkit.tasks.contract import Clip, Geometry, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+ResizedFrames = dict[Hashable, Callable[[int], "np.ndarray[Any, Any]"]]
+
+GRID_STRIDE = 16
+"""Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
+
+
+class Predictor(ABC):
+    """Anything that predicts a clip.
+
+    name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
+    numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
+    device_type: "cpu", "cuda" or "mps".
+    """
+
+    name: str
+    report: Report
+    mode: Mode = Mode()
+    digest: str | None
+    stride: int | None = None
+    device_type: str = "cpu"
+
+    @abstractmethod
+    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
+        """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""
+
+
+class Propagator(Predictor):
+    """A backbone under a protocol: features of every frame, nearest neighbours in the context, labels carried along.
+
+    Args:
+        backbone: see `corrkit.backbones.contract.Backbone`.
+        device: where features, matching and read-out run.
+        name: for tables and run folders.
+        resized: keeps resized frames from call to call, for a caller that evaluates the same clips often.
+    """
+
+    def __init__(
+        self, backbone: Backbone, device: "torch.device", name: str, resized: ResizedFrames | None = None
+    ) -> None:
+        self.name = name
+        self._resized = resized
+        self.backbone = backbone.to(device) if hasattr(backbone, "to") else backbone
+        self.device = device
+        self.report, self.mode = backbone.report, backbone.mode
+        self.stride: int = backbone.stride
+        self.digest = getattr(backbone, "digest", None)
+        self.device_type = device.type
+
+    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
+        """See `Predictor`. Memory holds the context, not the clip."""
+        from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, network_size, read_ahead
+        from corrkit.propagation import propagate
+
+        backbone = with_protocol_position(self.backbone, protocol)
+        size = network_size(clip.frames.size, protocol.frames, getattr(backbone, "multiple", backbone.stride))
+        prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol))
+        first_annotation = clip.annotation(0)
+
+        def read(index: int) -> "np.ndarray[Any, Any]":
+            return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
+
+        resized: Callable[[int], np.ndarray[Any, Any]] = read
+        if self._resized is not None:
+            key = (clip.name, size, protocol.frames.interpolation)
+            resized = self._resized.setdefault(key, functools.cache(read))
+
+        def frame(index: int) -> "torch.Tensor":
+            return prepare.normalise(resized(index))
+
+        frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
+        features = iter(backbone.encode(frames))
+        first = next(features)
+        grid = (first.shape[0], first.shape[1])
+        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=backbone.stride)
+        codec = task.codec(clip, geometry, protocol)
+        labels = codec.encode(first_annotation).to(first.device)
+        if not protocol.memory.predict_first:
+            yield codec.first_prediction(first_annotation)
+        for soft in propagate(chain([first], features), labels, protocol=protocol):
+            yield codec.decode(soft)
+
+
+class Identity(Predictor):
+    """Repeats the first labels at original resolution: the floor that any tracker must beat."""
+
+    name = "identity"
+    report = Report(system="identity", architecture="none", parameters=0)
+    digest = "identity"
+
+    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
+        """See `Predictor`."""
+        first = clip.annotation(0)
+        for _ in range(len(clip.frames)):
+            yield first
+
+
+class Oracle(Predictor):
+    """True labels of every frame through grid and read-out: the ceiling of a protocol at one stride.
+
+    Args:
+        stride: pixels of the network's input per grid cell.
+    """
+
+    name = "oracle"
+    report = Report(system="oracle", architecture="none", parameters=0)
+
+    def __init__(self, stride: int = GRID_STRIDE) -> None:
+        self.stride: int = stride
+        self.digest = f"oracle@{stride}"
+
+    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
+        """See `Predictor`."""
+        from corrkit.frames.preparation import network_size
+
+        size = network_size(clip.frames.size, protocol.frames, self.stride)
+        grid = (-(-size[0] // self.stride), -(-size[1] // self.stride))
+        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=self.stride)
+        codec = task.codec(clip, geometry, protocol)
+        for index in range(len(clip.frames)):
+            annotation = clip.annotation(index)
+            yield None if annotation is None else codec.decode(codec.encode(annotation))
+
+
+def with_protocol_position(backbone: Backbone, protocol: ProtocolConstants) -> Backbone:
+    """The backbone under the protocol's position rule, where it has an absolute position embedding to resample."""
+    rule = protocol.features.position
+    if rule == "published" or backbone.report.position != "absolute" or not hasattr(backbone, "with_position"):
+        return backbone
+    resampled: Backbone = backbone.with_position(rule)
+    return resampled
+
+
+def protocol_std(backbone: Backbone, protocol: ProtocolConstants) -> tuple[float, ...]:
+    """The protocol's divisor for backbones with ImageNet statistics, the backbone's own for all others."""
+    if protocol.features.std and tuple(backbone.std) == IMAGENET_STD:
+        return protocol.features.std
+    return tuple(backbone.std)

@@ -1,0 +1,55 @@
+"""Features of one frame, made ready for matching: checked, float32, normalised as the protocol says."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from corrkit.errors import CorrkitError
+from corrkit.protocols.schema import Features
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_EPSILON = 1e-12  # torch's F.normalize; every published script uses its default
+
+
+def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
+    """A frame's features as the kernel wants them.
+
+    Args:
+        features: [h, w, C], any float type, any device.
+        options: `l2` and `group_weights` are obeyed here.
+        frame: index in the clip, for messages.
+
+    Returns:
+        [h, w, C] float32, contiguous, on the same device, detached.
+
+    Raises:
+        CorrkitError: for NaN or infinite features, or channels that do not divide into the groups.
+    """
+    features = features.detach().to(torch.float32)
+    if not bool(torch.isfinite(features).all()):
+        bad = int((~torch.isfinite(features)).any(-1).sum())
+        raise CorrkitError(
+            f"The features of frame {frame} are NaN or infinite in {bad} of {features[..., 0].numel()} cells.",
+            "Look at the checkpoint and its precision (float16 overflows beyond 65504); a damaged frame is another cause.",
+        )
+    if options.group_weights:
+        features = _fused(features, options.group_weights, frame)
+    if options.l2:
+        features = functional.normalize(features, dim=-1, eps=_EPSILON)
+    return features.contiguous()
+
+
+def _fused(features: "Tensor", weights: tuple[float, ...], frame: int) -> "Tensor":
+    """Each equal group of channels L2-normalised and weighted. Source: Alxead/SFC c4e349a code/test_vos.py."""
+    if features.shape[-1] % len(weights):
+        raise CorrkitError(
+            f"Frame {frame} has {features.shape[-1]} channels, which do not divide into {len(weights)} equal groups.",
+            "Set features.group_weights to one weight per group, or to [].",
+        )
+    groups = features.chunk(len(weights), dim=-1)
+    return torch.cat(
+        [weight * functional.normalize(g, dim=-1, eps=_EPSILON) for weight, g in zip(weights, groups, strict=True)], -1
+    )

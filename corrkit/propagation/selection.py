@@ -1,0 +1,128 @@
+"""From similarities to kept cells and weights: exact top-k in two stages, ties, copies, temperature."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from corrkit.errors import CorrkitError
+from corrkit.protocols.schema import Affinity
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """The best distinct context cells of M queries, in falling order of similarity; -inf where there are fewer.
+
+    values: [M, c] float32. indices: [M, c] int64, context number times N plus cell. copies: [M, c] int64, how often
+    the cell stands in the context.
+    """
+
+    values: "Tensor"
+    indices: "Tensor"
+    copies: "Tensor"
+
+
+def best_positions(values: "Tensor", count: int) -> "Tensor":
+    """Positions of the `count` largest values of each row, exact up to ties: torch.topk in two stages.
+
+    The count largest elements lie in the count groups of largest maxima. `torch.topk` is fast only while a row holds at
+    least 64 * count elements, which bounds the number of groups from below.
+
+    Args:
+        values: [M, P].
+        count: at most P.
+
+    Returns:
+        [M, count] int64, in falling order of value.
+    """
+    rows, width = values.shape
+    members = width // (64 * count)
+    if members < 2:
+        return values.topk(count, dim=1).indices
+    groups = width // members
+    grouped = values[:, : members * groups].view(rows, members, groups)
+    best_groups = grouped.amax(1).topk(count, dim=1).indices  # [M, count]
+    inside = (best_groups.unsqueeze(1) + groups * _steps(members, values).view(1, -1, 1)).view(rows, -1)
+    rest = (members * groups + _steps(width - members * groups, values)).expand(rows, -1)
+    positions = torch.cat([inside, rest], 1)
+    chosen = values.gather(1, positions).topk(count, dim=1).indices
+    return positions.gather(1, chosen)
+
+
+def _steps(count: int, like: "Tensor") -> "Tensor":
+    return torch.arange(count, device=like.device)
+
+
+def copies_taken(candidates: Candidates, affinity: Affinity) -> tuple["Tensor", "Tensor", "Tensor"]:
+    """How many copies of each candidate count among the k nearest.
+
+    Returns:
+        taken: [M, c] int64. threshold: [M, 1], the k-th similarity (the smallest one if there are fewer). undecided:
+        [M] bool, rows in which cells compete for the last places with equal similarities, so that the tie rule has to
+        see the whole row.
+    """
+    values, copies = candidates.values, torch.where(candidates.values > -torch.inf, candidates.copies, 0)
+    before = copies.cumsum(1) - copies
+    is_among = (before < affinity.topk) & (copies > 0)
+    taken = copies * is_among if affinity.ties == "keep" else (affinity.topk - before).clamp(min=0).minimum(copies)
+    last = (is_among.sum(1, keepdim=True) - 1).clamp(min=0)
+    threshold = values.gather(1, last)
+    following = (last + 1).clamp(max=values.shape[1] - 1)
+    previous = (last - 1).clamp(min=0)
+    is_beyond = (following > last) & (values.gather(1, following) == threshold)
+    is_shared = (previous < last) & (values.gather(1, previous) == threshold)
+    is_cut = taken.gather(1, last) < copies.gather(1, last)
+    undecided = (is_beyond | (is_shared & is_cut)) & (threshold > -torch.inf)
+    return taken, threshold, undecided.squeeze(1)
+
+
+def copies_taken_with_ties(
+    values: list["Tensor"], copies: list["Tensor"], threshold: "Tensor", affinity: Affinity
+) -> list["Tensor"]:
+    """The same for whole rows, one [R, W] entry of each list per context frame, in their order.
+
+    "keep" takes everything at the threshold. "exact" goes through the cells at the threshold context frame by context
+    frame, within one copy by copy, within that from low to high cell, until k are taken.
+    """
+    if affinity.ties == "keep":
+        return [torch.where(v >= threshold, c, 0) for v, c in zip(values, copies, strict=True)]
+    above = [torch.where(v > threshold, c, 0) for v, c in zip(values, copies, strict=True)]
+    left = affinity.topk - sum(a.sum(1, keepdim=True) for a in above)
+    for taken, v, c in zip(above, values, copies, strict=True):
+        for copy in range(int(c.max())):
+            is_open = (v == threshold) & (c > copy)
+            is_taken = is_open & (is_open.cumsum(1) <= left)
+            taken += is_taken
+            left = left - is_taken.sum(1, keepdim=True)
+    return above
+
+
+def weigh(values: "Tensor", taken: "Tensor", temperature: float, log_total: "Tensor | None") -> "Tensor":
+    """Softmax of similarity / temperature over the taken copies, or over `log_total` where that is given.
+
+    Args:
+        values: [M, c] similarities.
+        taken: [M, c] copies.
+        temperature: divisor.
+        log_total: [M, 1] float64 logsumexp of similarity / temperature over a whole frame, or None: over what was taken.
+
+    Returns:
+        [M, c] float32, 0 where nothing was taken.
+
+    Raises:
+        CorrkitError: if a similarity overflowed.
+    """
+    scaled = torch.where(taken > 0, values.double() / temperature, -torch.inf)
+    if bool((scaled == torch.inf).any()):
+        raise CorrkitError(
+            "Similarities overflow float32: the features are too large to be multiplied.",
+            "Normalise the features (features.l2 = true), or scale them down.",
+        )
+    shift = scaled.amax(1, keepdim=True) if log_total is None else log_total
+    weights = taken * (scaled - shift).exp()
+    if log_total is None:
+        weights = weights / weights.sum(1, keepdim=True)
+    return weights.float()

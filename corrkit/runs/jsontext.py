@@ -1,0 +1,37 @@
+"""JSON as corrkit writes it: NaN is null, floats round-trip exactly, keys keep their order."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def to_json(value: Any) -> str:
+    """Text of plain values, tuples and numpy numbers or arrays; ends with a newline. Raises ValueError for infinity."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Any:
+    """The values of a JSON text, null as None. Raises ValueError where the text is no JSON."""
+    return json.loads(text)
+
+
+def with_nan(value: Any) -> Any:
+    """A copy in which every None is NaN, for places that hold numbers only."""
+    if isinstance(value, dict):
+        return {key: with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_nan(item) for item in value]
+    return math.nan if value is None else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(value)
+    if hasattr(value, "tolist"):  # numpy numbers and arrays
+        return _plain(value.tolist())
+    return value

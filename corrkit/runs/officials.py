@@ -1,0 +1,31 @@
+"""Result files in the official tools' own form."""
+
+import math
+from collections.abc import Mapping
+
+from corrkit.runs.results import csv_text
+
+_GLOBAL = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+
+
+def davis_csvs(
+    metrics: Mapping[str, float], per_object: Mapping[str, tuple[float, float]], split: str
+) -> dict[str, str]:
+    """The two files of the official DAVIS tool, file name to text: three decimals, NaN empty.
+
+    Args:
+        metrics: J&F-Mean, J-Mean, J-Recall, J-Decay, F-Mean, F-Recall and F-Decay of the data set.
+        per_object: "<clip>_<id>" to its (J-Mean, F-Mean), in the order of the split.
+        split: goes into the file names, e.g. "val".
+
+    Source: davisvideochallenge/davis2017-evaluation ac7c43f evaluation_method.py:24-59 (pandas, float_format "%.3f").
+    """
+    rows = [[name, _three(j), _three(f)] for name, (j, f) in per_object.items()]
+    return {
+        f"global_results-{split}.csv": csv_text([_GLOBAL, [_three(metrics[name]) for name in _GLOBAL]]),
+        f"per-sequence_results-{split}.csv": csv_text([["Sequence", "J-Mean", "F-Mean"], *rows]),
+    }
+
+
+def _three(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,193 @@
+"""The one results format: `--json`, `summary.json` and `result.summary` are the same object."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from corrkit.errors import RunError
+from corrkit.protocols import Protocol
+from corrkit.runs.jsontext import from_json, with_nan
+from corrkit.tasks.contract import Scores
+
+
+class Data(TypedDict):
+    """What was scored. identity: digest of clip list, frame counts, file sizes and annotations."""
+
+    name: str
+    split: str
+    identity: str
+    official: bool
+
+
+class Summary(TypedDict):
+    """One result; fractions in [0, 1] (decays in [-1, 1]) under the field's metric names.
+
+    checkpoint: what was evaluated; holds at least `spec`, and `digest`, `system`, `architecture` where they are known.
+    layer, stride, parameters: None where no network took part (`corrkit score`).
+    modified: dotted constant to its value, for every override of the protocol; {} for the protocol as published.
+    partial: clips of the split that this result lacks; [] where it is complete.
+    intervals: metric to [low, high] at 95 %, None below 3 clips.
+    """
+
+    task: str
+    protocol: str
+    checkpoint: dict[str, Any]
+    data: Data
+    precision: str
+    device: str
+    layer: str | None
+    stride: int | None
+    parameters: int | None
+    versions: dict[str, str]
+    modified: dict[str, Any]
+    partial: list[str]
+    clips: int
+    objects: int
+    metrics: dict[str, float]
+    intervals: dict[str, list[float] | None]
+    per_clip: dict[str, dict[str, float]]
+
+
+def build_summary(
+    scores: Scores,
+    protocol: Protocol,
+    *,
+    checkpoint: Mapping[str, Any],
+    data: Data,
+    precision: str,
+    device: str,
+    layer: str | None,
+    stride: int | None,
+    parameters: int | None,
+    versions: Mapping[str, str],
+    missing: Sequence[str],
+) -> Summary:
+    """The results object of one run.
+
+    Args:
+        scores: aggregated metrics as fractions.
+        protocol: as it was used, overrides included.
+        checkpoint: see `Summary`; so are the other fields of the same name.
+        data: see `Data`.
+        precision: "float32", "bfloat16", ...
+        device: "cpu", "cuda" or "mps".
+        layer: which features were taken.
+        stride: pixels per cell.
+        parameters: of the backbone.
+        versions: of corrkit, torch and whatever else decides numbers.
+        missing: clips of the split without a result.
+
+    Raises:
+        ValueError: a metric is no fraction.
+    """
+    _require_fractions(scores.metrics)
+    return {
+        "task": protocol.task,
+        "protocol": protocol.identifier,
+        "checkpoint": dict(checkpoint),
+        "data": data,
+        "precision": precision,
+        "device": device,
+        "layer": layer,
+        "stride": stride,
+        "parameters": parameters,
+        "versions": dict(versions),
+        "modified": dict(protocol.overrides),
+        "partial": list(missing),
+        "clips": len(scores.per_clip),
+        "objects": scores.objects,
+        "metrics": {name: float(value) for name, value in scores.metrics.items()},
+        "intervals": {name: _pair(scores.intervals.get(name)) for name in scores.metrics if name in scores.intervals},
+        "per_clip": {clip: dict(metrics) for clip, metrics in scores.per_clip.items()},
+    }
+
+
+def read_summary(path: Path) -> Summary:
+    """Reads a summary.json; null metrics become NaN. Raises RunError where it is missing or no summary."""
+    try:
+        document = from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is missing.", "Give the folder of a finished run, or repeat its command to finish it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can't be read: {error}.", "Repeat the eval command to write it again.") from None
+    return parse_summary(document, str(path))
+
+
+def parse_summary(document: Any, where: str) -> Summary:
+    """Checks the keys of a parsed summary. Raises RunError naming those that are missing or unknown."""
+    keys = set(Summary.__annotations__)
+    if not isinstance(document, dict) or set(document) != keys:
+        found = set(document) if isinstance(document, dict) else set()
+        parts = [
+            f"{word} {', '.join(sorted(names))}"
+            for word, names in (("lacks", keys - found), ("has unknown", found - keys))
+            if names
+        ]
+        raise RunError(f"{where} is no summary of corrkit: it {' and '.join(parts)}.", "Give a run of this version.")
+    summary = dict(document)
+    summary["metrics"] = with_nan(summary["metrics"])
+    summary["per_clip"] = with_nan(summary["per_clip"])
+    summary["intervals"] = {
+        name: pair if pair is None else with_nan(pair) for name, pair in summary["intervals"].items()
+    }
+    return cast(Summary, summary)
+
+
+def summary_csv(summary: Summary) -> str:
+    """Header and one row: the settings, then each metric with its interval; NaN and None are empty."""
+    checkpoint, data = summary["checkpoint"], summary["data"]
+    row: dict[str, Any] = {
+        "task": summary["task"],
+        "protocol": summary["protocol"],
+        "checkpoint": checkpoint.get("spec", ""),
+        "digest": checkpoint.get("digest", ""),
+        "data": data["name"],
+        "split": data["split"],
+        "data_identity": data["identity"],
+        "official": data["official"],
+        **{name: summary[name] for name in ("precision", "device", "layer", "stride", "parameters")},
+        "modified": override_text(summary),
+        "partial": " ".join(summary["partial"]),
+        "clips": summary["clips"],
+        "objects": summary["objects"],
+    }
+    for name, value in summary["metrics"].items():
+        row[name] = value
+        if name in summary["intervals"]:
+            low, high = summary["intervals"][name] or (math.nan, math.nan)
+            row[f"{name} low"], row[f"{name} high"] = low, high
+    return csv_text([list(row), [_cell(value) for value in row.values()]])
+
+
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as CSV with Unix line ends; cells are quoted only where they must be."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
+
+
+def override_text(summary: Summary) -> str:
+    """The overrides in one line: "affinity.radius=6 affinity.topk=7"; "" for an unmodified protocol."""
+    return " ".join(f"{name}={value}" for name, value in summary["modified"].items())
+
+
+def _pair(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else [float(interval[0]), float(interval[1])]
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _require_fractions(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        low = -1.0 if name.endswith("Decay") else 0.0
+        if not (math.isnan(value) or low <= value <= 1.0):
+            raise ValueError(f"{name} is {value}, not a fraction in [{low:g}, 1]")

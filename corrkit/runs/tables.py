@@ -1,0 +1,124 @@
+"""The table on screen: one or more results of one benchmark, in per cent, with everything that limits them marked."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.runs.results import Summary, override_text
+
+MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
+_COUNTED: Mapping[str, str] = MappingProxyType({"davis": "objects", "vip": "classes", "jhmdb": "joints"})
+_DETAILS: Mapping[str, str] = MappingProxyType({"davis": "object", "vip": "class", "jhmdb": "joint"})
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar", ".pyth")
+_LONGEST_NAME = 40
+
+
+def results_table(summaries: Sequence[Summary], form: Format = "text", width: int = 80) -> str:
+    """Tables of results: one for each benchmark, protocol and data, in the order of their first result.
+
+    Args:
+        summaries: results; reference rows (identity, oracle) are results like any other.
+        form: "text", "markdown" or "latex".
+        width: columns of the terminal, for "text".
+    """
+    tables = [table for group in _groups(summaries) for table in (_headline(group), *_details(group))]
+    return "\n".join(render(table, form, width) for table in tables)
+
+
+def method_name(checkpoint: Mapping[str, Any]) -> str:
+    """A checkpoint's short name: its `name` where it has one, else the file name or spec without folder and suffix."""
+    spec = str(checkpoint.get("name") or checkpoint.get("spec", ""))
+    name = spec.rstrip("/").rsplit("/", 1)[-1]
+    return next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
+
+
+def marks(summary: Summary) -> dict[str, str]:
+    """Mark to sentence, for whatever sets a result apart: overrides, missing clips, precision, a look at the future."""
+    found = {}
+    if summary["modified"]:
+        found[MARKS["modified"]] = f"modified protocol: {override_text(summary)}"
+    if summary["partial"]:
+        missing = summary["partial"]
+        total = summary["clips"] + len(missing)
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        found[MARKS["partial"]] = f"partial: {len(missing)} of {total} clips are missing ({shown})"
+    if summary["precision"] not in {"float32", "float64", ""}:
+        found[MARKS["precision"]] = f"reduced precision: {summary['precision']}"
+    if summary["checkpoint"].get("sees_future"):
+        found[MARKS["future"]] = "features of a frame depend on later frames"
+    return found
+
+
+def per_cent(value: float, interval: Sequence[float] | None = None) -> str:
+    """A fraction as per cent with one decimal, its interval after it: "61.2 [55.1, 67.3]", " 9.4"; "   –" for NaN."""
+    if math.isnan(value):
+        return "   –"
+    text = f"{100 * value:4.1f}"
+    return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def _groups(summaries: Sequence[Summary]) -> list[list[Summary]]:
+    groups: dict[tuple[str, ...], list[Summary]] = {}
+    for summary in summaries:
+        data = summary["data"]
+        key = (summary["task"], summary["protocol"], data["name"], data["split"], data["identity"])
+        groups.setdefault(key, []).append(summary)
+    return list(groups.values())
+
+
+def _headline(group: Sequence[Summary]) -> Table:
+    names = [name for name in group[0]["metrics"] if "/" not in name]
+    first = group[0]
+    rows = [(_method(summary), *(_score(summary, name) for name in names)) for summary in group]
+    return Table(title=_title(first), head=("", *names), rows=tuple(rows), notes=tuple(_notes(group)))
+
+
+def _details(group: Sequence[Summary]) -> list[Table]:
+    """The scores behind the headline, e.g. IoU/hat: those of the first metric that has any; all are in the JSON."""
+    task = group[0]["task"]
+    detailed = [name.split("/", 1) for name in group[0]["metrics"] if "/" in name]
+    if not detailed:
+        return []
+    metric, found = next(itertools.groupby(detailed, key=lambda pair: pair[0]))
+    rows = [
+        (Cell(text=part), *(Cell(text=per_cent(s["metrics"].get(f"{metric}/{part}", math.nan))) for s in group))
+        for _, part in found
+    ]
+    head = ("", *(_method_text(summary) for summary in group))
+    return [Table(title=f"{metric} per {_DETAILS[task]}, per cent", head=head, rows=tuple(rows))]
+
+
+def _title(summary: Summary) -> str:
+    data = summary["data"]
+    counts = f"{summary['clips']} clips, {summary['objects']} {_COUNTED[summary['task']]}"
+    return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")
+
+
+def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    notes = []
+    has_interval = any(pair is not None for summary in group for pair in summary["intervals"].values())
+    notes.append(("", "Per cent, with 95 % intervals in brackets." if has_interval else "Per cent."))
+    data = group[0]["data"]
+    if data["name"].startswith("embedded-"):
+        notes.append(("", "Embedded clips: not comparable with results on the benchmark's own data."))
+    elif not data["official"]:
+        notes.append(("", f"{data['name']} is not the benchmark's own data: compare rows of the same data only."))
+    for summary in group:
+        notes.extend((mark, f"{_method_text(summary)}: {sentence}") for mark, sentence in marks(summary).items())
+    return notes
+
+
+def _method(summary: Summary) -> Cell:
+    return Cell(text=_method_text(summary), marks="".join(marks(summary)))
+
+
+def _method_text(summary: Summary) -> str:
+    name = method_name(summary["checkpoint"])
+    return name if len(name) <= _LONGEST_NAME else f"{name[:22]}...{name[-15:]}"
+
+
+def _score(summary: Summary, name: str) -> Cell:
+    return Cell(text=per_cent(summary["metrics"].get(name, math.nan), summary["intervals"].get(name)))

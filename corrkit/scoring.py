@@ -1,0 +1,106 @@
+"""Scores predictions of any method: ground truth is enumerated, never the predictions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corrkit import __version__
+from corrkit.errors import DataError
+from corrkit.evaluation import Result, constants_of, described
+from corrkit.protocols import Protocol
+from corrkit.runs.results import build_summary
+from corrkit.tasks import load_task
+from corrkit.tasks.contract import Clip, Task, select_clips
+from corrkit.tasks.identity import data_identity
+from corrkit.tasks.sources import open_data
+
+
+def score(
+    task: str,
+    *,
+    pred: str | Path,
+    data: str | Path | None = None,
+    protocol: str | Protocol | None = None,
+    split: str | None = None,
+    clips: Sequence[str] | None = None,
+    dataset_name: str | None = None,
+    allow_partial: bool = False,
+    allow_ground_truth: bool = False,
+    **overrides: Any,
+) -> Result:
+    """Scores a folder of predictions against a data set; no network, no propagation.
+
+    Args:
+        task: "davis", "vip" or "jhmdb".
+        pred: the folder of predictions (see `Task.read_predictions` for the forms it takes).
+        data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
+        protocol: decides the rules of the score only; None takes the task's default.
+        split: None takes the task's default split.
+        clips: score only these; any other number of clips than all marks the result partial.
+        dataset_name: name of a data set of one's own in the task's layout.
+        allow_partial: clips without predictions are left out instead of being an error.
+        allow_ground_truth: predictions that equal the ground truth everywhere are scored instead of being refused.
+        **overrides: protocol constants by leaf name.
+
+    Raises:
+        DataError: naming missing clips, frames that are missing in a clip, or a prediction of another size.
+    """
+    opened_task = load_task(task)
+    constants = constants_of(opened_task, protocol, overrides)
+    dataset = open_data(opened_task, data, split, dataset_name)
+    folder = Path(pred)
+    if not folder.is_dir():
+        raise DataError(f"The prediction folder {folder} does not exist.", "Correct --pred.")
+    wanted = dataset.clips if clips is None else select_clips(dataset, clips)
+    chosen = _predicted(opened_task, folder, wanted, allow_partial=allow_partial)
+    statistics: dict[str, Any] = {}
+    equal_clips = 0
+    for clip in chosen:
+        statistics[clip.name], equals_truth = _score_clip(opened_task, folder, clip, constants)
+        equal_clips += equals_truth
+    if equal_clips == len(chosen) and not allow_ground_truth:
+        raise DataError(
+            f"Every prediction in {folder} equals the ground truth.",
+            "Point --pred to a method's output, or say --allow-ground-truth.",
+        )
+    scores = opened_task.scores(statistics, constants, split=dataset.split)
+    summary = build_summary(
+        scores,
+        constants,
+        checkpoint={"spec": folder.name, "digest": None, "system": "predictions", "architecture": "unknown"},
+        data=described(dataset, chosen, data_identity(chosen)),
+        precision="unknown",
+        device="none",
+        layer=None,
+        stride=None,
+        parameters=None,
+        versions={"corrkit": __version__},
+        missing=[clip.name for clip in dataset.clips if clip.name not in statistics],
+    )
+    return Result(summary=summary, notes=(*dataset.notes, *scores.notes), csvs=scores.csvs)
+
+
+def _predicted(task: Task, folder: Path, clips: Sequence[Clip], *, allow_partial: bool) -> list[Clip]:
+    """The clips that have predictions. Raises DataError naming all others, unless partial sets are allowed."""
+    missing = [clip.name for clip in clips if not task.has_predictions(folder, clip)]
+    if missing and (not allow_partial or len(missing) == len(clips)):
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+        raise DataError(
+            f"{folder} lacks {len(missing)} of {len(clips)} clips: {', '.join(missing[:10])}"
+            f"{', ...' if len(missing) > 10 else ''}. It holds {found}.",
+            "Add them, name the clips to score with --clips, or say --allow-partial.",
+        )
+    return [clip for clip in clips if clip.name not in set(missing)]
+
+
+def _score_clip(task: Task, folder: Path, clip: Clip, protocol: Protocol) -> tuple[dict[str, Any], bool]:
+    """Statistics of one clip, and whether every scored prediction equals the annotation."""
+    scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
+    equal = True
+    for index, prediction in enumerate(task.read_predictions(folder, clip)):
+        if prediction is not None:
+            scorer.update(index, prediction)
+            equal = equal and np.array_equal(prediction, clip.annotation(index), equal_nan=prediction.dtype.kind == "f")
+    return scorer.result(), equal

@@ -1,0 +1,160 @@
+"""What the pipeline asks of a task: disk layout to clips, labels to the grid and back, scoring.
+
+One module per task implements `Task`; the pipeline in `corrkit.evaluation` knows nothing else about it.
+Prediction and annotation share one type per task: an id map [H, W] uint8 of the original size (DAVIS, VIP), or points
+[15, 2] float64 (x, y) in 0-based pixels (JHMDB).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from corrkit.frames.sequence import FrameSequence
+from corrkit.protocols import Protocol as ProtocolConstants
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """Sizes of one clip, (height, width) of original frame, network input and grid; stride in network pixels."""
+
+    original: tuple[int, int]
+    network: tuple[int, int]
+    grid: tuple[int, int]
+    stride: int
+
+
+class Clip(Protocol):
+    """One clip of a data set. Frames and annotations are read when asked for, never all at once."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its data set; may hold any character a folder name may."""
+        ...
+
+    @property
+    def frames(self) -> FrameSequence:
+        """The frames in order; uint8 RGB [H, W, 3] each."""
+        ...
+
+    @property
+    def annotation_files(self) -> Sequence[Path]:
+        """The files that the ground truth depends on, in frame order; for the data identity."""
+        ...
+
+    def annotation(self, index: int) -> Any:
+        """Annotation of frame `index`, or None where the frame is not annotated."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """An opened data root. `official` is True only for the benchmark's own data; notes name what was ignored or odd."""
+
+    task: str
+    name: str
+    split: str
+    root: Path
+    official: bool
+    clips: tuple[Clip, ...]
+    embedded: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Codec(Protocol):
+    """Labels of one clip to the grid and back; made from the first annotation, which fixes the channels."""
+
+    def encode(self, annotation: Any) -> "Tensor":
+        """Annotation of any frame to a label map [h, w, L] float32."""
+        ...
+
+    def decode(self, soft: "Tensor") -> Any:
+        """Soft label map [h, w, L] to a prediction of the original size."""
+        ...
+
+    def first_prediction(self, annotation: Any) -> Any:
+        """What stands for the prediction of frame 0 where it is not predicted (`readout.first_frame`)."""
+        ...
+
+
+class Scorer(Protocol):
+    """Streaming sufficient statistics of one clip."""
+
+    def update(self, index: int, prediction: Any) -> None:
+        """Takes the prediction of frame `index`; frames come in order, each once."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """The clip's sufficient statistics as plain JSON values (NaN allowed)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """A table row: fractions between 0 and 1 under the field's metric names.
+
+    intervals: metric to [low, high] or None. per_clip: clip to its metrics. objects: how many were scored (objects,
+    classes or joints). csvs: official files, name to text. notes: what a reader of the table should know.
+    """
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float] | None]
+    per_clip: Mapping[str, Mapping[str, float]]
+    objects: int
+    csvs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Task(Protocol):
+    """davis, vip or jhmdb (see `corrkit.tasks.task`)."""
+
+    name: str
+    default_split: str
+    headline: tuple[str, ...]
+    """Metric names of the table, in order; the first decides comparisons."""
+
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+        """Finds the layout at, above or below `root`. Raises DataError naming what is missing."""
+        ...
+
+    def codec(self, clip: Clip, geometry: Geometry, protocol: ProtocolConstants) -> Codec:
+        """The clip's label codec for one geometry."""
+        ...
+
+    def truth(self, clip: Clip, protocol: ProtocolConstants) -> Callable[[int], Any]:
+        """Ground-truth side of the score of frame `index`, prepared; a caller that scores often may memoise it."""
+        ...
+
+    def scorer(self, clip: Clip, protocol: ProtocolConstants, truth: Callable[[int], Any]) -> Scorer:
+        """A fresh scorer for one pass over the clip."""
+        ...
+
+    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants, *, split: str) -> Scores:
+        """Clip name to `Scorer.result()`, aggregated as the benchmark does; the split names the official files."""
+        ...
+
+    def write_prediction(self, folder: Path, clip: Clip, index: int, prediction: Any) -> None:
+        """Saves one prediction in the task's layout, in a form the task's official tool reads."""
+        ...
+
+    def has_predictions(self, folder: Path, clip: Clip) -> bool:
+        """Whether the folder holds anything for this clip."""
+        ...
+
+    def read_predictions(self, folder: Path, clip: Clip) -> Iterator[Any]:
+        """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError."""
+        ...
+
+
+def select_clips(data: DataSet, names: Sequence[str]) -> tuple[Clip, ...]:
+    """The named clips in the data set's order. Raises DataError for a name that it lacks."""
+    from corrkit.errors import DataError, closest
+
+    known = {clip.name for clip in data.clips}
+    for name in names:
+        if name not in known:
+            raise DataError(f"{data.root} has no clip {name!r} in split {data.split!r}.", closest(name, known))
+    return tuple(clip for clip in data.clips if clip.name in set(names))

@@ -1,0 +1,279 @@
+"""DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corrkit.errors import DataError
+from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.manifests import manifest
+from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sums, object_statistics, table_metrics
+from corrkit.metrics.intervals import bootstrap_intervals
+from corrkit.metrics.region_contour import VOID, FrameOutlines, count_objects, outline_objects, region_contour
+from corrkit.protocols import Protocol
+from corrkit.runs.officials import davis_csvs
+from corrkit.tasks.contract import DataSet, Geometry, Scores
+from corrkit.tasks.davis_layout import find_layout
+from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
+
+J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class DavisClip:
+    """One clip: frames, and masks by frame stem. Predictions can be scored where only the masks are there.
+
+    Args:
+        name: folder name.
+        frame_folder: folder of frames.
+        mask_folder: folder of masks, one per frame or only the first.
+    """
+
+    def __init__(self, name: str, frame_folder: Path, mask_folder: Path) -> None:
+        self.name = name
+        self._frame_folder, self._mask_folder = frame_folder, mask_folder
+
+    @cached_property
+    def frames(self) -> ImageFolder:
+        """The frames, sorted by number. Raises DataError for an empty or missing folder, or a mask without a frame."""
+        folder = self._frame_folder
+        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
+        if not paths:
+            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
+        orphans = sorted(set(self._masks) - {path.stem for path in paths})
+        if orphans:
+            raise DataError(
+                f"{self.name}: {len(orphans)} mask(s) have no frame, first {self._masks[orphans[0]]}.",
+                f"Restore the missing frames in {folder}.",
+            )
+        return ImageFolder(paths)
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        """Frame names without suffix; of the masks where the frames are not there."""
+        if self._frame_folder.is_dir():
+            return tuple(path.stem for path in self.frames.paths)
+        if not self._masks:
+            raise DataError(
+                f"{self.name}: {self._mask_folder} holds no mask.", "Restore it, or leave the clip out with --clips."
+            )
+        return tuple(self._masks)
+
+    @cached_property
+    def _masks(self) -> dict[str, Path]:
+        paths = numbered_files(self._mask_folder, (".png",)) if self._mask_folder.is_dir() else []
+        return {path.stem: path for path in paths}
+
+    @cached_property
+    def annotation_files(self) -> tuple[Path, ...]:
+        """The mask files in frame order."""
+        return tuple(self._masks.values())
+
+    @property
+    def has_only_first_mask(self) -> bool:
+        """True for test sets: predictions can be made but not scored."""
+        return len(self._masks) == 1 and len(self.stems) > 1
+
+    @property
+    def scored_frames(self) -> range:
+        """The official tool leaves out the first and the last annotated frame.
+
+        Source: davisvideochallenge/davis2017-evaluation ac7c43f davis2017/evaluation.py:85-86.
+        """
+        return range(0) if self.has_only_first_mask else range(1, len(self.stems) - 1)
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """True for DAVIS-2016 masks: the first holds 255 and otherwise only 0, so 255 is the object and not void."""
+        return set(np.unique(self._first_as_stored).tolist()) in ({0, VOID}, {VOID})
+
+    @cached_property
+    def num_objects(self) -> int:
+        """Largest id of the first mask. Raises DataError where that mask is empty."""
+        count = count_objects(self.first)
+        if count == 0:
+            raise DataError(
+                f"{self.name}: the first mask ({self._masks[self.stems[0]]}) holds no object.",
+                "Leave the clip out with --clips, or start it at a frame with objects.",
+            )
+        return count
+
+    @cached_property
+    def first(self) -> Mask:
+        """Ids of the first mask [H, W]."""
+        return self._ids(self._first_as_stored)
+
+    def annotation(self, index: int) -> Mask | None:
+        """Ids [H, W] of frame `index` with void as background, or None where only the first mask is there."""
+        if index == 0:
+            return self.first
+        if self.has_only_first_mask:
+            return None
+        return self._ids(self._read(index))
+
+    def _ids(self, stored: Mask) -> Mask:
+        ids: Mask = stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored)
+        return np.asarray(ids, np.uint8)
+
+    @cached_property
+    def _first_as_stored(self) -> Mask:
+        return read_mask(self._mask_path(0))
+
+    def _read(self, index: int) -> Mask:
+        path = self._mask_path(index)
+        mask = read_mask(path)
+        if mask.shape != self._first_as_stored.shape:
+            raise DataError(
+                f"{path} is {mask.shape[1]}x{mask.shape[0]}, the first mask is "
+                f"{self._first_as_stored.shape[1]}x{self._first_as_stored.shape[0]}.",
+                "Bring all masks of a clip to the size of its frames.",
+            )
+        return mask
+
+    def _mask_path(self, index: int) -> Path:
+        stem = self.stems[index]
+        if stem not in self._masks:
+            raise DataError(
+                f"{self.name}: frame {stem} has no mask in {self._mask_folder}.",
+                "Restore the mask, or leave the clip out with --clips.",
+            )
+        return self._masks[stem]
+
+
+class DavisTask:
+    """See `corrkit.tasks.contract.Task`. Clips are `DavisClip`, predictions id masks of the original size."""
+
+    name = "davis"
+    default_split = "val"
+    headline = METRICS
+
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+        """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
+        layout = find_layout(root)
+        names, notes = layout.clip_names(split)
+        clips = tuple(DavisClip(name, layout.frames / name, layout.masks / name) for name in names)
+        official = dataset_name is None and _has_official_clips(split, clips)
+        return DataSet(
+            task=self.name,
+            name=dataset_name or ("DAVIS-2017" if official else layout.root.name),
+            split=split,
+            root=layout.root,
+            official=official,
+            clips=clips,
+            notes=(*notes, *layout.stray_caches()),
+        )
+
+    def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
+        """The clip's mask codec. Raises DataError for an empty first mask, or one of another size than the frames."""
+        if clip.first.shape != geometry.original:
+            (height, width), (rows, columns) = geometry.original, clip.first.shape
+            raise DataError(
+                f"{clip.name}: the first mask is {columns}x{rows}, frame 0 is {width}x{height}.",
+                "Use masks of the frames' size.",
+            )
+        assert clip.num_objects > 0
+        return MaskCodec(clip.first, geometry, protocol.labels, protocol.readout)
+
+    def truth(self, clip: DavisClip, protocol: Protocol) -> Callable[[int], FrameOutlines]:
+        """Outlines of the objects of a frame."""
+
+        def outlines(index: int) -> FrameOutlines:
+            annotation = clip.annotation(index)
+            assert annotation is not None, "only scored frames are asked for"
+            return outline_objects(annotation, clip.num_objects)
+
+        return outlines
+
+    def scorer(self, clip: DavisClip, protocol: Protocol, truth: Callable[[int], FrameOutlines]) -> "DavisScorer":
+        """J and F of the scored frames."""
+        return DavisScorer(clip, truth)
+
+    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
+        """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
+        decay = protocol.score.decay
+        objects = {clip: object_statistics(record["J"], record["F"], decay=decay) for clip, record in records.items()}
+        sums = np.array([clip_sums(rows) for rows in objects.values()]).reshape(-1, len(STATISTICS) + 1)
+        metrics = table_metrics(objects.values())
+        intervals = bootstrap_intervals(sums[sums[:, -1] > 0], metrics_of_sums)
+        per_object = {
+            f"{clip}_{position}": (float(row[J_MEAN]), float(row[F_MEAN]))
+            for clip, rows in objects.items()
+            for position, row in enumerate(rows, start=1)
+        }
+        return Scores(
+            metrics=metrics,
+            intervals=dict(zip(METRICS, intervals, strict=True)),
+            per_clip={clip: table_metrics([rows]) for clip, rows in objects.items()},
+            objects=int(sums[:, -1].sum()),
+            csvs=davis_csvs(metrics, per_object, split),
+            notes=tuple(
+                f"{clip} has no scored frame (its first and last frame are not scored): it counts for nothing."
+                for clip, record in records.items()
+                if not record["J"][0]
+            ),
+        )
+
+    def write_prediction(self, folder: Path, clip: DavisClip, index: int, prediction: Mask) -> None:
+        """FOLDER/CLIP/FRAME.png, a palette PNG as the official tool reads it."""
+        write_mask(folder / clip.name / f"{clip.stems[index]}.png", prediction)
+
+    def has_predictions(self, folder: Path, clip: DavisClip) -> bool:
+        """Whether FOLDER/CLIP is there."""
+        return (folder / clip.name).is_dir()
+
+    def read_predictions(self, folder: Path, clip: DavisClip) -> Iterator[Mask | None]:
+        """Id masks of the scored frames, None for the others. Raises DataError naming every missing frame."""
+        paths = [folder / clip.name / f"{stem}.png" for stem in clip.stems]
+        missing = [paths[index].name for index in clip.scored_frames if not paths[index].is_file()]
+        if missing:
+            raise DataError(
+                f"{folder / clip.name} lacks {len(missing)} of {len(clip.scored_frames)} scored frames: "
+                f"{', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''}.",
+                "Add them; masks are named like the frames, with .png.",
+            )
+        for index, path in enumerate(paths):
+            yield read_mask(path) if index in clip.scored_frames else None
+
+
+class DavisScorer:
+    """J and F of every object in the scored frames of one clip.
+
+    Args:
+        clip: which frames are scored.
+        truth: outlines of the objects of a frame.
+    """
+
+    def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines]) -> None:
+        self._clip, self._truth = clip, truth
+        self._region: list[list[float]] = [[] for _ in range(clip.num_objects)]
+        self._contour: list[list[float]] = [[] for _ in range(clip.num_objects)]
+
+    def update(self, index: int, prediction: Mask) -> None:
+        """Scores frame `index` where the official tool does. Raises DataError for an id that the clip lacks."""
+        if index not in self._clip.scored_frames:
+            return
+        name = f"{self._clip.name}: the prediction of frame {self._clip.stems[index]}"
+        region, contour = region_contour(prediction, self._truth(index), name=name)
+        for object_index in range(self._clip.num_objects):
+            self._region[object_index].append(float(region[object_index]))
+            self._contour[object_index].append(float(contour[object_index]))
+
+    def result(self) -> dict[str, Any]:
+        """{"J": [objects][frames], "F": [objects][frames]}."""
+        return {"J": self._region, "F": self._contour}
+
+
+def _has_official_clips(split: str, clips: Sequence[DavisClip]) -> bool:
+    """Whether these are the split's own clips, with its frame counts (data_manifests/davis2017.csv)."""
+    with manifest("davis2017.csv").open(encoding="utf-8") as file:
+        known = {row["name"]: int(row["num_frames"]) for row in csv.DictReader(file) if row["set"] == split}
+    if {clip.name for clip in clips} != set(known):
+        return False
+    try:
+        return all(len(clip.frames) == known[clip.name] for clip in clips)
+    except DataError:
+        return False

@@ -1,0 +1,201 @@
+"""Id masks: files, and label maps on the grid and back. Shared by the tasks whose labels are masks (DAVIS, VIP)."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from corrkit.errors import DataError
+from corrkit.protocols.schema import MaskLabels, MaskReadout
+from corrkit.tasks.contract import Geometry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Mask = np.ndarray[Any, np.dtype[np.uint8]]
+
+VOID = 255
+
+
+def read_mask(path: Path) -> Mask:
+    """Ids of a mask file as uint8 [H, W].
+
+    Palette PNGs give their indices whatever the palette's width; grey ones (L, LA, 1, or RGB with equal channels) their
+    values, alpha ignored.
+
+    Raises:
+        DataError: for a missing or undecodable file, or one whose colours are not ids (RGB).
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            image.load()
+            mode = image.mode
+            if mode in {"P", "L"}:
+                return np.array(image, np.uint8)
+            if mode in {"LA", "PA"}:
+                return np.array(image, np.uint8)[..., 0]
+            if mode == "1":
+                return np.array(image.convert("L"), np.uint8)
+            if mode in {"RGB", "RGBA"}:
+                pixels = np.array(image, np.uint8)
+                if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
+                    return np.ascontiguousarray(pixels[..., 0])
+            if mode.startswith("I"):
+                return _narrow(np.array(image), path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.", "Restore it, or leave the clip out with --clips.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"{path} can't be decoded as a mask ({error}).", "Copy it again from its source.") from None
+    raise DataError(
+        f"{path} is an image of mode {mode}: its colours are no ids.", "Save masks as palette or grey PNG of ids."
+    )
+
+
+def write_mask(path: Path, ids: Mask) -> None:
+    """Saves ids as a palette PNG with the PASCAL VOC colours that DAVIS uses. Raises DataError where that fails."""
+    from PIL import Image
+
+    image = Image.fromarray(ids)
+    image.putpalette(voc_palette().tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+    except OSError as error:
+        raise DataError(f"{path} can't be written ({error.strerror}).", "Free space or choose another --out.") from None
+
+
+def voc_palette() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """256 RGB colours [256, 3]: the bits of an id, three at a time, fill the channels from the highest bit down."""
+    ids = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+class MaskCodec:
+    """Id masks of one clip to label maps [h, w, L] and back.
+
+    Args:
+        first: id mask of frame 0, uint8 [H, W]; it fixes the channels.
+        geometry: the clip's sizes.
+        labels: how masks go down to the grid.
+        readout: how soft maps come up again.
+
+    Attributes:
+        ids: uint8 [L], the id of each channel, ascending.
+    """
+
+    def __init__(self, first: Mask, geometry: Geometry, labels: MaskLabels, readout: MaskReadout) -> None:
+        self._geometry = geometry
+        self._labels = labels
+        self._readout = readout
+        if labels.classes == "present":
+            self.ids = np.unique(self._to_network(first))
+        else:
+            self.ids = np.arange(int(self._to_grid(self._to_network(first)).max()) + 1, dtype=np.uint8)
+
+    @property
+    def num_channels(self) -> int:
+        """L, background included."""
+        return len(self.ids)
+
+    def encode(self, annotation: Mask) -> "Tensor":
+        """Id mask [H, W] to a label map [h, w, L] float32; ids without a channel count as background."""
+        import torch
+
+        ids = self._to_network(annotation)
+        if self._labels.downsample == "nearest":
+            ids = self._to_grid(ids)
+        ids = np.where(np.isin(ids, self.ids), ids, np.uint8(0))
+        one_hot = torch.from_numpy(ids[..., None] == self.ids).to(torch.float32)  # [H, W, L] or [h, w, L]
+        if self._labels.downsample == "nearest":
+            return one_hot
+        return resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid).permute(1, 2, 0).contiguous()
+
+    def decode(self, soft: "Tensor") -> Mask:
+        """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
+        import torch
+
+        at_network = self._readout.resolution == "network"
+        size = self._geometry.network if at_network else self._geometry.original
+        maps = resize_bilinear(soft.permute(2, 0, 1), size)  # [L, H, W]
+        if self._readout.minmax != "none":
+            maps = minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
+        # max(dim) is 7 times faster than argmax here; equal values go to the first id, NaN counts as largest.
+        channels = maps.max(dim=0).indices.to(torch.uint8).cpu().numpy()
+        return resize_nearest(self.ids[channels], self._geometry.original)
+
+    def first_prediction(self, annotation: Mask) -> Mask:
+        """What stands for the prediction of frame 0 where it is not predicted like the others."""
+        if self._readout.first_frame == "copy":
+            return annotation
+        if self._readout.first_frame == "decoded":
+            return self.decode(self.encode(annotation))
+        return resize_nearest_corner(self._to_network(annotation), self._geometry.original)
+
+    def _to_network(self, mask: Mask) -> Mask:
+        import cv2
+
+        size = self._geometry.network
+        if self._labels.network_resize == "none" or mask.shape == size:
+            return mask
+        if self._labels.network_resize == "nearest":
+            return resize_nearest(mask, size)
+        exact = self._labels.network_resize == "nearest-opencv"
+        interpolation = cv2.INTER_NEAREST if exact else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(mask, size[::-1], interpolation=interpolation), np.uint8)
+
+    def _to_grid(self, mask: Mask) -> Mask:
+        return resize_nearest(mask, self._geometry.grid)
+
+
+def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
+    """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive.
+
+    Without a guard a constant positive map becomes NaN, as published (facebookresearch/dino 7c446df
+    eval_video_segmentation.py:102-110); with 1e-12 added to the divisor it becomes 0 (xvjiarui/VFS 8e055cc
+    vanilla_tracker.py:162-180).
+    """
+    low = maps.amin(dim=(1, 2), keepdim=True)
+    span = (maps - low).amax(dim=(1, 2), keepdim=True)
+    stretched = (maps - low) / (span + guard)
+    return stretched.where(maps.amax(dim=(1, 2), keepdim=True) > 0, maps)
+
+
+def resize_bilinear(maps: "Tensor", size: tuple[int, int]) -> "Tensor":
+    """Bilinear, align_corners False, without anti-aliasing: [L, H, W] to [L, *size]. OpenCV's float bilinear agrees."""
+    import torch
+
+    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:
+    """Pillow's nearest (samples at pixel centres) to size = (height, width)."""
+    from PIL import Image
+
+    if ids.shape == size:
+        return ids
+    return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST), np.uint8)
+
+
+def resize_nearest_corner(ids: Mask, size: tuple[int, int]) -> Mask:
+    """PyTorch's nearest (samples at pixel corners, float32 scale) to size = (height, width).
+
+    OpenCV's samples there too, but rounds its scale otherwise: single pixels differ.
+    """
+    import torch
+
+    return np.asarray(torch.nn.functional.interpolate(torch.from_numpy(ids)[None, None], size=size)[0, 0].numpy())
+
+
+def _narrow(values: np.ndarray[Any, Any], path: Path) -> Mask:
+    if values.max(initial=0) > VOID or values.min(initial=0) < 0:
+        raise DataError(f"{path} holds id {values.max()}.", "Ids must lie between 0 and 255.")
+    return values.astype(np.uint8)

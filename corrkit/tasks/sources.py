@@ -1,0 +1,43 @@
+"""Where a task's data comes from: --data, else $CORRKIT_DATA/<task>, else the embedded clips."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from corrkit.errors import DataError
+from corrkit.tasks.contract import DataSet, Task
+
+ENVIRONMENT = "CORRKIT_DATA"
+
+
+def open_data(task: Task, data: str | Path | None, split: str | None, dataset_name: str | None = None) -> DataSet:
+    """Opens the data that an evaluation was asked for.
+
+    Args:
+        task: decides layout and default split.
+        data: a root; None looks in $CORRKIT_DATA/<task>, then takes the embedded clips.
+        split: None for the task's default.
+        dataset_name: rows of a data set of one's own in the task's layout.
+
+    Raises:
+        DataError: naming what is missing, with the expected tree.
+    """
+    split = split or task.default_split
+    root = Path(data) if data is not None else environment_root(task.name)
+    if root is not None:
+        return task.open(root, split=split, dataset_name=dataset_name)
+    from corrkit.clips import embedded_root
+
+    opened = task.open(embedded_root(task.name), split=split, dataset_name=f"embedded-{task.name}")
+    return replace(opened, embedded=True)
+
+
+def environment_root(task: str) -> Path | None:
+    """$CORRKIT_DATA/<task>, upper or lower case, where it exists. Raises DataError where the variable is wrong."""
+    value = os.environ.get(ENVIRONMENT)
+    if not value:
+        return None
+    folder = Path(value)
+    if not folder.is_dir():
+        raise DataError(f"${ENVIRONMENT} is {value}, which is not a folder.", f"Correct or unset ${ENVIRONMENT}.")
+    return next((path for path in sorted(folder.iterdir()) if path.name.lower() == task), None)

@@ -1,0 +1,53 @@
+"""Kills the process that imports it at a named write point: "before-replace-3" is the third os.replace.
+
+Only functions of the operating system are patched, so the code under test knows nothing of it. A driver script calls
+`arm(point)` first; tests start the driver as a process of its own.
+"""
+
+import io
+import os
+import signal
+from collections import Counter
+
+
+def arm(point: str) -> Counter[str]:
+    """Installs the kill. point: "WHEN-OPERATION-N" with WHEN before, after or (write only) half; "never" only counts.
+
+    Returns the count of each operation so far, which goes on counting.
+    """
+    seen: Counter[str] = Counter()
+
+    def reached(when: str, operation: str) -> bool:
+        return point == f"{when}-{operation}-{seen[operation]}"
+
+    def patched(operation, original):
+        def call(*args, **options):
+            if operation == "open" and not args[1] & os.O_CREAT:
+                return original(*args, **options)
+            seen[operation] += 1
+            _kill_if(reached("before", operation))
+            result = original(*args, **options)
+            _kill_if(reached("after", operation))
+            return result
+
+        return call
+
+    for operation in ("mkdir", "open", "fsync", "replace", "unlink"):
+        setattr(os, operation, patched(operation, getattr(os, operation)))
+
+    class HalfFile(io.FileIO):
+        def write(self, data):
+            seen["write"] += 1
+            _kill_if(reached("before", "write"))
+            if reached("half", "write"):
+                super().write(bytes(data)[: len(data) // 2])
+                _kill_if(True)
+            return super().write(data)
+
+    os.fdopen = lambda descriptor, mode: HalfFile(descriptor, mode)
+    return seen
+
+
+def _kill_if(condition: bool) -> None:
+    if condition:
+        os.kill(os.getpid(), signal.SIGKILL)
