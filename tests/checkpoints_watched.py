@@ -1,7 +1,7 @@
 """Opens files while an audit hook records whatever would be a side effect.
 
-As a script it prints JSON. Arguments: "files" and files to open, or "fuzz", a number of examples and files to mutate. A process of its own, because
-an audit hook can't be removed.
+As a script it prints JSON. Arguments: "files" and files to open, or "fuzz", a number of examples and files to mutate.
+It is a process of its own, because an audit hook can't be removed.
 """
 
 import encodings.raw_unicode_escape  # noqa: F401  # the codec of protocol 0's text, else imported when first met
