@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
 from corrkit.backbones.contract import Backbone
-from corrkit.errors import CorrkitError, UsageError
+from corrkit.errors import CorrkitError, RunError, UsageError
 from corrkit.predictors import Identity, Oracle, Predictor, Propagator
 from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
 from corrkit.runs.folder import Run, default_folder
@@ -106,7 +106,7 @@ def evaluate(
     if save_predictions and out is None:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     identity = data_identity(chosen)
-    run = None if out is None else Run.open(Path(out), _fingerprint(predictor, constants, identity), _circumstances())
+    run = None if out is None else _open_run(Path(out), predictor, constants, identity)
     records, failures = evaluate_clips(
         predictor, chosen, opened_task, constants, run=run, save_predictions=save_predictions, progress=progress
     )
@@ -128,7 +128,7 @@ def evaluate(
     )
     if run is not None:
         run.finish(summary, scores.csvs)
-    notes = (*dataset.notes, *predictor.report.notes)
+    notes = (*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else run.notes))
     folder = None if run is None else run.folder
     return Result(summary=summary, failures=failures, notes=notes, csvs=scores.csvs, folder=folder)
 
@@ -209,15 +209,22 @@ def make_predictor(
         return Identity()
     if isinstance(model, str) and model.partition("@")[0] == "oracle":
         return _oracle(model)
-    from corrkit.backbones import load_backbone, wrap
-
     target = resolve_device(device)
     if isinstance(model, str | Path):
+        from corrkit.backbones import load_backbone
+
         return Propagator(load_backbone(str(model), heads=heads, layer=layer, key=key), target, name=spec_name(model))
     if heads is not None or layer is not None or key is not None:
         raise UsageError("heads, layer and key are options of loading a file.", "Leave them out for a live model.")
-    backbone = model if isinstance(model, Backbone) else wrap(model)
+    backbone = model if isinstance(model, Backbone) else _wrapped(model)
     return Propagator(backbone, target, name=backbone.report.architecture)
+
+
+def _wrapped(module: "torch.nn.Module") -> Backbone:
+    from corrkit.backbones import wrap
+
+    backbone: Backbone = wrap(module)
+    return backbone
 
 
 def spec_name(spec: str | Path) -> str:
@@ -302,6 +309,16 @@ def _checkpoint(predictor: Predictor) -> dict[str, Any]:
         "mode": predictor.mode.kind,
         "sees_future": predictor.mode.sees_future,
     }
+
+
+def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, identity: str) -> Run:
+    """Creates or resumes the run. Raises RunError for another run's folder."""
+    if predictor.digest is None and (folder / "run.json").exists():
+        raise RunError(
+            f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it began with.",
+            "Give another folder, or give the backbone a `digest`.",
+        )
+    return Run.open(folder, _fingerprint(predictor, protocol, identity), _circumstances())
 
 
 def _fingerprint(predictor: Predictor, protocol: Protocol, identity: str) -> dict[str, Any]:

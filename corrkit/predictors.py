@@ -91,7 +91,7 @@ class Propagator(Predictor):
         codec = task.codec(clip, geometry, protocol)
         labels = codec.encode(first_annotation).to(first.device)
         if not protocol.memory.predict_first:
-            yield first_annotation if protocol.readout.first_frame == "copy" else codec.decode(labels)
+            yield codec.first_prediction(first_annotation)
         for soft in propagate(chain([first], features), labels, protocol=protocol):
             yield codec.decode(soft)
 

@@ -79,7 +79,7 @@ def score(
         versions={"corrkit": __version__},
         missing=[clip.name for clip in dataset.clips if clip.name not in statistics],
     )
-    return Result(summary=summary, notes=dataset.notes, csvs=scores.csvs)
+    return Result(summary=summary, notes=(*dataset.notes, *scores.notes), csvs=scores.csvs)
 
 
 def _predicted(task: Task, folder: Path, clips: Sequence[Clip], *, allow_partial: bool) -> list[Clip]:

@@ -90,7 +90,7 @@ def test_two_processes_in_one_folder_end_with_the_same_bytes(undisturbed, tmp_pa
 
 
 def start(folder, point):
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_PARENT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE_PARENT), str(HERE)])}
     command = [sys.executable, str(HERE / "killed_run.py"), str(folder), point]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -10,25 +10,7 @@ from corrkit.errors import DataError
 from corrkit.tasks.davis import DavisTask
 from corrkit.tasks.masks import read_mask, voc_palette, write_mask
 
-
-def make_clip(root: Path, name: str = "walk", frames: int = 4, size: tuple[int, int] = (24, 32)) -> Path:
-    """A clip in DAVIS-2017 layout: a square with id 1 and one with id 2 that move right."""
-    height, width = size
-    for index in range(frames):
-        ids = np.zeros(size, np.uint8)
-        ids[4:12, 2 + index : 10 + index] = 1
-        ids[14:20, 8 + index : 16 + index] = 2
-        write_mask(root / "Annotations/480p" / name / f"{index:05d}.png", ids)
-        picture = np.zeros((height, width, 3), np.uint8)
-        picture[ids == 1] = (200, 30, 30)
-        picture[ids == 2] = (30, 200, 30)
-        path = root / "JPEGImages/480p" / name / f"{index:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path, quality=95)
-    (root / "ImageSets/2017").mkdir(parents=True, exist_ok=True)
-    with (root / "ImageSets/2017/val.txt").open("a") as file:
-        file.write(f"{name}\n")
-    return root
+from .davis_folder import make_clip
 
 
 def open_davis(root: Path, split: str = "val"):

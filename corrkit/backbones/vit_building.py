@@ -10,7 +10,7 @@ from corrkit.backbones.heads import USUAL, assumption, choose_heads
 from corrkit.backbones.vit import Parts, VisionTransformer
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognition import Recognised
-from corrkit.checkpoints.system import ViTRules
+from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -1,7 +1,12 @@
 """Options that several commands share, and their converters."""
 
 import argparse
-from typing import Any
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corrkit.runs.results import Summary
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +37,15 @@ def data_options(args: argparse.Namespace) -> dict[str, Any]:
         "protocol": args.protocol,
         **dict(args.set),
     }
+
+
+def print_result(summaries: "Sequence[Summary]", args: argparse.Namespace) -> None:
+    """The first summary as JSON, or all of them as a table."""
+    from corrkit.runs.jsontext import to_json
+    from corrkit.runs.tables import results_table
+
+    width = shutil.get_terminal_size().columns
+    print(to_json(summaries[0]) if args.json else results_table(summaries, args.format, width))
 
 
 def _names(text: str) -> list[str]:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options
+from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_result
 from corrkit.errors import CorrkitError
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the table, and returns 2 where a clip failed."""
     from corrkit.cli.progress import ClipProgress
     from corrkit.evaluation import evaluate, make_predictor, run_folder
-    from corrkit.runs.jsontext import to_json
-    from corrkit.runs.tables import format_table
 
     predictor = make_predictor(args.ckpt, device=args.device, heads=args.heads, layer=args.layer, key=args.ckpt_key)
     folder = args.out or run_folder(predictor, args.task, args.protocol)
@@ -57,10 +55,7 @@ def run(args: argparse.Namespace) -> int:
             args.task, predictor, out=folder, save_predictions=args.save_predictions, progress=progress, **common
         )
         references = _references(args.task, predictor, common, progress) if args.reference_rows else []
-    if args.json:
-        print(to_json(result.summary))
-    else:
-        print(format_table(result.summary, references=references, style=args.format))
+    print_result([result.summary, *references], args)
     return _closing_words(result)
 
 

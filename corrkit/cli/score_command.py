@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options
+from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_result
 
 EXAMPLES = """\
 examples:
@@ -24,8 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores and prints the table."""
-    from corrkit.runs.jsontext import to_json
-    from corrkit.runs.tables import format_table
     from corrkit.scoring import score
 
     result = score(
@@ -42,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
         for name, text in result.csvs.items():
             write_atomic(Path(args.csv_dir) / name, text)
-    print(to_json(result.summary) if args.json else format_table(result.summary, style=args.format))
+    print_result([result.summary], args)
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     return 0

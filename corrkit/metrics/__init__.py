@@ -1,1 +1,1 @@
-
+"""J and F, mIoU, PCK as sufficient statistics; intervals and paired tests. Arrays in, numbers out, no files."""

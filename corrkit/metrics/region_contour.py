@@ -226,7 +226,8 @@ def _contour(mask: Bits, last_column: int | None) -> Bits:
     if last_column is not None:
         word, bit = divmod(last_column, _WORD)
         right[:, word] |= mask[:, word] & np.uint64(1 << bit)
-    return (mask ^ right) | (mask ^ _row_below(mask)) | (mask ^ _row_below(right))
+    contour: Bits = (mask ^ right) | (mask ^ _row_below(mask)) | (mask ^ _row_below(right))
+    return contour
 
 
 def _row_below(bits: Bits) -> Bits:
@@ -242,7 +243,7 @@ def _dilate(contour: Bits, radius: int) -> Bits:
     stride = contour.shape[1]
     run, half_width = contour.ravel(), 0
     reach = np.zeros_like(run)
-    for dy, target in reversed(list(enumerate(disk_half_widths(radius)))):
+    for dy, target in reversed(list(enumerate(disk_half_widths(radius)[: len(contour)]))):
         while half_width < target:
             step = min(2 * half_width + 1, target - half_width, _WORD - 1)
             run = _widen(run, step)

@@ -118,22 +118,33 @@ def _predicted(
             f"{protocol.memory.context} and memory.first_copies {protocol.memory.first_copies!r}.",
             "Put frame 0 into long_term, or set first_copies to once or fill.",
         )
-    contexts = [_context(remembered[f].features, copies, protocol) for f, copies in frames.items()]
-    labels = [_labels(f, remembered[f].labels, copies, first) for f, copies in frames.items()]
+    contexts, labels = [], []
+    for index, copies in frames.items():
+        for own, windowed, free in _by_labels(remembered[index].labels, copies, index, first, protocol):
+            contexts.append(Context(features=remembered[index].features, windowed=windowed, free=free))
+            labels.append(own)
     return transport(torch.stack(labels), match(query, contexts, protocol.affinity))
 
 
-def _context(features: "Tensor", copies: Copies, protocol: Protocol) -> Context:
+def _by_labels(
+    own: "Tensor", copies: Copies, frame: int, first: _FirstLabels, protocol: Protocol
+) -> list[tuple["Tensor", int, int]]:
+    """A frame's copies as (label map, windowed copies, free copies): one entry, unless copies of frame 0 differ."""
     free = 0 if protocol.memory.mask_first else copies.long_term
-    return Context(features=features, windowed=copies.queue + copies.padding + copies.long_term - free, free=free)
-
-
-def _labels(frame: int, own: "Tensor", copies: Copies, first: _FirstLabels) -> "Tensor":
-    """A context frame's labels; those of frame 0 are the mean over its copies, which may carry different maps."""
-    if frame != 0:
-        return own
-    total = copies.queue + copies.padding + copies.long_term
-    return (copies.queue * own + copies.padding * first.padding + copies.long_term * first.long_term) / total
+    parts = [
+        (first.long_term if frame == 0 else own, copies.long_term - free, free),
+        (first.padding if frame == 0 else own, copies.padding, 0),
+        (own, copies.queue, 0),
+    ]
+    merged: list[tuple[Tensor, int, int]] = []
+    for labels, windowed, unrestricted in parts:
+        if windowed + unrestricted == 0:
+            continue
+        if merged and merged[-1][0] is labels:
+            windowed, unrestricted = windowed + merged[-1][1], unrestricted + merged[-1][2]
+            merged.pop()
+        merged.append((labels, windowed, unrestricted))
+    return merged
 
 
 def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
@@ -141,6 +152,9 @@ def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     shown = soft if protocol.labels.rescale == "none" else _rescaled_over_classes(soft)
     if protocol.labels.feedback == "minmax":
         normalised = _minmax_over_cells(soft)
+        return normalised, normalised
+    if protocol.labels.feedback == "minmax-nonzero":  # Liusifei/UVC f1b6fd9 test_jhmdb.py:530-537
+        normalised = _minmax_over_cells(soft).where(soft.sum(0) != 0, soft)
         return normalised, normalised
     if protocol.labels.feedback == "hard":
         return functional.one_hot(soft.argmax(1), soft.shape[1]).to(soft), shown
@@ -154,6 +168,10 @@ def _rescaled_over_classes(labels: "Tensor") -> "Tensor":
 
 
 def _minmax_over_cells(labels: "Tensor") -> "Tensor":
-    """Min-max of each class over the frame. Source: xiaolonw/TimeCycle 16d33ac test_davis.py:493-499."""
+    """Min-max of each class over the frame; a constant class (the published code skips all-zero ones) stays as it is.
+
+    Source: xiaolonw/TimeCycle 16d33ac test_davis.py:493-499; Liusifei/UVC f1b6fd9 test_jhmdb.py:530-537.
+    """
     shifted = labels - labels.amin(0, keepdim=True)
-    return shifted / shifted.amax(0, keepdim=True)
+    largest = shifted.amax(0, keepdim=True)
+    return torch.where(largest > 0, shifted / largest, labels)

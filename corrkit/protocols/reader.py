@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from corrkit.errors import ProtocolError, closest
 from corrkit.protocols.schema import GROUPS, Protocol
 
-DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino"})
+DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"})
 _HEAD = ("version", "summary", "proven", "cite", "quirks")
 
 

@@ -41,6 +41,8 @@ class Frames:
 class Features:
     """What a protocol asks of the features, beyond what the backbone decides itself.
 
+    colour: what the network must have been trained on: "published" takes any backbone with its own colour; "lab" and
+        "grey" take only backbones of that colour, and refuse others.
     std: per-channel divisor in RGB order; applied only to backbones with ImageNet statistics. [] leaves the
         backbone's own.
     position: resampling rule of absolute position embeddings: "published" (the backbone's own), "dino" (bicubic by
@@ -50,6 +52,7 @@ class Features:
         and the whole is normalised again (the fusion of SFC).
     """
 
+    colour: Literal["published", "lab", "grey"]
     std: tuple[float, ...] = field(metadata=POSITIVE)
     position: Literal["published", "dino", "size"]
     l2: bool
@@ -102,14 +105,20 @@ class Affinity:
 class MaskLabels:
     """How id masks become soft label maps on the grid, and what is fed back (DAVIS and VIP).
 
-    downsample: "nearest" is Pillow's nearest from the original mask straight to the grid.
-    classes: which ids get a channel: "grid-max" 0..max id of the down-sampled first mask.
+    network_resize: how id masks first go to the network's size: "none" (straight to the grid), "nearest" (Pillow's,
+        which samples at pixel centres), "nearest-opencv" (which samples at pixel corners), or "bilinear-opencv", which
+        blends ids and so makes false ones along borders (an argument slip of CRW's, kept by name).
+    downsample: from there to the grid: "nearest" (Pillow's, of ids) or "bilinear" (of the one-hot maps, align_corners
+        False, without anti-aliasing).
+    classes: which ids get a channel: "grid-max" 0..max id of the first mask on the grid, or "present", the distinct ids
+        of the first mask at the network's size.
     feedback: what later frames read as labels: the "soft" maps, their per-class "minmax", or the "hard" argmax.
     rescale: "classes" min-max-normalises each cell over its classes after propagation (CRW's --norm_mask).
     """
 
-    downsample: Literal["nearest"]
-    classes: Literal["grid-max"]
+    network_resize: Literal["none", "nearest", "nearest-opencv", "bilinear-opencv"]
+    downsample: Literal["nearest", "bilinear"]
+    classes: Literal["grid-max", "present"]
     feedback: Literal["soft", "minmax", "hard"]
     rescale: Literal["none", "classes"]
 
@@ -118,17 +127,19 @@ class MaskLabels:
 class MaskReadout:
     """How soft label maps become id masks of the original size.
 
-    upsample: interpolation from the grid (align_corners False). resolution: where ids are decided: "network" (grid
-        times stride), followed by Pillow's nearest to the original size.
-    minmax: per-class rescaling over the picture before argmax: "none" or "positive" ((x - min) / (max - min) after
-        subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published).
-    first_frame: the prediction of frame 0 is a "copy" of its annotation, or its labels "decoded" from the grid.
+    upsample: interpolation from the grid (align_corners False). resolution: where ids are decided: at the "network"
+        size, followed by Pillow's nearest to the original size, or at the "original" size.
+    minmax: per-class rescaling over the picture before argmax: "none"; "positive" ((x - min) / (max - min) after
+        subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published);
+        or "positive-guarded", the same with 1e-12 added to the divisor, so that a constant class becomes 0.
+    first_frame: the prediction of frame 0: a "copy" of its annotation; its labels "decoded" from the grid; or its
+        annotation at the "network" size, resized by nearest (pixel corners) to the original.
     """
 
     upsample: Literal["bilinear"]
-    resolution: Literal["network"]
-    minmax: Literal["none", "positive"]
-    first_frame: Literal["copy", "decoded"]
+    resolution: Literal["network", "original"]
+    minmax: Literal["none", "positive", "positive-guarded"]
+    first_frame: Literal["copy", "decoded", "network"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +150,88 @@ class DavisScore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PointLabels:
+    """How joints become soft label maps on the grid, and what is fed back (JHMDB).
+
+    sigma: standard deviation of the Gaussian that is drawn at a joint (peak 1), in units of `sigma_unit`.
+    sigma_unit: "cells" draws on the grid; "pixels" draws on the original frame, then goes to the network's size
+        (OpenCV's bilinear) and from there to the grid (bilinear, align_corners False).
+    border: where the (6 sigma + 1) wide window begins at x - 3 sigma: "truncate" cuts towards zero as published, which
+        moves the peaks of joints near the left and top border inwards; "floor" cuts downwards everywhere.
+    background: whether a channel 0 stands before the joints, 1 in the cells where all joints are exactly 0.
+    feedback: what later frames read as labels: the "soft" maps, or each of them stretched to [0, 1] over the frame
+        where its sum is not 0 ("minmax-nonzero"; that is also what is read out).
+    rescale: "classes" min-max-normalises each cell over its channels after propagation (CRW's --norm_mask).
+    """
+
+    sigma: float = field(metadata=POSITIVE)
+    sigma_unit: Literal["cells", "pixels"]
+    border: Literal["truncate", "floor"]
+    background: bool
+    feedback: Literal["soft", "minmax-nonzero"]
+    rescale: Literal["none", "classes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointReadout:
+    """How soft label maps become joints in pixels of the original frame (JHMDB).
+
+    peak_cells: a joint is the value-weighted mean of the positions of this many largest cells (or pixels).
+    resolution: "grid" reads out on the grid; "original" enlarges the maps to the frame first (bilinear, align_corners
+        False) and reads out pixels.
+    cell_origin: the pixel that a cell stands for: its "corner" (index times stride, as published) or its "centre".
+    first_frame: the prediction of frame 0: a "copy" of its annotation; its labels "decoded" from the grid; or its
+        labels at the "network" size, resized from there to the original.
+    """
+
+    peak_cells: int = field(metadata=AT_LEAST_ONE)
+    resolution: Literal["grid", "original"]
+    cell_origin: Literal["corner", "centre"]
+    first_frame: Literal["copy", "decoded", "network"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VipScore:
+    """What the data set's confusion matrix counts and which classes the mean takes (VIP).
+
+    score_first: whether frame 0 is scored.
+    counting: "confusion" leaves out pixels whose true id is no class; "histogram" leaves them in the predicted class's
+        area. A prediction of id 20 spills into the next row of the confusion matrix, or counts as class 19.
+    background: whether class 0 is in the mean.
+    rounding: "none", or "percent-2": the mean is rounded to two digits of a per cent before it is reported.
+    """
+
+    score_first: bool
+    counting: Literal["confusion", "histogram"]
+    background: bool
+    rounding: Literal["none", "percent-2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JhmdbScore:
+    """Which predicted joints are scored, and what their distances are divided by (JHMDB).
+
+    score_first: whether frame 0 is scored.
+    visibility: a joint counts where its predicted x is "non-negative" (x >= 0) or "positive" (x > 0); the ground truth
+        has no say.
+    normaliser: what a distance is divided by: "box-diagonal" is 0.6 times the diagonal of the box around those true
+        joints of the frame that are predicted as visible.
+    box_floor: the box's upper corner is at least -1 in each coordinate: "always", or only where some joint of the frame
+        is invisible ("invisible").
+    """
+
+    score_first: bool
+    visibility: Literal["non-negative", "positive"]
+    normaliser: Literal["box-diagonal"]
+    box_floor: Literal["always", "invisible"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """One published protocol for one task. `sources` maps "group.field" to where the constant was read."""
+    """One published protocol for one task. `sources` maps "group.field" to where the constant was read.
+
+    The classes of labels, readout and score depend on the task: see GROUPS.
+    """
 
     task: str
     name: str
@@ -153,9 +244,9 @@ class Protocol:
     features: Features
     memory: Memory
     affinity: Affinity
-    labels: MaskLabels
-    readout: MaskReadout
-    score: DavisScore
+    labels: Any
+    readout: Any
+    score: Any
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -175,6 +266,24 @@ GROUPS: Mapping[str, Mapping[str, type]] = MappingProxyType(
             "labels": MaskLabels,
             "readout": MaskReadout,
             "score": DavisScore,
+        },
+        "vip": {
+            "frames": Frames,
+            "features": Features,
+            "memory": Memory,
+            "affinity": Affinity,
+            "labels": MaskLabels,
+            "readout": MaskReadout,
+            "score": VipScore,
+        },
+        "jhmdb": {
+            "frames": Frames,
+            "features": Features,
+            "memory": Memory,
+            "affinity": Affinity,
+            "labels": PointLabels,
+            "readout": PointReadout,
+            "score": JhmdbScore,
         },
     }
 )

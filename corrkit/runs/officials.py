@@ -18,7 +18,7 @@ def davis_csvs(
         per_object: "<clip>_<id>" to its (J-Mean, F-Mean), in the order of the split.
         split: goes into the file names, e.g. "val".
 
-    Source: davisvideochallenge/davis2017-evaluation ac7c43f evaluation_method.py:45-70 (pandas, float_format "%.3f").
+    Source: davisvideochallenge/davis2017-evaluation ac7c43f evaluation_method.py:24-59 (pandas, float_format "%.3f").
     """
     rows = [[name, _three(j), _three(f)] for name, (j, f) in per_object.items()]
     return {

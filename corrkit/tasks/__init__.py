@@ -10,7 +10,13 @@ from corrkit.errors import UsageError, closest
 if TYPE_CHECKING:
     from corrkit.tasks.contract import Task
 
-TASKS: Mapping[str, str] = MappingProxyType({"davis": "corrkit.tasks.davis:DavisTask"})
+TASKS: Mapping[str, str] = MappingProxyType(
+    {
+        "davis": "corrkit.tasks.davis:DavisTask",
+        "vip": "corrkit.tasks.vip:VipTask",
+        "jhmdb": "corrkit.tasks.jhmdb:JhmdbTask",
+    }
+)
 
 
 def load_task(name: str) -> "Task":

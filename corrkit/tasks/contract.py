@@ -75,6 +75,10 @@ class Codec(Protocol):
         """Soft label map [h, w, L] to a prediction of the original size."""
         ...
 
+    def first_prediction(self, annotation: Any) -> Any:
+        """What stands for the prediction of frame 0 where it is not predicted (`readout.first_frame`)."""
+        ...
+
 
 class Scorer(Protocol):
     """Streaming sufficient statistics of one clip."""
@@ -93,7 +97,7 @@ class Scores:
     """A table row: fractions between 0 and 1 under the field's metric names.
 
     intervals: metric to [low, high] or None. per_clip: clip to its metrics. objects: how many were scored (objects,
-    classes or joints). csvs: official files, name to text.
+    classes or joints). csvs: official files, name to text. notes: what a reader of the table should know.
     """
 
     metrics: Mapping[str, float]
@@ -101,6 +105,7 @@ class Scores:
     per_clip: Mapping[str, Mapping[str, float]]
     objects: int
     csvs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Task(Protocol):

@@ -11,12 +11,16 @@ import numpy as np
 from corrkit.errors import DataError
 from corrkit.frames.sequence import ImageFolder, numbered_files
 from corrkit.manifests import manifest
+from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sums, object_statistics, table_metrics
+from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import VOID, FrameOutlines, count_objects, outline_objects, region_contour
 from corrkit.protocols import Protocol
+from corrkit.runs.officials import davis_csvs
 from corrkit.tasks.contract import DataSet, Geometry, Scores
 from corrkit.tasks.davis_layout import find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
 
+J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -145,7 +149,7 @@ class DavisTask:
 
     name = "davis"
     default_split = "val"
-    headline = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+    headline = METRICS
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
@@ -189,8 +193,29 @@ class DavisTask:
         return DavisScorer(clip, truth)
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
-        """The official table: means over objects, not over clips."""
-        raise NotImplementedError
+        """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
+        decay = protocol.score.decay
+        objects = {clip: object_statistics(record["J"], record["F"], decay=decay) for clip, record in records.items()}
+        sums = np.array([clip_sums(rows) for rows in objects.values()]).reshape(-1, len(STATISTICS) + 1)
+        metrics = table_metrics(objects.values())
+        intervals = bootstrap_intervals(sums[sums[:, -1] > 0], metrics_of_sums)
+        per_object = {
+            f"{clip}_{position}": (float(row[J_MEAN]), float(row[F_MEAN]))
+            for clip, rows in objects.items()
+            for position, row in enumerate(rows, start=1)
+        }
+        return Scores(
+            metrics=metrics,
+            intervals=dict(zip(METRICS, intervals, strict=True)),
+            per_clip={clip: table_metrics([rows]) for clip, rows in objects.items()},
+            objects=int(sums[:, -1].sum()),
+            csvs=davis_csvs(metrics, per_object, split),
+            notes=tuple(
+                f"{clip} has no scored frame (its first and last frame are not scored): it counts for nothing."
+                for clip, record in records.items()
+                if not record["J"][0]
+            ),
+        )
 
     def write_prediction(self, folder: Path, clip: DavisClip, index: int, prediction: Mask) -> None:
         """FOLDER/CLIP/FRAME.png, a palette PNG as the official tool reads it."""

@@ -21,7 +21,8 @@ VOID = 255
 def read_mask(path: Path) -> Mask:
     """Ids of a mask file as uint8 [H, W].
 
-    Palette PNGs give their indices whatever the palette's width; grey ones (L, LA, 1) their values, alpha ignored.
+    Palette PNGs give their indices whatever the palette's width; grey ones (L, LA, 1, or RGB with equal channels) their
+    values, alpha ignored.
 
     Raises:
         DataError: for a missing or undecodable file, or one whose colours are not ids (RGB).
@@ -38,6 +39,10 @@ def read_mask(path: Path) -> Mask:
                 return np.array(image, np.uint8)[..., 0]
             if mode == "1":
                 return np.array(image.convert("L"), np.uint8)
+            if mode in {"RGB", "RGBA"}:
+                pixels = np.array(image, np.uint8)
+                if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
+                    return np.ascontiguousarray(pixels[..., 0])
             if mode.startswith("I"):
                 return _narrow(np.array(image), path)
     except FileNotFoundError:
@@ -82,52 +87,93 @@ class MaskCodec:
         geometry: the clip's sizes.
         labels: how masks go down to the grid.
         readout: how soft maps come up again.
+
+    Attributes:
+        ids: uint8 [L], the id of each channel, ascending.
     """
 
     def __init__(self, first: Mask, geometry: Geometry, labels: MaskLabels, readout: MaskReadout) -> None:
         self._geometry = geometry
+        self._labels = labels
         self._readout = readout
-        del labels  # one published rule so far: nearest from the original, ids 0..max on the grid
-        self.num_channels = int(self._to_grid(first).max()) + 1
+        if labels.classes == "present":
+            self.ids = np.unique(self._to_network(first))
+        else:
+            self.ids = np.arange(int(self._to_grid(self._to_network(first)).max()) + 1, dtype=np.uint8)
+
+    @property
+    def num_channels(self) -> int:
+        """L, background included."""
+        return len(self.ids)
 
     def encode(self, annotation: Mask) -> "Tensor":
-        """Id mask [H, W] to a one-hot label map [h, w, L] float32; ids without a channel count as background."""
+        """Id mask [H, W] to a label map [h, w, L] float32; ids without a channel count as background."""
         import torch
 
-        ids = torch.from_numpy(self._to_grid(annotation).astype(np.int64))
-        ids[ids >= self.num_channels] = 0
-        return torch.nn.functional.one_hot(ids, self.num_channels).to(torch.float32)
+        ids = self._to_network(annotation)
+        if self._labels.downsample == "nearest":
+            ids = self._to_grid(ids)
+        ids = np.where(np.isin(ids, self.ids), ids, np.uint8(0))
+        one_hot = torch.from_numpy(ids[..., None] == self.ids).to(torch.float32)  # [H, W, L] or [h, w, L]
+        if self._labels.downsample == "nearest":
+            return one_hot
+        return resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid).permute(1, 2, 0).contiguous()
 
     def decode(self, soft: "Tensor") -> Mask:
         """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
         import torch
 
-        maps = torch.nn.functional.interpolate(
-            soft.permute(2, 0, 1)[None],  # [1, L, h, w]
-            scale_factor=self._geometry.stride,
-            mode="bilinear",
-            align_corners=False,
-        )[0]
-        if self._readout.minmax == "positive":
-            maps = minmax_where_positive(maps)
+        at_network = self._readout.resolution == "network"
+        size = self._geometry.network if at_network else self._geometry.original
+        maps = resize_bilinear(soft.permute(2, 0, 1), size)  # [L, H, W]
+        if self._readout.minmax != "none":
+            maps = minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
         # max(dim) is 7 times faster than argmax here; equal values go to the first id, NaN counts as largest.
-        ids = maps.max(dim=0).indices.to(torch.uint8).cpu().numpy()
-        return resize_nearest(ids, self._geometry.original)
+        channels = maps.max(dim=0).indices.to(torch.uint8).cpu().numpy()
+        return resize_nearest(self.ids[channels], self._geometry.original)
+
+    def first_prediction(self, annotation: Mask) -> Mask:
+        """What stands for the prediction of frame 0 where it is not predicted like the others."""
+        if self._readout.first_frame == "copy":
+            return annotation
+        if self._readout.first_frame == "decoded":
+            return self.decode(self.encode(annotation))
+        return resize_nearest_corner(self._to_network(annotation), self._geometry.original)
+
+    def _to_network(self, mask: Mask) -> Mask:
+        import cv2
+
+        size = self._geometry.network
+        if self._labels.network_resize == "none" or mask.shape == size:
+            return mask
+        if self._labels.network_resize == "nearest":
+            return resize_nearest(mask, size)
+        exact = self._labels.network_resize == "nearest-opencv"
+        interpolation = cv2.INTER_NEAREST if exact else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(mask, size[::-1], interpolation=interpolation), np.uint8)
 
     def _to_grid(self, mask: Mask) -> Mask:
         return resize_nearest(mask, self._geometry.grid)
 
 
-def minmax_where_positive(maps: "Tensor") -> "Tensor":
+def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
     """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive.
 
-    A constant positive map becomes NaN, as published
-    (facebookresearch/dino 7c446df eval_video_segmentation.py:102-110).
+    Without a guard a constant positive map becomes NaN, as published (facebookresearch/dino 7c446df
+    eval_video_segmentation.py:102-110); with 1e-12 added to the divisor it becomes 0 (xvjiarui/VFS 8e055cc
+    vanilla_tracker.py:162-180).
     """
     low = maps.amin(dim=(1, 2), keepdim=True)
     span = (maps - low).amax(dim=(1, 2), keepdim=True)
-    stretched = (maps - low) / span
+    stretched = (maps - low) / (span + guard)
     return stretched.where(maps.amax(dim=(1, 2), keepdim=True) > 0, maps)
+
+
+def resize_bilinear(maps: "Tensor", size: tuple[int, int]) -> "Tensor":
+    """Bilinear, align_corners False, without anti-aliasing: [L, H, W] to [L, *size]. OpenCV's float bilinear agrees."""
+    import torch
+
+    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:
@@ -137,6 +183,16 @@ def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:
     if ids.shape == size:
         return ids
     return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST), np.uint8)
+
+
+def resize_nearest_corner(ids: Mask, size: tuple[int, int]) -> Mask:
+    """PyTorch's nearest (samples at pixel corners, float32 scale) to size = (height, width).
+
+    OpenCV's samples there too, but rounds its scale otherwise: single pixels differ.
+    """
+    import torch
+
+    return np.asarray(torch.nn.functional.interpolate(torch.from_numpy(ids)[None, None], size=size)[0, 0].numpy())
 
 
 def _narrow(values: np.ndarray[Any, Any], path: Path) -> Mask:

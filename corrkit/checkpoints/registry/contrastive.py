@@ -1,7 +1,8 @@
 """Systems that compare views or predict features: contrastive learning, self-distillation, joint embedding."""
 
 from corrkit.checkpoints.registry.layouts import CAPI, DINOV3, TIMM
-from corrkit.checkpoints.system import UNIT, System, ViTRules
+from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.system import UNIT, System
 
 _TEACHER = (("teacher", "student"),)
 _LS = r"blocks\.\d+\.(\d+\.)?ls1\.gamma"

@@ -1,7 +1,8 @@
 """Systems in the names of Hugging Face transformers."""
 
 from corrkit.checkpoints.registry.huggingface_layouts import HF, HF_BEIT_MIM, HF_DINOV3, HF_MEMORY, HF_NAFLEX, HF_TOWER
-from corrkit.checkpoints.system import CLIP, HALF, System, ViTRules
+from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.system import CLIP, HALF, System
 
 _SOURCE = "huggingface/transformers 5.23.0"
 _LS = r"(encoder\.layer|layers)\.\d+\.layer_scale1\.lambda1"

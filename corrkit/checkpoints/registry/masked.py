@@ -1,7 +1,8 @@
 """Systems that predict masked parts of images or videos, in timm's ViT names or close to them."""
 
 from corrkit.checkpoints.registry.layouts import CROCO, JEREMYLIN, TIMM
-from corrkit.checkpoints.system import HALF, Layout, System, ViTRules
+from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.system import HALF, Layout, System
 
 # Widths and depths of the published models whose heads aren't 64 wide (reference: the repositories' model functions).
 _HEADS = {(1280, 32): 16, (1408, 40): 16}

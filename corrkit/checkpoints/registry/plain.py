@@ -1,7 +1,8 @@
 """Supervised networks, and fallbacks whose names tell the architecture but not who trained it."""
 
 from corrkit.checkpoints.registry.layouts import JAX, MMPRETRAIN, TIMM
-from corrkit.checkpoints.system import HALF, System, ViTRules
+from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.system import HALF, System
 
 _HEADS = {(1280, 32): 16, (1408, 40): 16}
 

@@ -1,7 +1,8 @@
 """Networks trained with labels of any kind: text, masks, other networks' features."""
 
 from corrkit.checkpoints.registry.layouts import AIM, OPENAI, RADIO, SAM, SPLIT, TIMM
-from corrkit.checkpoints.system import CLIP, HALF, System, ViTRules
+from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.system import CLIP, HALF, System
 
 _NO_PATCH_BIAS = frozenset({"patch"})
 _BLIND_NORM = {r"ln_post\..*": "norm of the class token alone"}

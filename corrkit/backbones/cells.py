@@ -1,0 +1,149 @@
+"""Weight-free backbones: colours (`rgb`) and oriented gradients with colours (`hog`) of each cell.
+
+They need no file, cost little more than reading the frames, and are the first two rungs that a learned backbone
+should climb. Oriented gradients after Dalal and Triggs, Histograms of Oriented Gradients for Human Detection, CVPR 2005.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+
+from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Mode, Report
+
+
+class _Cells:
+    """Members that the two backbones share: statistics, digest and the streaming `encode`."""
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    mode = Mode()
+    stride: int
+    report: Report
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def multiple(self) -> int:
+        """Input sides must be multiples of this many pixels."""
+        return self.stride
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what makes the numbers: the name and the parameters, since there are no weights."""
+        return hashlib.sha256(f"{self.report.system} {self.report.architecture}".encode()).hexdigest()
+
+    def encode(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Normalised frames [3, H, W] of one clip in order to features [h, w, C], one per frame."""
+        for frame in frames:
+            yield self(frame[None])[0]
+
+    def _check(self, frames: Tensor) -> None:
+        if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] % self.stride or frames.shape[3] % self.stride:
+            raise ValueError(f"frames are {tuple(frames.shape)}, not [B, 3, H, W] with sides of whole {self.stride}s")
+
+
+class RgbCells(_Cells):
+    """Colours of each cell: the means of a `parts` x `parts` sub-grid, and a constant.
+
+    The constant makes brightness count after the L2 normalisation of most protocols, which would otherwise see only
+    the direction of a colour.
+
+    Args:
+        stride: pixels per cell, at least 1.
+        parts: sub-cells per side of a cell; must divide the stride.
+        constant: value of the constant channel, in standard deviations of a colour channel; 0 switches it off.
+    """
+
+    def __init__(self, *, stride: int = 8, parts: int = 1, constant: float = 1.0) -> None:
+        if stride < 1 or parts < 1 or stride % parts:
+            raise ValueError(f"stride {stride} can't be divided into {parts} parts")
+        self.stride = stride
+        self.parts = parts
+        self.constant = constant
+        name = f"stride={stride} parts={parts} constant={constant:g}"
+        self.report = Report(system="rgb", architecture=name, parameters=0)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Normalised frames [B, 3, H, W] to features [B, h, w, 3 parts^2 + 1] (without the 1 if constant is 0)."""
+        self._check(frames)
+        size = self.stride // self.parts
+        colours = F.pixel_unshuffle(F.avg_pool2d(frames.float(), size), self.parts)  # [B, 3 parts^2, h, w]
+        if self.constant:
+            colours = F.pad(colours, (0, 0, 0, 0, 0, 1), value=self.constant * self.parts)
+        return colours.permute(0, 2, 3, 1).contiguous()
+
+
+class HogCells(_Cells):
+    """Oriented gradients and colours of each cell.
+
+    Per pixel: the gradient of the brightness (central differences), its length shared between the two nearest of
+    `bins` unsigned orientations. Per cell: the sum over its pixels; then the histograms of the cell and its
+    neighbours up to `context` cells away, as one vector of length 1, so that a change of contrast does not matter.
+    Appended: the mean colour of the cell, as in `RgbCells`, as a vector of length `colour`.
+
+    Args:
+        stride: pixels per cell, at least 2.
+        bins: orientations over half a turn, at least 2.
+        context: neighbours on each side that are part of a cell's histogram, at least 0.
+        colour: length of the colour part beside a gradient part of length 1; 0 leaves colours out.
+        floor: gradient length (in standard deviations of brightness per pixel, summed over the block and averaged
+            per pixel) below which a region counts as flat and its gradient part fades to 0.
+    """
+
+    def __init__(
+        self, *, stride: int = 8, bins: int = 9, context: int = 1, colour: float = 1.0, floor: float = 0.02
+    ) -> None:
+        if stride < 2 or bins < 2 or context < 0 or colour < 0 or floor <= 0:
+            raise ValueError(f"out of range: {stride=} {bins=} {context=} {colour=} {floor=}")
+        self.stride = stride
+        self.bins = bins
+        self.context = context
+        self.colour = colour
+        self.floor = floor
+        name = f"stride={stride} bins={bins} context={context} colour={colour:g} floor={floor:g}"
+        self.report = Report(system="hog", architecture=name, parameters=0)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Normalised frames [B, 3, H, W] to features [B, h, w, bins (2 context + 1)^2 + 4]; no + 4 if colour is 0."""
+        self._check(frames)
+        frames = frames.float()
+        blocks = self._blocks(self._histograms(frames))
+        length = blocks.square().sum(1, keepdim=True).add(self.floor**2).sqrt()
+        parts = [blocks / length]
+        if self.colour:
+            colours = F.pad(F.avg_pool2d(frames, self.stride), (0, 0, 0, 0, 0, 1), value=1.0)
+            parts.append(F.normalize(colours, dim=1) * self.colour)
+        return torch.cat(parts, 1).permute(0, 2, 3, 1).contiguous()
+
+    def _histograms(self, frames: Tensor) -> Tensor:
+        """Frames [B, 3, H, W] to mean gradient length per orientation and cell [B, bins, h, w]."""
+        brightness = frames.mean(1, keepdim=True)
+        padded = F.pad(brightness, (1, 1, 1, 1), mode="replicate")
+        dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+        dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+        length = torch.hypot(dx, dy)
+        orientation = (torch.atan2(dy, dx) / math.pi % 1.0) * self.bins  # [0, bins], half a turn
+        lower = orientation.floor()
+        upper_share = orientation - lower
+        lower_bin = lower.long() % self.bins
+        cells = []
+        for index in range(self.bins):
+            share = torch.where(lower_bin == index, 1 - upper_share, 0.0)
+            share = share + torch.where(lower_bin == (index - 1) % self.bins, upper_share, 0.0)
+            cells.append(F.avg_pool2d(share * length, self.stride))
+        return torch.cat(cells, 1)
+
+    def _blocks(self, histograms: Tensor) -> Tensor:
+        """Each cell's histogram beside its neighbours': [B, bins, h, w] to [B, bins (2 context + 1)^2, h, w]."""
+        reach = self.context
+        if not reach:
+            return histograms
+        h, w = histograms.shape[-2:]
+        padded = F.pad(histograms, (reach, reach, reach, reach), mode="replicate")
+        side = range(2 * reach + 1)
+        return torch.cat([padded[..., dy : dy + h, dx : dx + w] for dy in side for dx in side], 1)

@@ -1,0 +1,115 @@
+"""From J and F of every frame to the DAVIS table: mean, recall and decay per object, means over objects.
+
+Source: davisvideochallenge/davis2017-evaluation ac7c43f davis2017/utils.py db_statistics, evaluation.py:85-112,
+evaluation_method.py:45-57.
+"""
+
+import warnings
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+STATISTICS = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+"""Columns of `object_statistics`."""
+
+METRICS = ("J&F-Mean", *STATISTICS)
+"""What `table_metrics` returns, in the order of the official global CSV."""
+
+RECALL_THRESHOLD = 0.5
+NUM_BINS = 4
+
+Decay = Literal["exact", "uint8"]
+Array = NDArray[np.float64]
+
+
+def scored_frames(num_annotated: int) -> range:
+    """Positions, among a clip's annotated frames, of those that are scored: all but the first and the last.
+
+    Empty for clips of one or two annotated frames: they can't be scored (the official tool stops with an IndexError).
+    Their statistics are NaN, and they take no part in the table. Source: evaluation.py:85-86.
+    """
+    return range(1, num_annotated - 1)
+
+
+def frame_statistics(values: ArrayLike, *, decay: Decay) -> tuple[float, float, float]:
+    """Mean, recall and decay of one object's J or F over its scored frames.
+
+    Recall is the share of frames above 0.5 (strictly). Decay is the mean of the first of four bins less that of the
+    last; neighbouring bins share the frame where they meet.
+
+    Args:
+        values: [n] in [0, 1], one for each scored frame in order; NaN is left out of the means.
+        decay: "exact" for bins that are right for any n; "uint8" keeps the bins' ends in eight bits as the official
+            tool does, so they wrap from 256 frames on, and the decay is NaN where a bin comes out empty.
+
+    Returns:
+        (mean, recall, decay); NaN all three without frames.
+    """
+    frames = np.asarray(values, np.float64)
+    if not frames.size:
+        return (np.nan, np.nan, np.nan)
+    # The official tool adds 1e-10 so that halves are rounded up.
+    cuts = np.round(np.linspace(1, len(frames), NUM_BINS + 1) + 1e-10).astype(np.int64) - 1
+    starts, ends = cuts[:-1], cuts[1:] + 1
+    if decay == "uint8":  # NumPy 2 wraps `ids[i + 1] + 1` too: 256 frames end at 0
+        starts, ends = starts % 256, ends % 256
+    first, last = frames[starts[0] : ends[0]], frames[starts[-1] : ends[-1]]
+    return _mean(frames), float(np.mean(frames > RECALL_THRESHOLD)), _mean(first) - _mean(last)
+
+
+def object_statistics(J: ArrayLike, F: ArrayLike, *, decay: Decay) -> Array:
+    """A clip's contribution to the table.
+
+    Args:
+        J: region similarity [K, n] of K objects in n scored frames.
+        F: contour accuracy [K, n].
+        decay: see `frame_statistics`.
+
+    Returns:
+        [K, 6] with the columns of STATISTICS; NaN throughout for a clip without scored frames.
+
+    Raises:
+        ValueError: J and F are not both [K, n].
+    """
+    J, F = np.asarray(J, np.float64), np.asarray(F, np.float64)
+    if J.ndim != 2 or J.shape != F.shape:
+        raise ValueError(f"J and F are [objects, frames] both, not {J.shape} and {F.shape}")
+    rows = [(*frame_statistics(j, decay=decay), *frame_statistics(f, decay=decay)) for j, f in zip(J, F, strict=True)]
+    return np.array(rows, np.float64).reshape(-1, len(STATISTICS))
+
+
+def clip_sums(objects: ArrayLike) -> Array:
+    """The sufficient statistic of one clip: [7], the sums of `object_statistics` [K, 6] and the number of objects.
+
+    Objects without a scored frame count for nothing.
+    """
+    rows = np.asarray(objects, np.float64).reshape(-1, len(STATISTICS))
+    rows = rows[~np.isnan(rows[:, 0])]
+    return np.append(rows.sum(axis=0), len(rows))
+
+
+def metrics_of_sums(sums: Array) -> Array:
+    """Means over objects [..., 7] in the order of METRICS, from summed `clip_sums` [..., 7]; NaN without objects.
+
+    Every object weighs the same, whatever the length of its clip. A decay that is NaN for one object (possible with
+    "uint8") makes the mean decay NaN, as in the official table.
+    """
+    with np.errstate(invalid="ignore"):
+        means = sums[..., :-1] / sums[..., -1:]
+    overall = (means[..., 0] + means[..., 3]) / 2
+    return np.concatenate([overall[..., None], means], axis=-1)
+
+
+def table_metrics(clips: Iterable[ArrayLike]) -> dict[str, float]:
+    """The global row of the DAVIS table from the `object_statistics` of every clip: fractions under METRICS."""
+    sums = np.sum([np.zeros(len(STATISTICS) + 1), *map(clip_sums, clips)], axis=0)
+    return dict(zip(METRICS, map(float, metrics_of_sums(sums)), strict=True))
+
+
+def _mean(values: Array) -> float:
+    """np.nanmean without its warning for nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(np.nanmean(values))

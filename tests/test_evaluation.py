@@ -1,0 +1,255 @@
+"""`corrkit.evaluate` and `corrkit.score`: one pipeline, whatever goes wrong with a clip, a run or a setting."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import corrkit
+from corrkit.errors import CorrkitError, DataError, ProtocolError, RunError, UsageError
+from corrkit.tasks.masks import write_mask
+
+from .colour_backbone import ColourBackbone, NaNBackbone
+from .davis_folder import make_clip
+
+
+def evaluate(model, **options):
+    """Small network inputs, so that a test takes a fraction of a second."""
+    return corrkit.evaluate("davis", model, **{"size": [64], "multiple": 16, **options})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "DAVIS"
+    for name in ("a", "b", "c"):
+        make_clip(root, name, frames=5, size=(48, 64))
+    return root
+
+
+def run_bytes(folder: Path) -> dict[str, bytes]:
+    """Every file of a run folder, timing fields aside."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.parent.name == "clips":
+                document = json.loads(content)
+                del document["record"]["timing"]
+                content = json.dumps(document).encode()
+            found[str(path.relative_to(folder))] = content
+    return found
+
+
+def test_tracker_lies_between_floor_and_ceiling(data: Path):
+    scores = {
+        name: evaluate(model, data=data).summary["metrics"]["J&F-Mean"]
+        for name, model in (("floor", "identity"), ("tracker", ColourBackbone(8)), ("ceiling", "oracle@8"))
+    }
+    assert scores["floor"] < scores["tracker"] <= scores["ceiling"] + 0.02, scores
+
+
+def test_nothing_is_written_without_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    result = evaluate(ColourBackbone(), data=data)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert result.folder is None
+    assert set(result.table.columns) == {"value", "low", "high"}
+    assert result.table.loc["J&F-Mean", "value"] == result.summary["metrics"]["J&F-Mean"]
+
+
+def test_saved_predictions_score_the_same_as_the_evaluation(data: Path, tmp_path: Path):
+    result = evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)
+    scored = corrkit.score("davis", data=data, pred=tmp_path / "run" / "predictions")
+    assert scored.summary["metrics"] == result.summary["metrics"]
+    assert scored.summary["intervals"] == result.summary["intervals"]
+    assert scored.csvs == {path.name: path.read_text() for path in (tmp_path / "run").glob("*results-val.csv")}
+
+
+def test_failed_clip_leaves_the_others_and_marks_the_result_partial(data: Path):
+    (data / "JPEGImages/480p/b/00002.jpg").write_bytes(b"broken")
+    result = evaluate(ColourBackbone(), data=data)
+    assert list(result.failures) == ["b"]
+    assert "00002.jpg" in str(result.failures["b"])
+    assert result.summary["partial"] == ["b"]
+    assert list(result.summary["per_clip"]) == ["a", "c"]
+
+
+def test_frames_of_changing_size_are_named(data: Path):
+    shutil.copy(
+        next((make_clip(data.parent / "other", size=(40, 40)) / "JPEGImages/480p/walk").iterdir()),
+        data / "JPEGImages/480p/b/00003.jpg",
+    )
+    result = evaluate(ColourBackbone(), data=data)
+    assert "frame 3" in str(result.failures["b"])
+    assert "is 40x40, frame 0 is 64x48" in str(result.failures["b"])
+
+
+def test_masks_of_another_size_than_the_frames_are_named(data: Path):
+    for index in range(5):
+        write_mask(data / f"Annotations/480p/b/{index:05d}.png", np.ones((10, 20), np.uint8))
+    result = evaluate(ColourBackbone(), data=data)
+    assert "the first mask is 20x10, frame 0 is 64x48" in str(result.failures["b"])
+
+
+def test_empty_first_mask_fails_that_clip_only(data: Path):
+    write_mask(data / "Annotations/480p/b/00000.png", np.zeros((48, 64), np.uint8))
+    result = evaluate(ColourBackbone(), data=data)
+    assert "holds no object" in str(result.failures["b"])
+    assert result.summary["clips"] == 2
+
+
+def test_nan_features_name_the_frame(data: Path):
+    result = evaluate(NaNBackbone(), data=data)
+    assert set(result.failures) == {"a", "b", "c"}
+    assert "frame 2" in str(result.failures["a"])
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_clips_without_a_scored_frame_count_for_nothing_and_are_named(data: Path, frames: int):
+    make_clip(data, "short", frames=frames, size=(48, 64))
+    result = evaluate(ColourBackbone(), data=data)
+    others = evaluate(ColourBackbone(), data=data, clips=["a", "b", "c"])
+    assert result.failures == {}
+    assert result.summary["metrics"] == others.summary["metrics"]
+    assert result.summary["objects"] == others.summary["objects"]
+    assert any("short has no scored frame" in note for note in result.notes)
+
+
+def test_three_clips_give_an_interval_two_give_none(data: Path):
+    assert evaluate(ColourBackbone(), data=data).summary["intervals"]["J&F-Mean"] is not None
+    two = evaluate(ColourBackbone(), data=data, clips=["a", "b"])
+    assert two.summary["intervals"]["J&F-Mean"] is None
+    assert two.summary["partial"] == ["c"]
+
+
+def test_repeating_a_command_resumes_and_ends_with_the_same_bytes(data: Path, tmp_path: Path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    evaluate(ColourBackbone(), data=data, out=whole, save_predictions=True)
+    shutil.copytree(whole, broken)
+    for name in ("summary.json", "summary.csv", "clips/b.json"):
+        (broken / name).unlink()
+    shutil.rmtree(broken / "predictions" / "b")
+    calls: list[str] = []
+    evaluate(
+        ColourBackbone(),
+        data=data,
+        out=broken,
+        save_predictions=True,
+        progress=lambda clip, done, total: calls.append(clip),
+    )
+    assert set(calls) == {"b"}
+    assert run_bytes(broken) == run_bytes(whole)
+
+
+def test_another_setting_in_the_same_folder_is_refused_with_the_difference(data: Path, tmp_path: Path):
+    evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+    with pytest.raises(RunError, match=r"affinity\.topk"):
+        evaluate(ColourBackbone(), data=data, out=tmp_path / "run", topk=7)
+    with pytest.raises(RunError, match="checkpoint"):
+        evaluate(ColourBackbone(8), data=data, out=tmp_path / "run")
+
+
+def test_changed_annotations_are_another_data_set(data: Path, tmp_path: Path):
+    evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+    write_mask(data / "Annotations/480p/a/00003.png", np.ones((48, 64), np.uint8))
+    with pytest.raises(RunError, match="data"):
+        evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+
+
+def test_backbone_without_digest_runs_but_cannot_be_resumed(data: Path, tmp_path: Path):
+    backbone = ColourBackbone()
+    del backbone.digest
+    evaluate(backbone, data=data, out=tmp_path / "run")
+    with pytest.raises(RunError, match="can't be resumed"):
+        evaluate(backbone, data=data, out=tmp_path / "run")
+
+
+def test_overrides_mark_the_summary_as_modified(data: Path):
+    summary = corrkit.evaluate("davis", ColourBackbone(), data=data, clips=["a"], radius=3).summary
+    assert summary["modified"] == {"affinity.radius": 3.0}
+    assert corrkit.evaluate("davis", "identity", data=data, radius=12).summary["modified"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"radis": 3}, ProtocolError, "Did you mean 'radius'"),
+        ({"topk": 0}, ProtocolError, "at least 1"),
+        ({"protocol": "dinoo"}, ProtocolError, "Did you mean 'dino'"),
+        ({"protocol": "vip/cropmae"}, CorrkitError, "davis"),
+        ({"clips": ["aa"]}, DataError, "Known: a, b, c"),
+        ({"split": "test"}, DataError, "no split 'test'"),
+        ({"device": "gpu"}, UsageError, "--device"),
+        ({"save_predictions": True}, UsageError, "out="),
+    ],
+)
+def test_wrong_arguments_are_explained(data: Path, arguments: dict, error: type[Exception], words: str):
+    with pytest.raises(error, match=words):
+        evaluate(ColourBackbone(), data=data, **arguments)
+
+
+def test_unknown_task_is_explained():
+    with pytest.raises(UsageError, match="Did you mean 'davis'"):
+        corrkit.evaluate("davs", "identity")
+
+
+def test_features_of_another_patch_stay_aligned(data: Path):
+    # 14 does not divide 64 and 85: both sides are floored to it, and grid and labels agree.
+    result = evaluate(ColourBackbone(14), data=data)
+    assert result.failures == {}
+    assert result.summary["stride"] == 14
+
+
+def test_environment_names_the_data(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CORRKIT_DATA", str(data.parent))
+    assert evaluate("identity").summary["data"]["name"] == "DAVIS"
+    monkeypatch.setenv("CORRKIT_DATA", str(data.parent / "gone"))
+    with pytest.raises(DataError, match="CORRKIT_DATA"):
+        evaluate("identity")
+
+
+def test_data_is_never_written_to(data: Path):
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    evaluate(ColourBackbone(), data=data)
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
+
+
+class TestScore:
+    def test_missing_clips_are_named(self, data: Path, tmp_path: Path):
+        shutil.copytree(data / "Annotations/480p/a", tmp_path / "pred" / "a")
+        with pytest.raises(DataError, match="lacks 2 of 3 clips: b, c"):
+            corrkit.score("davis", data=data, pred=tmp_path / "pred")
+        partial = corrkit.score("davis", data=data, pred=tmp_path / "pred", allow_partial=True, allow_ground_truth=True)
+        assert partial.summary["partial"] == ["b", "c"]
+        assert partial.summary["metrics"]["J&F-Mean"] == 1.0
+
+    def test_a_folder_with_other_names_says_what_it_holds(self, data: Path, tmp_path: Path):
+        (tmp_path / "pred" / "elsewhere").mkdir(parents=True)
+        with pytest.raises(DataError, match="It holds elsewhere"):
+            corrkit.score("davis", data=data, pred=tmp_path / "pred", allow_partial=True)
+
+    def test_ground_truth_is_refused(self, data: Path):
+        with pytest.raises(DataError, match="equals the ground truth"):
+            corrkit.score("davis", data=data, pred=data / "Annotations/480p")
+
+    def test_missing_frames_are_named(self, data: Path, tmp_path: Path):
+        shutil.copytree(data / "Annotations/480p", tmp_path / "pred")
+        (tmp_path / "pred/b/00002.png").unlink()
+        (tmp_path / "pred/b/00004.png").unlink()  # the last frame is not scored
+        with pytest.raises(DataError, match="lacks 1 of 3 scored frames: 00002.png"):
+            corrkit.score("davis", data=data, pred=tmp_path / "pred")
+
+    def test_ids_that_the_clip_lacks_are_named(self, data: Path, tmp_path: Path):
+        shutil.copytree(data / "Annotations/480p", tmp_path / "pred")
+        write_mask(tmp_path / "pred/b/00002.png", np.full((48, 64), 9, np.uint8))
+        with pytest.raises(DataError, match="holds id 9"):
+            corrkit.score("davis", data=data, pred=tmp_path / "pred")
+
+    def test_masks_alone_are_enough(self, data: Path, tmp_path: Path):
+        pred = evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)
+        with_frames = corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"]
+        shutil.rmtree(data / "JPEGImages")
+        assert corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"] == with_frames
