@@ -193,7 +193,9 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
         )
     network = WindowedHiera(net, ends, stage.number)
     fill(network, recognised)
-    unknown = () if known else (f"Windows {windows} and global attention in block {globals_[0]} assumed: not in the file.",)
+    unknown = (
+        () if known else (f"Windows {windows} and global attention in block {globals_[0]} assumed: not in the file.",)
+    )
     return Built(
         network=network,
         architecture=f"hieradet_{dim}_{'_'.join(map(str, depths))}",

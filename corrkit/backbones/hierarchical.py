@@ -204,5 +204,7 @@ def _depths(recognised: Recognised, pattern: str) -> tuple[int, ...]:
             counts[int(match[1])] = max(counts.get(int(match[1]), 0), int(match[2]) + 1)
     if sorted(counts) != list(range(len(counts))):
         absent = next(number for number in range(len(counts)) if number not in counts)
-        raise missing(recognised, [re.sub(r"\\\.", ".", pattern).replace(r"(\d+)", str(absent), 1).replace(r"(\d+)", "0")])
+        raise missing(
+            recognised, [re.sub(r"\\\.", ".", pattern).replace(r"(\d+)", str(absent), 1).replace(r"(\d+)", "0")]
+        )
     return tuple(counts[number] for number in sorted(counts))

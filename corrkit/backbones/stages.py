@@ -44,7 +44,8 @@ def choose_stage(
     text = str(layer).removeprefix("stage").removeprefix("layer")
     if not text.isdecimal() or not 1 <= int(text) <= count:
         raise CheckpointError(
-            f"{recognised.path} has no layer {layer!r}: it has {count} stages.", f"Give --layer a number from 1 to {count}."
+            f"{recognised.path} has no layer {layer!r}: it has {count} stages.",
+            f"Give --layer a number from 1 to {count}.",
         )
     return Stage(int(text), normed=False)
 
@@ -55,7 +56,9 @@ def choose_heads(recognised: Recognised, given: int | None, width: int, known: M
     Raises:
         CheckpointError: where neither is the case, or the width isn't a multiple of it.
     """
-    heads, why = (given, "given with --heads") if given is not None else (known.get(width), f"published for width {width}")
+    heads, why = (
+        (given, "given with --heads") if given is not None else (known.get(width), f"published for width {width}")
+    )
     if heads is None:
         raise CheckpointError(
             f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its first "
@@ -64,6 +67,7 @@ def choose_heads(recognised: Recognised, given: int | None, width: int, known: M
         )
     if heads < 1 or width % heads:
         raise CheckpointError(
-            f"{heads} heads don't divide the first width, {width}, of {recognised.path}.", "Give --heads a divisor of it."
+            f"{heads} heads don't divide the first width, {width}, of {recognised.path}.",
+            "Give --heads a divisor of it.",
         )
     return heads, why
