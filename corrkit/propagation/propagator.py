@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def propagate(
-    features: "Tensor | Iterable[Tensor]",
-    first_labels: "Tensor",
-    *,
-    protocol: "str | Protocol" = "davis/dino",
-    **overrides: Any,
+    features: "Tensor | Iterable[Tensor]", first_labels: "Tensor", *, protocol: "str | Protocol" = "davis/dino", **overrides: Any
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 
