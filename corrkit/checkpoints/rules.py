@@ -71,9 +71,23 @@ class TubeletRules:
     file's `norm`, "none" where it (or `fc_norm`) acts on the mean of the tokens only.
     position: "sinusoid" (VideoMAE: computed over all tokens, nothing stored), "stored" (one row per token, resized per
     time slice), "separable" (space plus time), "trilinear" (one row per token, resized in time too), "rotary".
+    frames, side: of the clips of training; side only where nothing is stored and the width is a published one.
     """
 
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
     final_norm: Literal["affine", "none"] = "affine"
     position: Literal["sinusoid", "stored", "separable", "trilinear", "rotary"]
     frames: int = 16
+    side: int = 224
+    widths: frozenset[int] = frozenset({384, 768, 1024, 1280, 1408})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MViTRules:
+    """MViT's strides where the file holds no configuration: of keys and values in the first stage, and of queries.
+
+    Queries are pooled where the width grows.
+    """
+
+    key_stride: int = 8
+    image_key_stride: int = 4

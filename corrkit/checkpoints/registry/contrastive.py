@@ -47,7 +47,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="dinov2-reg",
+        name="dinov2_reg",
         title="DINOv2 with registers",
         layouts=(TIMM,),
         signs=(_LS, r"register_tokens"),
@@ -70,7 +70,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="webssl-dino",
+        name="webssl_dino",
         title="Web-DINO",
         layouts=(TIMM,),
         signs=(_LS, r"blocks\.\d+\.\d+\.mlp\.w12\.weight"),
