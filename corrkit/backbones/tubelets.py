@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import assumption, choose_heads
-from corrkit.backbones.positions import resample
+from corrkit.backbones.positions import resample, sinusoid
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Attention, Block, Parts
 from corrkit.checkpoints.recognition import Recognised
@@ -199,16 +199,6 @@ class CosineAttention(Attention):
         x = F.scaled_dot_product_attention(F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1), v, scale=1.0)
         projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))
         return projected
-
-
-def sinusoid(count: int, dim: int) -> Tensor:
-    """The table [count, dim] of VideoMAE over all tokens in order of time, row, column; sine and cosine alternate.
-
-    MCG-NJU/VideoMAE 14ef8d8 modeling_finetune.py:160.
-    """
-    channel = torch.arange(dim, dtype=torch.float64)
-    angle = torch.arange(count, dtype=torch.float64)[:, None] / 10000 ** (2 * (channel // 2) / dim)
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
 
 
 def _trilinear(table: Tensor, stored: Grid, grid: Grid) -> Tensor:

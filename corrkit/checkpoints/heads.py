@@ -9,6 +9,7 @@ from corrkit.checkpoints.opening import Stub
 # Pattern of a name, axis of its shape, and whether the axis counts heads or (parts of) the channels of one head.
 _SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (
     (r".*MultiHeadDotProductAttention_1\.query\.kernel", 1, "heads", 1),  # JAX: [D, heads, hd]
+    (r"encoder\.layers_\d+\.attention\.query\.kernel", 1, "heads", 1),  # RVM: [D, heads, hd]
     (r".*relative_position_bias_table", 1, "heads", 1),  # BEiT: [offsets, heads]
     (r"rope_embed\.periods", 0, "width", 4),  # DINOv3: [hd / 4]
     (r"(blocks\.\d+\.attn\.)?rope\.freqs_cos", 1, "width", 1),  # EVA-02: [N, hd]

@@ -14,6 +14,7 @@ from corrkit.checkpoints.system import Layout, System
 _MODULES = (
     "convolutional",
     "hierarchical",
+    "recurrent",
     "video",
     "masked",
     "contrastive",
