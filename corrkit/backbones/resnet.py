@@ -158,7 +158,7 @@ def _timm(recognised: Recognised, blocks: list[int], rules: ResNetRules) -> "Res
 
 
 def _padding(recognised: Recognised, rules: ResNetRules) -> Literal["zeros", "reflect"]:
-    """CRW reflects at borders unless its `model_type` says otherwise: ajabri/videowalk 047f3f4 code/utils/__init__.py."""
+    """CRW reflects at borders, unless `model_type` says otherwise: ajabri/videowalk 047f3f4 code/utils/__init__.py."""
     arguments = recognised.tree.get("args") if isinstance(recognised.tree, dict) else None
     kind = getattr(arguments, "fields", {}).get("model_type")
     return "zeros" if kind in ("scratch_zeropad", "imagenet18", "imagenet50") else rules.padding

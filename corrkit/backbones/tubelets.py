@@ -100,6 +100,12 @@ class TubeletTransformer(nn.Module):
         state: tensors of the file, for shapes.
     """
 
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+    pos_embed_spatial: nn.Parameter
+    pos_embed_temporal: nn.Parameter
+    pos_embed_class: nn.Parameter
+
     def __init__(self, parts: Parts, positions: Positions, tubelet: int, layer: int, state: dict[str, Tensor]) -> None:
         super().__init__()
         self.parts, self.positions, self.tubelet, self.layer, self.rule = parts, positions, tubelet, layer, "size"
@@ -144,7 +150,9 @@ class TubeletTransformer(nn.Module):
         if table is not None:
             x = x + table.to(x)
         if self.parts.has_cls_token:
-            front = self.cls_token + (self.pos_embed_class if hasattr(self, "pos_embed_class") else 0)
+            front: Tensor = self.cls_token
+            if hasattr(self, "pos_embed_class"):
+                front = front + self.pos_embed_class
             if self.positions.rows:
                 front = front + self.pos_embed[:, : self.positions.rows]
             x = torch.cat([front.expand(len(x), -1, -1), x], 1)

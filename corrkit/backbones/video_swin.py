@@ -70,9 +70,9 @@ class VideoSwin(nn.Module):
         super().__init__()
         self.stage = stage
         weight = state["patch_embed.proj.weight"]
-        dim, kernel = weight.shape[0], tuple(weight.shape[2:])
+        dim, kernel = weight.shape[0], (weight.shape[2], weight.shape[3], weight.shape[4])
         self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv3d(3, dim, kernel, (1, *kernel[1:]))
+        self.patch_embed.proj = nn.Conv3d(3, dim, kernel, (1, kernel[1], kernel[2]))
         self.patch_embed.norm = nn.LayerNorm(dim) if "patch_embed.norm.weight" in state else nn.Identity()
         self.layers = nn.ModuleList()
         for number, (depth, count) in enumerate(zip(depths, heads, strict=True)):
@@ -130,7 +130,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, h, w, C] to the same."""
         x = x + self._attended(self.norm1(x))
-        return x + self.mlp.fc2(functional.gelu(self.mlp.fc1(self.norm2(x))))  # type: ignore[operator]
+        hidden = functional.gelu(self.mlp.fc1(self.norm2(x)))  # type: ignore[operator]
+        return x + self.mlp.fc2(hidden)  # type: ignore[no-any-return, operator]
 
     def _attended(self, x: Tensor) -> Tensor:
         grid: Grid = tuple(x.shape[1:4])  # type: ignore[assignment]
@@ -195,14 +196,16 @@ class Merging(nn.Module):
 def _parted(x: Tensor, window: Grid) -> Tensor:
     """[B, T, h, w, C] to windows [B · n, N, C]."""
     cut = x.unflatten(3, (-1, window[2])).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
-    return cut.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(0, 3).flatten(1, 3)
+    windows: Tensor = cut.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(0, 3).flatten(1, 3)
+    return windows
 
 
 def _merged(windows: Tensor, window: Grid, grid: Grid) -> Tensor:
     """Windows [B · n, N, C] back to [B, T, h, w, C]."""
     counts = [cells // side for cells, side in zip(grid, window, strict=True)]
     cut = windows.unflatten(1, window).unflatten(0, (-1, *counts))
-    return cut.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    whole: Tensor = cut.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    return whole
 
 
 @lru_cache(maxsize=8)
