@@ -11,7 +11,10 @@ from types import MappingProxyType
 from corrkit.checkpoints.system import Layout, System
 
 # Special before general: the first entry whose signs fit is taken. `plain` holds the fallbacks and comes last.
-_MODULES = ("convolutional", "hierarchical", "video", "masked", "contrastive", "plain")
+_MODULES = (
+    *("convolutional", "hierarchical", "video", "masked", "contrastive", "supervised", "huggingface"),
+    "plain",
+)
 
 
 def _collect() -> dict[str, System]:

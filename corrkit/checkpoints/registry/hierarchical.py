@@ -65,7 +65,12 @@ CONVNEXT = Layout(
 )
 HIERA = Layout(
     name="Hiera",
-    anchors={r"patch_embed\.proj\.weight": None, r"pos_embed(_spatial)?": 3, r"blocks\.\d+\.proj\.weight": 2},
+    anchors={
+        r"patch_embed\.proj\.weight": None,
+        r"pos_embed(_spatial)?": 3,
+        r"blocks\.\d+\.attn\.qkv\.weight": 2,
+        r"blocks\.\d+\.proj\.weight": 2,
+    },
 )
 SAM2 = Layout(
     name="SAM 2 trunk",
