@@ -346,4 +346,11 @@ def _circumstances() -> dict[str, Any]:
     """What is recorded but may differ when a run is resumed."""
     import torch
 
-    return {"host": platform.node(), "python": platform.python_version(), "threads": torch.get_num_threads()}
+    from corrkit.propagation.probe import products_are_bit_equal
+
+    return {
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "products_bit_equal": products_are_bit_equal(),
+    }
