@@ -31,29 +31,28 @@ class Outline:
     """One object in one frame, cut to its surroundings.
 
     area: pixels of the mask. length: pixels of the contour.
-    top: first row of the cut; left: its first word.
-    mask, contour, reach: [rows, words], bit i of word j is the pixel in column 64 * (left + j) + i. `reach` holds the
-        pixels within the boundary radius of the contour. All three have no rows where the object is absent.
+    top, left: first row and first word of the cut in the picture; `left` is negative where the surroundings begin
+        beyond the picture's left edge.
+    planes: [3, rows, words]: contour, mask, and reach (the pixels within the boundary radius of the contour). Bit i
+        of word j is the pixel in column 64 * (left + j) + i. No rows where the object is absent.
     """
 
     area: int
     length: int
     top: int
     left: int
-    mask: Bits
-    contour: Bits
-    reach: Bits
+    planes: Bits
 
 
-_NO_PIXELS = np.zeros((0, 0), _BITS)
-_ABSENT = Outline(0, 0, 0, 0, _NO_PIXELS, _NO_PIXELS, _NO_PIXELS)
+_ABSENT = Outline(0, 0, 0, 0, np.zeros((3, 0, 0), _BITS))
 
 
 @dataclass(frozen=True, slots=True)
 class FrameOutlines:
-    """The objects 1..K of one id map, in order. shape: (height, width) in pixels."""
+    """The objects 1..K of one id map, in order. shape: (height, width) in pixels. largest_id: in it, void included."""
 
     shape: tuple[int, int]
+    largest_id: int
     objects: tuple[Outline, ...]
 
 
@@ -93,18 +92,21 @@ def outline_objects(ids: NDArray[np.integer], num_objects: int) -> FrameOutlines
     if ids.ndim != 2 or ids.size == 0:
         raise ValueError(f"an id map is [H, W] with pixels, not {ids.shape}")
     height, width = ids.shape
-    picture = _Picture(height, width, boundary_radius(height, width))
-    rows = np.flatnonzero(ids.max(axis=1))
+    row_maxima = ids.max(axis=1)
+    rows = np.flatnonzero(row_maxima)
     if not rows.size or not num_objects:
-        return FrameOutlines(ids.shape, (_ABSENT,) * num_objects)
+        return FrameOutlines((height, width), int(row_maxima.max()), (_ABSENT,) * num_objects)
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     columns = np.flatnonzero(ids[top:bottom].max(axis=0))
-    left = int(columns[0]) // _WORD * _WORD
-    right = int(columns[-1]) + 1
-    labelled = np.zeros((bottom - top, -(-(right - left) // _WORD) * _WORD), ids.dtype)
-    labelled[:, : right - left] = ids[top:bottom, left:right]
-    objects = (_outline(labelled == k, top, left // _WORD, picture) for k in range(1, num_objects + 1))
-    return FrameOutlines(ids.shape, tuple(objects))
+    left, right = int(columns[0]) // _WORD * _WORD, int(columns[-1]) + 1
+    labelled = ids[top:bottom, left:right]
+    mask = np.zeros((bottom - top, -(-(right - left) // _WORD) * _WORD), bool)
+    radius = boundary_radius(height, width)
+    objects = []
+    for k in range(1, num_objects + 1):
+        np.equal(labelled, k, out=mask[:, : right - left])
+        objects.append(_outline(mask, top, left // _WORD, (height, width), radius))
+    return FrameOutlines((height, width), int(row_maxima.max()), tuple(objects))
 
 
 def region_contour(
@@ -131,119 +133,109 @@ def region_contour(
             "Resize the predicted id map to the annotation's size with nearest neighbour.",
         )
     num_objects = len(truth.objects)
-    largest = int(prediction.max())
-    if largest > num_objects:
+    predicted = outline_objects(prediction, num_objects)
+    if predicted.largest_id > num_objects:
         raise DataError(
-            f"{name} holds id {largest}, but the first annotation of the clip has ids up to {num_objects}.",
+            f"{name} holds id {predicted.largest_id}, but the clip's first annotation has ids up to {num_objects}.",
             "Write 0 for background and the ids of the first annotation for its objects; the official tool stops here.",
         )
-    J, F = np.empty(num_objects), np.empty(num_objects)
-    predicted = outline_objects(prediction, num_objects)
-    for k, (found_object, true_object) in enumerate(zip(predicted.objects, truth.objects, strict=True)):
-        J[k], F[k] = _compare(found_object, true_object)
+    scores = [_compare(*pair) for pair in zip(predicted.objects, truth.objects, strict=True)]
+    J, F = np.array(scores, np.float64).reshape(-1, 2).T
     return J, F
 
 
 def _compare(predicted: Outline, true: Outline) -> tuple[float, float]:
     """J and F of one object, in the official order of operations (metrics.py:27-34 and 88-113)."""
-    intersection = _common(predicted, predicted.mask, true, true.mask)
+    found, intersection, covered = _common_pixels(predicted, true)
     union = predicted.area + true.area - intersection
     J = intersection / union if union else 1.0
     if not predicted.length or not true.length:
         return J, float(predicted.length == true.length)
-    precision = _common(predicted, predicted.contour, true, true.reach) / predicted.length
-    recall = _common(predicted, predicted.reach, true, true.contour) / true.length
+    precision, recall = found / predicted.length, covered / true.length
     F = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return J, F
 
 
-def _common(a: Outline, bits_a: Bits, b: Outline, bits_b: Bits) -> int:
-    """Number of pixels set in both; outside its cut an outline has none."""
-    top, left = max(a.top, b.top), max(a.left, b.left)
-    bottom = min(a.top + bits_a.shape[0], b.top + bits_b.shape[0])
-    right = min(a.left + bits_a.shape[1], b.left + bits_b.shape[1])
+def _common_pixels(predicted: Outline, true: Outline) -> list[int]:
+    """Pixels of the predicted contour in the true reach, of both masks, and of the true contour in the predicted reach.
+
+    Outside its cut an outline has no pixels, so only where the cuts overlap can there be any.
+    """
+    top, left = max(predicted.top, true.top), max(predicted.left, true.left)
+    bottom = min(predicted.top + predicted.planes.shape[1], true.top + true.planes.shape[1])
+    right = min(predicted.left + predicted.planes.shape[2], true.left + true.planes.shape[2])
     if top >= bottom or left >= right:
-        return 0
-    part_a = bits_a[top - a.top : bottom - a.top, left - a.left : right - a.left]
-    part_b = bits_b[top - b.top : bottom - b.top, left - b.left : right - b.left]
-    return int(np.bitwise_count(part_a & part_b).sum())
+        return [0, 0, 0]
+    one, other = (
+        outline.planes[:, top - outline.top : bottom - outline.top, left - outline.left : right - outline.left]
+        for outline in (predicted, true)
+    )
+    # Backwards, the planes are reach, mask, contour.
+    counts: list[int] = np.bitwise_count(one & other[::-1]).sum(axis=(1, 2)).tolist()
+    return counts
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    height: int
-    width: int
-    radius: int
-
-
-def _outline(mask: NDArray[np.bool_], top: int, left: int, picture: _Picture) -> Outline:
-    """The outline of a mask [rows, 64 * words] whose corner is at row `top` and word `left` of the picture."""
+def _outline(mask: NDArray[np.bool_], top: int, left: int, shape: tuple[int, int], radius: int) -> Outline:
+    """The outline of a mask [rows, 64 * words] whose corner is at row `top` and word `left` of a picture."""
     packed = np.packbits(mask, bitorder="little").view(_BITS).reshape(len(mask), -1)
     columns = int.from_bytes(np.bitwise_or.reduce(packed, axis=0).tobytes(), "little")
     if not columns:
         return _ABSENT
     rows = np.flatnonzero(packed.any(axis=1))
-    first_row, end_row = top + int(rows[0]), top + int(rows[-1]) + 1
-    first_column = left * _WORD + (columns & -columns).bit_length() - 1
-    end_column = left * _WORD + columns.bit_length()
-    # Contour pixels lie at most one pixel above and to the left of the mask; their reach is `radius` around them.
-    cut_top, cut_bottom = max(first_row - 1 - picture.radius, 0), min(end_row + picture.radius, picture.height)
-    cut_left = max(first_column - 1 - picture.radius, 0) // _WORD
-    words = (min(end_column + picture.radius, picture.width) - 1) // _WORD + 1 - cut_left
-    # Words of zeros between the rows keep what is shifted out of one row away from the next.
-    guard = -(-picture.radius // _WORD)
-    cut = np.zeros((cut_bottom - cut_top, words + guard), _BITS)
+    first_row, end_row = int(rows[0]), int(rows[-1]) + 1
+    first_column, end_column = (columns & -columns).bit_length() - 1, columns.bit_length()
     first_word, end_word = first_column // _WORD, (end_column - 1) // _WORD + 1
-    cut[first_row - cut_top : end_row - cut_top, first_word - cut_left : end_word - cut_left] = packed[
-        first_row - top : end_row - top, first_word - left : end_word - left
-    ]
-    contour = _contour(cut, end_column - 1 - cut_left * _WORD if end_column == picture.width else None)
-    contour[:, words:] = 0
-    reach = _dilate(contour, picture.radius)
-    return Outline(
-        area=int(np.bitwise_count(cut).sum()),
-        length=int(np.bitwise_count(contour).sum()),
-        top=cut_top,
-        left=cut_left,
-        mask=cut[:, :words],
-        contour=contour[:, :words],
-        reach=reach[:, :words],
-    )
+    # Contour pixels lie at most one pixel above and to the left of the mask; their reach is `radius` around them.
+    # To the sides the cut may leave the picture: what shifts move out of one row must not enter the next.
+    cut_top, cut_bottom = max(top + first_row - 1 - radius, 0), min(top + end_row + radius, shape[0])
+    cut_left, cut_right = left + (first_column - 1 - radius) // _WORD, left + (end_column - 1 + radius) // _WORD + 1
+    planes = np.zeros((3, cut_bottom - cut_top, cut_right - cut_left), _BITS)
+    contour, object_mask, reach = planes
+    object_mask[
+        top + first_row - cut_top : top + end_row - cut_top, left + first_word - cut_left : left + end_word - cut_left
+    ] = packed[first_row:end_row, first_word:end_word]
+    touches_right = left * _WORD + end_column == shape[1]
+    _mark_contour(object_mask, shape[1] - 1 - cut_left * _WORD if touches_right else None, out=contour)
+    contour[:, : max(-cut_left, 0)] = 0  # no contour beyond the picture's left edge
+    _mark_reach(contour, radius, out=reach)
+    area, length = (int(np.bitwise_count(plane).sum()) for plane in (object_mask, contour))
+    return Outline(area, length, cut_top, cut_left, planes)
 
 
-def _contour(mask: Bits, last_column: int | None) -> Bits:
+def _mark_contour(mask: Bits, last_column: int | None, *, out: Bits) -> None:
     """Pixels that differ from their right, lower or lower right neighbour (`_seg2bmap`, metrics.py:118-180).
 
     The official rule for the picture's last row and column, and its corner that is never set, are those of a picture
     that goes on with copies of its last row and column.
 
     Args:
-        mask: [rows, words] with a word of zeros at the end of each row.
+        mask: [rows, words]; its last row is empty, or the picture's last.
         last_column: where the picture's last column is, if the mask touches it.
+        out: [rows, words].
     """
     right = mask >> np.uint64(1)
     right.ravel()[:-1] |= mask.ravel()[1:] << np.uint64(_WORD - 1)
     if last_column is not None:
         word, bit = divmod(last_column, _WORD)
         right[:, word] |= mask[:, word] & np.uint64(1 << bit)
-    contour: Bits = (mask ^ right) | (mask ^ _row_below(mask)) | (mask ^ _row_below(right))
-    return contour
+    np.bitwise_xor(mask, right, out=out)
+    out |= mask ^ _row_below(mask)
+    out |= mask ^ _row_below(right)
 
 
 def _row_below(bits: Bits) -> Bits:
     return np.concatenate([bits[1:], bits[-1:]])
 
 
-def _dilate(contour: Bits, radius: int) -> Bits:
-    """Pixels of [rows, words] within `radius` of a set pixel: cv2.dilate with skimage's disk (metrics.py:84-86).
+def _mark_reach(contour: Bits, radius: int, *, out: Bits) -> None:
+    """Pixels [rows, words] within `radius` of a contour pixel: cv2.dilate with skimage's disk (metrics.py:84-86).
 
     Each row of the disk is a horizontal run, so its share is the contour widened by the run's half width and moved up
     and down by whole rows. Going from the disk's ends to its centre, each run widens the one before.
     """
-    stride = contour.shape[1]
-    run, half_width = contour.ravel(), 0
-    reach = np.zeros_like(run)
-    for dy, target in reversed(list(enumerate(disk_half_widths(radius)[: len(contour)]))):
+    num_rows, stride = contour.shape
+    reach, run, half_width = out.ravel(), contour.ravel(), 0
+    for dy, target in reversed(list(enumerate(disk_half_widths(radius)[:num_rows]))):
         while half_width < target:
             step = min(2 * half_width + 1, target - half_width, _WORD - 1)
             run = _widen(run, step)
@@ -252,7 +244,6 @@ def _dilate(contour: Bits, radius: int) -> Bits:
         reach[shift:] |= run[: run.size - shift]
         if dy:
             reach[:-shift] |= run[shift:]
-    return reach.reshape(contour.shape)
 
 
 def _widen(run: Bits, step: int) -> Bits:
