@@ -74,11 +74,11 @@ def test_radius_and_disk_equal_the_official_tool(golden):
 def contour_map(outline: Outline, shape: tuple[int, int]) -> np.ndarray:
     """The contour as a bool array of the picture's size."""
     height, width = shape
-    margin = 2  # words on either side, as a cut may leave the picture there
-    picture = np.zeros((height, (width // 64 + 1 + 2 * margin) * 64), bool)
+    rows, words = 130, 2  # margins, as a cut may leave the picture
+    picture = np.zeros((height + 2 * rows, (width // 64 + 1 + 2 * words) * 64), bool)
     bits = np.unpackbits(np.ascontiguousarray(outline.planes[0]).view(np.uint8), axis=1, bitorder="little")
-    picture[outline.top : outline.top + bits.shape[0], (margin + outline.left) * 64 :][:, : bits.shape[1]] = bits
-    inside = picture[:, margin * 64 : margin * 64 + width]
+    picture[rows + outline.top :, 64 * (words + outline.left) :][: bits.shape[0], : bits.shape[1]] = bits
+    inside = picture[rows : rows + height, words * 64 : words * 64 + width]
     assert inside.sum() == picture.sum()
     return inside
 

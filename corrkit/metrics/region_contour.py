@@ -7,7 +7,9 @@ comparison are prepared by the same function, so the ground-truth side can be ke
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ BOUNDARY_TOLERANCE = 0.008
 
 _WORD = 64
 _BITS = np.dtype("<u8")
+_SHIFTS = [np.array(bits, _BITS) for bits in range(_WORD + 1)]  # 0-d arrays: NumPy takes them faster than scalars
 
 Bits = NDArray[np.uint64]
 
@@ -31,8 +34,7 @@ class Outline:
     """One object in one frame, cut to its surroundings.
 
     area: pixels of the mask. length: pixels of the contour.
-    top, left: first row and first word of the cut in the picture; `left` is negative where the surroundings begin
-        beyond the picture's left edge.
+    top, left: first row and first word of the cut; negative where the surroundings begin outside the picture.
     planes: [3, rows, words]: contour, mask, and reach (the pixels within the boundary radius of the contour). Bit i
         of word j is the pixel in column 64 * (left + j) + i. No rows where the object is absent.
     """
@@ -44,15 +46,11 @@ class Outline:
     planes: Bits
 
 
-_ABSENT = Outline(0, 0, 0, 0, np.zeros((3, 0, 0), _BITS))
-
-
 @dataclass(frozen=True, slots=True)
 class FrameOutlines:
-    """The objects 1..K of one id map, in order. shape: (height, width) in pixels. largest_id: in it, void included."""
+    """The objects 1..K of one id map, in order. shape: (height, width) in pixels."""
 
     shape: tuple[int, int]
-    largest_id: int
     objects: tuple[Outline, ...]
 
 
@@ -92,21 +90,14 @@ def outline_objects(ids: NDArray[np.integer], num_objects: int) -> FrameOutlines
     if ids.ndim != 2 or ids.size == 0:
         raise ValueError(f"an id map is [H, W] with pixels, not {ids.shape}")
     height, width = ids.shape
-    row_maxima = ids.max(axis=1)
-    rows = np.flatnonzero(row_maxima)
-    if not rows.size or not num_objects:
-        return FrameOutlines((height, width), int(row_maxima.max()), (_ABSENT,) * num_objects)
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(ids[top:bottom].max(axis=0))
-    left, right = int(columns[0]) // _WORD * _WORD, int(columns[-1]) + 1
-    labelled = ids[top:bottom, left:right]
-    mask = np.zeros((bottom - top, -(-(right - left) // _WORD) * _WORD), bool)
     radius = boundary_radius(height, width)
-    objects = []
+    mask = np.empty((height, -(-width // _WORD) * _WORD), bool)
+    mask[:, width:] = False
+    cuts = []
     for k in range(1, num_objects + 1):
-        np.equal(labelled, k, out=mask[:, : right - left])
-        objects.append(_outline(mask, top, left // _WORD, (height, width), radius))
-    return FrameOutlines((height, width), int(row_maxima.max()), tuple(objects))
+        np.equal(ids, k, out=mask[:, :width])
+        cuts.append(_cut(np.packbits(mask, bitorder="little").view(_BITS).reshape(height, -1), radius))
+    return FrameOutlines((height, width), tuple(_outlines(cuts, (height, width), radius)))
 
 
 def region_contour(
@@ -132,13 +123,13 @@ def region_contour(
             f"{name} is {found}, the annotation {truth.shape[0]} x {truth.shape[1]} (height x width).",
             "Resize the predicted id map to the annotation's size with nearest neighbour.",
         )
-    num_objects = len(truth.objects)
-    predicted = outline_objects(prediction, num_objects)
-    if predicted.largest_id > num_objects:
+    num_objects, largest_id = len(truth.objects), int(prediction.max())
+    if largest_id > num_objects:
         raise DataError(
-            f"{name} holds id {predicted.largest_id}, but the clip's first annotation has ids up to {num_objects}.",
+            f"{name} holds id {largest_id}, but the clip's first annotation has ids up to {num_objects}.",
             "Write 0 for background and the ids of the first annotation for its objects; the official tool stops here.",
         )
+    predicted = outline_objects(prediction, num_objects)
     scores = [_compare(*pair) for pair in zip(predicted.objects, truth.objects, strict=True)]
     J, F = np.array(scores, np.float64).reshape(-1, 2).T
     return J, F
@@ -175,56 +166,94 @@ def _common_pixels(predicted: Outline, true: Outline) -> list[int]:
     return counts
 
 
-def _outline(mask: NDArray[np.bool_], top: int, left: int, shape: tuple[int, int], radius: int) -> Outline:
-    """The outline of a mask [rows, 64 * words] whose corner is at row `top` and word `left` of a picture."""
-    packed = np.packbits(mask, bitorder="little").view(_BITS).reshape(len(mask), -1)
-    columns = int.from_bytes(np.bitwise_or.reduce(packed, axis=0).tobytes(), "little")
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A mask and where to lay it: the surroundings are `rows` x `words` at (top, left), the mask's box lies inside.
+
+    The surroundings hold the whole reach, even where it leaves the picture, so that nothing is ever shifted out of a
+    row into the next, or out of an object into its neighbour.
+    """
+
+    top: int
+    left: int
+    rows: int
+    words: int
+    box_top: int
+    box_left: int
+    box: Bits
+    last_column: int
+
+
+def _cut(mask: Bits, radius: int) -> _Cut | None:
+    """The cut around a picture's mask [H, words]; None without a pixel."""
+    columns = int.from_bytes(np.bitwise_or.reduce(mask, axis=0).tobytes(), "little")
     if not columns:
-        return _ABSENT
-    rows = np.flatnonzero(packed.any(axis=1))
-    first_row, end_row = int(rows[0]), int(rows[-1]) + 1
-    first_column, end_column = (columns & -columns).bit_length() - 1, columns.bit_length()
-    first_word, end_word = first_column // _WORD, (end_column - 1) // _WORD + 1
-    # Contour pixels lie at most one pixel above and to the left of the mask; their reach is `radius` around them.
-    # To the sides the cut may leave the picture: what shifts move out of one row must not enter the next.
-    cut_top, cut_bottom = max(top + first_row - 1 - radius, 0), min(top + end_row + radius, shape[0])
-    cut_left, cut_right = left + (first_column - 1 - radius) // _WORD, left + (end_column - 1 + radius) // _WORD + 1
-    planes = np.zeros((3, cut_bottom - cut_top, cut_right - cut_left), _BITS)
-    contour, object_mask, reach = planes
-    object_mask[
-        top + first_row - cut_top : top + end_row - cut_top, left + first_word - cut_left : left + end_word - cut_left
-    ] = packed[first_row:end_row, first_word:end_word]
-    touches_right = left * _WORD + end_column == shape[1]
-    _mark_contour(object_mask, shape[1] - 1 - cut_left * _WORD if touches_right else None, out=contour)
-    contour[:, : max(-cut_left, 0)] = 0  # no contour beyond the picture's left edge
+        return None
+    occupied = (mask != 0).tobytes()
+    first_row, last_row = occupied.find(1) // mask.shape[1], occupied.rfind(1) // mask.shape[1]
+    first_column, last_column = (columns & -columns).bit_length() - 1, columns.bit_length() - 1
+    # The contour takes one more row above and column to the left than the mask.
+    top, bottom = first_row - 1 - radius, last_row + radius
+    left, right = (first_column - 1 - radius) // _WORD, (last_column + radius) // _WORD
+    box_left, box_right = first_column // _WORD, last_column // _WORD
+    box = mask[first_row : last_row + 1, box_left : box_right + 1]
+    return _Cut(top, left, bottom + 1 - top, right + 1 - left, first_row - top, box_left - left, box, last_column)
+
+
+def _outlines(cuts: Sequence[_Cut | None], shape: tuple[int, int], radius: int) -> Iterator[Outline]:
+    """The outlines of the objects of one frame, laid below each other so that all are worked on at once."""
+    present = [cut for cut in cuts if cut is not None]
+    words = max((cut.words for cut in present), default=0)
+    planes = np.zeros((3, sum(cut.rows for cut in present), words), _BITS)
+    contour, mask, reach = planes
+    ends = np.cumsum([0, *(cut.rows for cut in present)]).tolist()
+    parts = [slice(*pair) for pair in pairwise(ends)]
+    for cut, part in zip(present, parts, strict=True):
+        height, width = cut.box.shape
+        mask[part][cut.box_top : cut.box_top + height, cut.box_left : cut.box_left + width] = cut.box
+    _mark_contour(planes, list(zip(present, parts, strict=True)), shape)
     _mark_reach(contour, radius, out=reach)
-    area, length = (int(np.bitwise_count(plane).sum()) for plane in (object_mask, contour))
-    return Outline(area, length, cut_top, cut_left, planes)
+    remaining = iter(zip(present, parts, strict=True))
+    for known in cuts:
+        if known is None:
+            yield Outline(0, 0, 0, 0, planes[:, :0])
+        else:
+            cut, part = next(remaining)
+            own = planes[:, part, : cut.words]
+            length, area = np.bitwise_count(own[:2]).sum(axis=(1, 2)).tolist()
+            yield Outline(area, length, cut.top, cut.left, own)
 
 
-def _mark_contour(mask: Bits, last_column: int | None, *, out: Bits) -> None:
+def _mark_contour(planes: Bits, cuts: Sequence[tuple[_Cut, slice]], shape: tuple[int, int]) -> None:
     """Pixels that differ from their right, lower or lower right neighbour (`_seg2bmap`, metrics.py:118-180).
 
     The official rule for the picture's last row and column, and its corner that is never set, are those of a picture
     that goes on with copies of its last row and column.
 
     Args:
-        mask: [rows, words]; its last row is empty, or the picture's last.
-        last_column: where the picture's last column is, if the mask touches it.
-        out: [rows, words].
+        planes: [3, rows, words]; the first is written, the second read.
+        cuts: with the rows that each occupies.
+        shape: (height, width) of the picture.
     """
-    right = mask >> np.uint64(1)
-    right.ravel()[:-1] |= mask.ravel()[1:] << np.uint64(_WORD - 1)
-    if last_column is not None:
-        word, bit = divmod(last_column, _WORD)
-        right[:, word] |= mask[:, word] & np.uint64(1 << bit)
-    np.bitwise_xor(mask, right, out=out)
-    out |= mask ^ _row_below(mask)
-    out |= mask ^ _row_below(right)
-
-
-def _row_below(bits: Bits) -> Bits:
-    return np.concatenate([bits[1:], bits[-1:]])
+    contour, mask, _ = planes
+    right = mask >> _SHIFTS[1]
+    right.ravel()[:-1] |= mask.ravel()[1:] << _SHIFTS[_WORD - 1]
+    below, below_right = np.zeros_like(mask), np.zeros_like(mask)
+    for cut, part in cuts:
+        if cut.last_column == shape[1] - 1:
+            word, bit = divmod(cut.last_column, _WORD)
+            right[part, word - cut.left] |= mask[part, word - cut.left] & np.uint64(1 << bit)
+    below[:-1], below_right[:-1] = mask[1:], right[1:]
+    for cut, part in cuts:
+        if cut.top + cut.box_top + len(cut.box) == shape[0]:
+            last_row = part.start + cut.box_top + len(cut.box) - 1
+            below[last_row], below_right[last_row] = mask[last_row], right[last_row]
+    np.bitwise_xor(mask, right, out=contour)
+    contour |= below ^ mask
+    contour |= below_right ^ mask
+    for cut, part in cuts:  # no contour outside the picture
+        contour[part][: max(-cut.top, 0)] = 0
+        contour[part, : max(-cut.left, 0)] = 0
 
 
 def _mark_reach(contour: Bits, radius: int, *, out: Bits) -> None:
@@ -234,11 +263,13 @@ def _mark_reach(contour: Bits, radius: int, *, out: Bits) -> None:
     and down by whole rows. Going from the disk's ends to its centre, each run widens the one before.
     """
     num_rows, stride = contour.shape
-    reach, run, half_width = out.ravel(), contour.ravel(), 0
+    reach, run, half_width = out.ravel(), contour.flatten(), 0
+    wide, spare = np.empty_like(run), np.empty_like(run)
     for dy, target in reversed(list(enumerate(disk_half_widths(radius)[:num_rows]))):
         while half_width < target:
             step = min(2 * half_width + 1, target - half_width, _WORD - 1)
-            run = _widen(run, step)
+            _widen(run, step, spare, out=wide)
+            run, wide = wide, run
             half_width += step
         shift = dy * stride
         reach[shift:] |= run[: run.size - shift]
@@ -246,13 +277,13 @@ def _mark_reach(contour: Bits, radius: int, *, out: Bits) -> None:
             reach[:-shift] |= run[shift:]
 
 
-def _widen(run: Bits, step: int) -> Bits:
+def _widen(run: Bits, step: int, spare: Bits, *, out: Bits) -> None:
     """The flat bits joined with copies of themselves moved by `step` pixels to both sides, 0 < step < 64."""
-    near, far = np.uint64(step), np.uint64(_WORD - step)
-    wide = run << near
-    moved = run >> near
-    wide |= moved
-    wide |= run
-    wide[1:] |= np.right_shift(run[:-1], far, out=moved[1:])
-    wide[:-1] |= np.left_shift(run[1:], far, out=moved[1:])
-    return wide
+    near, far = _SHIFTS[step], _SHIFTS[_WORD - step]
+    np.left_shift(run, near, out=out)
+    np.bitwise_or(out, np.right_shift(run, near, out=spare), out=out)
+    np.bitwise_or(out, run, out=out)
+    carried, rest = spare[1:], out[1:]
+    np.bitwise_or(rest, np.right_shift(run[:-1], far, out=carried), out=rest)
+    rest = out[:-1]
+    np.bitwise_or(rest, np.left_shift(run[1:], far, out=carried), out=rest)
