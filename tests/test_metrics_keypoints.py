@@ -152,7 +152,7 @@ def test_pck_by_hand():
 
 
 def test_not_found_joints_are_not_scored():
-    truth = np.zeros((1, 3, 2)) + [[[0, 0], [30, 40], [10, 10]]]
+    truth = np.array([[[0, 0], [30, 40], [10, 10]]], float)
     prediction = truth.copy()
     prediction[0, 1] = np.nan
     prediction[0, 2] = -1
