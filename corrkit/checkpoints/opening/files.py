@@ -19,6 +19,7 @@ from typing import Any
 
 from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
 from corrkit.checkpoints.opening.pickles import MalformedError, Names
+from corrkit.checkpoints.opening.tensors import Budget
 from corrkit.errors import CheckpointError
 
 # What zipfile and the readers of its entries raise on damaged archives, by experience of fuzzing.
@@ -95,12 +96,13 @@ def _weights_in(folder: Path) -> Path:
 
 def _open_file(path: Path) -> Opened:
     names = Names()
+    budget = Budget(path, path.stat().st_size)
     with _mapped(path) as content:
         unreadable.require_plausible(path, content)
         digest = hashlib.sha256(content).hexdigest()
         try:
-            tree, container, metadata = _read(path, content, names)
-            tree, notes = trees.tidy(tree)
+            tree, container, metadata = _read(path, content, names, budget)
+            tree, notes = trees.tidy(tree, budget)
         except MalformedError as error:
             names.require_no_calls(path)
             raise CheckpointError(f"{path} is damaged: {error}.", "Get the file again.") from error
@@ -111,21 +113,21 @@ def _open_file(path: Path) -> Opened:
     return Opened(tree=tree, container=container, digest=digest, path=path, metadata=metadata, notes=tuple(notes))
 
 
-def _read(path: Path, content: mmap.mmap, names: Names) -> tuple[Any, str, dict[str, str]]:
+def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Any, str, dict[str, str]]:
     """Tree, container and metadata."""
     if unreadable.looks_like_safetensors(content):
         tensors, metadata = arrays.read_safetensors(path)
         return tensors, "safetensors", metadata
     if content[:2] != b"PK":
         try:
-            return *torchfiles.read_pickle(path, content, names), {}
+            return *torchfiles.read_pickle(path, content, names, budget), {}
         except MalformedError as error:
             names.require_no_calls(path)
             raise unreadable.no_pickle(path, content, str(error)) from error
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if torchfiles.is_torch_zip(archive):
-                return *torchfiles.read_zip(path, content, archive, names), {}
+                return *torchfiles.read_zip(path, content, archive, names, budget), {}
             return arrays.read_npz(path, archive), "npz", {}
     except _ZIP_ERRORS as error:
         raise unreadable.broken_zip(path, content, str(error)) from error

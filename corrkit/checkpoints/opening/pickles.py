@@ -9,6 +9,7 @@ import pickletools
 import re
 import struct
 import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -193,7 +194,7 @@ class _Machine:
 
     def op_frozenset(self, _: Any) -> None:
         items = self.above_mark()
-        self.stack.append({_key(item) for item in items})
+        self.stack.append({require_key(item) for item in items})
 
     def op_append(self, _: Any) -> None:
         self.append_items([self.stack.pop()])
@@ -216,11 +217,11 @@ class _Machine:
         target = self.stack[-1]
         entries = target.entries if isinstance(target, Stub) else _exactly(target, dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            entries[_key(key)] = value
+            entries[require_key(key)] = value
 
     def op_additems(self, _: Any) -> None:
         items = self.above_mark()
-        _exactly(self.stack[-1], set).update(_key(item) for item in items)
+        _exactly(self.stack[-1], set).update(require_key(item) for item in items)
 
     # --- names, instances, calls ----------------------------------------------------------------------------------
     def op_global(self, argument: str) -> None:
@@ -237,7 +238,7 @@ class _Machine:
 
     def op_newobj_ex(self, _: Any) -> None:
         keywords, arguments, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
-        self.stack.append(self.instance(cls, (*_exactly(arguments, tuple), _exactly(keywords, dict))))
+        self.stack.append(self.instance(cls, (arguments, keywords)))
 
     def op_reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -276,6 +277,8 @@ class _Machine:
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
         if not isinstance(function, Stub) or function.instantiated:
             raise ValueError("calls something that isn't a name")
+        if len(arguments) > _MAX_ARGUMENTS:
+            raise ValueError(f"a call with {len(arguments)} arguments")
         name = function.name
         if name in ("copyreg.__newobj__", "copyreg._reconstructor"):  # protocols 0 and 1: instances by a call
             return self.instance(arguments[0], arguments[1:])
@@ -289,11 +292,17 @@ class _Machine:
         return Stub(name, arguments=arguments)
 
 
-_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names
+# The memo lets a few bytes refer to a large object again and again; whatever copies one must be bounded.
+_MAX_ARGUMENTS = 64
+_MAX_NAME = 500
+_MAX_KEY_ITEMS = 16
 
 
 def _named(module: str, name: str) -> Stub:
-    return Stub(f"{_OLD_MODULES.get(module, module)}.{name}")
+    if len(module) + len(name) > _MAX_NAME:
+        raise ValueError("an endless name")
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # Python 2's names
+    return Stub(f"{module}.{name}")
 
 
 # Standard classes that only hold data. Any other call into Python's own library is refused.
@@ -315,9 +324,9 @@ def _is_class(name: str) -> bool:
 _MAX_KEY = 2**61 - 2  # larger integers can share one hash (CPython's modulus is 2**61 - 1): quadratic dicts
 
 
-def _key(key: Any) -> Any:
+def require_key(key: Any) -> Any:
     """A key that is cheap to hash: no nested tuples (exponential through the memo), no huge integers."""
-    if isinstance(key, tuple):
+    if isinstance(key, tuple) and len(key) <= _MAX_KEY_ITEMS:
         return tuple(_flat_key(item) for item in key)
     return _flat_key(key)
 

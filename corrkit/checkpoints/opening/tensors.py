@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Stub
+from corrkit.checkpoints.opening.pickles import MalformedError, Stub, require_key
 from corrkit.errors import CheckpointError
 
 _MIB = 1 << 20
+_ALIGNMENT = 16  # bytes, of the largest number (complex128)
 _VIEWS = 8  # tensors that share storages (tied weights, aliased branches) may add up to this multiple of the file
 
 _STORAGE_DTYPES = {
@@ -46,21 +47,22 @@ class Storage:
 
 
 class Budget:
-    """Bounds what the tensors of one file would occupy if each were copied: a few times the file's size."""
+    """Bounds what the tensors and copies made from one file occupy together: a few times the file's size.
+
+    Tensors count in full, as if each were copied, though they are views: whoever takes them may copy them.
+    """
 
     def __init__(self, path: object, file_size: int) -> None:
         self.path = path
         self.limit = 64 * _MIB + _VIEWS * file_size
         self.claimed = 0
 
-    def claim(self, shape: tuple[int, ...], itemsize: int) -> None:
-        """Raises CheckpointError where a tensor of this shape goes beyond the limit."""
-        nbytes = math.prod(shape) * itemsize
+    def claim(self, nbytes: int, what: str) -> None:
+        """Raises CheckpointError where this goes beyond the limit."""
         self.claimed += nbytes
         if self.claimed > self.limit:
             raise CheckpointError(
-                f"{self.path} claims tensors far larger than itself: one of shape {list(shape)} "
-                f"({nbytes / _MIB:,.0f} MiB) on fewer bytes.",
+                f"{self.path} would unfold far beyond its own size: {what} takes {nbytes / _MIB:,.0f} MiB.",
                 "Save plain copies (tensor.clone()) instead of expanded views, or get the file again.",
             )
 
@@ -74,7 +76,7 @@ def storage_dtype(name: str) -> torch.dtype:
 
 
 def mapped(content: mmap.mmap, offset: int, nbytes: int) -> torch.Tensor:
-    """The bytes [offset, offset + nbytes) of a copy-on-write map as uint8 [nbytes], without copying.
+    """The bytes [offset, offset + nbytes) of a copy-on-write map as uint8 [nbytes]; a copy only where unaligned.
 
     Raises MalformedError where they aren't there.
     """
@@ -82,7 +84,8 @@ def mapped(content: mmap.mmap, offset: int, nbytes: int) -> torch.Tensor:
         raise MalformedError(f"{nbytes} bytes are promised at {offset}, the file ends at {len(content)}")
     if nbytes == 0:
         return torch.empty(0, dtype=torch.uint8)
-    return torch.frombuffer(content, dtype=torch.uint8, offset=offset, count=nbytes)
+    view = torch.frombuffer(content, dtype=torch.uint8, offset=offset, count=nbytes)
+    return view.clone() if offset % _ALIGNMENT else view
 
 
 def rebuilders(budget: Budget, load_bytes: Callable[[bytes], Any]) -> MappingProxyType[str, Callable[..., Any]]:
@@ -108,30 +111,40 @@ def rebuilders(budget: Budget, load_bytes: Callable[[bytes], Any]) -> MappingPro
         "torch._utils._rebuild_device_tensor_from_numpy": lambda array, *_: array,
         "torch.nn.parameter.Parameter": lambda data, *_: data,
         "torch.storage._load_from_bytes": load_bytes,
-        "torch.Size": lambda *sizes: tuple(sizes[0]) if sizes else (),
-        "collections.OrderedDict": _dict,
-        "builtins.dict": _dict,
-        "builtins.set": _set,
-        "builtins.frozenset": _set,
-        "builtins.bytearray": _bytes,
-        "_codecs.encode": _bytes,
+        "torch.Size": lambda *sizes: _extents(sizes[0]) if sizes else (),
+        "collections.OrderedDict": lambda *items: _dict(budget, *items),
+        "builtins.dict": lambda *items: _dict(budget, *items),
+        "builtins.set": lambda *items: _set(budget, *items),
+        "builtins.frozenset": lambda *items: _set(budget, *items),
+        "builtins.bytearray": lambda *text: _bytes(budget, *text),
+        "_codecs.encode": lambda *text: _bytes(budget, *text),
     }
-    calls |= {f"torch.jit._pickle.build_{kind}list": list for kind in ("int", "tensor", "double", "bool")}
+    calls |= {
+        f"torch.jit._pickle.build_{kind}list": lambda items: items for kind in ("int", "tensor", "double", "bool")
+    }
     calls["torch.jit._pickle.restore_type_tag"] = lambda value, _: value
     calls["numpy.dtype"] = lambda *arguments: Stub("numpy.dtype", instantiated=True, arguments=arguments)
     for module in ("numpy.core", "numpy._core"):
         calls[f"{module}.multiarray._reconstruct"] = lambda *_: Stub("numpy.ndarray", instantiated=True)
-        calls[f"{module}.multiarray.scalar"] = _numpy_scalar
-        calls[f"{module}.numeric._frombuffer"] = _numpy_frombuffer
+        calls[f"{module}.multiarray.scalar"] = lambda *parts: _numpy_scalar(budget, *parts)
+        calls[f"{module}.numeric._frombuffer"] = lambda *parts: _numpy_frombuffer(budget, *parts)
     return MappingProxyType(calls)
 
 
-def numpy_array(stub: Stub) -> torch.Tensor | Stub:
-    """The tensor of a pickled numpy array; the stub itself where it holds Python objects or was left unfilled."""
+def numpy_array(stub: Stub, budget: Budget) -> torch.Tensor | Stub:
+    """The tensor of a pickled numpy array; the stub itself where it holds Python objects or was left unfilled.
+
+    Raises MalformedError where its parts don't fit.
+    """
     if not isinstance(stub.state, tuple) or len(stub.state) != 5:
         return stub
     _, shape, dtype, column_major, content = stub.state
-    return _numpy_tensor(content, _numpy_dtype(dtype), shape, column_major) if content.__class__ is not list else stub
+    if isinstance(content, list):
+        return stub
+    try:
+        return _numpy_tensor(budget, content, _numpy_dtype(dtype), shape, column_major)
+    except (TypeError, ValueError) as error:
+        raise MalformedError(f"an array that can't be built: {error}") from error
 
 
 def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
@@ -151,7 +164,7 @@ def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Any, siz
     size, stride = _extents(size), _extents(stride)
     if len(size) != len(stride) or len(size) > 16 or not isinstance(offset, int) or offset < 0:
         raise MalformedError(f"a tensor of shape {size[:16]} and strides {stride[:16]}")
-    budget.claim(size, dtype.itemsize)
+    budget.claim(math.prod(size) * dtype.itemsize, f"a tensor of shape {list(size)}")
     if storage.content is None:
         return Stub("torch.Tensor", instantiated=True)
     content = storage.content
@@ -163,8 +176,6 @@ def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Any, siz
             f"a tensor of shape {list(size)} needs {last + 1} values, its storage has {content.numel()} bytes"
         )
     whole = content[: content.numel() // dtype.itemsize * dtype.itemsize]
-    if whole.data_ptr() % dtype.itemsize:
-        whole = whole.clone()
     return whole.view(dtype).as_strided(size, stride, offset)
 
 
@@ -178,30 +189,32 @@ def _extents(values: Any) -> tuple[int, ...]:
 def _dtype(named: Any) -> torch.dtype:
     dtype = getattr(torch, named.name.rpartition(".")[2], None) if isinstance(named, Stub) else None
     if not isinstance(dtype, torch.dtype):
-        raise MalformedError(f"{named!r} isn't a type of numbers that this torch knows")
+        raise MalformedError("a tensor of a type of numbers that this torch doesn't know")
     return dtype
 
 
-def _dict(*arguments: Any) -> dict[Any, Any]:
-    if not arguments:
-        return {}
-    pairs = arguments[0]
-    if not isinstance(pairs, list) or not all(isinstance(pair[0], str | int) for pair in pairs):
+_ITEM = 100  # bytes that one item of a dict or set takes, about
+
+
+def _dict(budget: Budget, pairs: Any = (), *_: Any) -> dict[Any, Any]:
+    if not isinstance(pairs, list | tuple):
         raise MalformedError("a dict that isn't built from pairs")
-    return {pair[0]: pair[1] for pair in pairs}
+    budget.claim(len(pairs) * _ITEM, "a dict")
+    return {require_key(pair[0]): pair[1] for pair in pairs}
 
 
-def _set(*arguments: Any) -> set[Any]:
-    items = arguments[0] if arguments else ()
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str | int | float) for item in items):
-        raise MalformedError("a set of something else than plain values")
-    return set(items)
+def _set(budget: Budget, items: Any = (), *_: Any) -> set[Any]:
+    if not isinstance(items, list | tuple):
+        raise MalformedError("a set that isn't built from a list")
+    budget.claim(len(items) * _ITEM, "a set")
+    return {require_key(item) for item in items}
 
 
-def _bytes(*arguments: Any) -> bytes:
-    if not arguments or not isinstance(arguments[0], str | bytes | bytearray):
+def _bytes(budget: Budget, text: Any, *_: Any) -> bytes:
+    if not isinstance(text, str | bytes | bytearray):
         raise MalformedError("bytes that aren't built from text")
-    return arguments[0].encode("latin-1") if isinstance(arguments[0], str) else bytes(arguments[0])
+    budget.claim(len(text), "a string of bytes")
+    return text.encode("latin-1") if isinstance(text, str) else bytes(text)
 
 
 def _numpy_dtype(stub: Any) -> np.dtype[Any]:
@@ -214,18 +227,17 @@ def _numpy_dtype(stub: Any) -> np.dtype[Any]:
     return dtype.newbyteorder(">") if order == ">" else dtype
 
 
-def _numpy_scalar(dtype: Any, content: Any = None, *_: Any) -> Any:
-    flat = _numpy_tensor(content, _numpy_dtype(dtype), (1,), False)
-    return flat[0].item()
+def _numpy_scalar(budget: Budget, dtype: Any, content: Any, *_: Any) -> Any:
+    return _numpy_tensor(budget, content, _numpy_dtype(dtype), (1,), False)[0].item()
 
 
-def _numpy_frombuffer(content: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
-    return _numpy_tensor(content, _numpy_dtype(dtype), shape, order == "F")
+def _numpy_frombuffer(budget: Budget, content: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
+    return _numpy_tensor(budget, content, _numpy_dtype(dtype), shape, order == "F")
 
 
-def _numpy_tensor(content: Any, dtype: np.dtype[Any], shape: Any, column_major: Any) -> torch.Tensor:
+def _numpy_tensor(budget: Budget, content: Any, dtype: np.dtype[Any], shape: Any, column_major: Any) -> torch.Tensor:
     shape = _extents(shape)
-    content = _bytes(content)
+    content = _bytes(budget, content)
     if dtype.hasobject or dtype.itemsize == 0 or len(content) != math.prod(shape) * dtype.itemsize or len(shape) > 16:
         raise MalformedError(f"an array of shape {shape[:16]} and type {dtype} on {len(content)} bytes")
     array = np.frombuffer(bytearray(content), dtype)

@@ -23,7 +23,7 @@ def is_torch_zip(archive: zipfile.ZipFile) -> bool:
     return _root(archive) is not None
 
 
-def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Names) -> tuple[Any, str]:
+def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Names, budget: Budget) -> tuple[Any, str]:
     """What a zip file of torch.save or a TorchScript archive holds, and which of them it is.
 
     Tensors are views of the mapped file. `names` is filled with what the file names and calls.
@@ -46,21 +46,21 @@ def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Na
             raise MalformedError(f"{promised} and {'is missing' if info is None else f'has {info.file_size}'}")
         return mapped(content, _data_offset(content, info), nbytes)
 
-    loader = _Loader(path, len(content), names, place)
+    loader = _Loader(names, budget, place)
     pickled = _record(content, records[f"{root}/data.pkl"])
     tree = loader.unpickle(io.BytesIO(pickled))
     scripted = any(name.startswith(f"{root}/code/") for name in records)
     return tree, "TorchScript archive" if scripted else "torch zip"
 
 
-def read_pickle(path: Path, content: mmap.mmap, names: Names) -> tuple[Any, str]:
+def read_pickle(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Any, str]:
     """What a legacy file of torch.save or a bare pickle (numpy arrays, tensors, plain values) holds, and which it is.
 
     Raises:
         CheckpointError: it claims more than it holds.
         MalformedError: it is damaged, or no pickle.
     """
-    tree, legacy = _read_stream(path, content, names, depth=0)
+    tree, legacy = _read_stream(content, names, budget, depth=0)
     return tree, "torch legacy" if legacy else "pickle"
 
 
@@ -68,23 +68,22 @@ def read_pickle(path: Path, content: mmap.mmap, names: Names) -> tuple[Any, str]
 class _Loader:
     """Unpickles with torch's persistent ids. place: (key, bytes) -> uint8 tensor, None while it isn't known where."""
 
-    path: Path
-    size: int
     names: Names
+    budget: Budget
     place: Callable[[str, int], Any]
     depth: int = 0
     storages: dict[str, Storage] = field(default_factory=dict)
 
     def unpickle(self, stream: Any) -> Any:
-        calls = rebuilders(Budget(self.path, self.size), self.load_bytes)
+        calls = rebuilders(self.budget, self.load_bytes)
         return unpickle(stream, calls=calls, names=self.names, persistent=self.resolve)
 
     def resolve(self, identifier: Any) -> Storage:
         """("storage", type, key, location, values, view): torch/serialization.py persistent_id."""
-        if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
+        if not isinstance(identifier, tuple) or len(identifier) < 5:
             raise MalformedError("an unknown kind of persistent id")
-        _, kind, key, _, numel, *view = identifier
-        if not isinstance(kind, Stub) or not isinstance(key, str) or type(numel) is not int or numel < 0:
+        tag, kind, key, _, numel, *view = identifier
+        if [type(part) for part in (tag, kind, key, numel)] != [str, Stub, str, int] or tag != "storage" or numel < 0:
             raise MalformedError("a storage without type, key or size")
         dtype = storage_dtype(kind.name)
         if key not in self.storages:
@@ -100,28 +99,30 @@ class _Loader:
     def load_bytes(self, content: Any) -> Any:
         if not isinstance(content, bytes) or not content or self.depth + 1 >= _STORAGES_IN_PICKLES:
             raise MalformedError("a storage that isn't a legacy file of its own")
+        self.budget.claim(len(content), "a storage")
         copy = mmap.mmap(-1, len(content))
         copy.write(content)
         copy.seek(0)
-        storage, _ = _read_stream(self.path, copy, self.names, self.depth + 1)
+        storage, _ = _read_stream(copy, self.names, self.budget, self.depth + 1)
         return storage
 
 
-def _read_stream(path: Path, content: mmap.mmap, names: Names, depth: int) -> tuple[Any, bool]:
+def _read_stream(content: mmap.mmap, names: Names, budget: Budget, depth: int) -> tuple[Any, bool]:
     """The object at the map's position, and whether it was a legacy torch file."""
-    plain = _Loader(path, len(content), names, _nowhere, depth)
+    plain = _Loader(names, budget, _nowhere, depth)
     first = plain.unpickle(content)
     if not isinstance(first, int) or first != _LEGACY_MAGIC:
         if plain.storages:
             raise MalformedError("a pickle with persistent ids, but no storages")
         return first, False
-    version, system = plain.unpickle(content), plain.unpickle(content)
-    if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise MalformedError(f"a legacy file of version {version!r} or another byte order")
+    plain.unpickle(content)  # the version of the format, always 1001
+    system = plain.unpickle(content)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise MalformedError("a legacy file of an unknown byte order")
     start = content.tell()
     plain.unpickle(content)  # once for the sizes of the storages, whose bytes follow the pickles ...
     places = _legacy_places(content, plain)
-    loader = _Loader(path, len(content), names, lambda key, nbytes: mapped(content, places[key], nbytes), depth)
+    loader = _Loader(names, budget, lambda key, nbytes: mapped(content, places[key], nbytes), depth)
     content.seek(start)
     return loader.unpickle(content), True  # ... and once with them
 

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 
 from corrkit.checkpoints.opening.pickles import MalformedError, Stub
-from corrkit.checkpoints.opening.tensors import Storage, numpy_array
+from corrkit.checkpoints.opening.tensors import Budget, Storage, numpy_array
 
 _MAX_DEPTH = 100
 _MAX_VALUES = 2_000_000  # of the tree written out in full; shared parts count as often as they occur
 
 
-def tidy(tree: Any) -> tuple[Any, list[str]]:
+def tidy(tree: Any, budget: Budget) -> tuple[Any, list[str]]:
     """The tree with tensors for numpy arrays and flat state dicts for pickled modules, and notes on what was changed.
 
     Everything else stays as it is in the file; stubs aren't looked into. The tree that comes back may be walked
@@ -20,14 +20,16 @@ def tidy(tree: Any) -> tuple[Any, list[str]]:
     Raises:
         MalformedError: it is deeper, larger or cyclic.
     """
-    walk = _Walk()
+    walk = _Walk(budget)
     tidied, _ = walk.visit(tree, 0)
     return tidied, walk.notes
 
 
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.done: dict[int, tuple[Any, int]] = {}
+        self.alive: list[Any] = []  # what `done` knows by its id
         self.open: set[int] = set()
         self.notes: list[str] = []
 
@@ -46,6 +48,7 @@ class _Walk:
         if result[1] > _MAX_VALUES:
             raise MalformedError(f"more than {_MAX_VALUES:,} values, counted as often as they are referred to")
         self.done[id(value)] = result
+        self.alive.append(value)
         return result
 
     def rebuild(self, value: Any, depth: int) -> tuple[Any, int]:
@@ -63,10 +66,10 @@ class _Walk:
 
     def rebuild_stub(self, stub: Stub, depth: int) -> tuple[Any, int]:
         if stub.name == "numpy.ndarray":
-            return numpy_array(stub), 1
+            return numpy_array(stub, self.budget), 1
         if _is_module(stub):
             self.notes.append(f"a whole {stub.name} was pickled; only its tensors are taken")
-            return self.visit(_state_dict(stub), depth)
+            return self.visit(_state_dict(stub, self.budget), depth)
         if any(isinstance(value, torch.Tensor) for value in stub.entries.values()):  # a subclass of dict
             return self.visit(stub.entries, depth)
         return stub, 1
@@ -79,17 +82,14 @@ def _is_module(value: Any) -> bool:
     )
 
 
-def _state_dict(module: Stub) -> dict[str, torch.Tensor]:
+def _state_dict(module: Stub, budget: Budget) -> dict[str, torch.Tensor]:
     """Tensors by dotted name of a pickled nn.Module (`_parameters`, `_buffers`, `_modules`) or TorchScript object."""
     found: dict[str, torch.Tensor] = {}
     waiting: list[tuple[str, Stub]] = [("", module)]
-    seen = 0
     while waiting:
         prefix, stub = waiting.pop()
-        seen += 1
-        if seen > _MAX_VALUES or len(prefix) > 2000:
-            raise MalformedError("modules that contain themselves")
         for name, value in _members(stub).items():
+            budget.claim(100 + len(prefix) + len(name), "the list of tensors of a module that contains itself")
             if isinstance(value, torch.Tensor):
                 found[f"{prefix}{name}"] = value
             elif _is_module(value):
