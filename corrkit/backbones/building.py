@@ -1,0 +1,87 @@
+"""What a family's builder returns, and how a network is filled: completely or not at all."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from corrkit.backbones.contract import Mode
+from corrkit.checkpoints.recognition import Recognised
+from corrkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A network with its weights, and what was decided on the way.
+
+    network: normalised frames [B, 3, H, W] to features [B, h, w, C] for framewise modes; may have `with_position`.
+    multiple: the sides of its input must be multiples of it. layer: name of the layer whose output the features are.
+    evidence, notes: as in `corrkit.backbones.contract.Report`.
+    """
+
+    network: "nn.Module"
+    architecture: str
+    stride: int
+    multiple: int
+    layer: str = "last"
+    position: Literal["absolute", "relative", "rotary", "none"] = "none"
+    mode: Mode = field(default_factory=Mode)
+    evidence: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def fill(network: "nn.Module", recognised: Recognised) -> None:
+    """Puts the recognised tensors, as float32, into a network that may live on the meta device.
+
+    Raises:
+        CheckpointError: naming them, where tensors are missing, of another shape, or not known to be unneeded.
+    """
+    expected = network.state_dict()
+    state = recognised.state
+    path = recognised.path
+    absent = [name for name in expected if name not in state]
+    if absent:
+        raise missing(recognised, absent)
+    wrong = [
+        f"{recognised.file_name(name)} is {list(state[name].shape)}, not {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if state[name].shape != tensor.shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong)}.",
+            "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+        )
+    unknown = [recognised.file_name(name) for name in state if name not in expected]
+    if unknown:
+        raise CheckpointError(
+            f"{path} ({recognised.system.name}) has tensors of unknown meaning beside a complete backbone: "
+            f"{_listed(unknown)}.",
+            "Leaving them out could change the features. If they are no part of the encoder, save it without them.",
+        )
+    _assign(network, state)
+
+
+def missing(recognised: Recognised, names: Iterable[str]) -> CheckpointError:
+    """The error for canonical names that the file lacks, under the names that the file would give them."""
+    listed = _listed(map(recognised.file_name, names))
+    return CheckpointError(
+        f"{recognised.path} ({recognised.system.name}) is incomplete: {listed} missing.",
+        "Get the complete file; a network is never loaded in part.",
+    )
+
+
+def _assign(network: "nn.Module", state: Mapping[str, "Tensor"]) -> None:
+    network.load_state_dict(
+        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, assign=True
+    )
+    network.requires_grad_(False).eval()
+
+
+def _listed(names: Iterable[str]) -> str:
+    items = list(names)
+    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")

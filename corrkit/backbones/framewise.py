@@ -1,0 +1,86 @@
+"""Backbones that see each frame on its own."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Self
+
+from corrkit.backbones.contract import Mode, Report
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+_GPU_BATCH = 8  # frames of a forward pass on an accelerator; on a CPU a batch gains nothing and costs memory
+
+
+class Framewise:
+    """A network under the backbone contract (`corrkit.backbones.contract.Backbone`).
+
+    Args:
+        network: normalised frames [B, 3, H, W] to features [B, h, w, C].
+        stride: pixels per cell.
+        mean: per channel, for inputs in [0, 1]. std: likewise.
+        report: the decisions behind it.
+        digest: sha256 of what makes its numbers; None where that isn't known.
+        multiple: input sides must be multiples of it.
+    """
+
+    mode = Mode()
+
+    def __init__(
+        self,
+        network: "nn.Module",
+        *,
+        stride: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        report: Report,
+        digest: str | None = None,
+        multiple: int | None = None,
+    ) -> None:
+        self.network, self.stride, self.mean, self.std = network, stride, mean, std
+        self.report, self._digest = report, digest
+        self.multiple = multiple if multiple is not None else stride
+
+    @property
+    def digest(self) -> str | None:
+        """Sha256 of what makes its numbers."""
+        return self._digest
+
+    def __call__(self, frames: "Tensor") -> "Tensor":
+        """Normalised frames [B, 3, H, W] float32 to features [B, h, w, C] float32.
+
+        Raises:
+            ValueError: for frames of another shape.
+        """
+        if frames.ndim != 4 or frames.shape[1] != 3:
+            raise ValueError(f"frames are {list(frames.shape)}, not [B, 3, H, W]")
+        return self.network(frames).float()  # type: ignore[no-any-return]
+
+    def encode(self, frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
+        """Normalised frames [3, H, W] of one clip in order to features [h, w, C], one per frame, streaming."""
+        import torch
+
+        stream = iter(frames)
+        first = next(stream, None)
+        if first is None:
+            return
+        size = 1 if first.device.type == "cpu" else _GPU_BATCH
+        batch = [first, *islice(stream, size - 1)]
+        while batch:
+            yield from self(torch.stack(batch))
+            batch = list(islice(stream, size))
+
+    def with_position(self, rule: str) -> Self:
+        """The same backbone under another resampling rule of its absolute position embedding."""
+        other = copy.copy(self)
+        resampled: Callable[[str], nn.Module] | None = getattr(self.network, "with_position", None)
+        if resampled is not None:
+            other.network = resampled(rule)
+        return other
+
+    def to(self, device: "torch.device | str") -> Self:
+        """The same backbone with its network on a device (moved in place)."""
+        self.network.to(device)
+        return self

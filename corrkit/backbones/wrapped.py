@@ -1,0 +1,157 @@
+"""Live modules as backbones: a model inside a training loop, a timm model, anything with a forward function."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Report
+from corrkit.backbones.framewise import Framewise
+from corrkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def wrap(
+    module: nn.Module,
+    patch: int = 16,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    forward: Forward | None = None,
+    *,
+    stride: int | None = None,
+) -> Framewise:
+    """A live module as a backbone. The module isn't copied; it runs in evaluation mode and is then as it was.
+
+    Args:
+        module: the network.
+        patch: pixels per cell; input sides are made multiples of it.
+        mean: per channel, RGB, for inputs in [0, 1].
+        std: per channel.
+        forward: normalised frames [B, 3, H, W] to features: [B, h, w, C], [B, C, h, w], or tokens [B, P + h·w, C]
+            with P prefix tokens in front. None takes the module's `forward_features`, else the module itself.
+        stride: for networks that take any size (convolutions): pixels per cell, in place of `patch`.
+
+    Returns:
+        The backbone. A call raises UsageError where the output fits none of these forms; it names the shapes.
+
+    Raises:
+        UsageError: for a patch or stride below 1.
+    """
+    cell = patch if stride is None else stride
+    if cell < 1:
+        raise UsageError(f"A cell can't have {cell} pixels.", "Give patch= or stride= a positive number.")
+    name = type(module).__name__
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return Wrapped(
+        WrappedNetwork(module, forward or cast(Forward, getattr(module, "forward_features", module)), cell),
+        stride=cell,
+        mean=mean,
+        std=std,
+        report=Report(system="wrapped", architecture=name, parameters=parameters),
+        multiple=1 if stride is not None else patch,
+    )
+
+
+class Wrapped(Framewise):
+    """A live module: its digest follows its weights."""
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the class names and of the state dict as it is now."""
+        return state_digest(self.network, f"{self.report.architecture} {self.stride}")
+
+
+def state_digest(module: nn.Module, salt: str) -> str:
+    """Sha256 (hex) of a text and of all names, types, shapes and values of a state dict."""
+    found = hashlib.sha256(salt.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        found.update(memoryview(flat.view(torch.uint8).numpy()))
+    return found.hexdigest()
+
+
+class WrappedNetwork(nn.Module):
+    """Calls a module's forward function and brings its output into the form [B, h, w, C]."""
+
+    def __init__(self, module: nn.Module, forward: Forward, cell: int) -> None:
+        super().__init__()
+        self.module, self.cell = module, cell
+        self._forward = forward
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames [B, 3, H, W] to features [B, h, w, C]. Raises UsageError for outputs of another form."""
+        with _evaluating(self.module):
+            output = self._forward(frames)
+        if not isinstance(output, Tensor):
+            raise UsageError(
+                f"The module gives {_described(output)}, not a tensor.",
+                "Give forward= a function that returns the features.",
+            )
+        return as_cells(output, (int(frames.shape[2]), int(frames.shape[3])), self.cell)
+
+
+def as_cells(output: Tensor, size: tuple[int, int], cell: int) -> Tensor:
+    """Features of one of the three accepted forms as [B, h, w, C].
+
+    Args:
+        output: [B, h, w, C], [B, C, h, w] or [B, P + h·w, C].
+        size: height and width of the input in pixels.
+        cell: pixels per cell; h and w are the size over it, rounded down or up.
+
+    Raises:
+        UsageError: for any other form, and for one that can be read both ways.
+    """
+    grid = (size[0] // cell, size[1] // cell)
+    if output.ndim == 3 and output.shape[1] >= grid[0] * grid[1]:
+        cells = output[:, output.shape[1] - grid[0] * grid[1] :]
+        return cells.reshape(len(cells), *grid, -1)
+    if output.ndim == 4:
+        readings: list[Literal["last", "first"]] = []
+        readings += ["last"] if _fits(output.shape[1:3], size, cell) else []
+        readings += ["first"] if _fits(output.shape[2:4], size, cell) else []
+        if len(readings) == 1:
+            return output if readings == ["last"] else output.movedim(1, -1)
+        if len(readings) == 2:
+            raise UsageError(
+                f"The output {list(output.shape)} can be read as [B, h, w, C] and as [B, C, h, w].",
+                "Give forward= a function that returns tokens [B, h·w, C].",
+            )
+    raise UsageError(
+        f"For frames of {size[0]}x{size[1]} and {cell} pixels per cell the module must give "
+        f"[B, {grid[0]}, {grid[1]}, C], [B, C, {grid[0]}, {grid[1]}] "
+        f"or tokens [B, at least {grid[0] * grid[1]}, C]; it gives {list(output.shape)}.",
+        "Set patch= or stride= to the module's, or give forward= a function that returns one of these.",
+    )
+
+
+def _fits(cells: torch.Size, size: tuple[int, int], cell: int) -> bool:
+    return all(pixels // cell <= count <= -(-pixels // cell) for count, pixels in zip(cells, size, strict=True))
+
+
+def _described(output: object) -> str:
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)} items"
+    if isinstance(output, dict):
+        return f"a dict with the keys {', '.join(map(repr, list(output)[:6]))}"
+    return f"an object of type {type(output).__name__}"
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every part has the mode it had."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

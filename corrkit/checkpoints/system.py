@@ -1,0 +1,92 @@
+"""What the registry says about a system: one frozen entry each, and the naming schemes they share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+KINETICS = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+
+State = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A naming scheme: how the tensors of a network are called in a file, and how they become canonical names.
+
+    anchors: patterns of names, relative to the network's prefix, that must all be there; each with the number of
+        dimensions its tensor must have (None: any). They find the prefix, whatever surrounds it.
+    renames: (pattern, replacement) in order; each is applied once to every relative name, anchored at its start.
+    convert: further changes of tensors (transposing, fusing, reshaping), a pure function of the canonical state.
+    """
+
+    name: str
+    anchors: Mapping[str, int | None]
+    renames: tuple[tuple[str, str], ...] = ()
+    convert: Callable[[State], State] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A published system, or a family of systems whose files can't be told apart.
+
+    name: as in reports and tables. title: for documentation. layouts: its naming schemes.
+    signs: patterns that must each match some name of the network (relative to its prefix); beside: the same for names
+        of the whole file; without: patterns that must match none of the network's names. config: entries that the
+        config.json beside the file must have (any of the given values).
+    prefers: pairs of path segments (evaluated, not evaluated), as its paper evaluates it: ("teacher", "student").
+    drop: pattern of relative names to the reason why they are no part of the backbone, beside `drops.GENERAL`.
+    build: "module:function" of `corrkit.backbones` that makes the network, given `rules`.
+    rules: what tensors can't tell, as the builder's own frozen dataclass (`ViTRules`, ...).
+    refuse: why such files can't be evaluated; the loader stops with it.
+    source: repository and commit that the entry was read in. proven: "golden" (equal to the published code on a small
+        file), "source" (only follows its source), "unknown". notes: shown to whoever loads such a file.
+    """
+
+    name: str
+    title: str
+    layouts: tuple[Layout, ...]
+    signs: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    config: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    prefers: tuple[tuple[str, str], ...] = ()
+    drop: Mapping[str, str] = field(default_factory=dict)
+    build: str = "corrkit.backbones.vit_building:build"
+    rules: Any = None
+    mean: tuple[float, ...] = IMAGENET[0]
+    std: tuple[float, ...] = IMAGENET[1]
+    refuse: tuple[str, str] | None = None
+    source: str = ""
+    proven: Literal["golden", "source", "unknown"] = "source"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViTRules:
+    """What the tensors of a vision transformer can't tell.
+
+    heads: (width, depth) to number of heads, where it isn't width / head_width.
+    cls: whether there is a class token (None: as in the file). final_norm: "affine" where the features are normalised
+        by tensors that must be in the file, "optional" where some files of the system have them and some not,
+        "weightless", "none". position: the published resampling rule of a stored table, "sincos" where it is
+        computed, None without absolute positions. absent: biases that the system lacks, of patch, qkv, proj, mlp.
+    """
+
+    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    head_width: int = 64
+    cls: bool | None = True
+    final_norm: Literal["affine", "optional", "weightless", "none"] = "affine"
+    eps: float = 1e-6
+    norm: Literal["layer", "rms"] = "layer"
+    activation: Literal["gelu", "gelu-tanh", "quick-gelu"] = "gelu"
+    position: str | None = "dino"
+    rotary: str | None = None
+    relative: bool = False
+    absent: frozenset[str] = frozenset()
