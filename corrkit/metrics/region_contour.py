@@ -1,9 +1,9 @@
 """Region similarity J and contour accuracy F of one frame, for every object of its id map.
 
-Equal to the official tool to the last bit (davisvideochallenge/davis2017-evaluation ac7c43f davis2017/metrics.py), yet
-no mask ever exists as an array of bytes. A mask is rows of bits, 64 pixels to a word, cut to the object's surroundings:
-neighbours are shifts, a disk is a union of widened rows, and counting pixels is a population count. Both sides of a
-comparison are prepared by the same function, so the ground-truth side can be kept and compared with many predictions.
+Equal to the official tool to the last bit (davisvideochallenge/davis2017-evaluation ac7c43f davis2017/metrics.py), but
+on rows of bits, 64 pixels to a word, cut to the object's surroundings: neighbours are shifts, a disk is a union of
+widened rows, and counting pixels is a population count. Both sides of a comparison are prepared by the same function,
+so the ground-truth side can be kept and compared with many predictions.
 """
 
 import math
@@ -228,7 +228,7 @@ def _mark_contour(planes: Bits, cuts: Sequence[tuple[_Cut, slice]], shape: tuple
     """Pixels that differ from their right, lower or lower right neighbour (`_seg2bmap`, metrics.py:118-180).
 
     The official rule for the picture's last row and column, and its corner that is never set, are those of a picture
-    that goes on with a copy of its last row and column. So it does, here, for as long as it takes.
+    that goes on with a copy of its last row and column. So the picture is continued, and cut back afterwards.
 
     Args:
         planes: [3, rows, words]; the first is written, the second read.
