@@ -1,9 +1,9 @@
 """Region similarity J and contour accuracy F of one frame, for every object of its id map.
 
-Equal to the official tool to the last bit (davisvideochallenge/davis2017-evaluation ac7c43f davis2017/metrics.py), yet
-no mask ever exists as an array of bytes. A mask is rows of bits, 64 pixels to a word, cut to the object's surroundings:
-neighbours are shifts, a disk is a union of widened rows, and counting pixels is a population count. Both sides of a
-comparison are prepared by the same function, so the ground-truth side can be kept and compared with many predictions.
+Equal to the official tool to the last bit (davisvideochallenge/davis2017-evaluation ac7c43f davis2017/metrics.py), but
+on rows of bits, 64 pixels to a word, cut to the object's surroundings: neighbours are shifts, a disk is a union of
+widened rows, and counting pixels is a population count. Both sides of a comparison are prepared by the same function,
+so the ground-truth side can be kept and compared with many predictions.
 """
 
 import math
@@ -186,11 +186,11 @@ class _Cut:
 
 def _cut(mask: Bits, radius: int) -> _Cut | None:
     """The cut around a picture's mask [H, words]; None without a pixel."""
-    columns = int.from_bytes(np.bitwise_or.reduce(mask, axis=0).tobytes(), "little")
-    if not columns:
-        return None
     occupied = (mask != 0).tobytes()
+    if 1 not in occupied:
+        return None
     first_row, last_row = occupied.find(1) // mask.shape[1], occupied.rfind(1) // mask.shape[1]
+    columns = int.from_bytes(np.bitwise_or.reduce(mask[first_row : last_row + 1], axis=0).tobytes(), "little")
     first_column, last_column = (columns & -columns).bit_length() - 1, columns.bit_length() - 1
     # The contour takes one more row above and column to the left than the mask.
     top, bottom = first_row - 1 - radius, last_row + radius
@@ -228,7 +228,7 @@ def _mark_contour(planes: Bits, cuts: Sequence[tuple[_Cut, slice]], shape: tuple
     """Pixels that differ from their right, lower or lower right neighbour (`_seg2bmap`, metrics.py:118-180).
 
     The official rule for the picture's last row and column, and its corner that is never set, are those of a picture
-    that goes on with copies of its last row and column.
+    that goes on with a copy of its last row and column. So the picture is continued, and cut back afterwards.
 
     Args:
         planes: [3, rows, words]; the first is written, the second read.
@@ -236,24 +236,37 @@ def _mark_contour(planes: Bits, cuts: Sequence[tuple[_Cut, slice]], shape: tuple
         shape: (height, width) of the picture.
     """
     contour, mask, _ = planes
+    for cut, part in cuts:
+        _continue_picture(mask[part], cut, shape)
     right = mask >> _SHIFTS[1]
     right.ravel()[:-1] |= mask.ravel()[1:] << _SHIFTS[_WORD - 1]
-    below, below_right = np.zeros_like(mask), np.zeros_like(mask)
-    for cut, part in cuts:
-        if cut.last_column == shape[1] - 1:
-            word, bit = divmod(cut.last_column, _WORD)
-            right[part, word - cut.left] |= mask[part, word - cut.left] & np.uint64(1 << bit)
-    below[:-1], below_right[:-1] = mask[1:], right[1:]
-    for cut, part in cuts:
-        if cut.top + cut.box_top + len(cut.box) == shape[0]:
-            last_row = part.start + cut.box_top + len(cut.box) - 1
-            below[last_row], below_right[last_row] = mask[last_row], right[last_row]
     np.bitwise_xor(mask, right, out=contour)
-    contour |= below ^ mask
-    contour |= below_right ^ mask
-    for cut, part in cuts:  # no contour outside the picture
-        contour[part][: max(-cut.top, 0)] = 0
-        contour[part, : max(-cut.left, 0)] = 0
+    contour[:-1] |= mask[:-1] ^ mask[1:]
+    contour[:-1] |= mask[:-1] ^ right[1:]
+    for cut, part in cuts:
+        _keep_inside(contour[part], cut, shape)
+        _keep_inside(mask[part], cut, shape)
+
+
+def _continue_picture(mask: Bits, cut: _Cut, shape: tuple[int, int]) -> None:
+    """Copies the picture's last row and column of the mask [rows, words] to just beyond them."""
+    last_row, last_column = shape[0] - 1 - cut.top, shape[1] - 1 - cut.left * _WORD
+    if last_row + 1 < cut.rows:
+        mask[last_row + 1] = mask[last_row]
+    if last_column + 1 < cut.words * _WORD:
+        (word, bit), (next_word, next_bit) = divmod(last_column, _WORD), divmod(last_column + 1, _WORD)
+        mask[:, next_word] |= (mask[:, word] >> _SHIFTS[bit] & _SHIFTS[1]) << _SHIFTS[next_bit]
+
+
+def _keep_inside(bits: Bits, cut: _Cut, shape: tuple[int, int]) -> None:
+    """Clears what lies outside the picture in [rows, words]."""
+    bits[: max(-cut.top, 0)] = 0
+    bits[max(shape[0] - cut.top, 0) :] = 0
+    bits[:, : max(-cut.left, 0)] = 0
+    word, bit = divmod(shape[1] - cut.left * _WORD, _WORD)
+    if word < cut.words:
+        bits[:, word] &= np.uint64((1 << bit) - 1)
+        bits[:, word + 1 :] = 0
 
 
 def _mark_reach(contour: Bits, radius: int, *, out: Bits) -> None:
