@@ -1,0 +1,55 @@
+"""What the tensors of hierarchical, convolutional and video networks can't tell: one frozen dataclass per builder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Stages = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResNetRules:
+    """How a ResNet is evaluated densely.
+
+    strides: of the four layers, as in the published test code; layer: the one whose output the features are, or the
+    name of the convolution behind it. padding: of all padded convolutions. pool: after the first convolution.
+    normalise: whether the features have length 1. colour: of the input.
+    """
+
+    strides: tuple[int, int, int, int] = (1, 2, 1, 1)
+    layer: int | Literal["afterconv1", "post_convolution"] = 3
+    padding: Literal["zeros", "reflect"] = "zeros"
+    pool: Literal["max", "none"] = "max"
+    colour: Literal["rgb", "lab", "grey"] = "rgb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HieraRules:
+    """Hiera: heads of the first stage by its width; q_pool: how many stage ends halve the grid."""
+
+    heads: Mapping[int, int] = field(default_factory=dict)
+    q_pool: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowedHieraRules:
+    """SAM 2's trunk: (width, blocks per stage) to (heads, window per stage, blocks with global attention)."""
+
+    variants: Mapping[tuple[int, Stages], tuple[int, Stages, Stages]] = field(default_factory=dict)
+    windows: Stages = (8, 4, 14, 7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TubeletRules:
+    """A vision transformer whose tokens are tubelets.
+
+    heads: by (width, depth), else width / 64. final_norm: "affine" where the published features are normalised by the
+    file's `norm`, "none" where it (or `fc_norm`) acts on the mean of the tokens only.
+    position: "sinusoid" (VideoMAE: computed over all tokens, nothing stored), "stored" (one row per token, resized per
+    time slice), "separable" (space plus time), "trilinear" (one row per token, resized in time too), "rotary".
+    """
+
+    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    final_norm: Literal["affine", "none"] = "affine"
+    position: Literal["sinusoid", "stored", "separable", "trilinear", "rotary"]
+    frames: int = 16
