@@ -15,10 +15,10 @@ from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sum
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import VOID, FrameOutlines, count_objects, outline_objects, region_contour
 from corrkit.protocols import Protocol
-from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.davis_layout import find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
+from corrkit.tasks.official_csvs import davis_csvs
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
