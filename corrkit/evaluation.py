@@ -103,6 +103,7 @@ def evaluate(
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
     predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key)
+    predictor.require(constants)
     if save_predictions and out is None:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     identity = data_identity(chosen)

@@ -13,7 +13,7 @@ from corrkit.errors import DataError
 from corrkit.frames.sequence import ImageFolder, numbered_files
 from corrkit.manifests import manifest
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
-from corrkit.metrics.keypoints import mean_pck, pck_counts, pck_of_counts
+from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
@@ -113,7 +113,7 @@ class JhmdbTask:
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """PCK of each joint over all clips together, and the mean over joints; intervals over source videos."""
-        counts = np.array([record["counts"] for record in records.values()])  # [clips, 6, J]
+        counts = _stacked(records)
         evidence = self.evidence(records, protocol)
         intervals = bootstrap_intervals(evidence.statistics, evidence.estimate)
         means = mean_pck(pck_of_counts(counts)).tolist()
@@ -137,7 +137,7 @@ class JhmdbTask:
         return Evidence(
             names=(*self.headline, *(f"{name}/{joint}" for name in self.headline for joint in JOINTS)),
             units=tuple(dict.fromkeys(sources)),
-            statistics=sum_clusters(np.array([record["counts"] for record in records.values()]), sources),
+            statistics=sum_clusters(_stacked(records), sources),
             estimate=metrics_of,
         )
 
@@ -172,6 +172,12 @@ class JhmdbTask:
             )
         for index in range(len(clip.frames)):
             yield joints[index] if index < clip.num_annotated else None
+
+
+def _stacked(records: Mapping[str, Mapping[str, Any]]) -> np.ndarray[Any, Any]:
+    """Hits and instances [clips, 6, J], also where no clip could be evaluated."""
+    counts = [record["counts"] for record in records.values()]
+    return np.array(counts, np.int64).reshape(-1, len(THRESHOLDS) + 1, len(JOINTS))
 
 
 class JhmdbScorer:

@@ -156,13 +156,14 @@ class VipTask:
         """Areas [clips, 3, C] of each class."""
         rules = protocol.score
         areas = [class_areas(np.array(record["counts"]), rule=rules.counting) for record in records.values()]
+        statistics = np.array(areas, np.int64).reshape(-1, 3, NUM_CLASSES)  # also where no clip could be evaluated
 
         def metrics_of(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:  # [..., 3, C] to [..., 1 + C]
             iou = class_iou(sums)
             return np.concatenate([mean_iou(iou, background=rules.background)[..., None], iou], axis=-1)
 
         names = ("mIoU", *(f"IoU/{name}" for name in class_names()))
-        return Evidence(names=names, units=tuple(records), statistics=np.stack(areas), estimate=metrics_of)
+        return Evidence(names=names, units=tuple(records), statistics=statistics, estimate=metrics_of)
 
     def write_prediction(self, folder: Path, clip: VipClip, index: int, prediction: Mask) -> None:
         """FOLDER/CLIP/FRAME.png, a palette PNG of class ids."""
