@@ -316,7 +316,7 @@ def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, identity: 
     """Creates or resumes the run. Raises RunError for another run's folder."""
     if predictor.digest is None and (folder / "run.json").exists():
         raise RunError(
-            f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it began with.",
+            f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
             "Give another folder, or give the backbone a `digest`.",
         )
     return Run.open(folder, _fingerprint(predictor, protocol, identity), _circumstances())
