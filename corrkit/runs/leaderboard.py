@@ -150,6 +150,7 @@ def _record(
         "sees_future": bool(checkpoint.get("sees_future", False)),
         "conflict": any(one.folder in conflicting for one in runs.values()),
         "reference": any(task in references and _is_reference(one, references[task]) for task, one in runs.items()),
+        "system": checkpoint.get("system", ""),
         "checkpoint": run.checkpoint[0],
         "data_identity": " ".join(one.column[3] for one in runs.values()),
         "runs": " ".join(str(one.folder) for one in runs.values()),
@@ -209,7 +210,7 @@ def _column_order(table: "pandas.DataFrame") -> list[str]:
         *(f"{metric} seeds {what}" for metric in leading for what in ("mean", "sd")),
         *(f"{metric} {what}" for metric in leading for what in _PAIRED),
         *("origin", "data", "modified", "partial", "sees_future", "conflict", "reference"),
-        *("group", "checkpoint", "data_identity", "runs"),
+        *("group", "system", "checkpoint", "data_identity", "runs"),
     ]
     assert sorted(order) == sorted(table.columns)
     return order

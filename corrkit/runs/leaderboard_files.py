@@ -120,7 +120,7 @@ def _best(rows: list[dict[str, Any]]) -> list[set[str]]:
 
 
 def _is_floor_or_ceiling(row: dict[str, Any]) -> bool:
-    return row["checkpoint"].partition("@")[0] in REFERENCE_PREDICTORS
+    return row["system"] in REFERENCE_PREDICTORS
 
 
 def _method(row: dict[str, Any]) -> Cell:
