@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.positions import resample
 from corrkit.checkpoints.recognition import Recognised
 from corrkit.checkpoints.rules import MViTRules
@@ -64,7 +64,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         raise CheckpointError(
             f"{recognised.path} has {designs[0].heads} heads in its first block, not {heads}.", "Leave --heads out."
         )
-    executed = _layer(recognised, layer, len(designs))
+    executed = chosen_layer(recognised, layer, len(designs))
     weight = state["patch_embed.proj.weight"]
     with torch.device("meta"):
         network = MViT(state, designs, executed, _embedding(weight, config), _stored_grid(recognised, config))
@@ -420,14 +420,3 @@ def _stored_grid(recognised: Recognised, config: dict[str, Any]) -> Grid | None:
             "Only models that were trained on square frames can be evaluated.",
         )
     return slices, side, side
-
-
-def _layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:
-    if layer is None or layer == "last":
-        return depth
-    if not str(layer).isdecimal() or not 1 <= int(layer) <= depth:
-        raise CheckpointError(
-            f"{recognised.path} has no layer {layer!r}: it has {depth} blocks.",
-            f"Give --layer a number from 1 to {depth}.",
-        )
-    return int(layer)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill, missing
+from corrkit.backbones.heads import assumption, choose_heads
 from corrkit.backbones.positions import resample
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Attention, Block, Parts
@@ -44,8 +45,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
             f"{recognised.path} has tubelets of {channels} channels and {patch}x{width} pixels.",
             "Only square patches of RGB frames can be evaluated.",
         )
-    chosen, why = _heads(recognised, dim, depth, heads)
-    executed = _layer(recognised, layer, depth)
+    chosen, why = choose_heads(recognised, dim, depth, heads, rules.heads)
+    executed = chosen_layer(recognised, layer, depth)
     parts = Parts(
         dim=dim,
         depth=depth,
@@ -75,6 +76,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         ),
         notes=(
             f"Each frame is repeated {tubelet} times to fill one tubelet.",
+            *assumption(chosen, why),
             *_assumed(rules, dim),
         ),
     )
@@ -295,40 +297,6 @@ def _hidden(recognised: Recognised) -> int:
     if "blocks.0.mlp.fc1.weight" not in recognised.state:
         raise missing(recognised, ["blocks.0.mlp.fc1.weight"])
     return int(recognised.state["blocks.0.mlp.fc1.weight"].shape[0])
-
-
-def _heads(recognised: Recognised, dim: int, depth: int, given: int | None) -> tuple[int, str]:
-    rules: TubeletRules = recognised.system.rules
-    scale = recognised.state.get("blocks.0.attn.scale")
-    stored = (int(scale.shape[0]), "length of attn.scale") if scale is not None else recognised.stored_heads
-    if given is not None:
-        chosen, why = given, "given with --heads"
-    elif stored is not None:
-        chosen, why = stored
-    elif (dim, depth) in rules.heads:
-        chosen, why = rules.heads[dim, depth], f"published for width {dim} and depth {depth}"
-    elif dim % 64 == 0:
-        chosen, why = dim // 64, f"width {dim} / 64, the usual rule"
-    else:
-        raise CheckpointError(
-            f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its width "
-            f"{dim} is no multiple of 64.",
-            "Give the number of heads of the training configuration with --heads N.",
-        )
-    if chosen < 1 or dim % chosen:
-        raise CheckpointError(f"{chosen} heads don't divide the width {dim} of {recognised.path}.", "Give a divisor.")
-    return chosen, why
-
-
-def _layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:
-    if layer is None or layer == "last":
-        return depth
-    if not str(layer).isdecimal() or not 1 <= int(layer) <= depth:
-        raise CheckpointError(
-            f"{recognised.path} has no layer {layer!r}: it has {depth} blocks.",
-            f"Give --layer a number from 1 to {depth}.",
-        )
-    return int(layer)
 
 
 def _too_long(count: int, known: int) -> CheckpointError:

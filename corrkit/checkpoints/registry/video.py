@@ -1,8 +1,8 @@
 """Video transformers: tubelets (VideoMAE, MVD, OmniMAE, MAE-ST, V-JEPA), MViT, MaskFeat, Video Swin."""
 
 from corrkit.checkpoints.registry.layouts import TIMM
-from corrkit.checkpoints.rules import MViTRules, TubeletRules
-from corrkit.checkpoints.system import KINETICS, Layout, System, ViTRules
+from corrkit.checkpoints.rules import MViTRules, TubeletRules, ViTRules
+from corrkit.checkpoints.system import KINETICS, Layout, System
 
 _TUBELETS = "corrkit.backbones.tubelets:build"
 _HEADS = {(1280, 32): 16, (1408, 40): 16}
