@@ -54,6 +54,5 @@ def choose_heads(
 
 def assumption(heads: int, why: str) -> tuple[str, ...]:
     """A note where the number rests on the usual rule alone."""
-    return (
-        (f"{heads} heads assumed ({why}); give --heads if the model has others.",) if why.endswith("usual rule") else ()
-    )
+    assumed = f"{heads} heads assumed ({why}); give --heads if the model has others."
+    return (assumed,) if why.endswith("usual rule") else ()

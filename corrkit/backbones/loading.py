@@ -108,8 +108,10 @@ def _from_file(path: str | Path, heads: int | None, layer: int | str | None, key
 
 def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewise":
     from corrkit.backbones.framewise import Framewise
+    from corrkit.backbones.recurrent import Recurrent
 
-    return Framewise(
+    kinds: dict[str, type[Framewise]] = {"framewise": Framewise, "recurrent": Recurrent}
+    return kinds[built.mode.kind](
         built.network,
         stride=built.stride,
         mean=recognised.mean,

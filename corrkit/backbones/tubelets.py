@@ -4,7 +4,6 @@ A single frame is repeated to fill one tubelet and takes the positions of the fi
 """
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import assumption, choose_heads
-from corrkit.backbones.positions import resample
+from corrkit.backbones.positions import resample, sinusoid
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Attention, Block, Parts
 from corrkit.checkpoints.recognition import Recognised
@@ -37,8 +36,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     """
     rules: TubeletRules = recognised.system.rules
     state = recognised.state
-    numbers = [int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))]
-    depth = max(numbers) + 1
+    depth = recognised.depth("blocks")
     dim, channels, tubelet, patch, width = state["patch_embed.proj.weight"].shape
     if channels != 3 or patch != width:
         raise CheckpointError(
@@ -211,16 +209,6 @@ class CosineAttention(Attention):
         )
         projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))
         return projected
-
-
-def sinusoid(count: int, dim: int) -> Tensor:
-    """The table [count, dim] of VideoMAE over all tokens in order of time, row, column; sine and cosine alternate.
-
-    MCG-NJU/VideoMAE 14ef8d8 modeling_finetune.py:160.
-    """
-    channel = torch.arange(dim, dtype=torch.float64)
-    angle = torch.arange(count, dtype=torch.float64)[:, None] / 10000 ** (2 * (channel // 2) / dim)
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
 
 
 def _trilinear(table: Tensor, stored: Grid, grid: Grid) -> Tensor:

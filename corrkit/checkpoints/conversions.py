@@ -145,13 +145,15 @@ def from_jax(state: State) -> State:
         stem, _, kind = name.rpartition(".")
         if kind == "kernel":
             kind = "weight"
+            if tensor.ndim == 5:  # convolutions over one frame
+                tensor = tensor.squeeze(0)
             if tensor.ndim == 4:
                 tensor = tensor.permute(3, 2, 0, 1)
-            elif re.search(r"attn\.[qkv]$", stem):
+            elif re.search(r"(attn|cross)\.[qkv]$", stem):
                 tensor = tensor.flatten(1).T
             else:
                 tensor = tensor.flatten(0, -2).T
-        elif kind == "bias" and re.search(r"attn\.[qkv]$", stem):
+        elif kind == "bias" and re.search(r"(attn|cross)\.[qkv]$", stem):
             tensor = tensor.flatten()
         converted[f"{stem}.{kind}" if stem else kind] = tensor
     return converted

@@ -9,11 +9,12 @@ from corrkit.checkpoints.opening import Stub
 # Pattern of a name, axis of its shape, and whether the axis counts heads or (parts of) the channels of one head.
 _SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (
     (r".*MultiHeadDotProductAttention_1\.query\.kernel", 1, "heads", 1),  # JAX: [D, heads, hd]
+    (r"encoder\.layers_\d+\.attention\.query\.kernel", 1, "heads", 1),  # RVM: [D, heads, hd]
     (r".*relative_position_bias_table", 1, "heads", 1),  # BEiT: [offsets, heads]
     (r"rope_embed\.periods", 0, "width", 4),  # DINOv3: [hd / 4]
     (r"(blocks\.\d+\.attn\.)?rope\.freqs_cos", 1, "width", 1),  # EVA-02: [N, hd]
     (r"encoder\.blocks\.\d+\.residual1\.fn\.rope\.freqs", 1, "width", 1),  # CAPI: [2, hd]
-    (r"blocks\.\d+\.attn\.scale", 0, "heads", 1),  # VideoMAE v2 with cosine attention: [heads, 1, 1]
+    (r"blocks\.\d+\.attn\.scale", 0, "heads", 1),  # VideoMAE v2's cosine attention: [heads, 1, 1]
     (r"blocks\.\d+\.attn\.rel_pos_h", 1, "width", 1),  # SAM: [offsets, hd]
 )
 _CONFIG = ("num_attention_heads", "vision_config.num_attention_heads")

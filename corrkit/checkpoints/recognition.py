@@ -53,7 +53,7 @@ class Recognised:
     def depth(self, stem: str) -> int:
         """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
         found = (re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in self.state)
-        return max(int(match[1]) for match in found if match) + 1
+        return max((int(match[1]) for match in found if match), default=-1) + 1
 
     def stored_heads(self, dim: int) -> tuple[int, str] | None:
         """Attention heads of a network of width `dim` as far as file or config tell, and where."""
@@ -139,7 +139,25 @@ def _system(
                 system,
                 [("names", f"{reading.layout.name}: {reading.place}"), ("system", f"{system.name}: {words}")],
             )
-    raise AssertionError(f"no system takes the layouts {[reading.layout.name for reading in readings]}")
+    raise _no_system(readings, relatives, opened)
+
+
+def _no_system(
+    readings: list[Candidate], relatives: "list[tuple[Candidate, dict[str, Tensor]]]", opened: Opened
+) -> CheckpointError:
+    """The error for names that no system has in this combination; it says what each would need."""
+    lacking = []
+    for system in SYSTEMS.values():
+        for reading, relative in relatives:
+            if reading.layout in system.layouts:
+                signs = [*system.signs, *system.shapes]
+                absent = next((sign for sign in signs if _first(sign, relative) is None), "other names")
+                lacking.append(f"{system.name} ({absent.replace(chr(92), '')})")
+    return CheckpointError(
+        f"{opened.path} has {readings[0].layout.name} names, but isn't complete for any system: "
+        f"{', '.join(dict.fromkeys(lacking))} missing.",
+        "Get the complete file; a network is never loaded in part.",
+    )
 
 
 def _config_fits(system: System, config: Mapping[str, Any] | None) -> bool:

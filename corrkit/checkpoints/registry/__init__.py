@@ -12,7 +12,14 @@ from corrkit.checkpoints.system import Layout, System
 
 # Special before general: the first entry whose signs fit is taken. `plain` holds the fallbacks and comes last.
 _MODULES = (
-    *("convolutional", "hierarchical", "video", "masked", "contrastive", "supervised", "huggingface"),
+    "convolutional",
+    "hierarchical",
+    "recurrent",
+    "video",
+    "masked",
+    "contrastive",
+    "supervised",
+    "huggingface",
     "plain",
 )
 

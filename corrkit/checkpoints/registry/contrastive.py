@@ -2,7 +2,7 @@
 
 from corrkit.checkpoints.registry.layouts import CAPI, DINOV3, TIMM
 from corrkit.checkpoints.rules import ViTRules
-from corrkit.checkpoints.system import UNIT, System
+from corrkit.checkpoints.system import UNIT, Layout, System
 
 _TEACHER = (("teacher", "student"),)
 _LS = r"blocks\.\d+\.(\d+\.)?ls1\.gamma"
@@ -10,7 +10,29 @@ _SSL_HEADS = {r"(dino|ibot)_(head|loss)\..*": "head of pre-training or classific
 # facebookresearch/webssl c85b60b: heads are 128 wide from 2b on.
 _DINOV2_HEADS = {(2688, 24): 21, (3072, 26): 24, (3584, 32): 28, (4096, 32): 32}
 
+CONVNEXT = Layout(
+    name="ConvNeXt",
+    anchors={r"downsample_layers\.0\.0\.weight": 4, r"stages\.0\.\d+\.gamma": 1},
+    renames=(
+        (r"downsample_layers\.0\.", "stem."),
+        (r"downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
+        (r"stages\.(\d+)\.(?=\d+\.)", r"stages.\1.blocks."),
+        (r"(stages\.\d+\.blocks\.\d+\.)dwconv\.", r"\1conv_dw."),
+        (r"(stages\.\d+\.blocks\.\d+\.)pwconv(\d)\.", r"\1mlp.fc\2."),
+    ),
+)
+
 ENTRIES = (
+    System(
+        name="dinov3_convnext",
+        title="DINOv3 (ConvNeXt)",
+        layouts=(CONVNEXT,),
+        prefers=_TEACHER,
+        drop={**_SSL_HEADS, r"norms\.3\..*": "copy of the final norm"},
+        build="corrkit.backbones.dinov3_convnext:build",
+        source="facebookresearch/dinov3 6876159",
+        proven="golden",
+    ),
     System(
         name="ibot",
         title="iBOT",
@@ -47,7 +69,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="dinov2-reg",
+        name="dinov2_reg",
         title="DINOv2 with registers",
         layouts=(TIMM,),
         signs=(_LS, r"register_tokens"),
@@ -70,7 +92,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="webssl-dino",
+        name="webssl_dino",
         title="Web-DINO",
         layouts=(TIMM,),
         signs=(_LS, r"blocks\.\d+\.\d+\.mlp\.w12\.weight"),

@@ -12,7 +12,7 @@ _BLIND_NORM = {r"post_layernorm\..*": "norm of the class token alone"}
 
 ENTRIES = (
     System(
-        name="hf-dinov2-reg",
+        name="hf_dinov2_reg",
         title="DINOv2 with registers (Hugging Face)",
         layouts=(HF, HF_MEMORY),
         signs=(_LS, r"embeddings\.register_tokens"),
@@ -21,7 +21,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-dinov2",
+        name="hf_dinov2",
         title="DINOv2, Web-DINO (Hugging Face)",
         layouts=(HF, HF_MEMORY),
         signs=(_LS,),
@@ -30,7 +30,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-dinov3",
+        name="hf_dinov3",
         title="DINOv3 (Hugging Face)",
         layouts=(HF_DINOV3,),
         rules=ViTRules(heads={(1280, 32): 20, (4096, 40): 32}, eps=1e-5, position=None, rotary="dinov3"),
@@ -39,7 +39,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-beit-mim",
+        name="hf_beit_mim",
         title="BEiT with its masked-modelling head (Hugging Face)",
         layouts=(HF_BEIT_MIM,),
         signs=(_TABLE,),
@@ -50,7 +50,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-beit",
+        name="hf_beit",
         title="BEiT, data2vec-vision (Hugging Face)",
         layouts=(HF, HF_MEMORY),
         signs=(_TABLE,),
@@ -61,7 +61,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-vit",
+        name="hf_vit",
         title="ViT, ViT-MAE, I-JEPA, DeiT, ViT-MSN (Hugging Face)",
         layouts=(HF, HF_MEMORY),
         rules=ViTRules(heads=_HEADS, cls=None, eps=1e-12, position="size"),
@@ -69,7 +69,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-siglip2-naflex",
+        name="hf_siglip2_naflex",
         title="SigLIP 2 NaFlex (Hugging Face)",
         layouts=(HF_NAFLEX,),
         rules=ViTRules(heads={(1152, 27): 16}, cls=False, activation="gelu-tanh", position="bilinear-antialias"),
@@ -79,7 +79,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-clip",
+        name="hf_clip",
         title="CLIP (Hugging Face)",
         layouts=(HF_TOWER,),
         signs=(r"pre_layrnorm\..*",),
@@ -94,7 +94,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="hf-siglip",
+        name="hf_siglip",
         title="SigLIP, SigLIP 2 of fixed resolution (Hugging Face)",
         layouts=(HF_TOWER,),
         rules=ViTRules(heads={(1152, 27): 16}, cls=False, activation="gelu-tanh", position="size"),

@@ -11,7 +11,7 @@ _TABLE = r"(rel_pos_bias|blocks\.0\.attn)\.relative_position_bias_table"
 
 ENTRIES = (
     System(
-        name="siammae-aweers",
+        name="siammae_aweers",
         title="aweers/replicate_siamMAE",
         layouts=(
             Layout(
@@ -27,7 +27,7 @@ ENTRIES = (
         proven="unknown",
     ),
     System(
-        name="siammae-eleander",
+        name="siammae_eleander",
         title="eleander/SiamMAE",
         layouts=(TIMM,),
         beside=(r"(.*\.)?cross_decoder\..*",),
@@ -39,7 +39,7 @@ ENTRIES = (
         proven="unknown",
     ),
     System(
-        name="siammae-jeremylin",
+        name="siammae_jeremylin",
         title="SiamMAE as re-implemented by Jeremylin0904",
         layouts=(JEREMYLIN,),
         rules=ViTRules(heads=_HEADS),
@@ -152,7 +152,7 @@ ENTRIES = (
         source="naver/mast3r f5209af",
     ),
     System(
-        name="croco-v2",
+        name="croco_v2",
         title="CroCo v2",
         layouts=(CROCO,),
         rules=ViTRules(heads=_HEADS, cls=False, position=None, rotary="croco"),
@@ -172,7 +172,7 @@ ENTRIES = (
         notes=("BootMAE's own targets and segmentation leave out the final norm that is applied here.",),
     ),
     System(
-        name="beit-finetuned",
+        name="beit_finetuned",
         title="BEiT, BEiT v2 or data2vec-vision, fine-tuned",
         layouts=(TIMM,),
         signs=(_TABLE, r"fc_norm\.weight"),

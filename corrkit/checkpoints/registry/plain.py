@@ -8,7 +8,7 @@ _HEADS = {(1280, 32): 16, (1408, 40): 16}
 
 ENTRIES = (
     System(
-        name="jax-vit",
+        name="jax_vit",
         title="ViT of google-research (npz)",
         layouts=(JAX,),
         rules=ViTRules(heads=_HEADS, cls=None, position="dino"),
@@ -18,7 +18,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="deit-distilled",
+        name="deit_distilled",
         title="DeiT, distilled",
         layouts=(TIMM,),
         signs=(r"dist_token",),
@@ -36,7 +36,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="timm-vit",
+        name="timm_vit",
         title="ViT with timm's config.json",
         layouts=(TIMM,),
         config={"architecture": (), "pretrained_cfg": ()},
@@ -45,7 +45,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="mmpretrain-vit",
+        name="mmpretrain_vit",
         title="ViT in MMPretrain's names, mean pooled",
         layouts=(MMPRETRAIN,),
         signs=(r"ln2\..*",),
@@ -55,14 +55,14 @@ ENTRIES = (
         source="open-mmlab/mmpretrain ee7f2e88",
     ),
     System(
-        name="mmpretrain-vit-normed",
+        name="mmpretrain_vit_normed",
         title="ViT in MMPretrain's names",
         layouts=(MMPRETRAIN,),
         rules=ViTRules(heads=_HEADS, cls=None, position="size"),
         source="open-mmlab/mmpretrain ee7f2e88",
     ),
     System(
-        name="vit-mean-pooled",
+        name="vit_mean_pooled",
         title="ViT in timm's names that classifies by the mean of its patches",
         layouts=(TIMM,),
         signs=(r"fc_norm\.weight",),

@@ -30,7 +30,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="pe-core",
+        name="pe_core",
         title="Perception Encoder, core",
         layouts=(OPENAI,),
         signs=(r"attn_pool\..*", r"ln_post\.weight"),
@@ -44,7 +44,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="pe-spatial",
+        name="pe_spatial",
         title="Perception Encoder, spatial and language",
         layouts=(OPENAI,),
         without=(r"ln_post\..*", r"proj"),
@@ -76,7 +76,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="open-clip",
+        name="open_clip",
         title="CLIP in OpenAI's names (open_clip)",
         layouts=(OPENAI,),
         drop={**_BLIND_NORM, **_PROJECTION},
@@ -110,7 +110,7 @@ ENTRIES = (
         proven="golden",
     ),
     System(
-        name="aimv2-native",
+        name="aimv2_native",
         title="AIMv2, native resolution",
         layouts=(AIM,),
         rules=ViTRules(
