@@ -152,7 +152,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="root in DAVIS layout")
     parser.add_argument("--official", type=Path, help="checkout of davisvideochallenge/davis2017-evaluation")
     parser.add_argument("--frames", type=int, default=24, help="frames of each clip (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the fastest counts")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the fastest counts")
     return parser.parse_args()
 
 

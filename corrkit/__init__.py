@@ -12,6 +12,7 @@ _API = {
     "CorrkitError": "corrkit.errors",
     "Evaluator": "corrkit.evaluator",
     "evaluate": "corrkit.evaluation",
+    "leaderboard": "corrkit.runs.leaderboard",
     "load_backbone": "corrkit.backbones",
     "propagate": "corrkit.propagation",
     "score": "corrkit.scoring",

@@ -103,6 +103,7 @@ def evaluate(
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
     predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key)
+    predictor.require(constants)
     if save_predictions and out is None:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     identity = data_identity(chosen)
@@ -315,7 +316,7 @@ def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, identity: 
     """Creates or resumes the run. Raises RunError for another run's folder."""
     if predictor.digest is None and (folder / "run.json").exists():
         raise RunError(
-            f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it began with.",
+            f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
             "Give another folder, or give the backbone a `digest`.",
         )
     return Run.open(folder, _fingerprint(predictor, protocol, identity), _circumstances())
@@ -346,4 +347,11 @@ def _circumstances() -> dict[str, Any]:
     """What is recorded but may differ when a run is resumed."""
     import torch
 
-    return {"host": platform.node(), "python": platform.python_version(), "threads": torch.get_num_threads()}
+    from corrkit.propagation.probe import products_are_bit_equal
+
+    return {
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "products_bit_equal": products_are_bit_equal(),
+    }

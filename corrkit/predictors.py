@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.contract import IMAGENET_STD, Backbone, Mode, Report
+from corrkit.errors import ProtocolError
 from corrkit.protocols import Protocol as ProtocolConstants
 from corrkit.tasks.contract import Clip, Geometry, Task
 
@@ -35,6 +36,9 @@ class Predictor(ABC):
     stride: int | None = None
     device_type: str = "cpu"
 
+    def require(self, protocol: ProtocolConstants) -> None:
+        """Raises ProtocolError where the protocol is not for this predictor."""
+
     @abstractmethod
     def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
         """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""
@@ -62,14 +66,24 @@ class Propagator(Predictor):
         self.digest = getattr(backbone, "digest", None)
         self.device_type = device.type
 
+    def require(self, protocol: ProtocolConstants) -> None:
+        """Raises ProtocolError where the protocol is for networks of another colour."""
+        asked, colour = protocol.features.colour, colour_of(self.backbone)
+        if asked not in ("published", colour):
+            raise ProtocolError(
+                f"{protocol.identifier} is for networks that take {asked} pictures; {self.name} takes {colour}.",
+                "Choose another protocol, or run it with the network's own colours: --set colour=published.",
+            )
+
     def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
         """See `Predictor`. Memory holds the context, not the clip."""
         from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, network_size, read_ahead
         from corrkit.propagation import propagate
 
         backbone = with_protocol_position(self.backbone, protocol)
+        colour = colour_of(backbone)
         size = network_size(clip.frames.size, protocol.frames, getattr(backbone, "multiple", backbone.stride))
-        prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol))
+        prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol), colour)
         first_annotation = clip.annotation(0)
 
         def read(index: int) -> "np.ndarray[Any, Any]":
@@ -77,7 +91,7 @@ class Propagator(Predictor):
 
         resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
-            key = (clip.name, size, protocol.frames.interpolation)
+            key = (clip.name, size, protocol.frames.interpolation, colour)
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
@@ -144,6 +158,12 @@ def with_protocol_position(backbone: Backbone, protocol: ProtocolConstants) -> B
         return backbone
     resampled: Backbone = backbone.with_position(rule)
     return resampled
+
+
+def colour_of(backbone: Backbone) -> str:
+    """What the backbone takes: "rgb" unless it says otherwise."""
+    colour: str = getattr(backbone, "colour", "rgb")
+    return colour
 
 
 def protocol_std(backbone: Backbone, protocol: ProtocolConstants) -> tuple[float, ...]:

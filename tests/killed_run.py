@@ -10,7 +10,7 @@ import kill_points
 
 from corrkit.protocols import load_protocol
 from corrkit.runs.folder import Run
-from corrkit.runs.officials import davis_csvs
+from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.runs.results import build_summary
 from corrkit.tasks.contract import Scores
 

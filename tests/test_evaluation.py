@@ -42,12 +42,13 @@ def run_bytes(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_tracker_lies_between_floor_and_ceiling(data: Path):
-    scores = {
-        name: evaluate(model, data=data).summary["metrics"]["J&F-Mean"]
-        for name, model in (("floor", "identity"), ("tracker", ColourBackbone(8)), ("ceiling", "oracle@8"))
-    }
-    assert scores["floor"] < scores["tracker"] <= scores["ceiling"] + 0.02, scores
+def test_tracker_and_ceiling_lie_above_the_floor(data: Path):
+    floor, tracker, ceiling = (
+        corrkit.evaluate("davis", model, data=data, clips=["a"], size=[96]).summary["metrics"]["J&F-Mean"]
+        for model in ("identity", ColourBackbone(4), "oracle@4")
+    )
+    # Soft labels may place an edge better than the oracle's hard ones, so these two are not compared.
+    assert floor < 0.8 < 0.9 < min(tracker, ceiling)
 
 
 def test_nothing_is_written_without_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corrkit.metrics.davis import (
@@ -113,6 +113,7 @@ def test_sums_in_a_batch_equal_each_alone():
     np.testing.assert_array_equal(batch[2, 3], metrics_of_sums(sums[2, 3]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=700))
 def test_statistics_are_bounded(values):
     mean, recall, decay = frame_statistics(values, decay="exact")
@@ -121,6 +122,7 @@ def test_statistics_are_bounded(values):
     assert -1 - EXACT <= decay <= 1 + EXACT
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000))
 def test_constant_values_don_t_decay(num_frames):
     assert frame_statistics(np.full(num_frames, 0.5), decay="exact") == (0.5, 0.0, 0.0)

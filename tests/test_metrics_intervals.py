@@ -3,7 +3,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corrkit.metrics.confusion import class_areas, class_iou, joint_counts, mean_iou
@@ -128,6 +128,7 @@ def test_clusters_keep_their_order_of_appearance():
     np.testing.assert_array_equal(sums, [[0 + 2], [1], [3]])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=8))
 def test_sign_flip_equals_trying_every_sign(pairs):
     first, second = (clips_of([pair[side] / 100 for pair in pairs]) for side in range(2))

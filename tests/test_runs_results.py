@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from corrkit.errors import RunError
 from corrkit.protocols import load_protocol, override
 from corrkit.runs.jsontext import to_json
-from corrkit.runs.officials import davis_csvs
 from corrkit.runs.results import build_summary, parse_summary, read_summary, summary_csv
 from corrkit.tasks.contract import Scores
+from corrkit.tasks.official_csvs import davis_csvs
 
 # DESIGN section 3, "One results format"
 KEYS = (

@@ -161,16 +161,18 @@ def test_a_checkpoint_is_called_by_its_file_or_spec(spec, name):
     assert method_name({"spec": spec}) == name
 
 
-def test_the_best_is_bold_and_rules_are_drawn():
+def test_the_best_is_bold_and_sections_have_headings():
     table = Table(
         title="t",
         head=("", "a"),
         rows=((Cell(text="x"), Cell(text=" 1.0", best=True)), (Cell(text="y"), Cell(text="[2]"))),
-        rules=(1,),
+        sections=(("one & only", 0), ("two", 1)),
     )
     assert "**1.0**" in render(table, "markdown")
     latex = render(table, "latex")
     assert r"\textbf{1.0}" in latex
     assert latex.count(r"\midrule") == 2
+    assert r"\multicolumn{2}{l}{\emph{one \& only}} \\" in latex
     assert r"{[2]} \\" in latex
-    assert render(table, "text").count("----") == 2
+    text = render(table, "text")
+    assert text.index("one & only") < text.index("x  ") < text.index("two") < text.index("y  ")

@@ -168,7 +168,7 @@ def test_undecodable_files_are_named(tmp_path: Path, content: bytes):
 
 def test_rgb_masks_are_refused(tmp_path: Path):
     make_clip(tmp_path)
-    Image.new("RGB", (32, 24)).save(tmp_path / "Annotations/480p/walk/00001.png")
+    Image.new("RGB", (32, 24), (128, 0, 0)).save(tmp_path / "Annotations/480p/walk/00001.png")
     (clip,) = open_davis(tmp_path).clips
     with pytest.raises(DataError, match="mode RGB"):
         clip.annotation(1)

@@ -48,7 +48,7 @@ class _Cells:
 
 
 class RgbCells(_Cells):
-    """Colours of each cell: the means of a `parts` x `parts` sub-grid, and a constant.
+    """Colours of a patch around each cell: the means of sub-cells, and a constant.
 
     The constant makes brightness count after the L2 normalisation of most protocols, which would otherwise see only
     the direction of a colour.
@@ -56,26 +56,31 @@ class RgbCells(_Cells):
     Args:
         stride: pixels per cell, at least 1.
         parts: sub-cells per side of a cell; must divide the stride.
-        constant: value of the constant channel, in standard deviations of a colour channel; 0 switches it off.
+        context: neighbouring cells on each side whose colours are part of a cell's feature, at least 0.
+        constant: value of the constant channel beside each colour, in standard deviations of a colour channel; 0
+            leaves it out.
     """
 
-    def __init__(self, *, stride: int = 8, parts: int = 1, constant: float = 1.0) -> None:
-        if stride < 1 or parts < 1 or stride % parts:
-            raise ValueError(f"stride {stride} can't be divided into {parts} parts")
+    def __init__(self, *, stride: int = 8, parts: int = 1, context: int = 1, constant: float = 1.0) -> None:
+        if stride < 1 or parts < 1 or stride % parts or context < 0:
+            raise ValueError(f"out of range: {stride=} {parts=} {context=}; parts must divide the stride")
         self.stride = stride
         self.parts = parts
+        self.context = context
         self.constant = constant
-        name = f"stride={stride} parts={parts} constant={constant:g}"
+        name = f"stride={stride} parts={parts} context={context} constant={constant:g}"
         self.report = Report(system="rgb", architecture=name, parameters=0)
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """Normalised frames [B, 3, H, W] to features [B, h, w, 3 parts^2 + 1] (without the 1 if constant is 0)."""
+        """Normalised frames [B, 3, H, W] to features [B, h, w, 3 (parts (2 context + 1))^2 + 1]; no + 1 if constant is 0."""
         self._check(frames)
         size = self.stride // self.parts
         colours = F.pixel_unshuffle(F.avg_pool2d(frames.float(), size), self.parts)  # [B, 3 parts^2, h, w]
+        patches = _with_neighbours(colours, self.context)
         if self.constant:
-            colours = F.pad(colours, (0, 0, 0, 0, 0, 1), value=self.constant * self.parts)
-        return colours.permute(0, 2, 3, 1).contiguous()
+            length = self.constant * math.sqrt(patches.shape[1] / 3)  # as if it stood beside each colour
+            patches = F.pad(patches, (0, 0, 0, 0, 0, 1), value=length)
+        return patches.permute(0, 2, 3, 1).contiguous()
 
 
 class HogCells(_Cells):
@@ -84,7 +89,7 @@ class HogCells(_Cells):
     Per pixel: the gradient of the brightness (central differences), its length shared between the two nearest of
     `bins` unsigned orientations. Per cell: the sum over its pixels; then the histograms of the cell and its
     neighbours up to `context` cells away, as one vector of length 1, so that a change of contrast does not matter.
-    Appended: the mean colour of the cell, as in `RgbCells`, as a vector of length `colour`.
+    Appended: their mean colours, as in `RgbCells`, as a vector of length `colour`.
 
     Args:
         stride: pixels per cell, at least 2.
@@ -109,15 +114,19 @@ class HogCells(_Cells):
         self.report = Report(system="hog", architecture=name, parameters=0)
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """Normalised frames [B, 3, H, W] to features [B, h, w, bins (2 context + 1)^2 + 4]; no + 4 if colour is 0."""
+        """Normalised frames [B, 3, H, W] to features [B, h, w, C].
+
+        C is (bins + 3) (2 context + 1)^2 + 1, or bins (2 context + 1)^2 if colour is 0.
+        """
         self._check(frames)
         frames = frames.float()
-        blocks = self._blocks(self._histograms(frames))
+        blocks = _with_neighbours(self._histograms(frames), self.context)
         length = blocks.square().sum(1, keepdim=True).add(self.floor**2).sqrt()
         parts = [blocks / length]
         if self.colour:
-            colours = F.pad(F.avg_pool2d(frames, self.stride), (0, 0, 0, 0, 0, 1), value=1.0)
-            parts.append(F.normalize(colours, dim=1) * self.colour)
+            colours = _with_neighbours(F.avg_pool2d(frames, self.stride), self.context)
+            constant = math.sqrt(colours.shape[1] / 3)
+            parts.append(F.normalize(F.pad(colours, (0, 0, 0, 0, 0, 1), value=constant), dim=1) * self.colour)
         return torch.cat(parts, 1).permute(0, 2, 3, 1).contiguous()
 
     def _histograms(self, frames: Tensor) -> Tensor:
@@ -138,12 +147,12 @@ class HogCells(_Cells):
             cells.append(F.avg_pool2d(share * length, self.stride))
         return torch.cat(cells, 1)
 
-    def _blocks(self, histograms: Tensor) -> Tensor:
-        """Each cell's histogram beside its neighbours': [B, bins, h, w] to [B, bins (2 context + 1)^2, h, w]."""
-        reach = self.context
-        if not reach:
-            return histograms
-        h, w = histograms.shape[-2:]
-        padded = F.pad(histograms, (reach, reach, reach, reach), mode="replicate")
-        side = range(2 * reach + 1)
-        return torch.cat([padded[..., dy : dy + h, dx : dx + w] for dy in side for dx in side], 1)
+
+def _with_neighbours(cells: Tensor, reach: int) -> Tensor:
+    """Each cell's channels beside its neighbours': [B, C, h, w] to [B, C (2 reach + 1)^2, h, w]; edges repeat."""
+    if not reach:
+        return cells
+    h, w = cells.shape[-2:]
+    padded = F.pad(cells, (reach, reach, reach, reach), mode="replicate")
+    side = range(2 * reach + 1)
+    return torch.cat([padded[..., dy : dy + h, dx : dx + w] for dy in side for dx in side], 1)

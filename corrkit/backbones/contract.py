@@ -59,9 +59,10 @@ class Backbone(Protocol):
     """A network that turns frames into features on a grid.
 
     stride: pixels per cell. mean, std: per channel, RGB, for inputs in [0, 1].
-    Optional members, read with getattr: `multiple` (input sides must be multiples of it; default `stride`; 1 for
-    convolutions that take any size), `digest` (sha256 hex of what makes its numbers; without it a run can't be
-    resumed), `with_position(rule)` (a backbone with another position rule), `to(device)`.
+    Optional members, read with getattr: `colour` ("rgb", the default, "lab" or "grey": see
+    `frames.preparation.colour_values`, in whose units mean and std are), `multiple` (input sides must be multiples of
+    it; default `stride`; 1 for convolutions that take any size), `digest` (sha256 hex of what makes its numbers;
+    without it a run can't be resumed), `with_position(rule)` (a backbone with another position rule), `to(device)`.
     """
 
     stride: int

@@ -20,6 +20,11 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "score": "score predictions of any method, without a network",
         "protocols": "list protocols, or show every constant of one with its source",
         "clips": "export the embedded clips in the layouts of the three data sets",
+        "data": "check a data set against its manifest, write a manifest, download",
+        "inspect": "say what a checkpoint is and why, and how to evaluate it",
+        "convert": "write the cleaned backbone of a checkpoint as safetensors",
+        "leaderboard": "join runs into one table of comparable rows",
+        "regress": "compare a checkpoint with a baseline on the embedded clips (CI)",
         "doctor": "say what this machine and installation can do",
     }
 )
@@ -44,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"corrkit {name}",
         description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
-        epilog=command.EXAMPLES,
+        epilog=getattr(command, "EXAMPLES", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -61,12 +61,16 @@ class FramePreparation:
     Args:
         size: (height, width) of the network's input.
         rule: the protocol's frame group.
-        mean: per channel, RGB, of values in [0, 1].
+        mean: per channel, in the units of `colour_values`.
         std: per channel divisor.
+        colour: what the network takes, see `colour_values`.
     """
 
-    def __init__(self, size: tuple[int, int], rule: Frames, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, size: tuple[int, int], rule: Frames, mean: Sequence[float], std: Sequence[float], colour: str = "rgb"
+    ) -> None:
         self._size = size
+        self._colour = colour
         self._in_float = rule.interpolation == "bilinear-float"
         self._mean = np.asarray(mean, np.float32)
         self._std = np.asarray(std, np.float32)
@@ -80,11 +84,11 @@ class FramePreparation:
         return self.normalise(self.resize(frame))
 
     def resize(self, frame: Image) -> np.ndarray[Any, Any]:
-        """To the network's size: uint8 by OpenCV's fixed-point bilinear, or float32 in [0, 1] for "bilinear-float".
+        """To the network's size: uint8 RGB by OpenCV's fixed-point bilinear, or float32 colours for "bilinear-float".
 
         The latter as in ajabri/videowalk 047f3f4 code/data/vos.py:44-50,187-202.
         """
-        pixels = frame.astype(np.float32) / np.float32(255) if self._in_float else frame
+        pixels = colour_values(frame, self._colour) if self._in_float else frame
         if frame.shape[:2] == self._size:
             return pixels
         return np.asarray(cv2.resize(pixels, self._size[::-1], interpolation=cv2.INTER_LINEAR))
@@ -93,12 +97,27 @@ class FramePreparation:
         """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W]."""
         import torch
 
-        if self._in_float:
-            return torch.from_numpy(np.ascontiguousarray(((resized - self._mean) / self._std).transpose(2, 0, 1)))
+        if self._in_float or self._colour != "rgb":
+            values = resized if self._in_float else colour_values(resized, self._colour)
+            return torch.from_numpy(np.ascontiguousarray(((values - self._mean) / self._std).transpose(2, 0, 1)))
         planes = np.empty((3, *resized.shape[:2]), np.float32)
         for channel in range(3):
             np.take(self._table[channel], resized[:, :, channel], out=planes[channel], mode="clip")
         return torch.from_numpy(planes)
+
+
+def colour_values(frame: Image, colour: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """What a network of this colour takes, before mean and std: float32 [h, w, 3] of a uint8 RGB frame [h, w, 3].
+
+    "rgb" in [0, 1]; "lab" OpenCV's of float RGB, L in [0, 100] and a, b in [-127, 127] (qianduoduolr/Spa-then-Temp
+    4c94362 vcl/datasets/pipelines/augmentation.py:1335); "grey" the lightness of OpenCV's 8-bit Lab over 256, three
+    times (Liusifei/UVC f1b6fd9 utils/imutils2.py:29-42).
+    """
+    if colour == "grey":
+        lightness = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)[..., :1]
+        return np.repeat(lightness, 3, axis=2).astype(np.float32) / np.float32(256)
+    values = frame.astype(np.float32) / np.float32(255)
+    return np.asarray(cv2.cvtColor(values, cv2.COLOR_RGB2LAB), np.float32) if colour == "lab" else values
 
 
 def read_ahead(read: Callable[[int], Item], count: int, *, workers: int = 2, depth: int = 6) -> Iterator[Item]:

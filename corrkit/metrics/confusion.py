@@ -20,6 +20,7 @@ VOID = 255
 Rule = Literal["confusion", "histogram"]
 Counts = NDArray[np.int64]
 
+_NUM_IDS = 256
 _EXACT_IN_FLOAT32 = 1 << 24
 
 
@@ -44,14 +45,15 @@ def joint_counts(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], *, num
         raise ValueError(f"id maps must be [H, W] both: annotation {truth.shape}, prediction {prediction.shape}")
     if truth.dtype != np.uint8 or prediction.dtype != np.uint8:
         raise ValueError(f"id maps must be uint8: annotation {truth.dtype}, prediction {prediction.dtype}")
-    beyond = num_classes + 1
-    counts = np.zeros((256, beyond + 1), np.int64)
+    counts = np.zeros((_NUM_IDS, _NUM_IDS), np.int64)
     # OpenCV counts in float32; a band of rows keeps each count exact.
     band = max(_EXACT_IN_FLOAT32 // max(truth.shape[1], 1), 1)
     for top in range(0, truth.shape[0], band):
-        pair = [np.ascontiguousarray(truth[top : top + band]), np.minimum(prediction[top : top + band], beyond)]
-        counts += cv2.calcHist(pair, [0, 1], None, list(counts.shape), [0, 256, 0, beyond + 1]).astype(np.int64)
-    return np.concatenate([counts[:beyond], counts[beyond:VOID].sum(axis=0, keepdims=True)])
+        pair = [np.ascontiguousarray(ids[top : top + band]) for ids in (truth, prediction)]
+        counts += cv2.calcHist(pair, [0, 1], None, [_NUM_IDS] * 2, [0, _NUM_IDS] * 2).astype(np.int64)
+    beyond = num_classes + 1
+    counts = np.concatenate([counts[:beyond], counts[beyond:VOID].sum(axis=0, keepdims=True)])
+    return np.concatenate([counts[:, :beyond], counts[:, beyond:].sum(axis=1, keepdims=True)], axis=1)
 
 
 def class_areas(counts: Counts, *, rule: Rule) -> Counts:

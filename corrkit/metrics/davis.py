@@ -83,7 +83,7 @@ def object_statistics(J: ArrayLike, F: ArrayLike, *, decay: Decay) -> Array:
 def clip_sums(objects: ArrayLike) -> Array:
     """The sufficient statistic of one clip: [7], the sums of `object_statistics` [K, 6] and the number of objects.
 
-    Objects without a scored frame count for nothing.
+    Objects without a scored frame count for nothing: a clip of zeros only is best left out of a bootstrap.
     """
     rows = np.asarray(objects, np.float64).reshape(-1, len(STATISTICS))
     rows = rows[~np.isnan(rows[:, 0])]

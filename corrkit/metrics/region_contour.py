@@ -1,13 +1,15 @@
 """Region similarity J and contour accuracy F of one frame, for every object of its id map.
 
-Equal to the official tool to the last bit (davisvideochallenge/davis2017-evaluation ac7c43f davis2017/metrics.py), yet
-no mask ever exists as an array of bytes. A mask is rows of bits, 64 pixels to a word, cut to the object's surroundings:
-neighbours are shifts, a disk is a union of widened rows, and counting pixels is a population count. Both sides of a
-comparison are prepared by the same function, so the ground-truth side can be kept and compared with many predictions.
+Equal to the official tool to the last bit (davisvideochallenge/davis2017-evaluation ac7c43f davis2017/metrics.py), but
+on rows of bits, 64 pixels to a word, cut to the object's surroundings: neighbours are shifts, a disk is a union of
+widened rows, and counting pixels is a population count. Both sides of a comparison are prepared by the same function,
+so the ground-truth side can be kept and compared with many predictions.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ BOUNDARY_TOLERANCE = 0.008
 
 _WORD = 64
 _BITS = np.dtype("<u8")
+_SHIFTS = [np.array(bits, _BITS) for bits in range(_WORD + 1)]  # 0-d arrays: NumPy takes them faster than scalars
 
 Bits = NDArray[np.uint64]
 
@@ -31,22 +34,16 @@ class Outline:
     """One object in one frame, cut to its surroundings.
 
     area: pixels of the mask. length: pixels of the contour.
-    top: first row of the cut; left: its first word.
-    mask, contour, reach: [rows, words], bit i of word j is the pixel in column 64 * (left + j) + i. `reach` holds the
-        pixels within the boundary radius of the contour. All three have no rows where the object is absent.
+    top, left: first row and first word of the cut; negative where the surroundings begin outside the picture.
+    planes: [3, rows, words]: contour, mask, and reach (the pixels within the boundary radius of the contour). Bit i
+        of word j is the pixel in column 64 * (left + j) + i. No rows where the object is absent.
     """
 
     area: int
     length: int
     top: int
     left: int
-    mask: Bits
-    contour: Bits
-    reach: Bits
-
-
-_NO_PIXELS = np.zeros((0, 0), _BITS)
-_ABSENT = Outline(0, 0, 0, 0, _NO_PIXELS, _NO_PIXELS, _NO_PIXELS)
+    planes: Bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +90,14 @@ def outline_objects(ids: NDArray[np.integer], num_objects: int) -> FrameOutlines
     if ids.ndim != 2 or ids.size == 0:
         raise ValueError(f"an id map is [H, W] with pixels, not {ids.shape}")
     height, width = ids.shape
-    picture = _Picture(height, width, boundary_radius(height, width))
-    rows = np.flatnonzero(ids.max(axis=1))
-    if not rows.size or not num_objects:
-        return FrameOutlines(ids.shape, (_ABSENT,) * num_objects)
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(ids[top:bottom].max(axis=0))
-    left = int(columns[0]) // _WORD * _WORD
-    right = int(columns[-1]) + 1
-    labelled = np.zeros((bottom - top, -(-(right - left) // _WORD) * _WORD), ids.dtype)
-    labelled[:, : right - left] = ids[top:bottom, left:right]
-    objects = (_outline(labelled == k, top, left // _WORD, picture) for k in range(1, num_objects + 1))
-    return FrameOutlines(ids.shape, tuple(objects))
+    radius = boundary_radius(height, width)
+    mask = np.empty((height, -(-width // _WORD) * _WORD), bool)
+    mask[:, width:] = False
+    cuts = []
+    for k in range(1, num_objects + 1):
+        np.equal(ids, k, out=mask[:, :width])
+        cuts.append(_cut(np.packbits(mask, bitorder="little").view(_BITS).reshape(height, -1), radius))
+    return FrameOutlines((height, width), tuple(_outlines(cuts, (height, width), radius)))
 
 
 def region_contour(
@@ -130,138 +123,180 @@ def region_contour(
             f"{name} is {found}, the annotation {truth.shape[0]} x {truth.shape[1]} (height x width).",
             "Resize the predicted id map to the annotation's size with nearest neighbour.",
         )
-    num_objects = len(truth.objects)
-    largest = int(prediction.max())
-    if largest > num_objects:
+    num_objects, largest_id = len(truth.objects), int(prediction.max())
+    if largest_id > num_objects:
         raise DataError(
-            f"{name} holds id {largest}, but the first annotation of the clip has ids up to {num_objects}.",
+            f"{name} holds id {largest_id}, but the clip's first annotation has ids up to {num_objects}.",
             "Write 0 for background and the ids of the first annotation for its objects; the official tool stops here.",
         )
-    J, F = np.empty(num_objects), np.empty(num_objects)
     predicted = outline_objects(prediction, num_objects)
-    for k, (found_object, true_object) in enumerate(zip(predicted.objects, truth.objects, strict=True)):
-        J[k], F[k] = _compare(found_object, true_object)
+    scores = [_compare(*pair) for pair in zip(predicted.objects, truth.objects, strict=True)]
+    J, F = np.array(scores, np.float64).reshape(-1, 2).T
     return J, F
 
 
 def _compare(predicted: Outline, true: Outline) -> tuple[float, float]:
     """J and F of one object, in the official order of operations (metrics.py:27-34 and 88-113)."""
-    intersection = _common(predicted, predicted.mask, true, true.mask)
+    found, intersection, covered = _common_pixels(predicted, true)
     union = predicted.area + true.area - intersection
     J = intersection / union if union else 1.0
     if not predicted.length or not true.length:
         return J, float(predicted.length == true.length)
-    precision = _common(predicted, predicted.contour, true, true.reach) / predicted.length
-    recall = _common(predicted, predicted.reach, true, true.contour) / true.length
+    precision, recall = found / predicted.length, covered / true.length
     F = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return J, F
 
 
-def _common(a: Outline, bits_a: Bits, b: Outline, bits_b: Bits) -> int:
-    """Number of pixels set in both; outside its cut an outline has none."""
-    top, left = max(a.top, b.top), max(a.left, b.left)
-    bottom = min(a.top + bits_a.shape[0], b.top + bits_b.shape[0])
-    right = min(a.left + bits_a.shape[1], b.left + bits_b.shape[1])
+def _common_pixels(predicted: Outline, true: Outline) -> list[int]:
+    """Pixels of the predicted contour in the true reach, of both masks, and of the true contour in the predicted reach.
+
+    Outside its cut an outline has no pixels, so only where the cuts overlap can there be any.
+    """
+    top, left = max(predicted.top, true.top), max(predicted.left, true.left)
+    bottom = min(predicted.top + predicted.planes.shape[1], true.top + true.planes.shape[1])
+    right = min(predicted.left + predicted.planes.shape[2], true.left + true.planes.shape[2])
     if top >= bottom or left >= right:
-        return 0
-    part_a = bits_a[top - a.top : bottom - a.top, left - a.left : right - a.left]
-    part_b = bits_b[top - b.top : bottom - b.top, left - b.left : right - b.left]
-    return int(np.bitwise_count(part_a & part_b).sum())
+        return [0, 0, 0]
+    one, other = (
+        outline.planes[:, top - outline.top : bottom - outline.top, left - outline.left : right - outline.left]
+        for outline in (predicted, true)
+    )
+    # Backwards, the planes are reach, mask, contour.
+    counts: list[int] = np.bitwise_count(one & other[::-1]).sum(axis=(1, 2)).tolist()
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    height: int
-    width: int
-    radius: int
+class _Cut:
+    """A mask and where to lay it: the surroundings are `rows` x `words` at (top, left), the mask's box lies inside.
+
+    The surroundings hold the whole reach, even where it leaves the picture, so that nothing is ever shifted out of a
+    row into the next, or out of an object into its neighbour.
+    """
+
+    top: int
+    left: int
+    rows: int
+    words: int
+    box_top: int
+    box_left: int
+    box: Bits
+    last_column: int
 
 
-def _outline(mask: NDArray[np.bool_], top: int, left: int, picture: _Picture) -> Outline:
-    """The outline of a mask [rows, 64 * words] whose corner is at row `top` and word `left` of the picture."""
-    packed = np.packbits(mask, bitorder="little").view(_BITS).reshape(len(mask), -1)
-    columns = int.from_bytes(np.bitwise_or.reduce(packed, axis=0).tobytes(), "little")
-    if not columns:
-        return _ABSENT
-    rows = np.flatnonzero(packed.any(axis=1))
-    first_row, end_row = top + int(rows[0]), top + int(rows[-1]) + 1
-    first_column = left * _WORD + (columns & -columns).bit_length() - 1
-    end_column = left * _WORD + columns.bit_length()
-    # Contour pixels lie at most one pixel above and to the left of the mask; their reach is `radius` around them.
-    cut_top, cut_bottom = max(first_row - 1 - picture.radius, 0), min(end_row + picture.radius, picture.height)
-    cut_left = max(first_column - 1 - picture.radius, 0) // _WORD
-    words = (min(end_column + picture.radius, picture.width) - 1) // _WORD + 1 - cut_left
-    # Words of zeros between the rows keep what is shifted out of one row away from the next.
-    guard = -(-picture.radius // _WORD)
-    cut = np.zeros((cut_bottom - cut_top, words + guard), _BITS)
-    first_word, end_word = first_column // _WORD, (end_column - 1) // _WORD + 1
-    cut[first_row - cut_top : end_row - cut_top, first_word - cut_left : end_word - cut_left] = packed[
-        first_row - top : end_row - top, first_word - left : end_word - left
-    ]
-    contour = _contour(cut, end_column - 1 - cut_left * _WORD if end_column == picture.width else None)
-    contour[:, words:] = 0
-    reach = _dilate(contour, picture.radius)
-    return Outline(
-        area=int(np.bitwise_count(cut).sum()),
-        length=int(np.bitwise_count(contour).sum()),
-        top=cut_top,
-        left=cut_left,
-        mask=cut[:, :words],
-        contour=contour[:, :words],
-        reach=reach[:, :words],
-    )
+def _cut(mask: Bits, radius: int) -> _Cut | None:
+    """The cut around a picture's mask [H, words]; None without a pixel."""
+    occupied = (mask != 0).tobytes()
+    if 1 not in occupied:
+        return None
+    first_row, last_row = occupied.find(1) // mask.shape[1], occupied.rfind(1) // mask.shape[1]
+    columns = int.from_bytes(np.bitwise_or.reduce(mask[first_row : last_row + 1], axis=0).tobytes(), "little")
+    first_column, last_column = (columns & -columns).bit_length() - 1, columns.bit_length() - 1
+    # The contour takes one more row above and column to the left than the mask.
+    top, bottom = first_row - 1 - radius, last_row + radius
+    left, right = (first_column - 1 - radius) // _WORD, (last_column + radius) // _WORD
+    box_left, box_right = first_column // _WORD, last_column // _WORD
+    box = mask[first_row : last_row + 1, box_left : box_right + 1]
+    return _Cut(top, left, bottom + 1 - top, right + 1 - left, first_row - top, box_left - left, box, last_column)
 
 
-def _contour(mask: Bits, last_column: int | None) -> Bits:
+def _outlines(cuts: Sequence[_Cut | None], shape: tuple[int, int], radius: int) -> Iterator[Outline]:
+    """The outlines of the objects of one frame, laid below each other so that all are worked on at once."""
+    present = [cut for cut in cuts if cut is not None]
+    words = max((cut.words for cut in present), default=0)
+    planes = np.zeros((3, sum(cut.rows for cut in present), words), _BITS)
+    contour, mask, reach = planes
+    ends = np.cumsum([0, *(cut.rows for cut in present)]).tolist()
+    parts = [slice(*pair) for pair in pairwise(ends)]
+    for cut, part in zip(present, parts, strict=True):
+        height, width = cut.box.shape
+        mask[part][cut.box_top : cut.box_top + height, cut.box_left : cut.box_left + width] = cut.box
+    _mark_contour(planes, list(zip(present, parts, strict=True)), shape)
+    _mark_reach(contour, radius, out=reach)
+    remaining = iter(zip(present, parts, strict=True))
+    for known in cuts:
+        if known is None:
+            yield Outline(0, 0, 0, 0, planes[:, :0])
+        else:
+            cut, part = next(remaining)
+            own = planes[:, part, : cut.words]
+            length, area = np.bitwise_count(own[:2]).sum(axis=(1, 2)).tolist()
+            yield Outline(area, length, cut.top, cut.left, own)
+
+
+def _mark_contour(planes: Bits, cuts: Sequence[tuple[_Cut, slice]], shape: tuple[int, int]) -> None:
     """Pixels that differ from their right, lower or lower right neighbour (`_seg2bmap`, metrics.py:118-180).
 
     The official rule for the picture's last row and column, and its corner that is never set, are those of a picture
-    that goes on with copies of its last row and column.
+    that goes on with a copy of its last row and column. So the picture is continued, and cut back afterwards.
 
     Args:
-        mask: [rows, words] with a word of zeros at the end of each row.
-        last_column: where the picture's last column is, if the mask touches it.
+        planes: [3, rows, words]; the first is written, the second read.
+        cuts: with the rows that each occupies.
+        shape: (height, width) of the picture.
     """
-    right = mask >> np.uint64(1)
-    right.ravel()[:-1] |= mask.ravel()[1:] << np.uint64(_WORD - 1)
-    if last_column is not None:
-        word, bit = divmod(last_column, _WORD)
-        right[:, word] |= mask[:, word] & np.uint64(1 << bit)
-    contour: Bits = (mask ^ right) | (mask ^ _row_below(mask)) | (mask ^ _row_below(right))
-    return contour
+    contour, mask, _ = planes
+    for cut, part in cuts:
+        _continue_picture(mask[part], cut, shape)
+    right = mask >> _SHIFTS[1]
+    right.ravel()[:-1] |= mask.ravel()[1:] << _SHIFTS[_WORD - 1]
+    np.bitwise_xor(mask, right, out=contour)
+    contour[:-1] |= mask[:-1] ^ mask[1:]
+    contour[:-1] |= mask[:-1] ^ right[1:]
+    for cut, part in cuts:
+        _keep_inside(contour[part], cut, shape)
+        _keep_inside(mask[part], cut, shape)
 
 
-def _row_below(bits: Bits) -> Bits:
-    return np.concatenate([bits[1:], bits[-1:]])
+def _continue_picture(mask: Bits, cut: _Cut, shape: tuple[int, int]) -> None:
+    """Copies the picture's last row and column of the mask [rows, words] to just beyond them."""
+    last_row, last_column = shape[0] - 1 - cut.top, shape[1] - 1 - cut.left * _WORD
+    if last_row + 1 < cut.rows:
+        mask[last_row + 1] = mask[last_row]
+    if last_column + 1 < cut.words * _WORD:
+        (word, bit), (next_word, next_bit) = divmod(last_column, _WORD), divmod(last_column + 1, _WORD)
+        mask[:, next_word] |= (mask[:, word] >> _SHIFTS[bit] & _SHIFTS[1]) << _SHIFTS[next_bit]
 
 
-def _dilate(contour: Bits, radius: int) -> Bits:
-    """Pixels of [rows, words] within `radius` of a set pixel: cv2.dilate with skimage's disk (metrics.py:84-86).
+def _keep_inside(bits: Bits, cut: _Cut, shape: tuple[int, int]) -> None:
+    """Clears what lies outside the picture in [rows, words]."""
+    bits[: max(-cut.top, 0)] = 0
+    bits[max(shape[0] - cut.top, 0) :] = 0
+    bits[:, : max(-cut.left, 0)] = 0
+    word, bit = divmod(shape[1] - cut.left * _WORD, _WORD)
+    if word < cut.words:
+        bits[:, word] &= np.uint64((1 << bit) - 1)
+        bits[:, word + 1 :] = 0
+
+
+def _mark_reach(contour: Bits, radius: int, *, out: Bits) -> None:
+    """Pixels [rows, words] within `radius` of a contour pixel: cv2.dilate with skimage's disk (metrics.py:84-86).
 
     Each row of the disk is a horizontal run, so its share is the contour widened by the run's half width and moved up
     and down by whole rows. Going from the disk's ends to its centre, each run widens the one before.
     """
-    stride = contour.shape[1]
-    run, half_width = contour.ravel(), 0
-    reach = np.zeros_like(run)
-    for dy, target in reversed(list(enumerate(disk_half_widths(radius)[: len(contour)]))):
+    num_rows, stride = contour.shape
+    reach, run, half_width = out.ravel(), contour.flatten(), 0
+    wide, spare = np.empty_like(run), np.empty_like(run)
+    for dy, target in reversed(list(enumerate(disk_half_widths(radius)[:num_rows]))):
         while half_width < target:
             step = min(2 * half_width + 1, target - half_width, _WORD - 1)
-            run = _widen(run, step)
+            _widen(run, step, spare, out=wide)
+            run, wide = wide, run
             half_width += step
         shift = dy * stride
         reach[shift:] |= run[: run.size - shift]
         if dy:
             reach[:-shift] |= run[shift:]
-    return reach.reshape(contour.shape)
 
 
-def _widen(run: Bits, step: int) -> Bits:
+def _widen(run: Bits, step: int, spare: Bits, *, out: Bits) -> None:
     """The flat bits joined with copies of themselves moved by `step` pixels to both sides, 0 < step < 64."""
-    near, far = np.uint64(step), np.uint64(_WORD - step)
-    wide = run << near
-    moved = run >> near
-    wide |= moved
-    wide |= run
-    wide[1:] |= np.right_shift(run[:-1], far, out=moved[1:])
-    wide[:-1] |= np.left_shift(run[1:], far, out=moved[1:])
-    return wide
+    near, far = _SHIFTS[step], _SHIFTS[_WORD - step]
+    np.left_shift(run, near, out=out)
+    np.bitwise_or(out, np.right_shift(run, near, out=spare), out=out)
+    np.bitwise_or(out, run, out=out)
+    carried, rest = spare[1:], out[1:]
+    np.bitwise_or(rest, np.right_shift(run[:-1], far, out=carried), out=rest)
+    rest = out[:-1]
+    np.bitwise_or(rest, np.left_shift(run[1:], far, out=carried), out=rest)

@@ -51,7 +51,9 @@ def transport(labels: "Tensor", affinity: SparseAffinity) -> "Tensor":
     """
     expected = (affinity.num_context, affinity.num_cells)
     if labels.ndim != 3 or tuple(labels.shape[:2]) != expected:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}; the affinity expects [{expected[0]}, {expected[1]}, L]")
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)}; the affinity expects [{expected[0]}, {expected[1]}, L]"
+        )
     return functional.embedding_bag(
         affinity.indices,
         labels.reshape(-1, labels.shape[2]),
@@ -62,7 +64,9 @@ def transport(labels: "Tensor", affinity: SparseAffinity) -> "Tensor":
     )
 
 
-def from_entries(rows: "Tensor", indices: "Tensor", weights: "Tensor", num_cells: int, num_context: int) -> SparseAffinity:
+def from_entries(
+    rows: "Tensor", indices: "Tensor", weights: "Tensor", num_cells: int, num_context: int
+) -> SparseAffinity:
     """Compresses entries given in any order; each of rows, indices, weights is [E]."""
     order = torch.argsort(rows * (num_context * num_cells) + indices)
     offsets = torch.zeros(num_cells + 1, dtype=torch.int64, device=rows.device)

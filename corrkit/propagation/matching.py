@@ -55,7 +55,7 @@ def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> S
 
     Args:
         query: [h, w, C] float32 features of the frame being labelled, prepared.
-        contexts: at least one context frame of the same shape; a frame appears once.
+        contexts: at least one context frame of the same shape; a frame appears once, unless its copies carry different labels.
         affinity: radius, shape, inclusive, topk, ties, scope, temperature and normalise are obeyed.
 
     Returns:
@@ -200,8 +200,10 @@ class _Work:
         if bool(undecided.any()):
             for tile in tiles:
                 rows = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
-                for some in rows.split(_SLOW_ROWS):
-                    yield self._entries_with_ties(tile, some, free_scores, qy[some], qx[some], threshold[some], log_total)
+                for some in rows.split(_SLOW_ROWS) if len(rows) else ():
+                    yield self._entries_with_ties(
+                        tile, some, free_scores, qy[some], qx[some], threshold[some], log_total
+                    )
 
     def _tiles(self, queries: "Tensor", boxes: list[Box], reach: int) -> Iterator[_Tile]:
         """Scores of a strip's tiles, context frame by context frame so that a frame's keys stay in the cache."""
@@ -223,7 +225,14 @@ class _Work:
 
     def _outside(self, box: Box, grown: Box) -> "Tensor | None":
         """0 / -inf of a tile's queries against its box; equal tiles share one."""
-        key = (box.bottom - box.top, box.right - box.left, box.top - grown.top, box.left - grown.left, grown.bottom - grown.top, grown.right - grown.left)
+        key = (
+            box.bottom - box.top,
+            box.right - box.left,
+            box.top - grown.top,
+            box.left - grown.left,
+            grown.bottom - grown.top,
+            grown.right - grown.left,
+        )
         if key not in self.outsides:
             qy, qx = box.coordinates(self.query.device)
             ky, kx = grown.coordinates(self.query.device)
@@ -239,7 +248,9 @@ class _Work:
         if self.windowed:
             found = [self._best_in_window(tile, count) for tile in tiles]
             size = max(values.shape[1] for values, _, _ in found)
-            parts.append(tuple(torch.cat([_padded(f[i], size, (-torch.inf, 0, 0)[i]) for f in found]) for i in range(3)))
+            parts.append(
+                tuple(torch.cat([_padded(f[i], size, (-torch.inf, 0, 0)[i]) for f in found]) for i in range(3))
+            )
         for slot, scores in zip(self.free, free_scores, strict=True):
             cells = best_positions(scores, min(count, scores.shape[1]))
             copies = self._free_copies(slot, qy, qx, cells)
@@ -281,11 +292,22 @@ class _Work:
         """[Q, 1] logsumexp over a whole frame, where the protocol normalises so (then there is one frame)."""
         if self.affinity.normalise == "kept":
             return None
-        rows = [*free_scores] if free_scores else [t.scores[0] if t.outside is None else t.scores[0] + t.outside for t in tiles]
+        rows = (
+            [*free_scores]
+            if free_scores
+            else [t.scores[0] if t.outside is None else t.scores[0] + t.outside for t in tiles]
+        )
         return torch.cat([torch.logsumexp(r.double() / self.affinity.temperature, 1, keepdim=True) for r in rows])
 
     def _entries_with_ties(
-        self, tile: _Tile, rows: "Tensor", free_scores: list["Tensor"], qy: "Tensor", qx: "Tensor", threshold: "Tensor", log_total: "Tensor | None"
+        self,
+        tile: _Tile,
+        rows: "Tensor",
+        free_scores: list["Tensor"],
+        qy: "Tensor",
+        qx: "Tensor",
+        threshold: "Tensor",
+        log_total: "Tensor | None",
     ) -> _Entries:
         """Entries of queries whose k-th similarity is not unique, from their whole rows."""
         height, width, _ = self.query.shape
@@ -296,7 +318,9 @@ class _Work:
             values = tile.scores[number, local]
             if tile.outside is not None:
                 values = values + tile.outside[local]
-            columns.append((slot.number, values, y * width + x, torch.full_like(values, slot.windowed, dtype=torch.int64)))
+            columns.append(
+                (slot.number, values, y * width + x, torch.full_like(values, slot.windowed, dtype=torch.int64))
+            )
         every = torch.arange(height * width, device=self.query.device)
         for slot, scores in zip(self.free, free_scores, strict=True):
             copies = self._free_copies(slot, qy, qx, every.expand(len(rows), -1))

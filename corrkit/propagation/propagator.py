@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from corrkit.errors import CorrkitError, ProtocolError
+from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import transport
 from corrkit.propagation.features import prepare
 from corrkit.propagation.matching import Context, match
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def propagate(
-    features: "Tensor | Iterable[Tensor]", first_labels: "Tensor", *, protocol: "str | Protocol" = "davis/dino", **overrides: Any
+    features: "Tensor | Iterable[Tensor]",
+    first_labels: "Tensor",
+    *,
+    protocol: "str | Protocol" = "davis/dino",
+    **overrides: Any,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 

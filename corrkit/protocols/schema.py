@@ -160,7 +160,7 @@ class PointLabels:
         moves the peaks of joints near the left and top border inwards; "floor" cuts downwards everywhere.
     background: whether a channel 0 stands before the joints, 1 in the cells where all joints are exactly 0.
     feedback: what later frames read as labels: the "soft" maps, or each of them stretched to [0, 1] over the frame
-        where its sum is not 0 ("minmax-nonzero"; that is also what is read out).
+        ("minmax"; that is also what is read out).
     rescale: "classes" min-max-normalises each cell over its channels after propagation (CRW's --norm_mask).
     """
 
@@ -168,7 +168,7 @@ class PointLabels:
     sigma_unit: Literal["cells", "pixels"]
     border: Literal["truncate", "floor"]
     background: bool
-    feedback: Literal["soft", "minmax-nonzero"]
+    feedback: Literal["soft", "minmax"]
     rescale: Literal["none", "classes"]
 
 

@@ -168,18 +168,15 @@ def clip_of_file_name(name: str) -> str | None:
     return None if "%~" in stem else urllib.parse.unquote(stem, errors="strict")
 
 
-def read_run(folder: Path) -> tuple[Summary, dict[str, Any], dict[str, dict[str, Any]]]:
-    """A finished run: its summary, its run.json and its clip records. Raises RunError where it isn't one."""
+def read_run(folder: Path) -> tuple[Summary, dict[str, dict[str, Any]]]:
+    """A finished run: its summary, and clip name to record, sorted by name. Raises RunError where it isn't one."""
     summary = read_summary(folder / "summary.json")
-    document = _read_object(folder / "run.json")
-    if document is None:
-        raise RunError(f"{folder / 'run.json'} is missing or damaged.", "Repeat the eval command to restore it.")
     records = {}
-    for path in sorted((folder / "clips").glob("*.json")):
+    for path in (folder / "clips").glob("*.json"):
         stored = _read_object(path)
         if stored is not None and _record_problem(stored, path) is None:
             records[stored["clip"]] = with_nan(stored["record"])
-    return summary, document, records
+    return summary, dict(sorted(records.items()))
 
 
 def differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

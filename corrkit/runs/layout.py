@@ -9,9 +9,9 @@ Format = Literal["text", "markdown", "latex"]
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "·": r"$\cdot$", "–": "--", "≥": r"$\geq$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "·": r"$\cdot$", "–": "--", "Δ": r"$\Delta$",
 }  # fmt: skip
-_LATEX_MARKS = {"*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$"}
+_LATEX_MARKS = {"*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "¶": r"$^{\P}$"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +27,14 @@ class Cell:
 class Table:
     """A title, column heads, rows of as many cells, and footnotes as (mark, text); mark "" for a general remark.
 
-    rules: numbers of the rows before which a line is drawn, e.g. between protocols.
+    sections: heading and number of its first row, where rows fall into groups; empty for a table without groups.
     """
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[tuple[str, str], ...] = ()
-    rules: tuple[int, ...] = ()
+    sections: tuple[tuple[str, int], ...] = ()
 
 
 def render(table: Table, form: Format, width: int = 80) -> str:
@@ -52,25 +52,28 @@ def render(table: Table, form: Format, width: int = 80) -> str:
 
 
 def _text(table: Table, width: int) -> str:
-    grid = [list(table.head), *([cell.text + cell.marks for cell in row] for row in table.rows)]
-    rules = set(table.rules)
-    if _total(grid) > width:
-        grid, rules = [list(column) for column in zip(*grid, strict=True)], set()
-    parts = [_text_part(part, rules) for part in _parts(grid, width)]
-    notes = [f"{mark} {text}".strip() for mark, text in table.notes]
-    lines = [*_wrap(table.title, width), "", "\n\n".join(parts)]
-    return "\n".join([*lines, *[""] * bool(notes), *(line for note in notes for line in _wrap(note, width))]) + "\n"
+    blocks = []
+    for heading, rows in _split(table):
+        grid = [list(table.head), *([cell.text + cell.marks for cell in row] for row in rows)]
+        if _total(grid) > width:
+            grid = [list(column) for column in zip(*grid, strict=True)]
+        blocks.extend([*_wrap(heading, width), ""] if heading else [])
+        blocks.append("\n\n".join(_text_part(part) for part in _parts(grid, width)) + "\n")
+    notes = [line for mark, text in table.notes for line in _wrap(f"{mark} {text}".strip(), width)]
+    return "\n".join([*_wrap(table.title, width), "", *blocks, *notes]).rstrip("\n") + "\n"
 
 
-def _text_part(grid: list[list[str]], rules: set[int]) -> str:
+def _split(table: Table) -> list[tuple[str, tuple[tuple[Cell, ...], ...]]]:
+    """Heading and rows of each section; one section without heading where there are none."""
+    sections = table.sections or (("", 0),)
+    ends = [*(start for _, start in sections[1:]), len(table.rows)]
+    return [(heading, table.rows[start:end]) for (heading, start), end in zip(sections, ends, strict=True)]
+
+
+def _text_part(grid: list[list[str]]) -> str:
     widths = _widths(grid)
-    line = "-" * _total(grid)
-    lines = []
-    for number, row in enumerate(grid):
-        if number == 1 or number - 1 in rules:
-            lines.append(line)
-        lines.append("  ".join(text.ljust(size) for text, size in zip(row, widths, strict=True)).rstrip())
-    return "\n".join(lines)
+    lines = ["  ".join(text.ljust(size) for text, size in zip(row, widths, strict=True)).rstrip() for row in grid]
+    return "\n".join([lines[0], "-" * _total(grid), *lines[1:]])
 
 
 def _parts(grid: list[list[str]], width: int) -> list[list[list[str]]]:
@@ -99,9 +102,12 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _markdown(table: Table) -> str:
-    rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
-    head = [_markdown_escape(text) for text in table.head]
-    lines = [f"**{_markdown_escape(table.title)}**", "", _pipes(head), _pipes(["---"] * len(head)), *map(_pipes, rows)]
+    lines = [f"**{_markdown_escape(table.title)}**"]
+    for heading, rows in _split(table):
+        lines += ["", _markdown_escape(heading)] if heading else []
+        body = [[_markdown_cell(cell) for cell in row] for row in rows]
+        head = [_markdown_escape(text) for text in table.head]
+        lines += ["", _pipes(head), _pipes(["---"] * len(head)), *map(_pipes, body)]
     notes = [f"{_markdown_escape(mark)} {_markdown_escape(text)}".strip() for mark, text in table.notes]
     return "\n".join([*lines, *(line for note in notes for line in ("", note))]) + "\n"
 
@@ -123,10 +129,11 @@ def _pipes(cells: Sequence[str]) -> str:
 
 def _latex(table: Table) -> str:
     body = []
-    for number, row in enumerate(table.rows):
-        if number in table.rules:
-            body.append(r"\midrule")
-        body.append(_latex_row([_latex_cell(cell) for cell in row]))
+    for heading, rows in _split(table):
+        body += [r"\midrule"]
+        if heading:
+            body += [rf"\multicolumn{{{len(table.head)}}}{{l}}{{\emph{{{_latex_escape(heading)}}}}} \\"]
+        body += [_latex_row([_latex_cell(cell) for cell in row]) for row in rows]
     notes = [rf"\par\footnotesize {_LATEX_MARKS.get(mark, '')} {_latex_escape(text)}" for mark, text in table.notes]
     return "\n".join(
         [
@@ -136,7 +143,6 @@ def _latex(table: Table) -> str:
             rf"\begin{{tabular}}{{{'l' * len(table.head)}}}",
             r"\toprule",
             _latex_row([_latex_escape(text) for text in table.head]),
-            r"\midrule",
             *body,
             r"\bottomrule",
             r"\end{tabular}",

@@ -1,7 +1,5 @@
 """The one results format: `--json`, `summary.json` and `result.summary` are the same object."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from corrkit.errors import RunError
 from corrkit.protocols import Protocol
 from corrkit.runs.jsontext import from_json, with_nan
 from corrkit.tasks.contract import Scores
+from corrkit.tasks.official_csvs import csv_text
 
 
 class Data(TypedDict):
@@ -162,13 +161,6 @@ def summary_csv(summary: Summary) -> str:
             low, high = summary["intervals"][name] or (math.nan, math.nan)
             row[f"{name} low"], row[f"{name} high"] = low, high
     return csv_text([list(row), [_cell(value) for value in row.values()]])
-
-
-def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as CSV with Unix line ends; cells are quoted only where they must be."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()
 
 
 def override_text(summary: Summary) -> str:

@@ -14,6 +14,7 @@ from corrkit.frames.sequence import FrameSequence
 from corrkit.protocols import Protocol as ProtocolConstants
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -108,6 +109,20 @@ class Scores:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What intervals and paired comparisons resample.
+
+    names: the M metrics. units: what one draw takes, clips or the source videos that clips were cut from.
+    statistics: [units, *S], what each unit adds to the sums. estimate: sums [..., *S] to metrics [..., M].
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    statistics: "np.ndarray[Any, np.dtype[Any]]"
+    estimate: "Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]"
+
+
 class Task(Protocol):
     """davis, vip or jhmdb (see `corrkit.tasks.task`)."""
 
@@ -134,6 +149,10 @@ class Task(Protocol):
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants, *, split: str) -> Scores:
         """Clip name to `Scorer.result()`, aggregated as the benchmark does; the split names the official files."""
+        ...
+
+    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants) -> Evidence:
+        """Clip name to `Scorer.result()`, as sums whose metrics are those of `scores`."""
         ...
 
     def write_prediction(self, folder: Path, clip: Clip, index: int, prediction: Any) -> None:

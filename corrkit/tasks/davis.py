@@ -15,10 +15,10 @@ from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sum
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import VOID, FrameOutlines, count_objects, outline_objects, region_contour
 from corrkit.protocols import Protocol
-from corrkit.runs.officials import davis_csvs
-from corrkit.tasks.contract import DataSet, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.davis_layout import find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
+from corrkit.tasks.official_csvs import davis_csvs
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -196,9 +196,9 @@ class DavisTask:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
         decay = protocol.score.decay
         objects = {clip: object_statistics(record["J"], record["F"], decay=decay) for clip, record in records.items()}
-        sums = np.array([clip_sums(rows) for rows in objects.values()]).reshape(-1, len(STATISTICS) + 1)
+        evidence = self.evidence(records, protocol)
         metrics = table_metrics(objects.values())
-        intervals = bootstrap_intervals(sums[sums[:, -1] > 0], metrics_of_sums)
+        intervals = bootstrap_intervals(evidence.statistics, evidence.estimate)
         per_object = {
             f"{clip}_{position}": (float(row[J_MEAN]), float(row[F_MEAN]))
             for clip, rows in objects.items()
@@ -208,7 +208,7 @@ class DavisTask:
             metrics=metrics,
             intervals=dict(zip(METRICS, intervals, strict=True)),
             per_clip={clip: table_metrics([rows]) for clip, rows in objects.items()},
-            objects=int(sums[:, -1].sum()),
+            objects=int(evidence.statistics[:, -1].sum()),
             csvs=davis_csvs(metrics, per_object, split),
             notes=tuple(
                 f"{clip} has no scored frame (its first and last frame are not scored): it counts for nothing."
@@ -216,6 +216,14 @@ class DavisTask:
                 if not record["J"][0]
             ),
         )
+
+    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+        """Sums over the objects of each clip that has a scored frame."""
+        decay = protocol.score.decay
+        sums = {clip: clip_sums(object_statistics(r["J"], r["F"], decay=decay)) for clip, r in records.items()}
+        scored = {clip: row for clip, row in sums.items() if row[-1] > 0}
+        statistics = np.array([*scored.values()]).reshape(len(scored), len(METRICS))
+        return Evidence(names=METRICS, units=tuple(scored), statistics=statistics, estimate=metrics_of_sums)
 
     def write_prediction(self, folder: Path, clip: DavisClip, index: int, prediction: Mask) -> None:
         """FOLDER/CLIP/FRAME.png, a palette PNG as the official tool reads it."""

@@ -13,10 +13,10 @@ from corrkit.errors import DataError
 from corrkit.frames.sequence import ImageFolder, numbered_files
 from corrkit.manifests import manifest
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
-from corrkit.metrics.keypoints import mean_pck, pck_counts, pck_of_counts
+from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
-from corrkit.tasks.contract import DataSet, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.jhmdb_layout import ClipFiles, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
@@ -113,22 +113,32 @@ class JhmdbTask:
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """PCK of each joint over all clips together, and the mean over joints; intervals over source videos."""
-        counts = np.array([record["counts"] for record in records.values()])  # [clips, 6, J]
+        counts = _stacked(records)
+        evidence = self.evidence(records, protocol)
+        intervals = bootstrap_intervals(evidence.statistics, evidence.estimate)
+        means = mean_pck(pck_of_counts(counts)).tolist()
+        return Scores(
+            metrics=dict(zip(evidence.names, evidence.estimate(counts.sum(axis=0)).tolist(), strict=True)),
+            intervals=dict(zip(evidence.names, intervals, strict=True)),
+            per_clip={
+                clip: dict(zip(self.headline, values, strict=True)) for clip, values in zip(records, means, strict=True)
+            },
+            objects=int((counts[:, -1].sum(axis=0) > 0).sum()),
+        )
+
+    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+        """Hits and instances [source videos, 6, J]."""
         sources = [record["source"] for record in records.values()]
 
         def metrics_of(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:  # [..., 6, J] to [..., 5 + 5 * J]
             pck = pck_of_counts(sums)
             return np.concatenate([mean_pck(pck), pck.reshape(*pck.shape[:-2], -1)], axis=-1)
 
-        names = (*self.headline, *(f"{name}/{joint}" for name in self.headline for joint in JOINTS))
-        means = mean_pck(pck_of_counts(counts)).tolist()
-        return Scores(
-            metrics=dict(zip(names, metrics_of(counts.sum(axis=0)).tolist(), strict=True)),
-            intervals=dict(zip(names, bootstrap_intervals(sum_clusters(counts, sources), metrics_of), strict=True)),
-            per_clip={
-                clip: dict(zip(self.headline, values, strict=True)) for clip, values in zip(records, means, strict=True)
-            },
-            objects=int((counts[:, -1].sum(axis=0) > 0).sum()),
+        return Evidence(
+            names=(*self.headline, *(f"{name}/{joint}" for name in self.headline for joint in JOINTS)),
+            units=tuple(dict.fromkeys(sources)),
+            statistics=sum_clusters(_stacked(records), sources),
+            estimate=metrics_of,
         )
 
     def write_prediction(self, folder: Path, clip: JhmdbClip, index: int, prediction: Points) -> None:
@@ -162,6 +172,12 @@ class JhmdbTask:
             )
         for index in range(len(clip.frames)):
             yield joints[index] if index < clip.num_annotated else None
+
+
+def _stacked(records: Mapping[str, Mapping[str, Any]]) -> np.ndarray[Any, Any]:
+    """Hits and instances [clips, 6, J], also where no clip could be evaluated."""
+    counts = [record["counts"] for record in records.values()]
+    return np.array(counts, np.int64).reshape(-1, len(THRESHOLDS) + 1, len(JOINTS))
 
 
 class JhmdbScorer:

@@ -148,8 +148,8 @@ class MaskCodec:
             return mask
         if self._labels.network_resize == "nearest":
             return resize_nearest(mask, size)
-        exact = self._labels.network_resize == "nearest-opencv"
-        interpolation = cv2.INTER_NEAREST if exact else cv2.INTER_LINEAR
+        nearest = self._labels.network_resize == "nearest-opencv"
+        interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(mask, size[::-1], interpolation=interpolation), np.uint8)
 
     def _to_grid(self, mask: Mask) -> Mask:

@@ -14,7 +14,7 @@ from corrkit.manifests import manifest
 from corrkit.metrics.confusion import NUM_CLASSES, VOID, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import DataSet, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
 from corrkit.tasks.roots import IMAGE_SUFFIXES
 from corrkit.tasks.vip_layout import find_layout
@@ -139,25 +139,31 @@ class VipTask:
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """IoU of each class over the pixels of all clips together, and their mean."""
+        evidence = self.evidence(records, protocol)
+        names, areas = evidence.names, evidence.statistics
+        values = dict(zip(names, evidence.estimate(areas.sum(axis=0)).tolist(), strict=True))
+        if protocol.score.rounding == "percent-2":
+            values["mIoU"] = round(values["mIoU"] * 100, 2) / 100
+        per_clip = evidence.estimate(areas)[:, 0].tolist()
+        return Scores(
+            metrics=values,
+            intervals=dict(zip(names, bootstrap_intervals(areas, evidence.estimate), strict=True)),
+            per_clip={clip: {"mIoU": value} for clip, value in zip(records, per_clip, strict=True)},
+            objects=int(np.isfinite(class_iou(areas.sum(axis=0))).sum()),
+        )
+
+    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+        """Areas [clips, 3, C] of each class."""
         rules = protocol.score
-        areas = np.stack([class_areas(np.array(record["counts"]), rule=rules.counting) for record in records.values()])
+        areas = [class_areas(np.array(record["counts"]), rule=rules.counting) for record in records.values()]
+        statistics = np.array(areas, np.int64).reshape(-1, 3, NUM_CLASSES)  # also where no clip could be evaluated
 
         def metrics_of(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:  # [..., 3, C] to [..., 1 + C]
             iou = class_iou(sums)
             return np.concatenate([mean_iou(iou, background=rules.background)[..., None], iou], axis=-1)
 
         names = ("mIoU", *(f"IoU/{name}" for name in class_names()))
-        values = dict(zip(names, metrics_of(areas.sum(axis=0)).tolist(), strict=True))
-        if rules.rounding == "percent-2":
-            values["mIoU"] = round(values["mIoU"] * 100, 2) / 100
-        return Scores(
-            metrics=values,
-            intervals=dict(zip(names, bootstrap_intervals(areas, metrics_of), strict=True)),
-            per_clip={
-                clip: {"mIoU": value} for clip, value in zip(records, metrics_of(areas)[:, 0].tolist(), strict=True)
-            },
-            objects=int(np.isfinite(class_iou(areas.sum(axis=0))).sum()),
-        )
+        return Evidence(names=names, units=tuple(records), statistics=statistics, estimate=metrics_of)
 
     def write_prediction(self, folder: Path, clip: VipClip, index: int, prediction: Mask) -> None:
         """FOLDER/CLIP/FRAME.png, a palette PNG of class ids."""

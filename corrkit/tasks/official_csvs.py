@@ -1,9 +1,9 @@
 """Result files in the official tools' own form."""
 
+import csv
+import io
 import math
-from collections.abc import Mapping
-
-from corrkit.runs.results import csv_text
+from collections.abc import Mapping, Sequence
 
 _GLOBAL = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -25,6 +25,13 @@ def davis_csvs(
         f"global_results-{split}.csv": csv_text([_GLOBAL, [_three(metrics[name]) for name in _GLOBAL]]),
         f"per-sequence_results-{split}.csv": csv_text([["Sequence", "J-Mean", "F-Mean"], *rows]),
     }
+
+
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as CSV with Unix line ends; cells are quoted only where they must be."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
 
 
 def _three(value: float) -> str:

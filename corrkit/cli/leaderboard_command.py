@@ -1,0 +1,46 @@
+"""`corrkit leaderboard`: comparable rows from run folders."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+EXAMPLES = """\
+examples:
+  corrkit leaderboard runs/*
+  corrkit leaderboard runs/* --out leaderboard.csv
+  corrkit leaderboard runs/* --out table.tex
+  corrkit leaderboard runs/* --reference runs/dino_vits16-1a2b3c4d-davis-dino
+
+Official, own and embedded data, modified protocols, partial runs and reduced precision are kept apart and marked."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `corrkit leaderboard`."""
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of finished runs, of any task")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the table: .csv (all columns), .md or .tex"
+    )
+    parser.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="RUN",
+        help="compare every row with this run on the same clips; once for each task at most",
+    )
+    parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the printed table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table and writes --out."""
+    from corrkit.runs.leaderboard import leaderboard
+    from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
+
+    table = leaderboard(args.runs, args.reference)
+    if args.out is not None:
+        write_leaderboard(table, args.out)
+    print(leaderboard_text(table, args.format, shutil.get_terminal_size().columns), end="")
+    for note in table.attrs["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    return 0

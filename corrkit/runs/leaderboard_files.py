@@ -1,0 +1,182 @@
+"""The leaderboard as CSV, Markdown, LaTeX or text."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from corrkit.errors import UsageError
+from corrkit.runs.atomic import write_atomic
+from corrkit.runs.comparable import REFERENCE_PREDICTORS
+from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.runs.rows import METRICS
+from corrkit.runs.tables import MARKS, per_cent
+from corrkit.tasks import TASKS
+
+if TYPE_CHECKING:
+    import pandas
+
+_SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex"}
+_CONFLICT = "¶"
+_SHORT = {"J&F-Mean": "J&F", "J-Mean": "J", "F-Mean": "F"}
+_PAIRED = "sign-flip p (Holm over rows), and the smallest difference that these clips detect four times in five."
+_LEADING = tuple(METRICS[task][0] for task in TASKS)
+
+
+def write_leaderboard(table: "pandas.DataFrame", path: Path) -> None:
+    """Writes the table of `leaderboard` in the form of the suffix: .csv (every column), .md or .tex.
+
+    Raises:
+        UsageError: another suffix.
+        RunError: the file can't be written.
+    """
+    if path.suffix == ".csv":
+        write_atomic(path, table.to_csv(index=False, lineterminator="\n"))
+    elif path.suffix in _SUFFIXES:
+        write_atomic(path, leaderboard_text(table, _SUFFIXES[path.suffix]))
+    else:
+        raise UsageError(f"{path} has no known suffix.", "Use .csv, .md or .tex.")
+
+
+def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -> str:
+    """The table of `leaderboard` for readers: per cent, one section per group, the best in bold, marks explained.
+
+    Args:
+        table: as `corrkit.leaderboard` returns it.
+        form: "text", "markdown" or "latex".
+        width: columns of the terminal, for "text".
+    """
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    columns = {head: cell for head, cell in _columns().items() if any(cell(row).text.strip(" –") for row in rows)}
+    best = _best(rows)
+    cells = tuple(
+        (_method(row), *(replace(cell(row), best=head in best[number]) for head, cell in columns.items()))
+        for number, row in enumerate(rows)
+    )
+    sections = {row["group"]: (_heading(row, rows), number) for number, row in reversed(list(enumerate(rows)))}
+    shown = Table(
+        title="Label propagation with frozen features",
+        head=("Method", *columns),
+        rows=cells,
+        notes=tuple(_notes(rows)),
+        sections=tuple(sorted(sections.values(), key=lambda section: section[1])),
+    )
+    return render(shown, form, width)
+
+
+def _columns() -> dict[str, Callable[[dict[str, Any]], Cell]]:
+    """Head to the function that makes a row's cell; the method itself comes before them."""
+    columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
+        "Architecture": lambda row: Cell(text=row["architecture"]),
+        "Parameters": lambda row: Cell(text=_millions(row["parameters"])),
+        "Pretraining": lambda row: Cell(text=row["pretraining"]),
+        "Stride": lambda row: Cell(text=_whole(row["stride"])),
+    }
+    for task in TASKS:
+        for metric in METRICS[task]:
+            columns[_SHORT.get(metric, metric)] = _score_of(metric)
+    columns["Frames/s"] = lambda row: Cell(text=_number(row["frames_per_second"], "{:.1f}"))
+    columns["Over seeds"] = lambda row: Cell(text=_over_seeds(row))
+    for metric in _LEADING:
+        columns[f"Δ {_SHORT.get(metric, metric)}"] = _difference_of(metric)
+    return columns
+
+
+def _score_of(metric: str) -> Callable[[dict[str, Any]], Cell]:
+    return lambda row: Cell(text=per_cent(row[metric], _interval(row, metric)))
+
+
+def _difference_of(metric: str) -> Callable[[dict[str, Any]], Cell]:
+    def cell(row: dict[str, Any]) -> Cell:
+        if math.isnan(row[f"{metric} difference"]):
+            return Cell(text="")
+        text = per_cent(row[f"{metric} difference"], _interval(row, f"{metric} difference"))
+        p, detectable = row[f"{metric} p Holm"], row[f"{metric} detectable"]
+        details = [f"p {p:.3f}" if p >= 0.001 else "p < 0.001"] if not math.isnan(p) else []
+        details += [f"detects {100 * detectable:.1f}"] if not math.isnan(detectable) else []
+        return Cell(text=", ".join([text, *details]))
+
+    return cell
+
+
+def _interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
+    low, high = row[f"{name} low"], row[f"{name} high"]
+    return None if math.isnan(low) else (low, high)
+
+
+def _best(rows: list[dict[str, Any]]) -> list[set[str]]:
+    """For each row the heads under which it is best in its group; floor, ceiling and groups of one row don't count."""
+    best: list[set[str]] = [set() for _ in rows]
+    for group in {row["group"] for row in rows}:
+        members = [n for n, row in enumerate(rows) if row["group"] == group and not _is_floor_or_ceiling(row)]
+        for metric in (metric for task in TASKS for metric in METRICS[task]):
+            scored = [n for n in members if not math.isnan(rows[n][metric])]
+            top = max((rows[n][metric] for n in scored), default=math.nan)
+            for n in scored if len(scored) > 1 else ():
+                if rows[n][metric] == top:
+                    best[n].add(_SHORT.get(metric, metric))
+    return best
+
+
+def _is_floor_or_ceiling(row: dict[str, Any]) -> bool:
+    return row["system"] in REFERENCE_PREDICTORS
+
+
+def _method(row: dict[str, Any]) -> Cell:
+    return Cell(text=row["method"], marks="".join(mark for mark, _ in _marks(row)))
+
+
+def _marks(row: dict[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    if row["modified"]:
+        found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
+    if row["partial"]:
+        found.append((MARKS["partial"], f"partial, clips missing: {row['partial']}"))
+    if row["precision"] not in {"float32", "float64"}:
+        found.append((MARKS["precision"], f"reduced precision: {row['precision']}"))
+    if row["sees_future"]:
+        found.append((MARKS["future"], "features of a frame depend on later frames"))
+    if row["conflict"]:
+        found.append((_CONFLICT, "another run of the same checkpoint, protocol and data has other numbers"))
+    return found
+
+
+def _heading(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Protocols and data of a group, from the row of it that has most tasks."""
+    fullest = max((one for one in rows if one["group"] == row["group"]), key=lambda one: len(one["protocol"]))
+    origin = {"official": "", "own": " (not the benchmark's own data)", "embedded": " (embedded clips)"}[row["origin"]]
+    return f"{fullest['protocol']} on {fullest['data']}{origin}"
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    notes = [("", "Per cent; 95 % intervals in brackets. Rows of different sections can't be compared.")]
+    if any(row["reference"] for row in rows):
+        names = ", ".join(dict.fromkeys(row["method"] for row in rows if row["reference"]))
+        notes.append(("", f"Δ: difference from {names} on the same clips, with its interval, {_PAIRED}"))
+    return [*notes, *((mark, f"{row['method']}: {text}") for row in rows for mark, text in _marks(row))]
+
+
+def _over_seeds(row: dict[str, Any]) -> str:
+    parts = [
+        f"{_SHORT.get(m, m)} {100 * row[f'{m} seeds mean']:.1f} ± {100 * row[f'{m} seeds sd']:.1f}"
+        for m in _LEADING
+        if not math.isnan(row[f"{m} seeds sd"])
+    ]
+    return f"{', '.join(parts)} (n={row['seeds']})" if parts else ""
+
+
+def _millions(value: Any) -> str:
+    import pandas
+
+    return "" if pandas.isna(value) or not value else f"{value / 1e6:.1f} M"
+
+
+def _whole(value: Any) -> str:
+    import pandas
+
+    return "" if pandas.isna(value) else str(int(value))
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else form.format(value)

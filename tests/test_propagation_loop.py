@@ -1,0 +1,208 @@
+"""The propagation loop: which context frames, feedback, streaming, bad input."""
+
+import gc
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+import corrkit
+from corrkit.errors import CorrkitError, ProtocolError
+from corrkit.propagation.memory import Copies, context_frames
+from corrkit.protocols import load_protocol, override
+from corrkit.protocols.schema import Memory
+
+
+def memory(**changes):
+    rules = {"context": 3, "long_term": (0,), "first_copies": "none", "mask_first": True, "predict_first": False}
+    return Memory(**{**rules, **changes})
+
+
+def moving_clip(frames=6, h=6, w=8, channels=12, seed=0):
+    features = torch.randn(frames, h, w, channels, generator=torch.Generator().manual_seed(seed))
+    first = torch.nn.functional.one_hot((torch.arange(h * w) % 3).reshape(h, w), 3).float()
+    return features, first
+
+
+@pytest.mark.parametrize(
+    ("rule", "query", "expected"),
+    [
+        # dino: [0] + [max(1, t - n) .. t - 1]
+        ("none", 1, {0: Copies(long_term=1)}),
+        ("none", 2, {0: Copies(long_term=1), 1: Copies(queue=1)}),
+        ("none", 5, {0: Copies(long_term=1), 2: Copies(queue=1), 3: Copies(queue=1), 4: Copies(queue=1)}),
+        # vfs: [0] + [max(0, t - n) .. t - 1]
+        ("once", 1, {0: Copies(long_term=1, queue=1)}),
+        ("once", 3, {0: Copies(long_term=1, queue=1), 1: Copies(queue=1), 2: Copies(queue=1)}),
+        ("once", 4, {0: Copies(long_term=1), 1: Copies(queue=1), 2: Copies(queue=1), 3: Copies(queue=1)}),
+        # crw: frame 0 occurs max(0, n - t + 1) + 1 times
+        ("fill", 1, {0: Copies(long_term=1, queue=1, padding=2)}),
+        ("fill", 3, {0: Copies(long_term=1, queue=1), 1: Copies(queue=1), 2: Copies(queue=1)}),
+        ("fill", 4, {0: Copies(long_term=1), 1: Copies(queue=1), 2: Copies(queue=1), 3: Copies(queue=1)}),
+        ("fill", 0, {0: Copies(long_term=1, padding=3)}),
+    ],
+)
+def test_context_frames_of_the_published_loops(rule, query, expected):
+    frames = context_frames(query, memory(first_copies=rule))
+    assert frames == expected
+    assert list(frames) == sorted(frames)
+
+
+def test_a_later_long_term_frame_joins_once_it_has_passed():
+    assert 5 not in context_frames(5, memory(long_term=(0, 5)))
+    assert context_frames(9, memory(long_term=(0, 5)))[5] == Copies(long_term=1)
+    assert context_frames(6, memory(long_term=(0, 5)))[5] == Copies(long_term=1, queue=1)
+
+
+def test_iterator_and_tensor_give_the_same():
+    features, first = moving_clip()
+    whole = list(corrkit.propagate(features, first, radius=2))
+    streamed = list(
+        corrkit.propagate((frame for frame in features), first, protocol=load_protocol("davis/dino"), radius=2)
+    )
+    assert len(whole) == 5
+    assert all(torch.equal(a, b) for a, b in zip(whole, streamed, strict=True))
+    assert whole[0].shape == (6, 8, 3)
+
+
+def test_dotted_names_and_overridden_protocols_are_the_same():
+    features, first = moving_clip()
+    bare = list(corrkit.propagate(features, first, radius=1, topk=2))
+    dotted = list(corrkit.propagate(features, first, **{"affinity.radius": 1, "affinity.topk": 2}))
+    ready = list(
+        corrkit.propagate(features, first, protocol=override(load_protocol("davis/dino"), {"radius": 1, "topk": 2}))
+    )
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(bare, dotted, ready, strict=True))
+    assert not torch.equal(bare[0], next(corrkit.propagate(features, first)))
+
+
+def test_a_frame_is_predicted_before_the_next_is_read():
+    features, first = moving_clip()
+    read = []
+
+    def frames():
+        for index, frame in enumerate(features):
+            read.append(index)
+            yield frame
+
+    predictions = corrkit.propagate(frames(), first)
+    next(predictions)
+    assert read == [0, 1]
+    next(predictions)
+    assert read == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rule", ["none", "fill"])
+def test_memory_does_not_grow_with_the_clip(rule):
+    shape = (5, 7, 11)
+
+    def alive():
+        gc.collect()
+        return sum(type(o) is torch.Tensor and o.shape == shape for o in gc.get_objects())
+
+    generator = torch.Generator().manual_seed(0)
+    frames = (torch.randn(shape, generator=generator) for _ in itertools.count())
+    predictions = corrkit.propagate(frames, torch.rand(5, 7, 2), context=4, first_copies=rule)
+    early, late = (alive() for _ in (next(itertools.islice(predictions, n, None)) for n in (10, 30)))
+    assert early <= 4 + 3
+    assert late == early
+
+
+def test_constant_features_keep_one_label_everywhere():
+    first = torch.zeros(4, 5, 2)
+    first[..., 1] = 1
+    for soft in corrkit.propagate(torch.ones(4, 4, 5, 3), first):
+        np.testing.assert_allclose(soft, first, atol=1e-6)
+
+
+def test_identical_frames_at_radius_zero_repeat_the_first_labels():
+    features, first = moving_clip(frames=1)
+    for soft in corrkit.propagate(features.expand(5, -1, -1, -1), first, radius=0):
+        np.testing.assert_allclose(soft, first, atol=1e-6)
+
+
+def test_predict_first_yields_frame_0_too():
+    features, first = moving_clip()
+    without = list(corrkit.propagate(features, first))
+    predicted = list(corrkit.propagate(features, first, predict_first=True))
+    assert len(predicted) == len(without) + 1
+    # Frame 0 matched with itself: each cell is its own nearest neighbour.
+    nearest = next(corrkit.propagate(features, first, predict_first=True, topk=1))
+    assert torch.equal(nearest, first)
+
+
+def test_clip_of_one_frame_has_nothing_to_predict():
+    features, first = moving_clip(frames=1)
+    assert list(corrkit.propagate(features, first)) == []
+    assert len(list(corrkit.propagate(features, first, predict_first=True))) == 1
+
+
+def test_hard_feedback_differs_only_after_the_first_step():
+    features, first = moving_clip()
+    soft = list(corrkit.propagate(features, first))
+    hard = list(corrkit.propagate(features, first, feedback="hard"))
+    assert torch.equal(soft[0], hard[0])
+    assert not torch.equal(soft[1], hard[1])
+
+
+def test_minmax_feedback_spans_zero_to_one_and_leaves_an_absent_class_alone():
+    features, first = moving_clip()
+    first = torch.cat([first, torch.zeros(6, 8, 1)], -1)
+    for soft in corrkit.propagate(features, first, feedback="minmax"):
+        np.testing.assert_array_equal(soft.amin((0, 1)), [0, 0, 0, 0])
+        np.testing.assert_array_equal(soft.amax((0, 1)), [1, 1, 1, 0])
+
+
+def test_rescaling_over_classes_is_shown_and_not_stored():
+    features, first = moving_clip()
+    plain = list(corrkit.propagate(features, first))
+    for soft, shown in zip(plain, corrkit.propagate(features, first, rescale="classes"), strict=True):
+        shifted = soft - soft.amin(-1, keepdim=True)
+        np.testing.assert_allclose(shown, shifted / shifted.amax(-1, keepdim=True), atol=1e-6)
+
+
+def test_half_precision_features_are_matched_in_float32():
+    features, first = moving_clip()
+    half = features.to(torch.bfloat16)
+    for a, b in zip(corrkit.propagate(half, first), corrkit.propagate(half.float(), first), strict=True):
+        assert torch.equal(a, b)
+        assert a.dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_features_name_the_frame(value):
+    features, first = moving_clip()
+    features[3, 1, 2, 4] = value
+    predictions = corrkit.propagate(features, first)
+    next(predictions)
+    next(predictions)
+    with pytest.raises(CorrkitError, match="features of frame 3 are NaN or infinite in 1 of 48 cells"):
+        next(predictions)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "message"),
+    [
+        (torch.ones(6, 8, 12), torch.ones(6, 8, 3), r"not \[T, h, w, C\]"),
+        (torch.ones(2, 6, 8, 12), torch.ones(6, 8), r"not \[h, w, L\]"),
+        (torch.ones(2, 6, 8, 12), torch.ones(6, 8, 0), r"not \[h, w, L\]"),
+        (torch.ones(2, 6, 8, 12), torch.full((6, 8, 1), torch.nan), "NaN"),
+        (torch.ones(2, 6, 8, 12), torch.ones(6, 9, 3), "frame 0 have shape"),
+        ([torch.ones(6, 8, 12), torch.ones(6, 9, 12)], torch.ones(6, 8, 3), "frame 1 have shape"),
+        ([torch.ones(6, 8, 12), torch.ones(6, 8, 13)], torch.ones(6, 8, 3), "13 channels, earlier frames 12"),
+    ],
+)
+def test_wrong_shapes_are_named(features, labels, message):
+    with pytest.raises(ValueError, match=message):
+        list(corrkit.propagate(features, labels))
+
+
+def test_wrong_rules_are_refused():
+    features, first = moving_clip()
+    with pytest.raises(ProtocolError, match="no constant named 'raduis'"):
+        corrkit.propagate(features, first, raduis=3)
+    with pytest.raises(ProtocolError, match="Frame 1 has no context"):
+        next(corrkit.propagate(features, first, long_term=[]))
+    with pytest.raises(CorrkitError, match="12 channels, which do not divide into 5 equal groups"):
+        next(corrkit.propagate(features, first, group_weights=[1.0] * 5))

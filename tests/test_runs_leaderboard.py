@@ -1,0 +1,325 @@
+"""The leaderboard: what shares a row, what is kept apart, what is named, and the paired comparison."""
+
+import csv
+import itertools
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import corrkit
+from corrkit.errors import RunError, UsageError
+from corrkit.metrics.intervals import compare_paired, holm
+from corrkit.protocols import load_protocol, override
+from corrkit.runs.folder import Run
+from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
+from corrkit.runs.results import build_summary
+from corrkit.tasks import load_task
+
+OFFICIAL = {"davis": ("DAVIS-2017", "val"), "vip": ("VIP", "val"), "jhmdb": ("JHMDB", "test")}
+PROTOCOLS = {"davis": "davis/dino", "vip": "vip/cropmae", "jhmdb": "jhmdb/cropmae"}
+CLIPS = tuple(f"clip{number}" for number in range(6))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """finished("davis", "a.pth", 0.6) writes a finished run whose scores are near 0.6, and returns its folder."""
+    numbers = itertools.count()
+
+    def write(task, spec, skill, *, origin="official", identity=None, changes=None, missing=(), seed=0, **summary):
+        folder = tmp_path / f"run{next(numbers)}"
+        protocol = override(load_protocol(summary.pop("protocol", PROTOCOLS[task])), changes or {})
+        name, split = OFFICIAL[task]
+        data = {
+            "name": {"official": name, "embedded": f"embedded-{task}", "own": f"kitchen-{task}"}[origin],
+            "split": split,
+            "identity": identity or f"{origin}-{task}",
+            "official": origin == "official" and not missing,
+        }
+        run = Run.open(folder, {"folder": folder.name}, {})
+        for clip in CLIPS:
+            if clip not in missing:
+                timing = {"seconds": summary.get("seconds", 2.0)}
+                run.write_clip(
+                    clip, {"frames": 10, "statistics": STATISTICS[task](skill, clip, seed), "timing": timing}
+                )
+        statistics = {clip: record["statistics"] for clip, record in run.finished.items()}
+        scores = load_task(task).scores(statistics, protocol, split=split)
+        system = spec if spec in {"identity", "oracle"} else "dino"
+        checkpoint = {"spec": spec, "digest": f"sha-of-{spec}", "system": system, "architecture": "vit"}
+        built = build_summary(
+            scores,
+            protocol,
+            checkpoint=checkpoint | summary.get("checkpoint", {}),
+            data=data,
+            precision=summary.get("precision", "float32"),
+            device=summary.get("device", "cpu"),
+            layer="last",
+            stride=16,
+            parameters=21_665_664,
+            versions={"torch": "2.14.1"},
+            missing=missing,
+        )
+        run.finish(built, scores.csvs)
+        return folder
+
+    return write
+
+
+def davis(skill, clip, seed):
+    generator = random.Random(f"{clip} {seed}")
+    return {part: [[min(max(skill + generator.uniform(-0.05, 0.05), 0), 1) for _ in range(8)]] for part in "JF"}
+
+
+def vip(skill, clip, seed):
+    counts = np.zeros((22, 22), int)
+    right = round(1000 * skill) + random.Random(f"{clip} {seed}").randrange(20)
+    counts[np.arange(20), np.arange(20)] = right
+    counts[np.arange(20), (np.arange(20) + 1) % 20] = 1000 - right
+    return {"counts": counts.tolist(), "scored_frames": 9}
+
+
+def jhmdb(skill, clip, seed):
+    hits = [min(round(100 * skill) + 5 * step + random.Random(f"{clip} {seed}").randrange(3), 100) for step in range(5)]
+    return {"counts": [[hit] * 15 for hit in [*hits, 100]], "source": clip[:-1] + str(int(clip[-1]) // 2)}
+
+
+STATISTICS = {"davis": davis, "vip": vip, "jhmdb": jhmdb}
+
+
+def test_the_three_benchmarks_of_a_checkpoint_stand_side_by_side(finished):
+    folders = [finished(task, spec, skill) for spec, skill in (("a.pth", 0.4), ("b.pth", 0.6)) for task in STATISTICS]
+    table = corrkit.leaderboard(folders)
+    assert list(table["method"]) == ["b", "a"]
+    assert list(table["protocol"]) == ["davis/dino@1 vip/cropmae@1 jhmdb/cropmae@1"] * 2
+    assert set(table["group"]) == {1}
+    row = table.iloc[0]
+    assert row["J&F-Mean"] == pytest.approx(0.6, abs=0.02)
+    assert row["mIoU low"] < row["mIoU"] < row["mIoU high"]
+    assert row["PCK@0.1"] < row["PCK@0.2"]
+    assert row["frames_per_second"] == pytest.approx(5.0)
+    assert row["runs"] == " ".join(str(folder) for folder in folders[3:])
+    assert table.attrs["notes"] == []
+
+
+def test_columns_and_their_order_never_change(finished):
+    one = corrkit.leaderboard([finished("vip", "a.pth", 0.3)])
+    folders = [finished("davis", f"b_seed{n}.pth", 0.3, seed=n) for n in range(2)]
+    assert list(one) == list(corrkit.leaderboard(folders, reference=folders[0]))
+    assert list(one)[:14] == [
+        *("method", "architecture", "parameters", "pretraining", "stride", "input_size", "layer", "protocol"),
+        *("J&F-Mean", "J-Mean", "F-Mean", "mIoU", "PCK@0.1", "PCK@0.2"),
+    ]
+
+
+APART = [
+    {"origin": "embedded"},
+    {"origin": "own"},
+    {"changes": {"radius": 6}},
+    {"missing": CLIPS[:1], "identity": "official-davis"},
+    {"precision": "bfloat16"},
+    {"identity": "another"},
+]
+
+
+@pytest.mark.parametrize("change", APART)
+def test_runs_of_unlike_standing_or_data_never_share_a_row_or_a_group(finished, change):
+    standard = [finished(task, "a.pth", 0.5) for task in STATISTICS]
+    odd = finished("davis", "a.pth", 0.9, **change)
+    table = corrkit.leaderboard([odd, *standard])
+    assert len(table) == 2
+    assert table["group"].nunique() == 2
+    assert sorted(table["J&F-Mean"].round(1)) == [0.5, 0.9]
+    (row,) = (runs for runs in table["runs"] if str(odd) in runs)
+    assert str(standard[0]) not in row
+    assert ("identity" in change and "missing" not in change) or row == str(odd)
+    text = leaderboard_text(table, "latex")
+    assert r"\textbf" not in text
+
+
+def test_an_embedded_run_does_not_complete_the_row_of_official_ones(finished):
+    folders = [finished("davis", "a.pth", 0.5), finished("vip", "a.pth", 0.5, origin="embedded")]
+    table = corrkit.leaderboard(folders)
+    assert list(table["origin"]) == ["official", "embedded"]
+    assert math.isnan(table.iloc[0]["mIoU"])
+    assert math.isnan(table.iloc[1]["J&F-Mean"])
+
+
+def test_protocols_of_one_name_share_a_row_and_the_rest_fill_up(finished):
+    folders = [finished(task, "a.pth", 0.5) for task in STATISTICS]
+    folders += [finished(task, "a.pth", 0.3, protocol=f"{task}/crw") for task in ("vip", "jhmdb")]
+    table = corrkit.leaderboard(folders)
+    assert set(table["protocol"]) == {"davis/dino@1 vip/cropmae@1 jhmdb/cropmae@1", "vip/crw@1 jhmdb/crw@1"}
+    assert table["group"].nunique() == 2
+
+
+def test_the_order_of_the_folders_makes_no_difference(finished):
+    folders = [finished(task, spec, 0.4) for spec in ("a.pth", "b.pth") for task in STATISTICS]
+    folders += [finished(task, "a.pth", 0.3, protocol=f"{task}/crw") for task in ("vip", "jhmdb")]
+    folders += [finished("davis", "a.pth", 0.3, origin=origin) for origin in ("own", "embedded")]
+    expected = corrkit.leaderboard(folders)
+    for seed in range(5):
+        random.Random(seed).shuffle(folders)
+        pd.testing.assert_frame_equal(corrkit.leaderboard(folders), expected)
+
+
+def test_a_checkpoint_without_all_tasks_joins_the_group_it_can_be_compared_with(finished):
+    folders = [*(finished(task, "a.pth", 0.5) for task in STATISTICS), finished("vip", "b.pth", 0.6)]
+    table = corrkit.leaderboard(folders)
+    assert set(table["group"]) == {1}
+    assert leaderboard_text(table, "markdown").count("**") == 4  # the title and the better mIoU
+
+
+def test_duplicates_and_conflicts_are_named(finished):
+    first = finished("davis", "a.pth", 0.5)
+    duplicate = finished("davis", "elsewhere/copy.pth", 0.5, checkpoint={"digest": "sha-of-a.pth"})
+    conflict = finished("davis", "a.pth", 0.6, device="cuda")
+    table = corrkit.leaderboard([first, duplicate, conflict, first])
+    assert len(table) == 1
+    assert table.iloc[0]["J&F-Mean"] == pytest.approx(0.5, abs=0.02)
+    assert bool(table.iloc[0]["conflict"])
+    repeats, conflicts = table.attrs["notes"]
+    assert f"duplicate: {duplicate} repeats {first}" in repeats
+    assert f"conflict: {first} and {conflict}" in conflicts
+    assert re.search(r"J&F-Mean 0\.\d+ and 0\.\d+ \(device cpu and cuda\)", conflicts)
+    assert "a¶" in leaderboard_text(table, "text")
+
+
+def test_training_seeds_are_grouped_as_mean_and_sd(finished):
+    folders = [finished("davis", f"mae_seed{n}.pth", 0.3 + n / 100, seed=n) for n in range(3)]
+    folders += [finished("davis", f"random:vit@{n}", 0.2, seed=n) for n in range(2)]
+    folders += [finished("davis", "single_seed7.pth", 0.9), finished("davis", "oracle", 0.95)]
+    table = corrkit.leaderboard(folders)
+    mae = table[table["method"].str.startswith("mae")]
+    assert list(mae.index) == [2, 3, 4]  # they stand together
+    assert set(mae["seeds"]) == {3}
+    assert set(mae["J&F-Mean seeds mean"]) == {mae["J&F-Mean"].mean()}
+    assert mae["J&F-Mean seeds sd"].to_numpy() == pytest.approx(mae["J&F-Mean"].std(ddof=1), rel=1e-12)
+    assert set(table[table["method"].str.startswith("random")]["seeds"]) == {2}
+    alone = table[table["seeds"] == 1]
+    assert list(alone["method"]) == ["oracle", "single_seed7"]
+    assert alone["J&F-Mean seeds sd"].isna().all()
+    assert re.search(r"J&F 31\.\d ± \d\.\d \(n=3\)", leaderboard_text(table, "text", 500))
+
+
+def test_seeds_of_unlike_standing_are_not_grouped(finished):
+    folders = [finished("davis", "a_seed1.pth", 0.5), finished("davis", "a_seed2.pth", 0.5, changes={"radius": 6})]
+    assert set(corrkit.leaderboard(folders)["seeds"]) == {1}
+
+
+def test_the_comparison_is_that_of_the_paired_statistics(finished):
+    reference = finished("davis", "base.pth", 0.5)
+    folders = [reference, finished("davis", "b.pth", 0.6, seed=1), finished("davis", "c.pth", 0.5, seed=2)]
+    table = corrkit.leaderboard(folders, reference=reference).set_index("method")
+    protocol = load_protocol("davis/dino")
+    evidence = {
+        name: load_task("davis").evidence({clip: davis(skill, clip, seed) for clip in CLIPS}, protocol)
+        for name, skill, seed in (("base", 0.5, 0), ("b", 0.6, 1), ("c", 0.5, 2))
+    }
+    for name in ("b", "c"):
+        pair = evidence[name].statistics, evidence["base"].statistics
+        expected = compare_paired(*pair, evidence["base"].estimate)[0]
+        row = table.loc[name]
+        assert row["J&F-Mean difference"] == pytest.approx(row["J&F-Mean"] - table.loc["base"]["J&F-Mean"], abs=1e-12)
+        assert row["J&F-Mean difference"] == expected.difference
+        assert (row["J&F-Mean difference low"], row["J&F-Mean difference high"]) == expected.interval
+        assert row["J&F-Mean p"] == expected.p
+        assert row["J&F-Mean detectable"] == expected.detectable
+    assert table.loc["b"]["J&F-Mean p"] == 2 / 2**6  # better in each of six clips: 2 of the 64 swaps are as extreme
+    assert list(table.loc[["b", "c"], "J&F-Mean p Holm"]) == holm(list(table.loc[["b", "c"], "J&F-Mean p"]))
+    assert table.loc[["b", "c"], "J&F-Mean p Holm"].max() > table.loc["b", "J&F-Mean p"]
+    assert bool(table.loc["base"]["reference"])
+    assert math.isnan(table.loc["base"]["J&F-Mean difference"])
+    text = leaderboard_text(table.reset_index(), "text", 400)
+    assert re.search(r"\d+\.\d \[\d+\.\d, \d+\.\d\], p 0\.\d+, detects \d+\.\d", text)
+    assert "Δ: difference from base" in text
+
+
+def test_only_runs_on_the_same_protocol_data_and_clips_are_compared(finished):
+    reference = finished("vip", "base.pth", 0.5)
+    others = {
+        "other protocol": finished("vip", "a.pth", 0.5, protocol="vip/crw"),
+        "other data, data identity": finished("vip", "b.pth", 0.5, origin="own"),
+        "other clips": finished("vip", "c.pth", 0.5, missing=CLIPS[:2]),
+    }
+    table = corrkit.leaderboard([reference, *others.values()], reference=[reference])
+    assert table["mIoU difference"].isna().all()
+    notes = table.attrs["notes"]
+    for reason, folder in others.items():
+        assert f"{folder} is not compared with {reference}: {reason}" in notes
+
+
+def test_references_of_all_tasks_may_be_given_once_each(finished):
+    references = [finished(task, "base.pth", 0.4) for task in STATISTICS]
+    table = corrkit.leaderboard([finished(task, "a.pth", 0.5) for task in STATISTICS], reference=references)
+    assert table[["J&F-Mean difference", "mIoU difference", "PCK@0.1 difference"]].gt(0.05).all(axis=None)
+    with pytest.raises(UsageError, match="both references for vip"):
+        corrkit.leaderboard(references, reference=[references[1], finished("vip", "a.pth", 0.5)])
+
+
+def test_folders_that_hold_no_finished_run_are_named(finished, tmp_path):
+    run = finished("davis", "a.pth", 0.5)
+    (tmp_path / "empty").mkdir()
+    table = corrkit.leaderboard([tmp_path / "empty", run])
+    assert len(table) == 1
+    assert "left out" in table.attrs["notes"][0]
+    assert str(tmp_path / "empty") in table.attrs["notes"][0]
+    with pytest.raises(RunError, match="holds a finished run"):
+        corrkit.leaderboard([tmp_path / "empty"])
+    with pytest.raises(RunError, match="does not exist"):
+        corrkit.leaderboard([run, tmp_path / "mistyped"])
+
+
+def test_the_csv_holds_every_column_to_the_last_bit(finished, tmp_path):
+    table = corrkit.leaderboard([finished(task, "a,b.pth", 0.4) for task in STATISTICS])
+    write_leaderboard(table, tmp_path / "board.csv")
+    (again,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
+    assert list(again) == list(table)
+    for metric in ("J&F-Mean", "mIoU low", "PCK@0.2", "frames_per_second"):
+        assert float(again[metric]) == table[metric][0]
+    assert again["method"] == "a,b"
+    assert again["parameters"] == "21665664"
+    with pytest.raises(UsageError, match=r"board\.xlsx has no known suffix"):
+        write_leaderboard(table, tmp_path / "board.xlsx")
+
+
+def test_latex_is_grouped_with_the_best_in_bold_and_marks_as_footnotes(finished, tmp_path):
+    folders = [finished("davis", "good_one.pth", 0.6), finished("davis", "worse.pth", 0.5)]
+    folders += [finished("davis", name, skill) for name, skill in (("oracle", 0.9), ("identity", 0.2))]
+    folders += [finished("davis", "good_one.pth", 0.7, changes={"radius": 6})]
+    write_leaderboard(corrkit.leaderboard(folders), tmp_path / "board.tex")
+    text = (tmp_path / "board.tex").read_text()
+    bold = [line for line in text.splitlines() if r"\textbf" in line]
+    assert len(bold) == 1
+    assert bold[0].startswith(r"good\_one & ")
+    assert bold[0].count(r"\textbf") == 3
+    assert r"good\_one$^{*}$" in text
+    assert r"$^{*}$ good\_one: modified protocol: affinity.radius=6.0" in text
+    assert text.count(r"\emph{davis/dino@1 on DAVIS-2017 val}") == 2  # standard, modified
+    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in text.splitlines() if line.endswith(r"\\")} == {0, 7}
+
+
+def test_text_fits_the_terminal(finished):
+    table = corrkit.leaderboard([finished(task, f"method_{n}.pth", 0.4) for n in range(6) for task in STATISTICS])
+    for width in (80, 200):
+        assert max(map(len, leaderboard_text(table, "text", width).splitlines())) <= width
+
+
+def test_the_command_prints_the_table_and_names_what_it_left_out(finished, tmp_path):
+    runs = [finished("davis", "a.pth", 0.5), finished("davis", "b.pth", 0.6)]
+    (tmp_path / "unfinished").mkdir()
+    command = [sys.executable, "-m", "corrkit", "leaderboard", *runs, tmp_path / "unfinished", "--out", "board.md"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "davis/dino@1 on DAVIS-2017 val" in done.stdout
+    assert "unfinished" in done.stderr
+    assert "unfinished" not in done.stdout
+    assert "| b | vit |" in (tmp_path / "board.md").read_text()
