@@ -29,11 +29,11 @@ def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
         CorrkitError: for NaN or infinite features, or channels that do not divide into the groups.
     """
     features = features.detach().to(torch.float32)
-    if not bool(torch.isfinite(features).all()):
-        bad = int((~torch.isfinite(features)).any(-1).sum())
+    bad = int((~torch.isfinite(features.sum(-1, dtype=torch.float64))).sum())  # no temporary of the features' size
+    if bad:
         raise CorrkitError(
             f"The features of frame {frame} are NaN or infinite in {bad} of {features[..., 0].numel()} cells.",
-            "Look at the checkpoint and its precision (float16 overflows beyond 65504); a damaged frame is another cause.",
+            "Look at the checkpoint and its precision (float16 overflows beyond 65504).",
         )
     if options.group_weights:
         features = _fused(features, options.group_weights, frame)

@@ -7,14 +7,14 @@ top-k looks at P positions and then at F * k scores. Exact; one more than k is l
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, from_entries
+from corrkit.propagation.scoring import Plan, Strip
 from corrkit.propagation.selection import (
     Candidates,
     best_positions,
@@ -22,25 +22,23 @@ from corrkit.propagation.selection import (
     copies_taken_with_ties,
     weigh,
 )
-from corrkit.propagation.window import Box, Window, strips, tile_shape
+from corrkit.propagation.window import Window
 from corrkit.protocols.schema import Affinity
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Below 16 query rows MKL's products differ in the last bit; above, they depend on neither tile nor thread count.
-_MIN_ROWS = 16
-# A tile's fixed cost in (query, key) pairs of C = 384: kernel launches weigh more where the products are faster.
-_TILE_OVERHEAD = {"cpu": 20_000, "cuda": 5_000_000}
-_SLOW_ROWS = 64
+_ROWS_WITH_TIES = 64  # worked on at a time: each holds every similarity of its query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One context frame. It is matched once, however many copies of it stand in the context.
 
-    features: [h, w, C] as `prepare` returns them. windowed: copies that the window restricts. free: copies whose every
-    cell may be chosen.
+    Attributes:
+        features: [h, w, C] as `prepare` returns them.
+        windowed: copies that the window restricts.
+        free: copies whose every cell may be chosen.
     """
 
     features: "Tensor"
@@ -51,11 +49,13 @@ class Context:
 def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> SparseAffinity:
     """For each query cell, the context cells it is most similar to and their weights. Knows no labels.
 
-    Similarity is the dot product in float32. Among equal similarities at the k-th place, `ties = "exact"` ; all copies of a cell go together.
+    Similarity is the dot product in float32. Among equal similarities at the k-th place, `ties = "exact"` prefers the
+    earlier context frame, then the earlier copy, then the lower cell.
 
     Args:
         query: [h, w, C] float32 features of the frame being labelled, prepared.
-        contexts: at least one context frame of the same shape; a frame appears once, unless its copies carry different labels.
+        contexts: at least one context frame of the same shape. A frame appears twice only if its copies carry
+            different labels.
         affinity: radius, shape, inclusive, topk, ties, scope, temperature and normalise are obeyed.
 
     Returns:
@@ -66,40 +66,77 @@ def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> S
         ProtocolError: if the window admits no cell at all, or scope and normalise contradict each other.
         CorrkitError: if a product overflows float32.
     """
-    height, width, _ = _checked_shape(query, contexts)
-    window = Window.of(affinity)
-    _check_rules(contexts, window, affinity)
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        if affinity.scope == "joint":
-            slots = [_Slot(number, c.features, c.windowed, c.free) for number, c in enumerate(contexts)]
-            entries = _match_jointly(query, slots, window, affinity)
-        else:
-            entries = _match_each(query, contexts, window, affinity)
-    return from_entries(entries.rows, entries.indices, entries.weights, height * width, len(contexts))
+    return Matcher(affinity).match(query, contexts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """A context frame with its number in the caller's order."""
+class Matcher:
+    """`match` for the frames of one clip: tiles, window and buffers are made once and reused."""
 
-    number: int
-    features: "Tensor"
-    windowed: int
-    free: int
+    def __init__(self, affinity: Affinity) -> None:
+        if affinity.scope == "joint" and affinity.normalise == "frame":
+            raise ProtocolError(
+                "affinity.normalise = frame contradicts affinity.scope = joint.",
+                "Set scope = frame to select and average per frame, or normalise = kept.",
+            )
+        self._affinity = affinity
+        self._window = Window.of(affinity)
+        self._plans: dict[tuple[object, ...], Plan] = {}
+
+    def match(self, query: "Tensor", contexts: Sequence[Context]) -> SparseAffinity:
+        """See the function `match`."""
+        _check_shapes(query, contexts)
+        self._check_window(contexts)
+        with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+            joint = self._affinity.scope == "joint"
+            entries = list(self._jointly(query, list(enumerate(contexts))) if joint else self._each(query, contexts))
+            rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
+        height, width, _ = query.shape
+        return from_entries(rows, indices, weights, num_cells=height * width, num_context=len(contexts))
+
+    def _check_window(self, contexts: Sequence[Context]) -> None:
+        has_windowed_only = all(c.free == 0 for c in contexts) or self._affinity.scope == "frame"
+        if self._window.is_empty and has_windowed_only:
+            raise ProtocolError(
+                f"A strict {self._window.shape} window of radius 0 admits no cell, so there is nothing to average "
+                "(published code returns NaN here).",
+                "Use radius >= 1, inclusive = true, shape = none, or leave frame 0 free with mask_first = false.",
+            )
+
+    def _each(self, query: "Tensor", contexts: Sequence[Context]) -> Iterator["_Entries"]:
+        """Selection within each context frame; the results are averaged over all copies of all frames."""
+        total = sum(c.windowed + c.free for c in contexts)
+        for number, c in enumerate(contexts):
+            for copies, alone in (
+                (c.windowed, Context(features=c.features, windowed=1, free=0)),
+                (c.free, Context(features=c.features, windowed=0, free=1)),
+            ):
+                for rows, indices, weights in self._jointly(query, [(number, alone)]) if copies else ():
+                    yield rows, indices, weights * (copies / total)
+
+    def _jointly(self, query: "Tensor", numbered: Sequence[tuple[int, Context]]) -> Iterator["_Entries"]:
+        """Selection over all given context frames together."""
+        height, width, _ = query.shape
+        if self._window.covers(height, width):
+            numbered = [(i, Context(features=c.features, windowed=c.windowed + c.free, free=0)) for i, c in numbered]
+        windowed = [] if self._window.is_empty else [(i, c) for i, c in numbered if c.free == 0]
+        free = [(i, c) for i, c in numbered if c.free > 0]
+        plan = self._plan(height, width, len(windowed), query.device)
+        for strip in plan.strips:
+            yield from _StripMatch(query, strip, windowed, free, plan, self._window, self._affinity).entries()
+
+    def _plan(self, height: int, width: int, num_frames: int, device: torch.device) -> Plan:
+        """Tiles depend on the number of frames only through their memory, so frames are rounded up to a power of 2."""
+        num_frames = 1 << max(0, num_frames - 1).bit_length()
+        key = (height, width, num_frames, device)
+        if key not in self._plans:
+            self._plans = {key: Plan(height, width, self._window, num_frames, device)}
+        return self._plans[key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    rows: "Tensor"  # [E] query cells
-    indices: "Tensor"  # [E]
-    weights: "Tensor"  # [E]
-
-    @staticmethod
-    def joined(parts: Sequence["_Entries"]) -> "_Entries":
-        return _Entries(*(torch.cat([getattr(p, name) for p in parts]) for name in ("rows", "indices", "weights")))
+_Entries = tuple["Tensor", "Tensor", "Tensor"]  # query cells, indices, weights: [E] each
 
 
-def _checked_shape(query: "Tensor", contexts: Sequence[Context]) -> tuple[int, int, int]:
+def _check_shapes(query: "Tensor", contexts: Sequence[Context]) -> None:
     if query.ndim != 3 or 0 in query.shape:
         raise ValueError(f"query features have shape {tuple(query.shape)}, not [h, w, C]")
     if not contexts:
@@ -109,240 +146,110 @@ def _checked_shape(query: "Tensor", contexts: Sequence[Context]) -> tuple[int, i
             raise ValueError(f"context {tuple(context.features.shape)} and query {tuple(query.shape)} differ in shape")
         if min(context.windowed, context.free) < 0 or context.windowed + context.free < 1:
             raise ValueError(f"a context frame has {context.windowed} windowed and {context.free} free copies")
-    height, width, channels = query.shape
-    return height, width, channels
 
 
-def _check_rules(contexts: Sequence[Context], window: Window, affinity: Affinity) -> None:
-    if affinity.scope == "joint" and affinity.normalise == "frame":
-        raise ProtocolError(
-            "affinity.normalise = frame contradicts affinity.scope = joint.",
-            "Set scope = frame to select and average per frame, or normalise = kept.",
-        )
-    lacks_cells = all(c.free == 0 for c in contexts) or affinity.scope == "frame"
-    if window.is_empty and lacks_cells:
-        raise ProtocolError(
-            f"A strict {window.shape} window of radius 0 admits no cell, so there is nothing to average "
-            "(published code returns NaN here).",
-            "Use radius >= 1, inclusive = true, shape = none, or leave a long-term frame free with mask_first = false.",
-        )
+class _StripMatch:
+    """The matching of one strip of query cells against all context frames."""
 
+    def __init__(
+        self,
+        query: "Tensor",
+        strip: Strip,
+        windowed: Sequence[tuple[int, Context]],
+        free: Sequence[tuple[int, Context]],
+        plan: Plan,
+        window: Window,
+        affinity: Affinity,
+    ) -> None:
+        box = strip.box
+        queries = query[box.top : box.bottom, box.left : box.right].reshape(strip.cells.numel(), -1)  # [Q, C]
+        self.strip, self.windowed, self.free, self.window, self.affinity = strip, windowed, free, window, affinity
+        self.width, self.num_cells = plan.width, plan.height * plan.width
+        self.scores = plan.windowed_scores(queries, strip, [c.features for _, c in windowed]) if windowed else []
+        self.free_scores = plan.free_scores(queries, [c.features for _, c in free])
 
-def _match_each(query: "Tensor", contexts: Sequence[Context], window: Window, affinity: Affinity) -> _Entries:
-    """Selection within each context frame; the results are averaged over all copies of all frames."""
-    total = sum(c.windowed + c.free for c in contexts)
-    parts = []
-    for number, context in enumerate(contexts):
-        for copies, windowed, free in ((context.windowed, 1, 0), (context.free, 0, 1)):
-            if copies:
-                slot = _Slot(number, context.features, windowed, free)
-                part = _match_jointly(query, [slot], window, affinity)
-                parts.append(_Entries(part.rows, part.indices, part.weights * (copies / total)))
-    return _Entries.joined(parts)
-
-
-def _match_jointly(query: "Tensor", slots: Sequence[_Slot], window: Window, affinity: Affinity) -> _Entries:
-    height, width, _ = query.shape
-    if window.covers(height, width):
-        slots = [_Slot(s.number, s.features, s.windowed + s.free, 0) for s in slots]
-    windowed = [s for s in slots if not s.free and not window.is_empty]
-    free = [s for s in slots if s.free]
-    # Where only free frames are left, a tile's queries still go together: its box is just not used.
-    reach = window.reach(height, width) if windowed else 0
-    shape = tile_shape(
-        height,
-        width,
-        reach,
-        bytes_per_pair=4 * max(1, len(windowed)),
-        overhead=_TILE_OVERHEAD.get(query.device.type, _TILE_OVERHEAD["cuda"]),
-    )
-    work = _Work(query=query, windowed=windowed, free=free, window=window, affinity=affinity)
-    return _Entries.joined([part for strip in strips(height, width, shape) for part in work.entries(strip, reach)])
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tile:
-    """A tile with its scores: queries first..last of its strip against `box` in every windowed context frame."""
-
-    first: int
-    last: int
-    box: Box
-    scores: "Tensor"  # [F, M, P]
-    outside: "Tensor | None"  # [M, P] 0 inside the window, -inf outside; None: all inside
-
-
-@dataclass(slots=True, kw_only=True)
-class _Work:
-    """What matching one query frame needs in every tile."""
-
-    query: "Tensor"
-    windowed: Sequence[_Slot]
-    free: Sequence[_Slot]
-    window: Window
-    affinity: Affinity
-    outsides: dict[tuple[int, ...], "Tensor"] = field(default_factory=dict)
-
-    def entries(self, boxes: list[Box], reach: int) -> Iterator[_Entries]:
-        """The entries of the tiles of one column strip."""
-        height, width, channels = self.query.shape
-        strip = Box(top=boxes[0].top, bottom=boxes[-1].bottom, left=boxes[0].left, right=boxes[0].right)
-        queries = self.query[strip.top : strip.bottom, strip.left : strip.right].reshape(-1, channels)
-        qy, qx = strip.coordinates(self.query.device)
-        tiles = list(self._tiles(queries, boxes, reach))
-        free_scores = [_products(queries, s.features.view(-1, channels)) for s in self.free]  # [Q, N] each
-        candidates = self._candidates(tiles, free_scores, qy, qx)
+    def entries(self) -> Iterator[_Entries]:
+        """Query cells, indices and weights; the rows with ties at the cut come after the others."""
+        candidates = self._candidates()
         taken, threshold, undecided = copies_taken(candidates, self.affinity)
-        log_total = self._log_total(tiles, free_scores)
+        log_total = self._log_total()
         weights = weigh(candidates.values, taken, self.affinity.temperature, log_total)
         kept = (taken > 0) & ~undecided.unsqueeze(1)
-        cells = qy * width + qx
-        yield _Entries(cells.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept])
+        yield self.strip.cells.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
         if bool(undecided.any()):
-            for tile in tiles:
+            for number, tile in enumerate(self.strip.tiles):
                 rows = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
-                for some in rows.split(_SLOW_ROWS) if len(rows) else ():
-                    yield self._entries_with_ties(
-                        tile, some, free_scores, qy[some], qx[some], threshold[some], log_total
-                    )
+                for start in range(0, len(rows), _ROWS_WITH_TIES):
+                    some = rows[start : start + _ROWS_WITH_TIES]
+                    total = None if log_total is None else log_total[some]
+                    yield self._entries_with_ties(number, some, threshold[some], total)
 
-    def _tiles(self, queries: "Tensor", boxes: list[Box], reach: int) -> Iterator[_Tile]:
-        """Scores of a strip's tiles, context frame by context frame so that a frame's keys stay in the cache."""
-        height, width, channels = self.query.shape
-        tiles, first = [], 0
-        for box in boxes:
-            grown = box.grown(reach, height, width)
-            scores = queries.new_empty(len(self.windowed), box.size, grown.size if self.windowed else 0)
-            outside = self._outside(box, grown) if self.windowed else None
-            tiles.append(_Tile(first=first, last=first + box.size, box=grown, scores=scores, outside=outside))
-            first += box.size
-        for number, slot in enumerate(self.windowed):
-            left, right = tiles[0].box.left, tiles[0].box.right
-            keys = slot.features[:, left:right].contiguous()  # [h, wk, C]
-            for tile in tiles:
-                block = keys[tile.box.top : tile.box.bottom].view(-1, channels)
-                _products(queries[tile.first : tile.last], block, out=tile.scores[number])
-        return iter(tiles)
-
-    def _outside(self, box: Box, grown: Box) -> "Tensor | None":
-        """0 / -inf of a tile's queries against its box; equal tiles share one."""
-        key = (
-            box.bottom - box.top,
-            box.right - box.left,
-            box.top - grown.top,
-            box.left - grown.left,
-            grown.bottom - grown.top,
-            grown.right - grown.left,
-        )
-        if key not in self.outsides:
-            qy, qx = box.coordinates(self.query.device)
-            ky, kx = grown.coordinates(self.query.device)
-            inside = self.window.admits(qy.unsqueeze(1) - ky, qx.unsqueeze(1) - kx)
-            self.outsides[key] = torch.where(inside, 0.0, -torch.inf)
-        return self.outsides[key]
-
-    def _candidates(self, tiles: list[_Tile], free_scores: list["Tensor"], qy: "Tensor", qx: "Tensor") -> Candidates:
-        """The k + 1 best distinct cells of each query of a strip, over all context frames."""
-        height, width, _ = self.query.shape
+    def _candidates(self) -> Candidates:
+        """The k + 1 best distinct cells of each query, over all context frames."""
         count = self.affinity.topk + 1
-        parts = []
-        if self.windowed:
-            found = [self._best_in_window(tile, count) for tile in tiles]
-            size = max(values.shape[1] for values, _, _ in found)
+        parts = [self._best_in_window(count)] if self.windowed else []
+        for (number, context), scores in zip(self.free, self.free_scores, strict=True):
+            cells = best_positions(scores, min(count, self.num_cells))
+            copies = self._copies_of_free(context, slice(None), cells)
             parts.append(
-                tuple(torch.cat([_padded(f[i], size, (-torch.inf, 0, 0)[i]) for f in found]) for i in range(3))
+                Candidates(values=scores.gather(1, cells), indices=number * self.num_cells + cells, copies=copies)
             )
-        for slot, scores in zip(self.free, free_scores, strict=True):
-            cells = best_positions(scores, min(count, scores.shape[1]))
-            copies = self._free_copies(slot, qy, qx, cells)
-            parts.append((scores.gather(1, cells), slot.number * height * width + cells, copies))
-        values, indices, copies = (torch.cat([p[i] for p in parts], 1) for i in range(3))
-        order = values.topk(min(count, values.shape[1]), dim=1)
+        return parts[0] if len(parts) == 1 else Candidates.best(parts, count)
+
+    def _best_in_window(self, count: int) -> Candidates:
+        """The best cells of the windowed context frames."""
+        best, values, cells = [], [], []
+        count = min(count, min(tile.cells.numel() for tile in self.strip.tiles))
+        for tile, scores in zip(self.strip.tiles, self.scores, strict=True):
+            over_frames = scores.amax(0).add_(tile.outside)  # [M, P]
+            positions = best_positions(over_frames, count)  # [M, c]
+            best.append(over_frames.gather(1, positions))
+            values.append(scores.gather(2, positions.expand(len(scores), -1, -1)))  # [F, M, c]
+            cells.append(tile.cells[positions])
+        merged = torch.cat(values, 1).masked_fill_(torch.cat(best) == -torch.inf, -torch.inf)  # [F, Q, c]
+        offsets = torch.tensor([number * self.num_cells for number, _ in self.windowed], device=merged.device)
+        copies = torch.tensor([context.windowed for _, context in self.windowed], device=merged.device)
+        merged = merged.transpose(0, 1).flatten(1)  # [Q, F * c]
+        chosen = merged.topk(min(self.affinity.topk + 1, merged.shape[1]), dim=1)
+        frame, place = chosen.indices // count, chosen.indices % count
         return Candidates(
-            values=order.values, indices=indices.gather(1, order.indices), copies=copies.gather(1, order.indices)
+            values=chosen.values, indices=offsets[frame] + torch.cat(cells).gather(1, place), copies=copies[frame]
         )
 
-    def _best_in_window(self, tile: _Tile, count: int) -> tuple["Tensor", "Tensor", "Tensor"]:
-        """values, indices and copies [M, c] of the best cells of a tile's windows."""
-        height, width, _ = self.query.shape
-        frames, rows, size = tile.scores.shape
-        best = tile.scores.amax(0)  # [M, P]
-        if tile.outside is not None:
-            best += tile.outside
-        positions = best_positions(best, min(count, size))  # [M, c]
-        values = tile.scores.gather(2, positions.expand(frames, -1, -1))
-        if tile.outside is not None:
-            values += tile.outside.gather(1, positions)
-        values = values.permute(1, 0, 2).reshape(rows, -1)  # [M, F * c]
-        values, chosen = values.topk(min(count, values.shape[1]), dim=1)
-        frame = chosen // positions.shape[1]
-        position = positions.gather(1, chosen % positions.shape[1])
-        number = torch.tensor([s.number for s in self.windowed], device=values.device)
-        copies = torch.tensor([s.windowed for s in self.windowed], device=values.device)
-        y, x = tile.box.coordinates(values.device)
-        cells = (y * width + x)[position]
-        return values, number[frame] * (height * width) + cells, copies[frame]
-
-    def _free_copies(self, slot: _Slot, qy: "Tensor", qx: "Tensor", cells: "Tensor") -> "Tensor":
+    def _copies_of_free(self, context: Context, rows: "slice | Tensor", cells: "Tensor") -> "Tensor":
         """Copies of cells [M, c] of a free frame: its windowed copies count only inside the window."""
-        width = self.query.shape[1]
-        inside = self.window.admits(qy.unsqueeze(1) - cells // width, qx.unsqueeze(1) - cells % width)
-        return slot.free + slot.windowed * inside
+        dy = self.strip.y[rows].unsqueeze(1) - cells // self.width
+        dx = self.strip.x[rows].unsqueeze(1) - cells % self.width
+        return context.free + context.windowed * self.window.admits(dy, dx)
 
-    def _log_total(self, tiles: list[_Tile], free_scores: list["Tensor"]) -> "Tensor | None":
-        """[Q, 1] logsumexp over a whole frame, where the protocol normalises so (then there is one frame)."""
+    def _log_total(self) -> "Tensor | None":
+        """[Q, 1] logsumexp over the frame, where the protocol normalises so (it then is the only one)."""
         if self.affinity.normalise == "kept":
             return None
-        rows = (
-            [*free_scores]
-            if free_scores
-            else [t.scores[0] if t.outside is None else t.scores[0] + t.outside for t in tiles]
-        )
-        return torch.cat([torch.logsumexp(r.double() / self.affinity.temperature, 1, keepdim=True) for r in rows])
+        tiles = self.strip.tiles if self.windowed else []
+        windowed = [scores[0] + tile.outside for scores, tile in zip(self.scores, tiles, strict=True)]
+        scaled = [scores.double() / self.affinity.temperature for scores in (*windowed, *self.free_scores)]
+        return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
 
     def _entries_with_ties(
-        self,
-        tile: _Tile,
-        rows: "Tensor",
-        free_scores: list["Tensor"],
-        qy: "Tensor",
-        qx: "Tensor",
-        threshold: "Tensor",
-        log_total: "Tensor | None",
+        self, number: int, rows: "Tensor", threshold: "Tensor", log_total: "Tensor | None"
     ) -> _Entries:
-        """Entries of queries whose k-th similarity is not unique, from their whole rows."""
-        height, width, _ = self.query.shape
-        columns = []  # (context number, values [R, W], cells [W], copies [R, W])
-        y, x = tile.box.coordinates(self.query.device)
+        """Entries of queries of a tile whose k-th similarity is not unique, from their whole rows."""
+        tile = self.strip.tiles[number]
         local = rows - tile.first
-        for number, slot in enumerate(self.windowed):
-            values = tile.scores[number, local]
-            if tile.outside is not None:
-                values = values + tile.outside[local]
-            columns.append(
-                (slot.number, values, y * width + x, torch.full_like(values, slot.windowed, dtype=torch.int64))
-            )
-        every = torch.arange(height * width, device=self.query.device)
-        for slot, scores in zip(self.free, free_scores, strict=True):
-            copies = self._free_copies(slot, qy, qx, every.expand(len(rows), -1))
-            columns.append((slot.number, scores[rows], every, copies))
+        columns = []  # (context number, values [R, W], cells [W], copies [R, W])
+        for slot, (context_number, context) in enumerate(self.windowed):
+            values = self.scores[number][slot, local] + tile.outside[local]
+            copies = torch.full_like(values, context.windowed, dtype=torch.int64)
+            columns.append((context_number, values, tile.cells, copies))
+        every = torch.arange(self.num_cells, device=rows.device)
+        for scores, (context_number, context) in zip(self.free_scores, self.free, strict=True):
+            copies = self._copies_of_free(context, rows, every.expand(len(rows), -1))
+            columns.append((context_number, scores[rows], every, copies))
         columns.sort(key=lambda column: column[0])
-        values = torch.cat([c[1] for c in columns], 1)
-        indices = torch.cat([c[0] * height * width + c[2] for c in columns])
         per_frame = copies_taken_with_ties([c[1] for c in columns], [c[3] for c in columns], threshold, self.affinity)
-        taken = torch.cat(per_frame, 1)
-        weights = weigh(values, taken, self.affinity.temperature, None if log_total is None else log_total[rows])
+        taken, values = torch.cat(per_frame, 1), torch.cat([c[1] for c in columns], 1)
+        indices = torch.cat([c[0] * self.num_cells + c[2] for c in columns])
+        weights = weigh(values, taken, self.affinity.temperature, log_total)
         row, column = (taken > 0).nonzero(as_tuple=True)
-        return _Entries((qy * width + qx)[row], indices[column], weights[row, column])
-
-
-def _products(queries: "Tensor", keys: "Tensor", out: "Tensor | None" = None) -> "Tensor":
-    """Dot products [M, P] of queries [M, C] and keys [P, C], in rows of at least 16."""
-    rows = queries.shape[0]
-    if rows < _MIN_ROWS:
-        product = functional.pad(queries, (0, 0, 0, _MIN_ROWS - rows)) @ keys.T
-        return product[:rows] if out is None else out.copy_(product[:rows])
-    return torch.mm(queries, keys.T, out=out)
-
-
-def _padded(columns: "Tensor", size: int, value: float) -> "Tensor":
-    return functional.pad(columns, (0, size - columns.shape[1]), value=value)
+        return self.strip.cells[rows[row]], indices[column], weights[row, column]

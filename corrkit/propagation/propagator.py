@@ -10,7 +10,7 @@ from torch.nn import functional
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import transport
 from corrkit.propagation.features import prepare
-from corrkit.propagation.matching import Context, match
+from corrkit.propagation.matching import Context, Matcher
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
 
@@ -74,19 +74,23 @@ class _FirstLabels:
 
 def _steps(features: Iterator["Tensor"], first_labels: "Tensor", protocol: Protocol) -> Iterator["Tensor"]:
     remembered: dict[int, _Remembered] = {}
-    for frame, raw in enumerate(features):
+    matcher = Matcher(protocol.affinity)
+    frame = 0
+    for raw in features:
         _check_grid(raw, first_labels, frame, remembered)
         current = prepare(raw, protocol.features, frame)
+        del raw  # one frame less in memory while matching
         if frame == 0:
             first = _first_labels(first_labels.to(current), protocol)
             remembered[0] = _Remembered(features=current, labels=first.padding)
         if frame > 0 or protocol.memory.predict_first:
-            soft = _predicted(current, frame, remembered, first, protocol)
+            soft = _predicted(current, frame, remembered, first, matcher, protocol)
             kept, shown = _fed_back(soft, protocol)
             remembered[frame] = _Remembered(features=current, labels=kept)
             yield shown.view(first_labels.shape)
         for old in [f for f in remembered if not is_needed_later(f, frame, protocol.memory)]:
             del remembered[old]
+        frame += 1  # noqa: SIM113 - enumerate would hold on to `raw`
 
 
 def _check_grid(features: "Tensor", first_labels: "Tensor", frame: int, remembered: dict[int, _Remembered]) -> None:
@@ -112,7 +116,12 @@ def _first_labels(labels: "Tensor", protocol: Protocol) -> _FirstLabels:
 
 
 def _predicted(
-    query: "Tensor", frame: int, remembered: dict[int, _Remembered], first: _FirstLabels, protocol: Protocol
+    query: "Tensor",
+    frame: int,
+    remembered: dict[int, _Remembered],
+    first: _FirstLabels,
+    matcher: Matcher,
+    protocol: Protocol,
 ) -> "Tensor":
     """[N, L] labels of the query frame, before feedback."""
     frames = context_frames(frame, protocol.memory)
@@ -127,7 +136,7 @@ def _predicted(
         for own, windowed, free in _by_labels(remembered[index].labels, copies, index, first, protocol):
             contexts.append(Context(features=remembered[index].features, windowed=windowed, free=free))
             labels.append(own)
-    return transport(torch.stack(labels), match(query, contexts, protocol.affinity))
+    return transport(torch.stack(labels), matcher.match(query, contexts))
 
 
 def _by_labels(
