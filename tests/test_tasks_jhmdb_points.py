@@ -148,16 +148,16 @@ def test_a_joint_beyond_the_right_border_leaves_only_a_tail():
 
 
 def test_a_window_that_rounding_makes_too_wide_keeps_its_width():
-    """87.99999999999999 - 12 truncates to 75, 87.99999999999999 + 12 + 1 rounds to 101: 26 cells, the kernel has 25.
+    """122.99999999999999 - 12 truncates to 110, 122.99999999999999 + 12 + 1 rounds to 136: 26 cells, the kernel has 25.
 
-    The published function raises ValueError here.
+    The published function raises ValueError here (a joint of a real clip has this x).
     """
-    x = 87.99999999999999
+    x = 122.99999999999999
     assert int(x + 3 * 4 + 1) - int(x - 3 * 4) == 26
     drawn = draw_gaussians(np.array([[x, 60.0]]), (120, 160), 4.0)[0]
     columns = np.flatnonzero(drawn[60])
-    assert (columns.min(), columns.max()) == (75, 99)
-    assert drawn[60].argmax() == 87
+    assert (columns.min(), columns.max()) == (110, 134)
+    assert drawn[60].argmax() == 122
 
 
 def test_joints_far_outside_have_an_empty_map_and_no_position():
@@ -196,8 +196,9 @@ def test_read_out_is_a_weighted_mean_of_the_largest_cells(data, count):
     maps = torch.tensor(values, dtype=torch.float64).view(1, 5, 6)
     order = sorted(range(30), key=lambda cell: -values[cell])[:count]
     total = sum(values[cell] for cell in order)
-    expected = [sum(cell % 6 * values[cell] for cell in order) / total, sum(cell // 6 * values[cell] for cell in order) / total]
-    np.testing.assert_allclose(read_peaks(maps, count)[0], expected)
+    x = sum(cell % 6 * values[cell] for cell in order) / total
+    y = sum(cell // 6 * values[cell] for cell in order) / total
+    np.testing.assert_allclose(read_peaks(maps, count)[0], [x, y])
 
 
 def test_more_peak_cells_than_cells_takes_them_all():
