@@ -65,7 +65,9 @@ def test_list_files_take_either_column_order_and_any_prefix(tmp_path, order, pre
         np.testing.assert_allclose(dataset.clips[0].annotation(1), truth[1])
 
 
-@pytest.mark.parametrize("line", ["Rename_Images/jump/A", "a b c", "x/y.mat z/y.mat", "Rename_Images/a Rename_Images/b"])
+@pytest.mark.parametrize(
+    "line", ["Rename_Images/jump/A", "a b c", "x/y.mat z/y.mat", "Rename_Images/a Rename_Images/b"]
+)
 def test_a_list_line_of_another_form_is_an_error(tmp_path, line):
     make_clip(tmp_path)
     (tmp_path / "mine.txt").write_text(line)
@@ -313,7 +315,9 @@ def test_npy_npz_and_csv_say_the_same(tmp_path, clip_and_truth):
         for joint, name in enumerate(JOINTS):
             x, y = truth[frame, joint]
             label = name if frame % 2 else joint
-            lines.append(f"{frame},{label},," if np.isnan(x) else f"{frame},{label},{x!r},{y!r}".replace("np.float64", ""))
+            lines.append(
+                f"{frame},{label},," if np.isnan(x) else f"{frame},{label},{x!r},{y!r}".replace("np.float64", "")
+            )
     (tmp_path / "b" / f"{AT}.csv").write_text("\n".join(lines).replace("(", "").replace(")", ""))
     np.testing.assert_array_equal(read_all(tmp_path / "b", clip), truth)
 
