@@ -34,7 +34,7 @@ def make_clip(
         Image.fromarray(picture).save(folder / f"{index + 1:05d}.png")
     if joints is None:
         offsets = np.stack([np.arange(len(JOINTS)) % 4 * 4 + 18, np.arange(len(JOINTS)) // 4 * 4 + 17], axis=1)
-        joints = np.stack([offsets + (2 * index, 0) for index in range(annotated or frames)]).astype(np.float64)
+        joints = np.stack([offsets + np.array([2.0 * index, 0.0]) for index in range(annotated or frames)])
     save_joints(root / "joint_positions" / action / name / "joint_positions.mat", joints)
     splits = root / "splits"
     splits.mkdir(exist_ok=True)
