@@ -75,6 +75,19 @@ def missing(recognised: Recognised, names: Iterable[str]) -> CheckpointError:
     )
 
 
+def chosen_layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:
+    """The block to stop after, from 1 to `depth`; None and "last" mean the last. Raises CheckpointError for others."""
+    if layer is None or layer == "last":
+        return depth
+    number = int(layer) if str(layer).isdecimal() else 0
+    if not 1 <= number <= depth:
+        raise CheckpointError(
+            f"{recognised.path} has no layer {layer!r}: it has {depth} of them.",
+            f"Give --layer a number from 1 to {depth}.",
+        )
+    return number
+
+
 def _assign(network: "nn.Module", state: Mapping[str, "Tensor"]) -> None:
     network.load_state_dict(
         {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, assign=True

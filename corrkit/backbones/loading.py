@@ -75,8 +75,10 @@ def load_file(path: str | Path, *, heads: int | None, layer: int | str | None, k
 
 def _backbone(built: "Built", recognised: "Recognised", digest: str) -> Backbone:
     from corrkit.backbones.framewise import Framewise
+    from corrkit.backbones.recurrent import Recurrent
 
-    return Framewise(
+    kinds: dict[str, type[Framewise]] = {"framewise": Framewise, "recurrent": Recurrent}
+    return kinds[built.mode.kind](
         built.network,
         stride=built.stride,
         mean=recognised.mean,

@@ -77,3 +77,13 @@ def sincos(grid: Grid, dim: int, order: str) -> Tensor:
     row = torch.cat([rows.sin(), rows.cos()], 1)[:, None].expand(-1, grid[1], -1)  # [h, w, dim / 2]
     column = torch.cat([columns.sin(), columns.cos()], 1)[None].expand(grid[0], -1, -1)
     return torch.cat([column, row] if order == "column" else [row, column], 2).float()
+
+
+def sinusoid(count: int, dim: int) -> Tensor:
+    """The table [count, dim] of VideoMAE over all tokens in order of time, row, column; sine and cosine alternate.
+
+    MCG-NJU/VideoMAE 14ef8d8 modeling_finetune.py:160.
+    """
+    channel = torch.arange(dim, dtype=torch.float64)
+    angle = torch.arange(count, dtype=torch.float64)[:, None] / 10000 ** (2 * (channel // 2) / dim)
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()

@@ -1,12 +1,11 @@
 """Rotary position embeddings of the published vision transformers: tables of cosines and sines per cell.
 
 Each variant differs in coordinates, frequencies, the order of axes and the channels that turn together; each is proven
-by a golden. A table holds cos and sin [N, hd] for the N = h·w patch tokens; class and register tokens stay as they are
-unless the variant says otherwise.
+by a golden.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,9 +15,10 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """cos, sin: [N, hd]. interleaved: channels 2i and 2i + 1 turn together, else i and i + hd/2 (of each `halves`-th).
+    """Turns queries and keys by their positions.
 
-    blocks: into how many equal parts the channels are cut before they are halved (CroCo: 2, one per axis).
+    cos, sin: [tokens, hd] of the last tokens; those in front of them stay as they are. interleaved: channels 2i and
+    2i + 1 turn together, else i and i + hd/2 of each of `blocks` equal parts of the channels (CroCo: 2, one per axis).
     """
 
     cos: Tensor
@@ -27,10 +27,13 @@ class Rotation:
     blocks: int = 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turns queries or keys [B, heads, N, hd] of the patch tokens."""
-        return x * self.cos + self._turned(x) * self.sin
+        """Queries or keys [B, heads, P + N, hd] to the same."""
+        front = x.shape[2] - self.cos.shape[0]
+        moving = x[:, :, front:]
+        turned = moving * self.cos + self._partners(moving) * self.sin
+        return turned if front == 0 else torch.cat([x[:, :, :front], turned], 2)
 
-    def _turned(self, x: Tensor) -> Tensor:
+    def _partners(self, x: Tensor) -> Tensor:
         if self.interleaved:
             return torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
         parts = x.reshape(*x.shape[:-1], self.blocks, 2, -1)
@@ -38,20 +41,27 @@ class Rotation:
 
     def to(self, device: torch.device) -> "Rotation":
         """The same on another device."""
-        return Rotation(self.cos.to(device), self.sin.to(device), self.interleaved, self.blocks)
+        return replace(self, cos=self.cos.to(device), sin=self.sin.to(device))
 
 
-def rotation(variant: str, grid: Grid, width: int, stored: Grid | None, frequencies: Tensor | None = None) -> Rotation:
-    """The rotation of a variant ("dinov3", "eva", "croco", "pe", "pe-cls", "capi") for a grid.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a rotation depends on: the cells (h, w), the channels of one head, and the network's own facts.
 
-    Args:
-        variant: a key of `VARIANTS`.
-        grid: cells (h, w).
-        width: channels of one head.
-        stored: the grid the network was trained on, where the variant scales by it.
-        frequencies: as the file stores them, where it does.
+    stored: the grid of pre-training, where the network has one. frequencies: as the file stores them, where it does.
     """
-    return VARIANTS[variant](grid, width, stored, frequencies)
+
+    grid: Grid
+    width: int
+    stored: Grid | None = None
+    frequencies: Tensor | None = None
+    has_cls_token: bool = False
+    num_registers: int = 0
+
+
+def rotation(variant: str, setting: Setting) -> Rotation:
+    """The rotation of a key of `VARIANTS`."""
+    return VARIANTS[variant](setting)
 
 
 def _axes(grid: Grid, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,50 +73,80 @@ def _counted(grid: Grid) -> tuple[Tensor, Tensor]:
     return torch.arange(grid[0], dtype=torch.float32), torch.arange(grid[1], dtype=torch.float32)
 
 
-def _dinov3(grid: Grid, width: int, stored: Grid | None, periods: Tensor | None) -> Rotation:
+def _powers(base: float, width: int) -> Tensor:
+    """base^(-2k / (width / 2)) for the width / 4 frequencies of one axis."""
+    return base ** -(torch.arange(0, width // 2, 2, dtype=torch.float32) / (width // 2))
+
+
+def _dinov3(setting: Setting) -> Rotation:
     """Centres in [-1, 1] per axis, angle 2·pi·coordinate/period, row then column, tiled twice.
 
     facebookresearch/dinov3 6876159 dinov3/layers/rope_position_encoding.py.
     """
+    periods = setting.frequencies
     if periods is None:
-        periods = 100 ** (2 * torch.arange(width // 4, dtype=torch.float32) / (width // 2))
-    rows, columns = (2 * (axis + 0.5) / len(axis) - 1 for axis in _counted(grid))
-    row, column = _axes(grid, rows, columns)
+        periods = 1 / _powers(100, setting.width)
+    rows, columns = (2 * (axis + 0.5) / len(axis) - 1 for axis in _counted(setting.grid))
+    row, column = _axes(setting.grid, rows, columns)
     angles = 2 * torch.pi * torch.cat([row / periods, column / periods], 1).repeat(1, 2)
     return Rotation(angles.cos(), angles.sin(), interleaved=False)
 
 
-def _eva(grid: Grid, width: int, stored: Grid | None, _: Tensor | None) -> Rotation:
+def _eva(setting: Setting) -> Rotation:
     """Positions scaled to the grid of pre-training: baaivision/EVA 5623d08 EVA-02/asuka/rope.py."""
-    frequencies = 10000 ** -(torch.arange(0, width // 2, 2, dtype=torch.float32) / (width // 2))
-    rows, columns = _counted(grid)
-    if stored is not None:
-        rows, columns = rows / grid[0] * stored[0], columns / grid[1] * stored[1]
-    row, column = _axes(grid, rows, columns)
+    frequencies = _powers(10000, setting.width)
+    rows, columns = _counted(setting.grid)
+    if setting.stored is not None:
+        rows, columns = (axis / len(axis) * side for axis, side in zip((rows, columns), setting.stored, strict=True))
+    row, column = _axes(setting.grid, rows, columns)
     angles = torch.cat([row * frequencies, column * frequencies], 1).repeat_interleave(2, 1)
     return Rotation(angles.cos(), angles.sin(), interleaved=True)
 
 
-def _croco(grid: Grid, width: int, stored: Grid | None, _: Tensor | None) -> Rotation:
+def _croco(setting: Setting) -> Rotation:
     """Base 100, first half of the channels by the row: naver/croco d7de070 models/pos_embed.py (RoPE2D)."""
-    frequencies = 100 ** -(torch.arange(0, width // 2, 2, dtype=torch.float32) / (width // 2))
-    row, column = _axes(grid, *_counted(grid))
+    frequencies = _powers(100, setting.width)
+    row, column = _axes(setting.grid, *_counted(setting.grid))
     angles = torch.cat([(row * frequencies).repeat(1, 2), (column * frequencies).repeat(1, 2)], 1)
     return Rotation(angles.cos(), angles.sin(), interleaved=False, blocks=2)
 
 
-def _pe(offset: int, grid: Grid, width: int) -> Rotation:
-    """Column first, integer positions, neighbours turn: perception_models 3e352cc core/vision_encoder/rope.py."""
-    frequencies = 10000 ** -(torch.arange(0, width // 2, 2, dtype=torch.float32) / (width // 2))
-    row, column = _axes(grid, *(axis + offset for axis in _counted(grid)))
+def _pe(setting: Setting) -> Rotation:
+    """Column first, integer positions that start at 1 beside a class token, neighbours turn together.
+
+    perception_models 3e352cc core/vision_encoder/rope.py.
+    """
+    frequencies = _powers(10000, setting.width)
+    row, column = _axes(setting.grid, *(axis + setting.has_cls_token for axis in _counted(setting.grid)))
     angles = torch.cat([column * frequencies, row * frequencies], 1).repeat_interleave(2, 1)
     return Rotation(angles.cos(), angles.sin(), interleaved=True)
 
 
-VARIANTS: dict[str, Callable[[Grid, int, Grid | None, Tensor | None], Rotation]] = {
+def _capi(setting: Setting) -> Rotation:
+    """Coordinates 0 to 1, both ends included, on either axis; registers go round the edge of that square.
+
+    facebookresearch/capi 98b4fa1 model.py:55-81, 337-392. Frequencies [2, hd] are stored.
+    """
+    assert setting.frequencies is not None
+    row, column = _axes(setting.grid, *(torch.linspace(0, 1, cells) for cells in setting.grid))
+    cells = torch.cat([row, column], 1)
+    lowest, highest = cells.amin(0), cells.amax(0)
+    angles = torch.cat([lowest + _edge(setting.num_registers) * (highest - lowest), cells]) @ setting.frequencies
+    return Rotation(angles.cos(), angles.sin(), interleaved=False)
+
+
+def _edge(number: int) -> Tensor:
+    """Points round the edge of the unit square [number, 2], a quarter of them on each side."""
+    along = torch.arange(number // 4) / (number // 4)
+    zero, one = torch.zeros_like(along), torch.ones_like(along)
+    sides = [(along, zero), (one, along), (1 - along, one), (zero, 1 - along)]
+    return torch.cat([torch.stack(side, 1) for side in sides])
+
+
+VARIANTS: dict[str, Callable[[Setting], Rotation]] = {
     "dinov3": _dinov3,
     "eva": _eva,
     "croco": _croco,
-    "pe": lambda grid, width, stored, _: _pe(0, grid, width),
-    "pe-cls": lambda grid, width, stored, _: _pe(1, grid, width),
+    "pe": _pe,
+    "capi": _capi,
 }

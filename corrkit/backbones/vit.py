@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 
 from corrkit.backbones.positions import resample, sincos
 from corrkit.backbones.relative import RelativeBias
-from corrkit.backbones.rotary import Grid, Rotation, rotation
+from corrkit.backbones.rotary import Grid, Rotation, Setting, rotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class Parts:
     the stored position table, whose cells are `grid`. norm: "layer" or "rms"; final_norm: "none" where features are
     the last block's output, "weightless" where the file stores none. biases: which projections have one.
     layerscale, mlp_norm, pre_norm, patch_norm: whether the file has them. position: rule of `positions.RULES`, or
-    "sincos" where nothing is stored. rotary: a variant of `rotary.VARIANTS`. relative: BEiT's tables.
+    "sincos" where nothing is stored. rotary: a variant of `rotary.VARIANTS`; frequencies: the shape of
+    its stored frequencies, where the file has them. relative: BEiT's tables.
     """
 
     dim: int
@@ -47,7 +48,7 @@ class Parts:
     position_rows: int = 1
     grid: Grid | None = None
     rotary: str | None = None
-    stores_frequencies: bool = False
+    frequencies: tuple[int, ...] = ()
     relative: Literal["shared", "blockwise"] | None = None
     layerscale: bool = False
     mlp_norm: bool = False
@@ -81,7 +82,7 @@ class VisionTransformer(nn.Module):
             self.pos_embed = nn.Parameter(torch.empty(1, rows, parts.dim))
         if parts.relative == "shared":
             self.rel_pos_bias = RelativeBias(_stored(parts), parts.heads)
-        if parts.stores_frequencies:
+        if parts.frequencies:
             self.rope = Frequencies(parts)
         self.norm_pre = _norm(parts) if parts.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(parts) for _ in range(parts.depth))
@@ -152,9 +153,15 @@ class VisionTransformer(nn.Module):
         key = (grid, device)
         if key not in self._rotations:
             self._rotations.clear()
-            stored = self.rope.freqs.cpu() if self.parts.stores_frequencies else None
-            width = self.parts.dim // self.parts.heads
-            self._rotations[key] = rotation(self.parts.rotary, grid, width, self.parts.grid, stored).to(device)
+            setting = Setting(
+                grid=grid,
+                width=self.parts.dim // self.parts.heads,
+                stored=self.parts.grid,
+                frequencies=self.rope.freqs.cpu() if self.parts.frequencies else None,
+                has_cls_token=self.parts.has_cls_token,
+                num_registers=self.parts.num_registers,
+            )
+            self._rotations[key] = rotation(self.parts.rotary, setting).to(device)
         return self._rotations[key]
 
 
@@ -190,7 +197,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, turn: Rotation | None, shared: Tensor | None, grid: Grid) -> Tensor:
         """Tokens [B, P + N, D] to the same."""
         attended: Tensor = x + self.ls1(self.attn(self.norm1(x), turn, shared, grid))
-        return attended + self.ls2(self.mlp(self.norm2(attended)))
+        transformed: Tensor = self.ls2(self.mlp(self.norm2(attended)))
+        return attended + transformed
 
 
 class Attention(nn.Module):
@@ -208,17 +216,11 @@ class Attention(nn.Module):
         parts = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, P + N, hd]
         if turn is not None:
-            q, k = (self._turned(part, turn) for part in (q, k))
+            q, k = turn(q), turn(k)
         bias = self.relative(grid) if self.relative is not None else shared
         x = scaled_dot_product_attention(q, k, v, attn_mask=bias)
         projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))
         return projected
-
-    @staticmethod
-    def _turned(x: Tensor, turn: Rotation) -> Tensor:
-        """Turns the tokens that have coordinates; those in front of them stay as they are."""
-        front = x.shape[2] - turn.cos.shape[0]
-        return turn(x) if front == 0 else torch.cat([x[:, :, :front], turn(x[:, :, front:])], 2)
 
 
 class MLP(nn.Module):
@@ -275,7 +277,7 @@ class Frequencies(nn.Module):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.freqs = nn.Parameter(torch.empty(parts.dim // parts.heads // 4), requires_grad=False)
+        self.freqs = nn.Parameter(torch.empty(parts.frequencies))
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -5,16 +5,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill, missing
+from corrkit.backbones.heads import USUAL, assumption, choose_heads
 from corrkit.backbones.vit import Parts, VisionTransformer
+from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognition import Recognised
-from corrkit.checkpoints.system import ViTRules
+from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
-
-_SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
 
 
 def build(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
@@ -32,9 +32,9 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
 
     rules: ViTRules = recognised.system.rules
     state = recognised.state
-    depth = _depth(recognised)
+    depth = recognised.depth("blocks")
     dim, patch = _patch(recognised)
-    chosen, why = _heads(recognised, dim, depth, heads)
+    chosen, why = choose_heads(recognised, dim, depth, heads, rules.heads, rules.head_width)
     prefix, registers, rows, grid = _tokens(recognised, patch)
     parts = Parts(
         dim=dim,
@@ -43,10 +43,10 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         patch=patch,
         hidden=_hidden(recognised),
         mlp="swiglu" if "blocks.0.mlp.w12.weight" in state else "mlp",
-        activation=rules.activation,
+        activation=_activation(recognised),
         norm=rules.norm,
         final_norm=_final_norm(recognised),
-        eps=rules.eps,
+        eps=_eps(recognised),
         biases=frozenset({"patch", "qkv", "proj", "mlp"}) - rules.absent,
         has_cls_token=prefix,
         num_registers=registers,
@@ -54,14 +54,14 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         position_rows=rows,
         grid=grid,
         rotary=rules.rotary,
-        stores_frequencies="rope.freqs" in state,
+        frequencies=tuple(state["rope.freqs"].shape) if "rope.freqs" in state else (),
         relative=_relative(recognised),
         layerscale=any(re.fullmatch(r"blocks\.\d+\.ls[12]\.gamma", name) for name in state),
         mlp_norm=any(re.fullmatch(r"blocks\.\d+\.mlp\.norm\.\w+", name) for name in state),
         pre_norm=any(name.startswith("norm_pre.") for name in state),
         patch_norm=any(name.startswith("patch_embed.norm.") for name in state),
     )
-    executed = _layer(recognised, layer, depth)
+    executed = chosen_layer(recognised, layer, depth)
     with torch.device("meta"):
         network = VisionTransformer(parts, executed)
     fill(network, recognised)
@@ -74,7 +74,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         layer=str(executed),
         position=position if position != "relative" or rules.relative else "none",  # type: ignore[arg-type]
         evidence=(("heads", f"{chosen}: {why}"), ("layer", _layer_words(executed, depth, parts))),
-        notes=() if "usual" not in why else (f"{chosen} heads assumed ({why}); give --heads if the model has others.",),
+        notes=assumption(chosen, why),
     )
 
 
@@ -92,12 +92,6 @@ def from_timm(model: "nn.Module") -> Built | None:
         return build(recognise(opened), heads=cast(Any, model).blocks[0].attn.num_heads)
     except CheckpointError:  # a variant with parts that a plain ViT lacks (query norms, pooling, ...): timm's own runs
         return None
-
-
-def _depth(recognised: Recognised) -> int:
-    """One more than the highest block; gaps come out as missing tensors."""
-    numbers = [int(match[1]) for name in recognised.state if (match := re.match(r"blocks\.(\d+)\.", name))]
-    return max(numbers) + 1
 
 
 def _patch(recognised: Recognised) -> tuple[int, tuple[int, int]]:
@@ -118,38 +112,11 @@ def _patch(recognised: Recognised) -> tuple[int, tuple[int, int]]:
 
 def _hidden(recognised: Recognised) -> int:
     for name, share in (("mlp.fc1.weight", 1), ("mlp.w12.weight", 2)):
-        for index in range(_depth(recognised)):
+        for index in range(recognised.depth("blocks")):
             weight = recognised.state.get(f"blocks.{index}.{name}")
             if weight is not None:
                 return int(weight.shape[0]) // share
     raise missing(recognised, ["blocks.0.mlp.fc1.weight"])
-
-
-def _heads(recognised: Recognised, dim: int, depth: int, given: int | None) -> tuple[int, str]:
-    """The number of heads and what it rests on: given, else the file, else known systems, else the usual width."""
-    rules: ViTRules = recognised.system.rules
-    stored = recognised.stored_heads
-    if given is not None:
-        if given < 1 or dim % given:
-            raise CheckpointError(
-                f"{given} heads don't divide the width {dim} of {recognised.path}.", "Give --heads a divisor of it."
-            )
-        return given, "given with --heads"
-    if stored is not None:
-        return stored
-    if (dim, depth) in rules.heads:
-        return rules.heads[dim, depth], f"known for {recognised.system.title} of width {dim} and depth {depth}"
-    if dim % rules.head_width == 0:
-        why = f"width {dim} / {rules.head_width}"
-        usual = (dim, depth) in _SIZES or rules.head_width != 64
-        return dim // rules.head_width, why + (
-            ", as in all published models of this size" if usual else ", the usual rule"
-        )
-    raise CheckpointError(
-        f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its width "
-        f"{dim} is no multiple of {rules.head_width}.",
-        "Give the number of heads of the training configuration with --heads N.",
-    )
 
 
 def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, int, tuple[int, int] | None]:
@@ -161,7 +128,7 @@ def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, 
     if rules.relative:
         return has_cls, registers, int(has_cls), _table_grid(recognised)
     if rules.position in (None, "sincos"):
-        return has_cls, registers, 0, recognised.stored_grid
+        return has_cls, registers, 0, None
     if "pos_embed" not in state:
         raise missing(recognised, ["pos_embed"])
     length = state["pos_embed"].shape[1]
@@ -224,19 +191,40 @@ def _final_norm(recognised: Recognised) -> Any:
     return rule
 
 
-def _layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:
-    if layer is None or layer == "last":
-        return depth
-    try:
-        number = int(layer)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= depth:
+# Names of transformers' activations; quick_gelu is a sigmoid approximation.
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu-tanh",
+    "gelu_new": "gelu-tanh",
+    "quick_gelu": "quick-gelu",
+}
+
+
+def _activation(recognised: Recognised) -> str:
+    """The config's beside the file, else the system's."""
+    named = entry(recognised.config, "hidden_act") or entry(recognised.config, "vision_config.hidden_act")
+    rules: ViTRules = recognised.system.rules
+    if named is None or "model_type" not in recognised.config:
+        return rules.activation
+    if named not in _ACTIVATIONS:
+        if "blocks.0.mlp.w12.weight" in recognised.state:  # a SwiGLU always takes SiLU
+            return rules.activation
         raise CheckpointError(
-            f"{recognised.path} has no layer {layer!r}: it has {depth} blocks.",
-            f"Give --layer a number from 1 to {depth}.",
+            f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
+            f"Known: {', '.join(_ACTIVATIONS)}.",
         )
-    return number
+    return _ACTIVATIONS[named]
+
+
+def _eps(recognised: Recognised) -> float:
+    """The config's beside the file, else the system's."""
+    for name in ("layer_norm_eps", "vision_config.layer_norm_eps"):
+        value = entry(recognised.config, name)
+        if isinstance(value, float):
+            return value
+    rules: ViTRules = recognised.system.rules
+    return rules.eps
 
 
 def _layer_words(executed: int, depth: int, parts: Parts) -> str:
@@ -245,6 +233,6 @@ def _layer_words(executed: int, depth: int, parts: Parts) -> str:
 
 
 def _name(parts: Parts) -> str:
-    size = _SIZES.get((parts.dim, parts.depth), f"{parts.dim}x{parts.depth}")
+    size = USUAL.get((parts.dim, parts.depth), f"{parts.dim}x{parts.depth}")
     registers = f"_reg{parts.num_registers}" if parts.num_registers else ""
     return f"vit_{size}_patch{parts.patch[0]}{registers}"

@@ -16,43 +16,45 @@ _SECONDARY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A network that a file may hold: all names that start with `prefix` ("" or ending in a dot), in one layout."""
+    """A network that a file may hold: all names that start with `prefix` ("" or ending in a dot), in one layout.
+
+    place: full name of the layout's first anchor; candidates with the same place are readings of the same network.
+    """
 
     prefix: str
     layout: Layout
-
-    @property
-    def segments(self) -> list[str]:
-        """Of the prefix."""
-        return self.prefix.split(".")[:-1]
+    place: str
 
 
 def choose(
     candidates: Sequence[Candidate], prefers: Iterable[tuple[str, str]], path: object
 ) -> tuple[list[Candidate], list[tuple[str, str]]]:
-    """The candidates of the prefix to evaluate, and the prefixes left out with the reason.
+    """All readings of the network to evaluate, and the prefixes left out with the reason.
 
     Raises:
-        CheckpointError: where several prefixes are equally good; it lists them.
+        CheckpointError: where several networks are equally good; it lists them.
     """
-    prefixes = sorted({candidate.prefix for candidate in candidates})
+    places = list(dict.fromkeys(candidate.place for candidate in candidates))
     left_out: list[tuple[str, str]] = []
+
+    def leave_out(losing: list[str], why: str) -> None:
+        left_out.extend((_prefix(candidates, place), why) for place in losing)
+        places[:] = [place for place in places if place not in losing]
+
     for good, other in prefers:
-        if any(good in _segments(prefix) for prefix in prefixes):
-            losing = [prefix for prefix in prefixes if other in _segments(prefix) and good not in _segments(prefix)]
-            left_out += [(prefix, f"{good} is evaluated, not {other}") for prefix in losing]
-            prefixes = [prefix for prefix in prefixes if prefix not in losing]
-    primary = [prefix for prefix in prefixes if not any(map(_SECONDARY.fullmatch, _segments(prefix)))]
-    if primary and len(primary) < len(prefixes):
-        left_out += [(prefix, "another network than the one evaluated") for prefix in prefixes if prefix not in primary]
-        prefixes = primary
-    if len(prefixes) > 1:
-        names = ", ".join(repr(prefix.removesuffix(".")) for prefix in prefixes)
+        if any(good in _segments(place) for place in places):
+            losing = [place for place in places if other in _segments(place) and good not in _segments(place)]
+            leave_out(losing, f"{good} is evaluated, not {other}")
+    primary = [place for place in places if not any(map(_SECONDARY.fullmatch, _segments(place)))]
+    if primary:
+        leave_out([place for place in places if place not in primary], "another network than the one evaluated")
+    if len(places) > 1:
+        names = [_prefix(candidates, place).removesuffix(".") for place in places]
         raise CheckpointError(
-            f"{path} holds several backbones that are equally good: {names}.",
-            f"Choose one: --ckpt-key {prefixes[0].removesuffix('.') or prefixes[1].removesuffix('.')}.",
+            f"{path} holds several backbones that are equally good: {', '.join(map(repr, names))}.",
+            f"Choose one: --ckpt-key {names[0] or names[1]}.",
         )
-    return [candidate for candidate in candidates if candidate.prefix == prefixes[0]], left_out
+    return [candidate for candidate in candidates if candidate.place == places[0]], left_out
 
 
 def find(names: Iterable[tuple[str, int]], layouts: Iterable[Layout], key: str | None = None) -> list[Candidate]:
@@ -60,19 +62,24 @@ def find(names: Iterable[tuple[str, int]], layouts: Iterable[Layout], key: str |
     named = [(name, ndim) for name, ndim in names if key is None or name.startswith(key.rstrip(".") + ".")]
     found = []
     for layout in layouts:
-        prefixes: set[str] | None = None
+        shared: dict[str, str] | None = None
         for anchor, wanted in layout.anchors.items():
             pattern = re.compile(rf"(?:^|\.)(?={anchor}$)")
             here = {
-                name[: match.end()]
+                name[: match.end()]: name
                 for name, ndim in named
                 if wanted in (None, ndim)
                 for match in pattern.finditer(name)
             }
-            prefixes = here if prefixes is None else prefixes & here
-        found += [Candidate(prefix, layout) for prefix in sorted(prefixes or ())]
-    return found
+            shared = here if shared is None else {prefix: place for prefix, place in shared.items() if prefix in here}
+        found += [Candidate(prefix, layout, place) for prefix, place in sorted((shared or {}).items())]
+    return sorted(found, key=lambda candidate: len(candidate.prefix))
 
 
-def _segments(prefix: str) -> list[str]:
-    return prefix.split(".")
+def _prefix(candidates: Sequence[Candidate], place: str) -> str:
+    """The longest prefix among the readings of a network."""
+    return max((candidate.prefix for candidate in candidates if candidate.place == place), key=len)
+
+
+def _segments(name: str) -> list[str]:
+    return name.split(".")

@@ -1,24 +1,27 @@
-"""Tensors as the networks want them: pure functions from state dict to state dict."""
+"""Tensors as the networks want them: pure functions from state dict to state dict, under canonical names."""
 
+import math
 import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from corrkit.checkpoints.system import Layout, State
+from corrkit.checkpoints.system import State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class IncompleteError(Exception):
-    """Tensors that belong together are not all there; the message lists what is missing."""
+    """Tensors that belong together are not all there: `names`, canonical."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+        super().__init__(", ".join(self.names))
 
 
-def unify(state: State, layout: Layout) -> State:
-    """The layout's own conversion, then what is the same for all: fused q, k, v, biases, and leading axes of tokens."""
-    if layout.convert is not None:
-        state = layout.convert(state)
-    state = _fuse_attention(state)
-    state = _fuse_gate(state)
+def unify(state: State) -> State:
+    """What is the same for all layouts: fused q, k, v with their biases, a fused gate, and leading axes of tokens."""
+    state = _fuse_gate(_fuse_attention(state))
     for name in ("cls_token", "reg_token", "pos_embed"):
         if name in state and state[name].ndim in (1, 2):
             state = {**state, name: state[name].reshape(1, -1, state[name].shape[-1])}
@@ -26,43 +29,131 @@ def unify(state: State, layout: Layout) -> State:
 
 
 def _fuse_attention(state: State) -> State:
-    """attn.{q,k,v}.{weight,bias}, attn.{q_bias,v_bias} to attn.qkv; a bias that is missing for k only is zero."""
+    """attn.{q,k,v}.{weight,bias} and attn.{q,v}_bias to attn.qkv; a bias that is missing for k alone is zero."""
     import torch
 
     fused = dict(state)
-    for stem in sorted(
-        {name[: match.end()] for name in state if (match := re.search(r"attn\.(?=[qkv]\.weight$)", name))}
-    ):
-        parts = [fused.pop(f"{stem}{part}.weight", None) for part in "qkv"]
-        if any(part is None for part in parts):
-            raise IncompleteError(
-                ", ".join(f"{stem}{name}.weight" for name, part in zip("qkv", parts, strict=True) if part is None)
-            )
-        fused[f"{stem}qkv.weight"] = torch.cat([part for part in parts if part is not None])
-    biased = r"attn\.(?=(?:[qkv]\.bias|[qv]_bias)$)"
-    for stem in sorted({name[: match.end()] for name in state if (match := re.search(biased, name))}):
-        found = {part: fused.pop(f"{stem}{part}.bias", fused.pop(f"{stem}{part}_bias", None)) for part in "qkv"}
-        if found["q"] is None or found["v"] is None:
-            raise IncompleteError(f"{stem}{'q' if found['q'] is None else 'v'} bias")
-        key = found["k"] if found["k"] is not None else torch.zeros_like(found["q"])
-        fused[f"{stem}qkv.bias"] = torch.cat([found["q"], key, found["v"]])
+    for stem in _stems(state, r"attn\.(?=[qkv]\.weight$)"):
+        weights = {part: fused.pop(f"{stem}{part}.weight", None) for part in "qkv"}
+        absent = [f"{stem}{part}.weight" for part, weight in weights.items() if weight is None]
+        if absent:
+            raise IncompleteError(absent)
+        fused[f"{stem}qkv.weight"] = torch.cat([weight for weight in weights.values() if weight is not None])
+    for stem in _stems(state, r"attn\.(?=([qkv]\.bias|[qv]_bias)$)"):
+        spelling = "{}_bias" if f"{stem}q_bias" in state or f"{stem}v_bias" in state else "{}.bias"
+        biases = {part: fused.pop(stem + spelling.format(part), None) for part in "qkv"}
+        q, k, v = biases["q"], biases["k"], biases["v"]
+        if q is None or v is None:
+            raise IncompleteError([stem + spelling.format("q" if q is None else "v")])
+        fused[f"{stem}qkv.bias"] = torch.cat([q, torch.zeros_like(q) if k is None else k, v])
     return fused
 
 
 def _fuse_gate(state: State) -> State:
-    """mlp.{gate,value} to mlp.w12."""
+    """mlp.gate and mlp.value to mlp.w12."""
     import torch
 
     fused = dict(state)
-    for stem, kind in sorted(
-        {
-            (match[1], match[3])
-            for name in state
-            if (match := re.fullmatch(r"(.*mlp\.)(gate|value)\.(weight|bias)", name))
-        }
-    ):
-        parts: list[Tensor | None] = [fused.pop(f"{stem}{part}.{kind}", None) for part in ("gate", "value")]
-        if any(part is None for part in parts):
-            raise IncompleteError(f"{stem}{'gate' if parts[0] is None else 'value'}.{kind}")
-        fused[f"{stem}w12.{kind}"] = torch.cat([part for part in parts if part is not None])
+    for kind in ("weight", "bias"):
+        for stem in _stems(state, rf"mlp\.(?=(gate|value)\.{kind}$)"):
+            parts = {part: fused.pop(f"{stem}{part}.{kind}", None) for part in ("gate", "value")}
+            absent = [f"{stem}{part}.{kind}" for part, tensor in parts.items() if tensor is None]
+            if absent:
+                raise IncompleteError(absent)
+            fused[f"{stem}w12.{kind}"] = torch.cat([tensor for tensor in parts.values() if tensor is not None])
     return fused
+
+
+def _stems(state: State, pattern: str) -> list[str]:
+    """Beginnings of names up to the end of a match."""
+    return sorted({name[: match.end()] for name in state if (match := re.search(pattern, name))})
+
+
+def packed_swiglu(state: State) -> State:
+    """A SwiGLU whose gate and value timm packs into fc1, of twice the width that fc2 takes: to w12 and w3."""
+    packed = {
+        stem
+        for stem in _stems(state, r"mlp\.(?=fc1\.weight$)")
+        if f"{stem}fc2.weight" in state
+        and state[f"{stem}fc1.weight"].shape[0] == 2 * state[f"{stem}fc2.weight"].shape[1]
+    }
+    renamed = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(r"(.*mlp\.)fc([12])(\..+)", name)
+        if match and match[1] in packed:
+            name = f"{match[1]}{'w12' if match[2] == '1' else 'w3'}{match[3]}"
+        renamed[name] = tensor
+    return renamed
+
+
+def without_key_bias(state: State) -> State:
+    """DINOv3 multiplies qkv.bias by a mask that is 0 for k (facebookresearch/dinov3 6876159 layers/attention.py)."""
+    masked = {}
+    for name, tensor in state.items():
+        if name.endswith("attn.qkv.bias"):
+            tensor = tensor.clone()
+            tensor[len(tensor) // 3 : 2 * len(tensor) // 3] = 0
+        masked[name] = tensor
+    return masked
+
+
+def gated_or_plain(state: State) -> State:
+    """Hugging Face calls the layers of either MLP up_proj and down_proj; only a SwiGLU has gate_proj beside them."""
+    gated = any(".mlp.gate." in name for name in state)
+    up, down = ("mlp.value.", "mlp.w3.") if gated else ("mlp.fc1.", "mlp.fc2.")
+    return {name.replace("mlp.up_proj.", up).replace("mlp.down_proj.", down): tensor for name, tensor in state.items()}
+
+
+def linear_patches(state: State) -> State:
+    """A linear patch embedding over patches flattened (channel, row, column), as a convolution."""
+    return _patches(state, lambda weight, side: weight.reshape(-1, 3, side, side))
+
+
+def channel_last_patches(state: State) -> State:
+    """A linear patch embedding over patches flattened (row, column, channel), as a convolution."""
+    return _patches(state, lambda weight, side: weight.reshape(-1, side, side, 3).permute(0, 3, 1, 2))
+
+
+def _patches(state: State, reshape: "Callable[[Tensor, int], Tensor]") -> State:
+    name = "patch_embed.proj.weight"
+    side = math.isqrt(state[name].shape[1] // 3)
+    return {**state, name: reshape(state[name], side)}
+
+
+def shared_frequencies(state: State) -> State:
+    """CAPI stores the same frequencies in every block (rope_lr_mult is 0 in its recipe): one copy of them.
+
+    Raises:
+        IncompleteError: where they differ, since one rotation serves all blocks here.
+    """
+    import torch
+
+    copies = {name: tensor for name, tensor in state.items() if name.endswith("attn.rope.freqs")}
+    rest = {name: tensor for name, tensor in state.items() if name not in copies}
+    first = next(iter(copies.values()), None)
+    if first is None:
+        raise IncompleteError(["blocks.0.attn.rope.freqs"])
+    if not all(torch.equal(first, copy) for copy in copies.values()):
+        raise IncompleteError(["equal rotary frequencies of all blocks"])
+    return {**rest, "rope.freqs": first}
+
+
+def from_jax(state: State) -> State:
+    """Kernels of flax [in, out], [in, heads, width], [heads, width, out] and [h, w, in, out] as torch weights."""
+    converted = {}
+    for name, tensor in state.items():
+        stem, _, kind = name.rpartition(".")
+        if kind == "kernel":
+            kind = "weight"
+            if tensor.ndim == 5:  # convolutions over one frame
+                tensor = tensor.squeeze(0)
+            if tensor.ndim == 4:
+                tensor = tensor.permute(3, 2, 0, 1)
+            elif re.search(r"(attn|cross)\.[qkv]$", stem):
+                tensor = tensor.flatten(1).T
+            else:
+                tensor = tensor.flatten(0, -2).T
+        elif kind == "bias" and re.search(r"(attn|cross)\.[qkv]$", stem):
+            tensor = tensor.flatten()
+        converted[f"{stem}.{kind}" if stem else kind] = tensor
+    return converted

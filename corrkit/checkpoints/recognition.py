@@ -1,14 +1,14 @@
 """From the tensors of a file to one system's complete state dict under canonical names, with every decision."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from corrkit.checkpoints import drops
+from corrkit.checkpoints import drops, heads
 from corrkit.checkpoints.branches import Candidate, choose, find
-from corrkit.checkpoints.naming import flatten
+from corrkit.checkpoints.conversions import IncompleteError, unify
+from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS, SYSTEMS
 from corrkit.checkpoints.system import Layout, System
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Recognised:
     """One network of a file.
 
-    state: canonical name to tensor, as in the file (not yet float32); origins: canonical name to name in the file.
+    prefix: of its names, "" or ending in a dot. state: canonical name to tensor, in the file's precision; origins:
+    canonical name (before fusing) to name in the file. shapes: of all tensors under the prefix, by relative name.
     total: tensors in the file; used: of these, how many went into `state`. dropped: group to reason.
-    evidence: decision to what it rests on. config, preprocessor: of the files beside it, else empty.
-    settings: what the container says about training (args, config, croco_kwargs), as plain values.
+    mean, std: of the input, per channel. evidence: decision to what it rests on. config: of the config.json beside it.
+    tree: the whole file, for what its container says about training.
     """
 
     path: Any
@@ -33,56 +34,30 @@ class Recognised:
     layout: Layout
     prefix: str
     state: "dict[str, Tensor]"
-    origins: dict[str, str]
+    origins: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
     used: int
     total: int
     dropped: tuple[tuple[str, str], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     evidence: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
-    preprocessor: Mapping[str, Any] = field(default_factory=dict)
     tree: Any = None
 
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Of the input, per channel: the preprocessor's beside the file where there is one, else the system's."""
-        return tuple(
-            self.preprocessor.get("image_mean") or self.config.get("pretrained_cfg", {}).get("mean") or self.system.mean
-        )
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Likewise."""
-        return tuple(
-            self.preprocessor.get("image_std") or self.config.get("pretrained_cfg", {}).get("std") or self.system.std
-        )
-
-    @property
-    def stored_heads(self) -> tuple[int, str] | None:
-        """Attention heads as far as the file or the config beside it says so, and where."""
-        for name in ("num_attention_heads", "vision_config.num_attention_heads"):
-            number = _entry(self.config, name)
-            if isinstance(number, int):
-                return number, f"config.json, {name}"
-        return None
-
-    @property
-    def stored_grid(self) -> tuple[int, int] | None:
-        """The grid of pre-training where no table of positions tells it."""
-        return None
-
     def file_name(self, canonical: str) -> str:
-        """How a tensor is called in the file, or would be called if it is missing (by analogy with other blocks)."""
-        if canonical in self.origins:
-            return self.origins[canonical]
-        index = re.search(r"\.(\d+)\.", canonical)
-        if index:
-            for known, name in self.origins.items():
-                if re.sub(r"\.\d+\.", ".#.", known, count=1) == re.sub(r"\.\d+\.", ".#.", canonical, count=1):
-                    number = re.search(r"\.(\d+)\.", known)
-                    assert number is not None
-                    return re.sub(rf"([._]){number[1]}\.", rf"\g<1>{index[1]}.", name, count=1)
-        return self.prefix + canonical
+        """How a tensor is called in the file, or would be called if it is missing."""
+        return file_name(canonical, self.origins, self.layout, self.prefix)
+
+    def depth(self, stem: str) -> int:
+        """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
+        found = (re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in self.state)
+        return max((int(match[1]) for match in found if match), default=-1) + 1
+
+    def stored_heads(self, dim: int) -> tuple[int, str] | None:
+        """Attention heads of a network of width `dim` as far as file or config tell, and where."""
+        return heads.stored(self.shapes, dim, self.config, self.tree)
 
 
 def recognise(opened: Opened, key: str | None = None) -> Recognised:
@@ -94,23 +69,25 @@ def recognise(opened: Opened, key: str | None = None) -> Recognised:
 
     Raises:
         CheckpointError: no backbone inside, several equally good ones, a system that can't be evaluated, weights that
-            aren't finite, or tensors of which nobody knows whether they matter.
+            aren't finite, or tensors that should be there and aren't.
     """
     tensors = flatten(opened.tree)
-    shapes = [(name, tensor.ndim) for name, tensor in tensors.items()]
-    candidates = find(shapes, LAYOUTS, key)
+    candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
     if not candidates:
-        raise _no_backbone(opened, tensors, key)
+        from corrkit.checkpoints.unrecognised import explain
+
+        raise explain(opened, tensors, key)
     chosen, left_out = choose(candidates, PREFERS, opened.path)
-    prefix = chosen[0].prefix
-    relative = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    system, layout, evidence = _system(chosen, relative, tensors, opened)
+    reading, system, evidence = _system(chosen, tensors, opened)
     if system.refuse:
         raise CheckpointError(f"{opened.path} is a checkpoint of {system.title}: {system.refuse[0]}", system.refuse[1])
+    prefix, layout = reading.prefix, reading.layout
+    relative = _relative(tensors, prefix)
     kept, dropped = _sift(relative, {**system.drop, **drops.GENERAL})
-    state, origins = _rename(kept, layout, prefix, opened)
     require_usable({prefix + name: tensor for name, tensor in kept.items()}, opened.path)
-    outside = [name for name in tensors if not name.startswith(prefix)]
+    state, origins = _rename(kept, layout, prefix, opened)
+    state = _unified(state, origins, reading, system, opened)
+    mean, std = _statistics(system, tensors, opened)
     return Recognised(
         path=opened.path,
         system=system,
@@ -118,47 +95,76 @@ def recognise(opened: Opened, key: str | None = None) -> Recognised:
         prefix=prefix,
         state=state,
         origins=origins,
+        shapes={name: tuple(tensor.shape) for name, tensor in relative.items()},
         used=len(kept),
         total=len(tensors),
-        dropped=_groups(dropped, prefix) + _outside(outside, prefix, left_out, key),
+        dropped=drops.inside(dropped, prefix)
+        + drops.outside([name for name in tensors if not name.startswith(prefix)], prefix, left_out, key),
+        mean=mean,
+        std=std,
         evidence=(*evidence, ("branch", _branch(prefix, left_out, key))),
         notes=(*opened.notes, *system.notes),
         config=opened.config or {},
-        preprocessor=opened.preprocessor or {},
         tree=opened.tree,
     )
 
 
+def _relative(tensors: "Mapping[str, Tensor]", prefix: str) -> "dict[str, Tensor]":
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _system(
-    chosen: list[Candidate], relative: "Mapping[str, Tensor]", tensors: "Mapping[str, Tensor]", opened: Opened
-) -> tuple[System, Layout, list[tuple[str, str]]]:
-    """The first system of the registry whose signs are all there."""
-    layouts = [candidate.layout for candidate in chosen]
+    readings: list[Candidate], tensors: "Mapping[str, Tensor]", opened: Opened
+) -> tuple[Candidate, System, list[tuple[str, str]]]:
+    """The first system of the registry whose signs are all there, with the reading of the file that it takes."""
+    relatives = [(reading, _relative(tensors, reading.prefix)) for reading in readings]
     for system in SYSTEMS.values():
-        shared = [layout for layout in system.layouts if layout in layouts]
-        if not shared or not _config_fits(system, opened.config):
+        if not _config_fits(system, opened.config):
             continue
-        found = [_first(sign, relative) for sign in system.signs] + [_first(sign, tensors) for sign in system.beside]
-        if None in found or any(_first(sign, relative) for sign in system.without):
-            continue
-        anchor = ", ".join(shared[0].anchors)
-        evidence = [("layout", f"{shared[0].name}: {anchor}")]
-        signs = ", ".join(dict.fromkeys(str(name) for name in found)) or "nothing contradicts it"
-        return system, shared[0], [*evidence, ("system", f"{system.name}: {signs}")]
-    raise AssertionError(f"no system of the registry takes the layouts {[layout.name for layout in layouts]}")
+        mine = [pair for layout in system.layouts for pair in relatives if pair[0].layout == layout]
+        for reading, relative in mine:
+            found = [_first(sign, relative) for sign in system.signs] + [
+                _first(sign, tensors) for sign in system.beside
+            ]
+            if None in found or any(_first(sign, relative) for sign in system.without):
+                continue
+            if not all(_shaped(pattern, shape, relative) for pattern, shape in system.shapes.items()):
+                continue
+            signs = (
+                [f"config.json, {name}" for name in system.config] + [str(name) for name in found] + [*system.shapes]
+            )
+            words = ", ".join(dict.fromkeys(signs)) or "nothing in the file contradicts it"
+            return (
+                reading,
+                system,
+                [("names", f"{reading.layout.name}: {reading.place}"), ("system", f"{system.name}: {words}")],
+            )
+    raise _no_system(readings, relatives, opened)
+
+
+def _no_system(
+    readings: list[Candidate], relatives: "list[tuple[Candidate, dict[str, Tensor]]]", opened: Opened
+) -> CheckpointError:
+    """The error for names that no system has in this combination; it says what each would need."""
+    lacking = []
+    for system in SYSTEMS.values():
+        for reading, relative in relatives:
+            if reading.layout in system.layouts:
+                signs = [*system.signs, *system.shapes]
+                absent = next((sign for sign in signs if _first(sign, relative) is None), "other names")
+                lacking.append(f"{system.name} ({absent.replace(chr(92), '')})")
+    return CheckpointError(
+        f"{opened.path} has {readings[0].layout.name} names, but isn't complete for any system: "
+        f"{', '.join(dict.fromkeys(lacking))} missing.",
+        "Get the complete file; a network is never loaded in part.",
+    )
 
 
 def _config_fits(system: System, config: Mapping[str, Any] | None) -> bool:
-    if not system.config:
-        return True
-    return config is not None and all(_entry(config, name) in values for name, values in system.config.items())
-
-
-def _entry(config: Mapping[str, Any], name: str) -> Any:
-    value: Any = config
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    values = {name: heads.entry(config, name) for name in system.config}
+    return all(
+        values[name] in allowed or (not allowed and values[name] is not None) for name, allowed in system.config.items()
+    )
 
 
 def _first(pattern: str, names: Iterable[str]) -> str | None:
@@ -166,9 +172,19 @@ def _first(pattern: str, names: Iterable[str]) -> str | None:
     return next((name for name in names if compiled.fullmatch(name)), None)
 
 
+def _shaped(pattern: str, shape: tuple[int | None, ...], relative: "Mapping[str, Tensor]") -> bool:
+    """Whether some tensor of that name has the shape."""
+    return any(
+        len(shape) == tensor.ndim and all(want in (None, have) for want, have in zip(shape, tensor.shape, strict=True))
+        for name, tensor in relative.items()
+        if re.fullmatch(pattern, name)
+    )
+
+
 def _sift(
     relative: "Mapping[str, Tensor]", groups: Mapping[str, str]
 ) -> "tuple[dict[str, Tensor], list[tuple[str, str]]]":
+    """What belongs to the network, and the names of the rest with the reason."""
     kept, dropped = {}, []
     for name, tensor in relative.items():
         why = drops.reason(name, groups)
@@ -182,9 +198,7 @@ def _sift(
 def _rename(
     kept: "Mapping[str, Tensor]", layout: Layout, prefix: str, opened: Opened
 ) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """Canonical state, and where its tensors come from."""
-    from corrkit.checkpoints.conversions import IncompleteError, unify
-
+    """Tensors under canonical names, and their names in the file."""
     state: dict[str, Tensor] = {}
     origins: dict[str, str] = {}
     for name, tensor in kept.items():
@@ -194,60 +208,49 @@ def _rename(
         if canonical in state:
             raise CheckpointError(
                 f"{opened.path} has two tensors for the same place: {origins[canonical]} and {prefix + name}.",
-                "Choose a branch with --ckpt-key, or remove one of them from the file.",
+                "Choose a branch with --ckpt-key, or save the file without one of them.",
             )
         state[canonical], origins[canonical] = tensor, prefix + name
+    return state, origins
+
+
+def _unified(
+    state: "dict[str, Tensor]", origins: Mapping[str, str], reading: Candidate, system: System, opened: Opened
+) -> "dict[str, Tensor]":
+    """The state after the layout's conversion and fusing, with all that the system requires."""
     try:
-        return unify(state, layout), origins
+        if reading.layout.convert is not None:
+            state = reading.layout.convert(state)
+        state = unify(state)
+        absent = [name for name in system.requires if name not in state]
+        if absent:
+            raise IncompleteError(absent)
     except IncompleteError as error:
+        names = ", ".join(file_name(name, origins, reading.layout, reading.prefix) for name in error.names)
         raise CheckpointError(
-            f"{opened.path} is incomplete: {error} missing.",
+            f"{opened.path} ({system.name}) is incomplete: {names} missing.",
             "Get the complete file; a network is never loaded in part.",
         ) from error
+    return state
 
 
-def _groups(dropped: Iterable[tuple[str, str]], prefix: str) -> tuple[tuple[str, str], ...]:
-    """Names by their first segments, each group once: ("model.decoder_blocks", "decoder of ... (24 tensors)")."""
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    for name, why in dropped:
-        segments = name.split(".")
-        depth = 3 if segments[0] in ("blocks", "encoder", "layers") and len(segments) > 3 else 1
-        counts[prefix + ".".join(segments[:depth]), why] += 1
-    return tuple((group, f"{why} ({_tensors(number)})") for (group, why), number in counts.items())
-
-
-def _outside(
-    names: list[str], prefix: str, left_out: list[tuple[str, str]], key: str | None
-) -> tuple[tuple[str, str], ...]:
-    """Reasons for what lies beside the network's prefix."""
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    for name in names:
-        twin = next(((other, why) for other, why in left_out if other and name.startswith(other)), None)
-        shared = _shared(name, prefix)
-        inside = name.removeprefix(shared)
-        group = shared + inside.split(".")[0]
-        if twin is not None:
-            counts[twin[0].removesuffix("."), twin[1]] += 1
-        elif key is not None:
-            counts[group, "outside --ckpt-key"] += 1
-        else:
-            why = drops.reason(name, drops.BESIDE) or drops.reason(inside, {**drops.BESIDE, **drops.GENERAL})
-            counts[group, why or "module beside the backbone"] += 1
-    return tuple((group, f"{why} ({_tensors(number)})") for (group, why), number in counts.items())
-
-
-def _shared(name: str, prefix: str) -> str:
-    """The segments that a name shares with the prefix."""
-    shared = ""
-    for segment in prefix.split(".")[:-1]:
-        if not name.startswith(f"{shared}{segment}."):
-            break
-        shared += f"{segment}."
-    return shared
-
-
-def _tensors(number: int) -> str:
-    return f"{number} tensor{'s' if number > 1 else ''}"
+def _statistics(
+    system: System, tensors: "Mapping[str, Tensor]", opened: Opened
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of the input: stored in the file, else in the config beside it, else the system's."""
+    if system.statistics:
+        stored = [_first(pattern, tensors) for pattern in system.statistics]
+        if None not in stored:
+            mean, std = (tuple(tensors[str(name)].flatten().tolist()) for name in stored)
+            return mean, std
+    for source, names in (
+        (opened.preprocessor, ("image_mean", "image_std")),
+        (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),
+    ):
+        mean, std = (heads.entry(source, name) for name in names)
+        if mean and std:
+            return tuple(mean), tuple(std)
+    return system.mean, system.std
 
 
 def _branch(prefix: str, left_out: list[tuple[str, str]], key: str | None) -> str:
@@ -256,9 +259,3 @@ def _branch(prefix: str, left_out: list[tuple[str, str]], key: str | None) -> st
         return f"{name}: chosen with --ckpt-key"
     others = "; ".join(f"not {other.removesuffix('.')!r}: {why}" for other, why in left_out)
     return f"{name}: {others or 'the only network in the file'}"
-
-
-def _no_backbone(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) -> CheckpointError:
-    from corrkit.checkpoints.unrecognised import explain
-
-    return explain(opened, tensors, key)

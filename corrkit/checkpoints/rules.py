@@ -1,10 +1,34 @@
-"""What the tensors of hierarchical, convolutional and video networks can't tell: one frozen dataclass per builder."""
+"""What the tensors of a network can't tell: one frozen dataclass per builder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Stages = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViTRules:
+    """What the tensors of a vision transformer can't tell.
+
+    heads: (width, depth) to number of heads, where it isn't width / head_width.
+    cls: whether there is a class token (None: as in the file). final_norm: "affine" where the features are normalised
+        by tensors that must be in the file, "optional" where some files of the system have them and some not,
+        "weightless", "none". position: the published resampling rule of a stored table, "sincos" where it is
+        computed, None without absolute positions. absent: biases that the system lacks, of patch, qkv, proj, mlp.
+    """
+
+    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    head_width: int = 64
+    cls: bool | None = True
+    final_norm: Literal["affine", "optional", "weightless", "none"] = "affine"
+    eps: float = 1e-6
+    norm: Literal["layer", "rms"] = "layer"
+    activation: Literal["gelu", "gelu-tanh", "quick-gelu"] = "gelu"
+    position: str | None = "dino"
+    rotary: str | None = None
+    relative: bool = False
+    absent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +71,23 @@ class TubeletRules:
     file's `norm`, "none" where it (or `fc_norm`) acts on the mean of the tokens only.
     position: "sinusoid" (VideoMAE: computed over all tokens, nothing stored), "stored" (one row per token, resized per
     time slice), "separable" (space plus time), "trilinear" (one row per token, resized in time too), "rotary".
+    frames, side: of the clips of training; side only where nothing is stored and the width is a published one.
     """
 
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
     final_norm: Literal["affine", "none"] = "affine"
     position: Literal["sinusoid", "stored", "separable", "trilinear", "rotary"]
     frames: int = 16
+    side: int = 224
+    widths: frozenset[int] = frozenset({384, 768, 1024, 1280, 1408})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MViTRules:
+    """MViT's strides where the file holds no configuration: of keys and values in the first stage, and of queries.
+
+    Queries are pooled where the width grows.
+    """
+
+    key_stride: int = 8
+    image_key_stride: int = 4

@@ -39,11 +39,14 @@ class System:
     name: as in reports and tables. title: for documentation. layouts: its naming schemes.
     signs: patterns that must each match some name of the network (relative to its prefix); beside: the same for names
         of the whole file; without: patterns that must match none of the network's names. config: entries that the
-        config.json beside the file must have (any of the given values).
+        config.json beside the file must have (one of the given values; none given: any).
+    shapes: pattern of a relative name to the shape that some such tensor must have (None: any size).
+    requires: canonical names without which the network would silently be another one.
     prefers: pairs of path segments (evaluated, not evaluated), as its paper evaluates it: ("teacher", "student").
     drop: pattern of relative names to the reason why they are no part of the backbone, beside `drops.GENERAL`.
     build: "module:function" of `corrkit.backbones` that makes the network, given `rules`.
     rules: what tensors can't tell, as the builder's own frozen dataclass (`ViTRules`, ...).
+    mean, std: of the input; statistics: patterns of names of the whole file that hold them instead.
     refuse: why such files can't be evaluated; the loader stops with it.
     source: repository and commit that the entry was read in. proven: "golden" (equal to the published code on a small
         file), "source" (only follows its source), "unknown". notes: shown to whoever loads such a file.
@@ -56,37 +59,16 @@ class System:
     beside: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     config: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
     prefers: tuple[tuple[str, str], ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
     build: str = "corrkit.backbones.vit_building:build"
     rules: Any = None
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
+    statistics: tuple[str, str] | None = None
     refuse: tuple[str, str] | None = None
     source: str = ""
     proven: Literal["golden", "source", "unknown"] = "source"
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViTRules:
-    """What the tensors of a vision transformer can't tell.
-
-    heads: (width, depth) to number of heads, where it isn't width / head_width.
-    cls: whether there is a class token (None: as in the file). final_norm: "affine" where the features are normalised
-        by tensors that must be in the file, "optional" where some files of the system have them and some not,
-        "weightless", "none". position: the published resampling rule of a stored table, "sincos" where it is
-        computed, None without absolute positions. absent: biases that the system lacks, of patch, qkv, proj, mlp.
-    """
-
-    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
-    head_width: int = 64
-    cls: bool | None = True
-    final_norm: Literal["affine", "optional", "weightless", "none"] = "affine"
-    eps: float = 1e-6
-    norm: Literal["layer", "rms"] = "layer"
-    activation: Literal["gelu", "gelu-tanh", "quick-gelu"] = "gelu"
-    position: str | None = "dino"
-    rotary: str | None = None
-    relative: bool = False
-    absent: frozenset[str] = frozenset()

@@ -32,6 +32,8 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         return CheckpointError(
             f"{path} holds only the state of an optimizer.", "Name the file with the model's weights."
         )
+    if all(re.match(r"(.*\.)?(decoder|dec)_", name) for name in tensors):
+        return CheckpointError(f"{path} holds only a decoder of pre-training.", "Name the file with the encoder.")
     near = _nearest(tensors)
     if near is not None:
         return CheckpointError(
@@ -44,7 +46,8 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         )
     shown = ", ".join(list(tensors)[:4])
     return CheckpointError(
-        f"{path} has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with {shown}.",
+        f"{path} ({opened.container}) has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with "
+        f"{shown}.",
         "Known systems: docs/checkpoints.md. Of timm: timm:NAME=FILE. Any other network: py:FILE.py:FUNCTION.",
     )
 

@@ -11,7 +11,17 @@ from types import MappingProxyType
 from corrkit.checkpoints.system import Layout, System
 
 # Special before general: the first entry whose signs fit is taken. `plain` holds the fallbacks and comes last.
-_MODULES = ("masked", "contrastive", "plain")
+_MODULES = (
+    "convolutional",
+    "hierarchical",
+    "recurrent",
+    "video",
+    "masked",
+    "contrastive",
+    "supervised",
+    "huggingface",
+    "plain",
+)
 
 
 def _collect() -> dict[str, System]:

@@ -1,17 +1,133 @@
-"""Systems that compare views: contrastive learning and self-distillation."""
+"""Systems that compare views or predict features: contrastive learning, self-distillation, joint embedding."""
 
-from corrkit.checkpoints.registry.layouts import TIMM
-from corrkit.checkpoints.system import System, ViTRules
+from corrkit.checkpoints.registry.layouts import CAPI, DINOV3, TIMM
+from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.system import UNIT, Layout, System
+
+_TEACHER = (("teacher", "student"),)
+_LS = r"blocks\.\d+\.(\d+\.)?ls1\.gamma"
+_SSL_HEADS = {r"(dino|ibot)_(head|loss)\..*": "head of pre-training or classification"}
+# facebookresearch/webssl c85b60b: heads are 128 wide from 2b on.
+_DINOV2_HEADS = {(2688, 24): 21, (3072, 26): 24, (3584, 32): 28, (4096, 32): 32}
+
+CONVNEXT = Layout(
+    name="ConvNeXt",
+    anchors={r"downsample_layers\.0\.0\.weight": 4, r"stages\.0\.\d+\.gamma": 1},
+    renames=(
+        (r"downsample_layers\.0\.", "stem."),
+        (r"downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
+        (r"stages\.(\d+)\.(?=\d+\.)", r"stages.\1.blocks."),
+        (r"(stages\.\d+\.blocks\.\d+\.)dwconv\.", r"\1conv_dw."),
+        (r"(stages\.\d+\.blocks\.\d+\.)pwconv(\d)\.", r"\1mlp.fc\2."),
+    ),
+)
 
 ENTRIES = (
+    System(
+        name="dinov3_convnext",
+        title="DINOv3 (ConvNeXt)",
+        layouts=(CONVNEXT,),
+        prefers=_TEACHER,
+        drop={**_SSL_HEADS, r"norms\.3\..*": "copy of the final norm"},
+        build="corrkit.backbones.dinov3_convnext:build",
+        source="facebookresearch/dinov3 6876159",
+        proven="golden",
+    ),
     System(
         name="ibot",
         title="iBOT",
         layouts=(TIMM,),
-        beside=(r"(.*\.)?(masked_embed|last_layer2\..*|ibot_loss\..*)",),
-        prefers=(("teacher", "student"),),
+        beside=(r"(.*\.)?(masked_embed|head\.last_layer2\..*|ibot_loss\..*)",),
+        without=(_LS,),
+        prefers=_TEACHER,
         rules=ViTRules(),
         source="bytedance/ibot da316d8",
+        proven="golden",
+    ),
+    System(
+        name="dinov3",
+        title="DINOv3 (ViT)",
+        layouts=(DINOV3, TIMM),
+        signs=(r"(rope_embed\.periods|storage_tokens)",),
+        requires=("reg_token", "rope.freqs"),
+        prefers=_TEACHER,
+        drop={**_SSL_HEADS, r"(local_)?cls_norm\..*": "norm of the class token"},
+        rules=ViTRules(heads={(1280, 32): 20, (4096, 40): 32}, eps=1e-5, position=None, rotary="dinov3"),
+        source="facebookresearch/dinov3 6876159",
+        proven="golden",
+    ),
+    System(
+        name="tips",
+        title="TIPS, TIPS v2",
+        layouts=(TIMM,),
+        signs=(_LS,),
+        shapes={r"register_tokens": (1, 1, None)},
+        rules=ViTRules(position="bilinear-antialias"),
+        mean=UNIT[0],
+        std=UNIT[1],
+        source="google-deepmind/tips 4db271d",
+        proven="golden",
+    ),
+    System(
+        name="dinov2_reg",
+        title="DINOv2 with registers",
+        layouts=(TIMM,),
+        signs=(_LS, r"register_tokens"),
+        prefers=_TEACHER,
+        drop=_SSL_HEADS,
+        rules=ViTRules(heads=_DINOV2_HEADS, position="antialias"),
+        source="facebookresearch/dinov2 b8931f7",
+        proven="golden",
+    ),
+    System(
+        name="franca",
+        title="Franca",
+        layouts=(TIMM,),
+        signs=(_LS, r"blocks\.\d+\.\d+\.mlp\.w12\.weight"),
+        beside=(r"(.*\.)?teacher\..*",),
+        prefers=_TEACHER,
+        drop=_SSL_HEADS,
+        rules=ViTRules(heads=_DINOV2_HEADS),
+        source="valeoai/Franca 24f8c60",
+        proven="golden",
+    ),
+    System(
+        name="webssl_dino",
+        title="Web-DINO",
+        layouts=(TIMM,),
+        signs=(_LS, r"blocks\.\d+\.\d+\.mlp\.w12\.weight"),
+        rules=ViTRules(heads=_DINOV2_HEADS),
+        drop=_SSL_HEADS,
+        source="facebookresearch/webssl c85b60b",
+        proven="golden",
+        notes=("Chunked block names and a SwiGLU: Web-DINO, or another descendant of DINOv2, which loads the same.",),
+    ),
+    System(
+        name="dinov2",
+        title="DINOv2, NeCo and other descendants",
+        layouts=(TIMM,),
+        signs=(_LS, r"cls_token", r"mask_token"),
+        prefers=_TEACHER,
+        drop=_SSL_HEADS,
+        rules=ViTRules(heads=_DINOV2_HEADS),
+        source="facebookresearch/dinov2 b8931f7",
+        proven="golden",
+    ),
+    System(
+        name="capi",
+        title="CAPI",
+        layouts=(CAPI,),
+        rules=ViTRules(
+            cls=False,
+            final_norm="weightless",
+            eps=1e-5,
+            norm="rms",
+            position=None,
+            rotary="capi",
+            absent=frozenset({"qkv", "proj", "mlp"}),
+        ),
+        requires=("reg_token",),
+        source="facebookresearch/capi 98b4fa1",
         proven="golden",
     ),
     System(
@@ -19,9 +135,41 @@ ENTRIES = (
         title="DINO",
         layouts=(TIMM,),
         beside=(r"(.*\.)?teacher\.(.*\.)?patch_embed\.proj\.weight",),
-        prefers=(("teacher", "student"),),
+        without=(_LS,),
+        prefers=_TEACHER,
         rules=ViTRules(),
         source="facebookresearch/dino 7c446df",
+        proven="golden",
+    ),
+    System(
+        name="mocov3",
+        title="MoCo v3 (ViT)",
+        layouts=(TIMM,),
+        beside=(r"(.*\.)?base_encoder\..*",),
+        prefers=(("base_encoder", "momentum_encoder"),),
+        rules=ViTRules(heads={(384, 12): 12}),
+        source="facebookresearch/moco-v3 c349e6e",
+        proven="golden",
+    ),
+    System(
+        name="msn",
+        title="MSN",
+        layouts=(TIMM,),
+        signs=(r"cls_token",),
+        beside=(r"(.*\.)?target_encoder\..*",),
+        prefers=(("target_encoder", "encoder"),),
+        rules=ViTRules(heads={(1280, 32): 16}, position="size"),
+        source="facebookresearch/msn 4388dc1",
+        proven="golden",
+    ),
+    System(
+        name="ijepa",
+        title="I-JEPA",
+        layouts=(TIMM,),
+        beside=(r"(.*\.)?target_encoder\..*",),
+        prefers=(("target_encoder", "encoder"),),
+        rules=ViTRules(heads={(1280, 32): 16, (1408, 40): 16}, cls=False),
+        source="facebookresearch/ijepa 52c1ae9",
         proven="golden",
     ),
 )

@@ -1,15 +1,82 @@
-"""Fallbacks: networks whose names tell the architecture, but not who trained them."""
+"""Supervised networks, and fallbacks whose names tell the architecture but not who trained it."""
 
-from corrkit.checkpoints.registry.layouts import TIMM
-from corrkit.checkpoints.system import System, ViTRules
+from corrkit.checkpoints.registry.layouts import JAX, MMPRETRAIN, TIMM
+from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.system import HALF, System
+
+_HEADS = {(1280, 32): 16, (1408, 40): 16}
 
 ENTRIES = (
+    System(
+        name="jax_vit",
+        title="ViT of google-research (npz)",
+        layouts=(JAX,),
+        rules=ViTRules(heads=_HEADS, cls=None, position="dino"),
+        mean=HALF[0],
+        std=HALF[1],
+        source="google-research/vision_transformer c6de1e5",
+        proven="golden",
+    ),
+    System(
+        name="deit_distilled",
+        title="DeiT, distilled",
+        layouts=(TIMM,),
+        signs=(r"dist_token",),
+        rules=ViTRules(),
+        source="facebookresearch/deit 7e160fe",
+        proven="golden",
+    ),
+    System(
+        name="deit3",
+        title="DeiT III",
+        layouts=(TIMM,),
+        signs=(r"blocks\.\d+\.gamma_1", r"blocks\.\d+\.attn\.qkv\.bias"),
+        rules=ViTRules(heads={(1280, 32): 16}),
+        source="facebookresearch/deit 7e160fe",
+        proven="golden",
+    ),
+    System(
+        name="timm_vit",
+        title="ViT with timm's config.json",
+        layouts=(TIMM,),
+        config={"architecture": (), "pretrained_cfg": ()},
+        rules=ViTRules(heads=_HEADS, cls=None, final_norm="optional", position="antialias"),
+        source="timm 1.0.31",
+        proven="golden",
+    ),
+    System(
+        name="mmpretrain_vit",
+        title="ViT in MMPretrain's names, mean pooled",
+        layouts=(MMPRETRAIN,),
+        signs=(r"ln2\..*",),
+        without=(r"ln1\..*",),
+        drop={r"ln2\..*": "norm of the mean of all patches in classification, never of single ones"},
+        rules=ViTRules(heads=_HEADS, cls=None, final_norm="none", position="size"),
+        source="open-mmlab/mmpretrain ee7f2e88",
+    ),
+    System(
+        name="mmpretrain_vit_normed",
+        title="ViT in MMPretrain's names",
+        layouts=(MMPRETRAIN,),
+        rules=ViTRules(heads=_HEADS, cls=None, position="size"),
+        source="open-mmlab/mmpretrain ee7f2e88",
+    ),
+    System(
+        name="vit_mean_pooled",
+        title="ViT in timm's names that classifies by the mean of its patches",
+        layouts=(TIMM,),
+        signs=(r"fc_norm\.weight",),
+        without=(r"norm\.weight",),
+        rules=ViTRules(heads=_HEADS, cls=None, final_norm="none"),
+        source="timm 1.0.31",
+        notes=("Patches of this network are never normalised: features are the last block's output.",),
+    ),
     System(
         name="vit",
         title="ViT in timm's names (DINO, MAE, supervised, ...)",
         layouts=(TIMM,),
-        rules=ViTRules(heads={(1280, 32): 16, (1408, 40): 16}),
-        source="facebookresearch/mae efb2a80 models_vit.py",
+        rules=ViTRules(heads=_HEADS, cls=None),
+        source="facebookresearch/mae efb2a80 models_vit.py; facebookresearch/dino 7c446df",
         proven="golden",
         notes=(
             "The names don't tell which system trained this ViT; position rule, mean and std are DINO's and MAE's.",

@@ -1,0 +1,265 @@
+"""Hiera (images and videos) and SAM 2's trunk: timm's blocks in spatial order, at any size that the windows divide."""
+
+import re
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.contract import Mode
+from corrkit.backbones.positions import resample
+from corrkit.backbones.stages import Stage, choose_heads, choose_stage
+from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.rules import HieraRules, WindowedHieraRules
+from corrkit.errors import CheckpointError
+
+_MASK_UNIT = 8  # tokens per side of a mask unit, in every published model
+_PATCH_STRIDE = 4
+
+
+def build(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
+    """The network of a recognised Hiera, filled.
+
+    Args:
+        recognised: the file's tensors under their published names.
+        heads: of the first stage; they double from stage to stage.
+        layer: a stage (1 is the first) without a norm; None: the last one, after the final norm if the file has one.
+
+    Raises:
+        CheckpointError: incomplete tensors, unknown heads, a stage that doesn't exist.
+    """
+    rules: HieraRules = recognised.system.rules
+    state = recognised.state
+    depths = _depths(recognised)
+    weight = state["patch_embed.proj.weight"]
+    chosen, why = choose_heads(recognised, heads, weight.shape[0], rules.heads)
+    stage = choose_stage(recognised, layer, len(depths), has_norm="norm.weight" in state)
+    slices = _time_slices(recognised)
+    with torch.device("meta"):
+        network = Hiera(state, depths, chosen, slices, rules.q_pool, stage)
+    fill(network, recognised)
+    frames = 2 * slices
+    video = slices > 0
+    return Built(
+        network=network,
+        architecture=f"hiera_{weight.shape[0]}_{'_'.join(map(str, depths))}{f'_{frames}frames' if video else ''}",
+        stride=_PATCH_STRIDE * 2 ** min(stage.number - 1, rules.q_pool),
+        multiple=_PATCH_STRIDE * _MASK_UNIT,
+        layer=stage.label,
+        position="absolute",
+        mode=Mode(),
+        evidence=(("heads", f"{chosen} in the first stage: {why}"), ("layer", stage.words(len(depths)))),
+        notes=(f"A frame is repeated {frames} times; the features are the first time slice.",) if video else (),
+    )
+
+
+class Hiera(nn.Module):
+    """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage, in spatial order.
+
+    Inside, tokens go in the order of mask units ("unrolled": facebookresearch/hiera b12b842 hiera/hiera_utils.py), in
+    which a reshape to the grid would scramble them.
+
+    Args:
+        state: tensors of the file, for their shapes.
+        depths: blocks per stage. heads: of the first stage.
+        slices: time slices of a video model's input, 0 for an image model.
+        q_pool: how many stage ends halve the grid.
+        stage: whose output to give.
+    """
+
+    def __init__(
+        self, state: dict[str, Tensor], depths: tuple[int, ...], heads: int, slices: int, q_pool: int, stage: Stage
+    ) -> None:
+        from timm.models.hiera import Hiera as Timm
+
+        super().__init__()
+        self.stage, self.q_pool, self.slices, self.frames = stage, q_pool, slices, 2 * slices
+        self.position = "size"
+        self.ends = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
+        kernel = tuple(state["patch_embed.proj.weight"].shape[2:])
+        time = (1,) if slices else ()
+        self.strides = (2,) * len(time) + (_PATCH_STRIDE, _PATCH_STRIDE)
+        self.q_stride = (*time, 2, 2)
+        side = _PATCH_STRIDE * _MASK_UNIT
+        net: Any = Timm(
+            img_size=(*(self.frames for _ in time), side, side),
+            embed_dim=state["patch_embed.proj.weight"].shape[0],
+            num_heads=heads,
+            num_classes=0,
+            stages=depths,
+            q_pool=q_pool,
+            q_stride=self.q_stride,
+            mask_unit_size=(*time, _MASK_UNIT, _MASK_UNIT),
+            patch_kernel=kernel,
+            patch_stride=self.strides,
+            patch_padding=tuple(size // 2 for size in kernel),
+            sep_pos_embed=bool(time),
+            fix_init=False,
+        )
+        self.patch_embed, self.blocks = net.patch_embed, net.blocks
+        for name in ("pos_embed", "pos_embed_spatial", "pos_embed_temporal"):
+            if name in state:
+                setattr(self, name, nn.Parameter(torch.empty(state[name].shape)))
+        self.norm = nn.LayerNorm(net.num_features, eps=1e-6) if "norm.weight" in state else None
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, h, w, C]; a video model sees every frame as a still clip and gives its first time slice."""
+        return self.taps(frames, (self.stage,))[0]
+
+    def taps(self, frames: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
+        """Features [B, h, w, C] of each of the given stages, in one pass."""
+        if not self.slices:
+            return self._stages(frames, stages)
+        still = frames[:, :, None].expand(-1, -1, self.frames, -1, -1)
+        return [maps[:, 0] for maps in self._stages(still, stages)]
+
+    def clip(self, frames: Tensor) -> Tensor:
+        """A window of frames [T, 3, H, W], as many as the model was made for, to time slices [T / 2, h, w, C]."""
+        return self._stages(frames.transpose(0, 1)[None], (self.stage,))[0][0]
+
+    def _stages(self, pixels: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
+        """[B, 3, (T,) H, W] to [B, (T',) h, w, C] per stage."""
+        from timm.models.hiera import Reroll, Unroll
+
+        size = tuple(pixels.shape[2:])
+        schedule = [self.q_stride] * (len(self.ends) - 1)
+        grid = tuple(side // stride for side, stride in zip(size, self.strides, strict=True))
+        x = self.patch_embed(pixels) + self._positions((grid[-2], grid[-1]))
+        x = Unroll(size, self.strides, schedule)(x)
+        reroll = Reroll(size, self.strides, schedule, self.ends, self.q_pool)
+        found = {}
+        for index, block in enumerate(self.blocks[: self.ends[max(stage.number for stage in stages) - 1] + 1]):
+            x = block(x)
+            if index in self.ends:
+                found[self.ends.index(index) + 1] = reroll(x, index)
+        return [self.norm(found[s.number]) if s.normed and self.norm else found[s.number] for s in stages]
+
+    def with_position(self, rule: str) -> "Hiera":
+        """The same network, weights shared, under another rule of `positions.RULES`."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.position = rule
+        return other
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """Positions [1, N, C] of all tokens, time slice by time slice."""
+        if not self.slices:
+            return self._resampled(self.pos_embed, grid)
+        space = self._resampled(self.pos_embed_spatial, grid).repeat(1, self.slices, 1)
+        return space + self.pos_embed_temporal.repeat_interleave(grid[0] * grid[1], 1)
+
+    def _resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        side = round(table.shape[1] ** 0.5)
+        return resample(table[0].unflatten(0, (side, side)), grid, self.position).flatten(0, 1)[None]
+
+
+def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
+    """The trunk of a recognised SAM 2 image encoder, filled.
+
+    Args:
+        recognised: the file's tensors under timm's names.
+        heads: of the first stage; they double from stage to stage.
+        layer: a stage from 1 to 4; None: stage 3 (stride 16). The trunk has no norm.
+
+    Raises:
+        CheckpointError: incomplete tensors, unknown heads, a stage that doesn't exist.
+    """
+    from timm.models.hieradet_sam2 import HieraDet
+
+    rules: WindowedHieraRules = recognised.system.rules
+    state = recognised.state
+    depths = _depths(recognised)
+    dim = state["patch_embed.proj.weight"].shape[0]
+    known = rules.variants.get((dim, depths))
+    chosen, why = choose_heads(recognised, heads, dim, {dim: known[0]} if known else {})
+    ends = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
+    windows, globals_ = known[1:] if known else (rules.windows, (ends[2],))
+    stage = choose_stage(recognised, layer, len(depths), default=3)
+    for name in ("pos_embed", "pos_embed_window"):
+        if name not in state:
+            raise missing(recognised, [name])
+    with torch.device("meta"):
+        net = HieraDet(
+            embed_dim=dim,
+            num_heads=chosen,
+            num_classes=0,
+            stages=depths,
+            global_pos_size=tuple(state["pos_embed"].shape[2:]),
+            window_spec=windows,
+            global_att_blocks=globals_,
+            fix_init=False,
+        )
+    network = WindowedHiera(net, ends, stage.number)
+    fill(network, recognised)
+    unknown = (
+        () if known else (f"Windows {windows} and global attention in block {globals_[0]} assumed: not in the file.",)
+    )
+    return Built(
+        network=network,
+        architecture=f"hieradet_{dim}_{'_'.join(map(str, depths))}",
+        stride=_PATCH_STRIDE * 2 ** (stage.number - 1),
+        multiple=_PATCH_STRIDE * int(state["pos_embed_window"].shape[-1]),
+        layer=stage.label,
+        position="absolute",
+        evidence=(("heads", f"{chosen} in the first stage: {why}"), ("layer", stage.words(len(depths)))),
+        notes=unknown,
+    )
+
+
+class WindowedHiera(nn.Module):
+    """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage of timm's HieraDet."""
+
+    def __init__(self, net: Any, ends: list[int], stage: int) -> None:
+        super().__init__()
+        self.patch_embed, self.blocks = net.patch_embed, net.blocks
+        self.pos_embed, self.pos_embed_window = net.pos_embed, net.pos_embed_window
+        self.ends, self.stage = ends, stage
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, h, w, C]."""
+        return self.taps(frames, (self.stage,))[0]
+
+    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
+        """Features [B, h, w, C] of each of the given stages, in one pass."""
+        x = self.patch_embed(frames)  # [B, h, w, C]
+        x = x + self._positions((x.shape[1], x.shape[2]))
+        found = {}
+        for index, block in enumerate(self.blocks[: self.ends[max(stages) - 1] + 1]):
+            x = block(x)
+            if index in self.ends:
+                found[self.ends.index(index) + 1] = x
+        return [found[number] for number in stages]
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """A resized background plus the tiled table of one window: facebookresearch/sam2 2b90b9f hieradet.py:273."""
+        background = F.interpolate(self.pos_embed, size=grid, mode="bicubic")
+        height, width = self.pos_embed_window.shape[2:]
+        tiles = self.pos_embed_window.tile(-(-grid[0] // height), -(-grid[1] // width))
+        return (background + tiles[:, :, : grid[0], : grid[1]]).permute(0, 2, 3, 1)
+
+
+def _depths(recognised: Recognised) -> tuple[int, ...]:
+    """Blocks per stage; a stage begins with the block that widens."""
+    indices = [int(match[1]) for name in recognised.state if (match := re.match(r"blocks\.(\d+)\.", name))]
+    starts = [0, *sorted({i for i in indices if f"blocks.{i}.proj.weight" in recognised.state})]
+    return tuple(end - start for start, end in zip(starts, [*starts[1:], max(indices) + 1], strict=True))
+
+
+def _time_slices(recognised: Recognised) -> int:
+    """Time slices of a video model's input; 0 for an image model."""
+    state = recognised.state
+    if state["patch_embed.proj.weight"].ndim == 4:
+        tables = ["pos_embed"]
+    else:
+        tables = ["pos_embed_spatial", "pos_embed_temporal"]
+    if any(name not in state for name in tables):
+        raise missing(recognised, [name for name in tables if name not in state])
+    cells = state[tables[0]].shape[1]
+    if round(cells**0.5) ** 2 != cells:
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name(tables[0])} has {cells} rows, which is no square grid.",
+            "Only models that were trained on square images can be evaluated.",
+        )
+    return int(state["pos_embed_temporal"].shape[1]) if len(tables) == 2 else 0

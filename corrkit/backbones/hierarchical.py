@@ -1,0 +1,210 @@
+"""Swin and ConvNeXt V2 as dense feature extractors: timm's networks under their published names and rules."""
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.stages import Stage, choose_stage
+from corrkit.checkpoints.recognition import Recognised
+from corrkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from timm.models.swin_transformer import SwinTransformer
+
+
+def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
+    """The network of a recognised Swin transformer, filled.
+
+    Args:
+        recognised: the file's tensors under timm's names.
+        heads: not needed: the tables of relative positions tell. If given, it must agree with the first stage's.
+        layer: a stage (1 is the first); None: the last one after the final norm.
+
+    Raises:
+        CheckpointError: incomplete tensors, contradicting heads, a stage that doesn't exist.
+    """
+    state = recognised.state
+    depths = _depths(recognised, r"layers\.(\d+)\.blocks\.(\d+)\.")
+    tables = [_table(recognised, number) for number in range(len(depths))]
+    if heads is not None and heads != tables[0].shape[1]:
+        raise CheckpointError(
+            f"{recognised.path} has {tables[0].shape[1]} heads in its first stage, not {heads}.", "Leave --heads out."
+        )
+    windows = tuple(_window(recognised, number, table) for number, table in enumerate(tables))
+    dim, channels, patch, _ = state["patch_embed.proj.weight"].shape
+    stage = choose_stage(recognised, layer, len(depths), has_norm=True)
+    design = {
+        "patch_size": patch,
+        "in_chans": channels,
+        "embed_dim": dim,
+        "depths": depths,
+        "num_heads": tuple(int(table.shape[1]) for table in tables),
+        "window_size": windows[0] if len(set(windows)) == 1 else windows,
+        "mlp_ratio": state["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / dim,
+        "num_classes": 0,
+    }
+    network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage)
+    fill(network, recognised)
+    stride = patch * 2 ** (stage.number - 1)
+    return Built(
+        network=network,
+        architecture=f"swin_{dim}_{'_'.join(map(str, depths))}_window{windows[0]}",
+        stride=stride,
+        multiple=patch * 2 ** (len(depths) - 1),
+        layer=stage.label,
+        position="relative",
+        evidence=(
+            ("heads", f"{design['num_heads']}: width of the tables of relative positions"),
+            ("windows", f"{windows}: length of the tables of relative positions"),
+            ("layer", stage.words(len(depths))),
+        ),
+    )
+
+
+class Swin(nn.Module):
+    """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
+
+    timm's network is tied to its input size; for each further size a sibling with the same weights is made, as timm
+    itself would build it: smaller windows where the grid is smaller than a window, their tables resized.
+
+    Args:
+        design: arguments of timm's SwinTransformer.
+        side: an input size at which no window is cut.
+        stage: whose output to give.
+    """
+
+    def __init__(self, design: dict[str, Any], side: int, stage: Stage) -> None:
+        super().__init__()
+        self.design, self.stage = design, stage
+        native = _swin(design, (side, side))
+        self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
+        self._siblings: dict[tuple[int, int, torch.device], Any] = {}
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, h, w, C]."""
+        return self.taps(frames, (self.stage,))[0]
+
+    def taps(self, frames: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
+        """Features [B, h, w, C] of each of the given stages, in one pass."""
+        network = self._sibling((frames.shape[2], frames.shape[3]), frames.device)
+        x = network.patch_embed(frames)
+        found = {}
+        for number, block in enumerate(network.layers[: max(stage.number for stage in stages)], 1):
+            x = block(x)
+            found[number] = x
+        return [network.norm(found[stage.number]) if stage.normed else found[stage.number] for stage in stages]
+
+    def _sibling(self, size: tuple[int, int], device: torch.device) -> "SwinTransformer":
+        key = (*size, device)
+        if key not in self._siblings:
+            from timm.models.swin_transformer import checkpoint_filter_fn
+
+            self._siblings.clear()
+            sibling = _swin(self.design, size).to(device)
+            sibling.load_state_dict(checkpoint_filter_fn(self.state_dict(), sibling), assign=True)
+            self._siblings[key] = sibling.requires_grad_(False).eval()
+        return self._siblings[key]
+
+
+def _swin(design: dict[str, Any], size: tuple[int, int]) -> "SwinTransformer":
+    from timm.models.swin_transformer import SwinTransformer
+
+    return SwinTransformer(img_size=size, **design)
+
+
+def _table(recognised: Recognised, number: int) -> Tensor:
+    name = f"layers.{number}.blocks.0.attn.relative_position_bias_table"
+    if name not in recognised.state:
+        raise missing(recognised, [name])
+    return recognised.state[name]
+
+
+def _window(recognised: Recognised, number: int, table: Tensor) -> int:
+    side = math.isqrt(table.shape[0])
+    if side * side != table.shape[0] or side % 2 == 0:
+        raise CheckpointError(
+            f"{recognised.path}: the table of relative positions of stage {number + 1} has {table.shape[0]} rows, which "
+            "fits no square window.",
+            "Only Swin transformers with square windows can be evaluated.",
+        )
+    return (side + 1) // 2
+
+
+def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
+    """The network of a recognised ConvNeXt V2, filled.
+
+    Args:
+        recognised: the file's tensors under timm's names.
+        heads: refused; a ConvNeXt has none.
+        layer: a stage from 1 to 4; None: stage 3 (stride 16).
+
+    Raises:
+        CheckpointError: incomplete tensors, a stage that doesn't exist, or heads.
+    """
+    if heads is not None:
+        raise CheckpointError(f"{recognised.path} is a ConvNeXt, which has no attention heads.", "Leave --heads out.")
+    from timm.models.convnext import ConvNeXt
+
+    state = recognised.state
+    depths = _depths(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
+    dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
+    stage = choose_stage(recognised, layer, len(depths), default=3)
+    with torch.device("meta"):
+        net = ConvNeXt(
+            depths=depths,
+            dims=dims,
+            kernel_sizes=state["stages.0.blocks.0.conv_dw.weight"].shape[-1],
+            patch_size=state["stem.0.weight"].shape[-1],
+            use_grn=True,
+            ls_init_value=None,
+            num_classes=0,
+        )
+    network = ConvNeXtStages(net.stem, net.stages, stage.number)
+    fill(network, recognised)
+    return Built(
+        network=network,
+        architecture=f"convnextv2_{dims[0]}_{'_'.join(map(str, depths))}",
+        stride=4 * 2 ** (stage.number - 1),
+        multiple=4 * 2 ** (stage.number - 1),
+        layer=stage.label,
+        evidence=(("layer", stage.words(len(depths)) + " (the published norm acts on the mean only)"),),
+    )
+
+
+class ConvNeXtStages(nn.Module):
+    """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage; sides are floored at every halving."""
+
+    def __init__(self, stem: nn.Module, stages: nn.Module, stage: int) -> None:
+        super().__init__()
+        self.stem, self.stages, self.stage = stem, stages, stage
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, h, w, C]."""
+        return self.taps(frames, (self.stage,))[0]
+
+    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
+        """Features [B, h, w, C] of each of the given stages, in one pass."""
+        x = self.stem(frames)
+        found = {}
+        for number, block in enumerate(list(self.stages.children())[: max(stages)], 1):
+            x = found[number] = block(x)
+        return [found[number].permute(0, 2, 3, 1) for number in stages]
+
+
+def _depths(recognised: Recognised, pattern: str) -> tuple[int, ...]:
+    """Blocks per stage; gaps come out as missing tensors."""
+    counts: dict[int, int] = {}
+    for name in recognised.state:
+        match = re.match(pattern, name)
+        if match:
+            counts[int(match[1])] = max(counts.get(int(match[1]), 0), int(match[2]) + 1)
+    if sorted(counts) != list(range(len(counts))):
+        absent = next(number for number in range(len(counts)) if number not in counts)
+        raise missing(
+            recognised, [re.sub(r"\\\.", ".", pattern).replace(r"(\d+)", str(absent), 1).replace(r"(\d+)", "0")]
+        )
+    return tuple(counts[number] for number in sorted(counts))

@@ -1,0 +1,427 @@
+"""MViT and MViTv2, for images and videos, and MaskFeat's pre-trained ones.
+
+timm's MViTv2 has no time axis and asserts square inputs; frames of videos aren't square. At square sizes this module
+gives what timm's gives.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.positions import resample
+from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.rules import MViTRules
+from corrkit.errors import CheckpointError
+
+Grid = tuple[int, int, int]  # time slices, rows, columns
+_EPS = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockDesign:
+    """One block: widths (input, attention, output), heads, strides of queries, keys and values.
+
+    widens_in_attention: whether the skip connection of the attention, not of the MLP, changes the width.
+    adds_query: residual pooling. state: the block's tensors, for shapes and for which parts there are.
+    """
+
+    dim: int
+    attention_dim: int
+    out_dim: int
+    heads: int
+    query_stride: Grid
+    key_stride: Grid
+    adds_query: bool
+    state: dict[str, Tensor]
+
+    @property
+    def widens_in_attention(self) -> bool:
+        """Attention of another width than its input."""
+        return self.attention_dim != self.dim
+
+
+def build(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
+    """The network of a recognised MViT, filled.
+
+    Args:
+        recognised: the file's tensors under their published names.
+        heads: of the first block; only a check, since the pooling kernels tell.
+        layer: how many blocks to execute (1 is the first); None: all.
+
+    Raises:
+        CheckpointError: incomplete tensors, contradicting heads, a layer that doesn't exist.
+    """
+    state = recognised.state
+    config, source = _config(recognised)
+    designs = _designs(recognised, config)
+    if heads is not None and heads != designs[0].heads:
+        raise CheckpointError(
+            f"{recognised.path} has {designs[0].heads} heads in its first block, not {heads}.", "Leave --heads out."
+        )
+    executed = _layer(recognised, layer, len(designs))
+    weight = state["patch_embed.proj.weight"]
+    with torch.device("meta"):
+        network = MViT(state, designs, executed, _embedding(weight, config), _stored_grid(recognised, config))
+    fill(network, recognised)
+    stride = network.stride
+    video = weight.ndim == 5
+    norm = "after the final norm" if "norm.weight" in state else "without a norm"
+    return Built(
+        network=network,
+        architecture=f"mvit_{weight.shape[0]}x{len(designs)}{'_video' if video else ''}",
+        stride=stride,
+        multiple=stride,
+        layer=str(executed),
+        position="absolute" if network.has_positions else "relative",
+        evidence=(
+            ("heads", f"{[design.heads for design in designs]}: width of the pooling kernels"),
+            ("strides", f"of queries {[design.query_stride for design in designs]}: {source}"),
+            ("layer", f"block {executed} of {len(designs)}, {norm}"),
+        ),
+        notes=("A frame is repeated twice: the temporal kernel sees [0, f, f].",) if video else (),
+    )
+
+
+class MViT(nn.Module):
+    """Normalised frames [B, 3, H, W] to features [B, h, w, C]; each frame on its own.
+
+    Args:
+        state: tensors of the file, for shapes.
+        designs: its blocks.
+        layer: how many are executed; the final norm, where there is one, follows.
+        embedding: stride and padding of the patch convolution over (time,) rows, columns.
+        stored: grid of a table of positions with one row per token, if there is one.
+    """
+
+    def __init__(
+        self,
+        state: dict[str, Tensor],
+        designs: list[BlockDesign],
+        layer: int,
+        embedding: tuple[tuple[int, ...], tuple[int, ...]],
+        stored: Grid | None,
+    ) -> None:
+        super().__init__()
+        weight = state["patch_embed.proj.weight"]
+        self.layer, self.stored, self.rule = layer, stored, "size"
+        self.video = weight.ndim == 5
+        convolution: Any = nn.Conv3d if self.video else nn.Conv2d
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = convolution(3, weight.shape[0], weight.shape[2:], *embedding)
+        for name in ("cls_token", "pos_embed", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"):
+            setattr(self, name, nn.Parameter(torch.empty(state[name].shape)) if name in state else None)
+        self.blocks = nn.ModuleList(Block(design) for design in designs)
+        self.norm = nn.LayerNorm(designs[-1].out_dim, eps=_EPS) if "norm.weight" in state else None
+        self.stride = embedding[0][-1] * math.prod(design.query_stride[-1] for design in designs[:layer])
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether absolute positions are added."""
+        return self.pos_embed is not None or self.pos_embed_spatial is not None
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, h, w, C]."""
+        return self.taps(frames, (self.layer,))[0]
+
+    def taps(self, frames: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+        """Features [B, h, w, C] after each of the given blocks (1 is the first), in one pass."""
+        pixels = frames[:, :, None].expand(-1, -1, 2, -1, -1) if self.video else frames
+        return [features[:, 0] for features in self._tokens(pixels, layers)]
+
+    def clip(self, frames: Tensor) -> Tensor:
+        """A window of frames [T, 3, H, W] to time slices [T', h, w, C]; each sees the whole window."""
+        if not self.video:
+            return self(frames)  # type: ignore[no-any-return]
+        return self._tokens(frames.transpose(0, 1)[None], (self.layer,))[0][0]
+
+    def with_position(self, rule: str) -> Self:
+        """The same network, weights shared, under another rule of `positions.RULES` for the two axes of space."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.rule = rule
+        return other
+
+    def _tokens(self, pixels: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+        """[B, 3, (T,) H, W] to [B, T', h, w, C] per layer."""
+        patches = self.patch_embed.proj(pixels)  # type: ignore[operator]
+        grid: Grid = tuple(patches.shape[2:]) if self.video else (1, *patches.shape[2:])
+        x = patches.flatten(2).transpose(1, 2)
+        table = self._table(grid)
+        x = x if table is None else x + table
+        if self.cls_token is not None:
+            front = self.cls_token
+            front = front + self.pos_embed_class if self.pos_embed_class is not None else front
+            front = front + self.pos_embed[:, :1] if self.pos_embed is not None else front
+            x = torch.cat([front.expand(len(x), -1, -1), x], 1)
+        found = {}
+        for number, block in enumerate(self.blocks[: max(layers)], 1):
+            x, grid = block(x, grid)
+            if number in layers:
+                normed = x if self.norm is None or number < len(self.blocks) else self.norm(x)
+                found[number] = normed[:, -math.prod(grid) :].unflatten(1, grid)
+        return [found[number] for number in layers]
+
+    def _table(self, grid: Grid) -> Tensor | None:
+        """Positions [1, N, C] of all tokens, time slice by time slice."""
+        if self.pos_embed_spatial is not None and self.pos_embed_temporal is not None:
+            side = math.isqrt(self.pos_embed_spatial.shape[1])
+            space = resample(self.pos_embed_spatial[0].unflatten(0, (side, side)), grid[1:], self.rule)
+            return (space[None] + self.pos_embed_temporal[0, : grid[0], None, None]).flatten(0, 2)[None]
+        if self.pos_embed is None or self.stored is None:
+            return None
+        slices = self.pos_embed[0, -math.prod(self.stored) :].unflatten(0, self.stored)[: grid[0]]
+        return torch.stack([resample(part, grid[1:], self.rule) for part in slices]).flatten(0, 2)[None]
+
+
+class Block(nn.Module):
+    """Pooling attention and MLP: facebookresearch/SlowFast 287ec00 slowfast/models/attention.py (MultiScaleBlock)."""
+
+    def __init__(self, design: BlockDesign) -> None:
+        super().__init__()
+        self.design = design
+        self.norm1 = nn.LayerNorm(design.dim, eps=_EPS)
+        self.attn = PoolingAttention(design)
+        self.norm2 = nn.LayerNorm(design.attention_dim, eps=_EPS)
+        self.mlp = MLP(design)
+        if "proj.weight" in design.state:
+            self.proj = nn.Linear(design.dim, design.out_dim)
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Tokens [B, P + N, D] of a grid to tokens of the grid that query pooling leaves."""
+        normed = self.norm1(x)
+        attended, pooled = self.attn(normed, grid)
+        skip = self.proj(normed) if self.design.widens_in_attention else x
+        x = _max_pooled(skip, grid, self.design.query_stride) + attended
+        normed = self.norm2(x)
+        widens = self.design.out_dim != self.design.attention_dim
+        return (self.proj(normed) if widens else x) + self.mlp(normed), pooled
+
+
+class MLP(nn.Module):
+    """Two linear layers around GELU."""
+
+    def __init__(self, design: BlockDesign) -> None:
+        super().__init__()
+        hidden = design.state["mlp.fc1.weight"].shape[0]
+        self.fc1 = nn.Linear(design.attention_dim, hidden)
+        self.fc2 = nn.Linear(hidden, design.out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] to [..., D']."""
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class PoolingAttention(nn.Module):
+    """Attention whose queries, keys and values are pooled on the grid, with decomposed relative positions."""
+
+    def __init__(self, design: BlockDesign) -> None:
+        super().__init__()
+        self.design = design
+        self.width = design.attention_dim // design.heads
+        self.qkv = nn.Linear(design.dim, 3 * design.attention_dim, bias="attn.qkv.bias" in design.state)
+        self.proj = nn.Linear(design.attention_dim, design.attention_dim)
+        for part in "qkv":
+            name = f"attn.pool_{part}.weight"
+            stride = design.query_stride if part == "q" else design.key_stride
+            if name in design.state:
+                setattr(self, f"pool_{part}", Pooling(design.state[name].shape, stride))
+                setattr(self, f"norm_{part}", nn.LayerNorm(self.width, eps=_EPS))
+        for axis in "thw":
+            name = f"attn.rel_pos_{axis}"
+            if name in design.state:
+                setattr(self, f"rel_pos_{axis}", nn.Parameter(torch.empty(design.state[name].shape)))
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Tokens [B, P + N, D] to [B, P + N', D'] and the grid of the pooled queries."""
+        front = x.shape[1] - math.prod(grid)  # the class token, if there is one
+        q, k, v = self.qkv(x).unflatten(2, (3, self.design.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, query_grid = self._pooled("q", q, grid, front)
+        k, key_grid = self._pooled("k", k, grid, front)
+        v, _ = self._pooled("v", v, grid, front)
+        bias = self._bias(q[:, :, front:], query_grid, key_grid)
+        if bias is not None and front:
+            bias = F.pad(bias, (front, 0, front, 0))
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        if self.design.adds_query:
+            x = x + torch.cat([torch.zeros_like(q[:, :, :front]), q[:, :, front:]], 2)
+        return self.proj(x.transpose(1, 2).flatten(2)), query_grid
+
+    def _pooled(self, part: str, x: Tensor, grid: Grid, front: int) -> tuple[Tensor, Grid]:
+        """[B, heads, P + N, hd] to the same on the pooled grid, normalised."""
+        if not hasattr(self, f"pool_{part}"):
+            return x, grid
+        cells, pooled = getattr(self, f"pool_{part}")(x[:, :, front:], grid)
+        return getattr(self, f"norm_{part}")(torch.cat([x[:, :, :front], cells], 2)), pooled
+
+    def _bias(self, q: Tensor, query_grid: Grid, key_grid: Grid) -> Tensor | None:
+        """[B, heads, N', M]: products of the (unscaled) queries with the tables of relative positions, axis by axis."""
+        if not hasattr(self, "rel_pos_h"):
+            return None
+        q = q.unflatten(2, query_grid)  # [B, heads, t, h, w, hd]
+        axes = "thw"
+        total: Tensor | None = None
+        for index, axis in enumerate(axes):
+            if not hasattr(self, f"rel_pos_{axis}"):
+                continue
+            table = _relative(getattr(self, f"rel_pos_{axis}"), query_grid[index], key_grid[index])
+            product = torch.einsum(f"bnthwc,{axis}kc->bnthwk", q, table)  # [B, heads, t, h, w, cells of the axis]
+            shape = [1, 1, 1]
+            shape[index] = key_grid[index]
+            part = product.unflatten(-1, shape)
+            total = part if total is None else total + part
+        assert total is not None
+        return total.expand(*total.shape[:5], *key_grid).flatten(5, 7).flatten(2, 4)
+
+
+class Pooling(nn.Module):
+    """A depthwise convolution on the grid, its kernel shared by all heads."""
+
+    def __init__(self, shape: torch.Size, stride: Grid) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.stride = stride
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """[B, heads, N, hd] of a grid to the same of the pooled grid."""
+        volume = x.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # [B heads, hd, t, h, w]
+        kernel = self.weight if self.weight.ndim == 5 else self.weight[:, :, None]
+        padding = [size // 2 for size in kernel.shape[2:]]
+        pooled = F.conv3d(volume, kernel, stride=self.stride, padding=padding, groups=len(kernel))
+        cells = pooled.flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
+        return cells, tuple(pooled.shape[2:])  # type: ignore[return-value]
+
+
+def _max_pooled(x: Tensor, grid: Grid, stride: Grid) -> Tensor:
+    """The skip connection [B, P + N, D] on the grid of the pooled queries."""
+    if math.prod(stride) == 1:
+        return x
+    front = x.shape[1] - math.prod(grid)
+    volume = x[:, front:].transpose(1, 2).unflatten(2, grid)
+    kernel = [step + 1 if step > 1 else step for step in stride]
+    pooled = F.max_pool3d(volume, kernel, stride, [size // 2 for size in kernel])
+    return torch.cat([x[:, :front], pooled.flatten(2).transpose(1, 2)], 1)
+
+
+def _relative(table: Tensor, queries: int, keys: int) -> Tensor:
+    """[queries, keys, C]: the row of each distance, in a table resized to 2 · max(queries, keys) - 1 distances."""
+    distances = 2 * max(queries, keys) - 1
+    if len(table) != distances:
+        table = F.interpolate(table.t()[None], size=distances, mode="linear")[0].t()
+    query_scale, key_scale = max(keys / queries, 1.0), max(queries / keys, 1.0)
+    query = torch.arange(queries, device=table.device)[:, None] * query_scale
+    key = torch.arange(keys, device=table.device)[None] * key_scale
+    return table[(query - key + (keys - 1) * key_scale).long()]
+
+
+def _config(recognised: Recognised) -> tuple[dict[str, Any], str]:
+    """MVIT and DATA of the configuration that PySlowFast and mvit keep in the file, read as plain data."""
+    import yaml
+
+    text = recognised.tree.get("cfg") if isinstance(recognised.tree, dict) else None
+    if not isinstance(text, str):
+        return {}, "usual, since the file holds no configuration"
+    try:
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise CheckpointError(
+            f"{recognised.path} holds a configuration that is no YAML: {str(error)[:100]}.", "Get the file again."
+        ) from error
+    found = {**config.get("DATA", {}), **config.get("MVIT", {})} if isinstance(config, dict) else {}
+    return found, "MVIT in the file's configuration"
+
+
+def _designs(recognised: Recognised, config: dict[str, Any]) -> list[BlockDesign]:
+    state = recognised.state
+    depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
+    rules: MViTRules = recognised.system.rules
+    video = state["patch_embed.proj.weight"].ndim == 5
+    blocks = [
+        {name.removeprefix(f"blocks.{i}."): tensor for name, tensor in state.items() if name.startswith(f"blocks.{i}.")}
+        for i in range(depth)
+    ]
+    for index, block in enumerate(blocks):
+        needed = ("norm1.weight", "attn.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight", "attn.qkv.weight")
+        absent = [f"blocks.{index}.{name}" for name in needed if name not in block]
+        if absent:
+            raise missing(recognised, absent)
+    query_strides = _query_strides(config, blocks)
+    adaptive = config.get("POOL_KV_STRIDE_ADAPTIVE")
+    key_stride = _triple(adaptive) if adaptive else _usual_key_stride(rules, video)
+    listed = {int(entry[0]): _triple(entry[1:]) for entry in config.get("POOL_KV_STRIDE") or []}
+    designs = []
+    for index, block in enumerate(blocks):
+        query_stride = query_strides.get(index, (1, 1, 1))
+        key_stride = tuple(max(key // query, 1) for key, query in zip(key_stride, query_stride, strict=True))  # type: ignore[assignment]
+        attention_dim = block["attn.proj.weight"].shape[0]
+        width = block["attn.norm_k.weight"].shape[0] if "attn.norm_k.weight" in block else attention_dim
+        designs.append(
+            BlockDesign(
+                dim=block["norm1.weight"].shape[0],
+                attention_dim=attention_dim,
+                out_dim=block["mlp.fc2.weight"].shape[0],
+                heads=attention_dim // width,
+                query_stride=query_stride,
+                key_stride=key_stride if adaptive or not config else listed.get(index, (1, 1, 1)),
+                adds_query=bool(config.get("RESIDUAL_POOLING", "attn.rel_pos_h" in block)),
+                state=block,
+            )
+        )
+    return designs
+
+
+def _query_strides(config: dict[str, Any], blocks: list[dict[str, Tensor]]) -> dict[int, Grid]:
+    if config:
+        return {int(entry[0]): _triple(entry[1:]) for entry in config.get("POOL_Q_STRIDE") or []}
+    widths = [block["attn.proj.weight"].shape[0] for block in blocks]
+    return {index: (1, 2, 2) for index in range(1, len(blocks)) if widths[index] != widths[index - 1]}
+
+
+def _usual_key_stride(rules: MViTRules, video: bool) -> Grid:
+    side = rules.key_stride if video else rules.image_key_stride
+    return (1, side, side)
+
+
+def _triple(values: Any) -> Grid:
+    time, rows, columns = (1, *values)[-3:]
+    return int(time), int(rows), int(columns)
+
+
+def _embedding(weight: Tensor, config: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Stride and padding of the patch convolution."""
+    usual = (2, 4, 4) if weight.ndim == 5 else (4, 4)
+    stride = tuple(config.get("PATCH_STRIDE") or usual)
+    padding = tuple(config.get("PATCH_PADDING") or (size // 2 for size in weight.shape[2:]))
+    return stride[-(weight.ndim - 2) :], padding[-(weight.ndim - 2) :]
+
+
+def _stored_grid(recognised: Recognised, config: dict[str, Any]) -> Grid | None:
+    """The grid of a table with one row per token."""
+    if "pos_embed" not in recognised.state:
+        return None
+    rows = recognised.state["pos_embed"].shape[1] - int("cls_token" in recognised.state)
+    slices = max(int(config.get("NUM_FRAMES", 1)) // 2, 1)
+    side = math.isqrt(rows // slices)
+    if slices * side * side != rows:
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('pos_embed')} has {rows} rows for {slices} time slices, which is no "
+            "square grid.",
+            "Only models that were trained on square frames can be evaluated.",
+        )
+    return slices, side, side
+
+
+def _layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:
+    if layer is None or layer == "last":
+        return depth
+    if not str(layer).isdecimal() or not 1 <= int(layer) <= depth:
+        raise CheckpointError(
+            f"{recognised.path} has no layer {layer!r}: it has {depth} blocks.",
+            f"Give --layer a number from 1 to {depth}.",
+        )
+    return int(layer)

@@ -1,0 +1,283 @@
+"""Vision transformers whose tokens are tubelets: VideoMAE (v1, v2), MVD, OmniMAE, MAE-ST, V-JEPA, V-JEPA 2.
+
+A single frame is repeated to fill one tubelet and takes the positions of the first time slice; `clip` takes real frames.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corrkit.backbones.building import Built, chosen_layer, fill, missing
+from corrkit.backbones.heads import assumption, choose_heads
+from corrkit.backbones.positions import resample, sinusoid
+from corrkit.backbones.rotary import Rotation
+from corrkit.backbones.vit import Attention, Block, Parts
+from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.rules import TubeletRules
+from corrkit.errors import CheckpointError
+
+Grid = tuple[int, int, int]  # time slices, rows, columns
+
+
+def build(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
+    """The network of a recognised tubelet transformer, filled.
+
+    Args:
+        recognised: the file's tensors under timm's names.
+        heads: number of attention heads, where it isn't known for the width and depth.
+        layer: how many blocks to execute (1 is the first); None: all.
+
+    Raises:
+        CheckpointError: incomplete or contradictory tensors, unknown heads, a layer that doesn't exist.
+    """
+    rules: TubeletRules = recognised.system.rules
+    state = recognised.state
+    depth = recognised.depth("blocks")
+    dim, channels, tubelet, patch, width = state["patch_embed.proj.weight"].shape
+    if channels != 3 or patch != width:
+        raise CheckpointError(
+            f"{recognised.path} has tubelets of {channels} channels and {patch}x{width} pixels.",
+            "Only square patches of RGB frames can be evaluated.",
+        )
+    chosen, why = choose_heads(recognised, dim, depth, heads, rules.heads)
+    executed = chosen_layer(recognised, layer, depth)
+    parts = Parts(
+        dim=dim,
+        depth=depth,
+        heads=chosen,
+        patch=(patch, patch),
+        hidden=_hidden(recognised),
+        final_norm=rules.final_norm,
+        has_cls_token="cls_token" in state,
+        position=None,
+    )
+    with torch.device("meta"):
+        network = TubeletTransformer(parts, _positions(recognised, dim), tubelet, executed, state)
+    fill(network, recognised)
+    return Built(
+        network=network,
+        architecture=f"vit_{dim}x{depth}_patch{patch}_tubelet{tubelet}",
+        stride=patch,
+        multiple=patch,
+        layer=str(executed),
+        position="rotary" if rules.position == "rotary" else "absolute",
+        evidence=(
+            ("heads", f"{chosen}: {why}"),
+            (
+                "layer",
+                f"block {executed} of {depth}, {'without a' if parts.final_norm == 'none' else 'after the'} final norm",
+            ),
+        ),
+        notes=(
+            f"Each frame is repeated {tubelet} times to fill one tubelet.",
+            *assumption(chosen, why),
+            *_assumed(rules, dim),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """How tubelets get their positions: kind is that of `TubeletRules`; stored is the grid of the file's tables."""
+
+    kind: str
+    stored: Grid
+    rows: int = 0
+
+
+class TubeletTransformer(nn.Module):
+    """Normalised frames [B, 3, H, W] to features [B, h, w, C]; each frame on its own.
+
+    Args:
+        parts: what its blocks are made of.
+        positions: of the tubelets.
+        tubelet: frames per token.
+        layer: how many blocks are executed; the final norm, where there is one, follows.
+        state: tensors of the file, for shapes.
+    """
+
+    def __init__(self, parts: Parts, positions: Positions, tubelet: int, layer: int, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.parts, self.positions, self.tubelet, self.layer, self.rule = parts, positions, tubelet, layer, "size"
+        kernel = (tubelet, *parts.patch)
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv3d(3, parts.dim, kernel, kernel)
+        for name in ("cls_token", "pos_embed", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"):
+            if name in state and not (name == "pos_embed" and positions.kind == "rotary"):
+                setattr(self, name, nn.Parameter(torch.empty(state[name].shape)))
+        self.blocks = nn.ModuleList(Block(parts) for _ in range(parts.depth))
+        if "blocks.0.attn.scale" in state:
+            for block in self.blocks:
+                block.attn = CosineAttention(parts)
+        self.norm: nn.Module = nn.LayerNorm(parts.dim, eps=parts.eps) if parts.final_norm == "affine" else nn.Identity()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[B, 3, H, W] to [B, h, w, C]."""
+        return self.taps(frames, (self.layer,))[0]
+
+    def taps(self, frames: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+        """Features [B, h, w, C] after each of the given blocks (1 is the first), in one pass."""
+        still = frames[:, :, None].expand(-1, -1, self.tubelet, -1, -1)
+        return [features[:, 0] for features in self._tokens(still, layers)]
+
+    def clip(self, frames: Tensor) -> Tensor:
+        """A window of frames [T, 3, H, W] to time slices [T / tubelet, h, w, C]; each frame sees the whole window."""
+        return self._tokens(frames.transpose(0, 1)[None], (self.layer,))[0][0]
+
+    def with_position(self, rule: str) -> Self:
+        """The same network, weights shared, under another rule of `positions.RULES` for the two axes of space."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.rule = rule
+        return other
+
+    def _tokens(self, pixels: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+        """[B, 3, T, H, W] to [B, T', h, w, C] per layer."""
+        patches = self.patch_embed.proj(pixels)  # type: ignore[operator]  # [B, D, T', h, w]
+        grid: Grid = tuple(patches.shape[2:])
+        x = patches.flatten(2).transpose(1, 2)
+        table = self._table(grid)
+        if table is not None:
+            x = x + table.to(x)
+        if self.parts.has_cls_token:
+            front = self.cls_token + (self.pos_embed_class if hasattr(self, "pos_embed_class") else 0)
+            if self.positions.rows:
+                front = front + self.pos_embed[:, : self.positions.rows]
+            x = torch.cat([front.expand(len(x), -1, -1), x], 1)
+        turn = _rotation(grid, self.parts.dim // self.parts.heads).to(x.device) if table is None else None
+        found = {}
+        for number, block in enumerate(self.blocks[: max(layers)], 1):
+            x = block(x, turn, None, grid[1:])
+            if number in layers:
+                found[number] = self.norm(x)[:, -math.prod(grid) :].unflatten(1, grid)
+        return [found[number] for number in layers]
+
+    def _table(self, grid: Grid) -> Tensor | None:
+        """Positions [1, N, C] of all tokens, or None where they are turned instead."""
+        kind, stored = self.positions.kind, self.positions.stored
+        if kind == "rotary":
+            return None
+        if kind == "trilinear":
+            return _trilinear(self.pos_embed[:, self.positions.rows :], stored, grid)
+        if kind == "separable":
+            space = self._space(self.pos_embed_spatial[0], stored[1:], grid[1:])
+            return (space[None] + self._slices(self.pos_embed_temporal[0], grid[0])[:, None, None]).flatten(0, 2)[None]
+        if kind == "sinusoid":
+            side = stored[1] or min(grid[1:])
+            table, stored = sinusoid(grid[0] * side * side, self.parts.dim), (grid[0], side, side)
+        else:
+            table = self.pos_embed[0, self.positions.rows :]
+        slices = table.unflatten(0, stored)[: grid[0]]
+        if len(slices) < grid[0]:
+            raise _too_long(grid[0], stored[0])
+        return torch.stack([resample(part, grid[1:], self.rule) for part in slices]).flatten(0, 2)[None]
+
+    def _space(self, table: Tensor, stored: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+        return resample(table.unflatten(0, stored), grid, self.rule)
+
+    def _slices(self, table: Tensor, count: int) -> Tensor:
+        if count > len(table):
+            raise _too_long(count, len(table))
+        return table[:count]
+
+
+class CosineAttention(Attention):
+    """Attention of normalised queries and keys with a learned scale: OpenGVLab/VideoMAEv2 29eab1e modeling_finetune.py:74."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self.scale = nn.Parameter(torch.empty(parts.heads, 1, 1))
+
+    def forward(self, x: Tensor, *_: Any) -> Tensor:
+        """Tokens [B, N, D] to the same."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        scale = self.scale.clamp(max=math.log(100)).exp()
+        x = F.scaled_dot_product_attention(F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1), v, scale=1.0)
+        projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))
+        return projected
+
+
+def _trilinear(table: Tensor, stored: Grid, grid: Grid) -> Tensor:
+    """V-JEPA resizes in time as well: facebookresearch/jepa 51c59d5 src/models/vision_transformer.py:226."""
+    if grid == stored:
+        return table
+    volume = table.unflatten(1, stored).movedim(-1, 1)  # [1, D, T, h, w]
+    factors = [cells / had for cells, had in zip(grid, stored, strict=True)]
+    return F.interpolate(volume, scale_factor=factors, mode="trilinear").flatten(2).transpose(1, 2)
+
+
+def _rotation(grid: Grid, width: int) -> Rotation:
+    """V-JEPA 2's rotation: thirds of the channels for time, row, column, the rest stays as it is.
+
+    Angles are tiled while neighbours turn together, so the two of a pair have different angles: an acknowledged slip
+    that the weights were trained with (facebookresearch/vjepa2 c2963a4 src/models/utils/modules.py:39).
+    """
+    third = 2 * ((width // 3) // 2)
+    frequencies = 10000 ** -(torch.arange(third // 2, dtype=torch.float64) / (third / 2))
+    axes = torch.meshgrid(*(torch.arange(cells, dtype=torch.float64) for cells in grid), indexing="ij")
+    turned = [(axis.flatten()[:, None] * frequencies).repeat(1, 2) for axis in axes]
+    still = torch.zeros(math.prod(grid), width - 3 * third, dtype=torch.float64)
+    angles = torch.cat([*turned, still], 1)
+    return Rotation(angles.cos().float(), angles.sin().float(), interleaved=True)
+
+
+def _positions(recognised: Recognised, dim: int) -> Positions:
+    """What the file's tables say about the grid they were made for."""
+    rules: TubeletRules = recognised.system.rules
+    state = recognised.state
+    tables = {"separable": ["pos_embed_spatial", "pos_embed_temporal"], "sinusoid": [], "rotary": []}
+    needed = tables.get(rules.position, ["pos_embed"])
+    absent = [name for name in needed if name not in state]
+    if absent:
+        raise missing(recognised, absent)
+    if rules.position == "separable":
+        return Positions(kind="separable", stored=(state[needed[1]].shape[1], *_square(recognised, needed[0])))
+    if rules.position == "rotary":
+        return Positions(kind="rotary", stored=(0, 0, 0))
+    if rules.position == "sinusoid":
+        side = rules.side // int(state["patch_embed.proj.weight"].shape[-1]) if dim in rules.widths else 0
+        return Positions(kind="sinusoid", stored=(0, side, side))
+    rows = int("cls_token" in state)
+    slices = rules.frames // int(state["patch_embed.proj.weight"].shape[2])
+    for count in (slices, *(n for n in (8, 4, 2, 16, 32, 1, 3, 5, 6) if n != slices)):
+        cells, rest = divmod(state["pos_embed"].shape[1] - rows, count)
+        if rest == 0 and math.isqrt(cells) ** 2 == cells:
+            return Positions(kind=rules.position, stored=(count, math.isqrt(cells), math.isqrt(cells)), rows=rows)
+    raise CheckpointError(
+        f"{recognised.path}: {recognised.file_name('pos_embed')} has {state['pos_embed'].shape[1]} rows, which are no "
+        "square grid over time.",
+        "Only models that were trained on square frames can be evaluated.",
+    )
+
+
+def _assumed(rules: TubeletRules, dim: int) -> tuple[str, ...]:
+    if rules.position != "sinusoid" or dim in rules.widths:
+        return ()
+    return ("The grid of training isn't in the file: the square of the input's shorter side is taken for it.",)
+
+
+def _square(recognised: Recognised, name: str) -> tuple[int, int]:
+    cells = recognised.state[name].shape[1]
+    side = math.isqrt(cells)
+    if side * side != cells:
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name(name)} has {cells} rows, which is no square grid.",
+            "Only models that were trained on square frames can be evaluated.",
+        )
+    return side, side
+
+
+def _hidden(recognised: Recognised) -> int:
+    if "blocks.0.mlp.fc1.weight" not in recognised.state:
+        raise missing(recognised, ["blocks.0.mlp.fc1.weight"])
+    return int(recognised.state["blocks.0.mlp.fc1.weight"].shape[0])
+
+
+def _too_long(count: int, known: int) -> CheckpointError:
+    return CheckpointError(
+        f"A window has {count} time slices, the model's positions end at {known}.", "Choose a shorter window."
+    )

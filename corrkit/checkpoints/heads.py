@@ -1,0 +1,53 @@
+"""Where a file tells its number of attention heads after all: shapes of some tensors, the config beside it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from corrkit.checkpoints.opening import Stub
+
+# Pattern of a name, axis of its shape, and whether the axis counts heads or (parts of) the channels of one head.
+_SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (
+    (r".*MultiHeadDotProductAttention_1\.query\.kernel", 1, "heads", 1),  # JAX: [D, heads, hd]
+    (r"encoder\.layers_\d+\.attention\.query\.kernel", 1, "heads", 1),  # RVM: [D, heads, hd]
+    (r".*relative_position_bias_table", 1, "heads", 1),  # BEiT: [offsets, heads]
+    (r"rope_embed\.periods", 0, "width", 4),  # DINOv3: [hd / 4]
+    (r"(blocks\.\d+\.attn\.)?rope\.freqs_cos", 1, "width", 1),  # EVA-02: [N, hd]
+    (r"encoder\.blocks\.\d+\.residual1\.fn\.rope\.freqs", 1, "width", 1),  # CAPI: [2, hd]
+    (r"blocks\.\d+\.attn\.scale", 0, "heads", 1),  # VideoMAE v2's cosine attention: [heads, 1, 1]
+    (r"blocks\.\d+\.attn\.rel_pos_h", 1, "width", 1),  # SAM: [offsets, hd]
+)
+_CONFIG = ("num_attention_heads", "vision_config.num_attention_heads")
+_CROCO = ("croco_kwargs.enc_num_heads",)
+
+
+def stored(
+    shapes: Mapping[str, tuple[int, ...]], dim: int, config: Mapping[str, Any], tree: Any
+) -> tuple[int, str] | None:
+    """Number of heads and where it stands, or None.
+
+    Args:
+        shapes: of the network's tensors, by name relative to its prefix.
+        dim: width of the network.
+        config: of the file beside the checkpoint.
+        tree: the whole file.
+    """
+    for source, words, names in ((config, "config.json", _CONFIG), (tree, "the file", _CROCO)):
+        for name in names:
+            number = entry(source, name)
+            if isinstance(number, int) and number > 0:
+                return number, f"{words} says so ({name})"
+    for pattern, axis, kind, parts in _SHAPES:
+        for name, shape in shapes.items():
+            if re.fullmatch(pattern, name) and len(shape) > axis:
+                size = shape[axis] * parts
+                return (size if kind == "heads" else dim // size), f"the shape of {name}, {list(shape)}"
+    return None
+
+
+def entry(source: Any, dotted: str) -> Any:
+    """A value inside nested mappings and stubs of a file, or None."""
+    for part in dotted.split("."):
+        source = source.fields if isinstance(source, Stub) else source
+        source = source.get(part) if isinstance(source, Mapping) else None
+    return source

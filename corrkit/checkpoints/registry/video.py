@@ -1,0 +1,199 @@
+"""Video transformers: tubelets (VideoMAE, MVD, OmniMAE, MAE-ST, V-JEPA), MViT, MaskFeat, Video Swin."""
+
+from corrkit.checkpoints.registry.layouts import TIMM
+from corrkit.checkpoints.rules import MViTRules, TubeletRules, ViTRules
+from corrkit.checkpoints.system import KINETICS, Layout, System
+
+_TUBELETS = "corrkit.backbones.tubelets:build"
+_HEADS = {(1280, 32): 16, (1408, 40): 16}
+_JEPA2_HEADS = {**_HEADS, (1408, 40): 22}
+_MEAN_NORM = "norm of the mean of the tokens, not of each token"
+
+TUBELET = Layout(
+    name="tubelet ViT",
+    anchors={
+        r"patch_embed\.proj\.weight": 5,
+        r"blocks\.\d+\.attn\.(qkv|q)\.weight": 2,
+        r"blocks\.\d+\.norm1\.weight": 1,
+    },
+)
+PADDED_TUBELET = Layout(
+    name="tubelet ViT with padding",
+    anchors={r"patch_embed\.proj\.1\.weight": 5, r"blocks\.\d+\.attn\.qkv\.weight": 2},
+    renames=((r"patch_embed\.proj\.1\.", "patch_embed.proj."),),
+)
+MVIT = Layout(
+    name="MViT",
+    anchors={r"patch_embed\.proj\.weight": None, r"blocks\.\d+\.attn\.pool_k\.weight": None},
+)
+PIXEL_MASK = Layout(
+    name="timm ViT with a mask in pixel space",
+    anchors={**TIMM.anchors, r"mask_token": 4},
+    renames=TIMM.renames,
+)
+VIDEO_SWIN = Layout(
+    name="Video Swin",
+    anchors={r"patch_embed\.proj\.weight": 5, r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table": 2},
+)
+
+ENTRIES = (
+    System(
+        name="omnimae",
+        title="OmniMAE",
+        layouts=(PADDED_TUBELET,),
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, position="stored"),
+        source="facebookresearch/omnivore 1d55abd omnivision/models/vision_transformer.py:49",
+        proven="golden",
+    ),
+    System(
+        name="maskfeat_video",
+        title="MaskFeat for videos (MViTv2)",
+        layouts=(MVIT,),
+        signs=(r"pred_head\..*", r"patch_embed\.proj\.weight"),
+        drop={r"hogs\..*": "target of pre-training"},
+        build="corrkit.backbones.mvit:build",
+        rules=MViTRules(),
+        mean=KINETICS[0],
+        std=KINETICS[1],
+        source="facebookresearch/SlowFast 287ec00 slowfast/models/masked.py:30",
+        proven="golden",
+        notes=("Pre-training has no norm behind the last block; nor have the features.",),
+    ),
+    System(
+        name="mvit_video",
+        title="MViT and MViTv2 for videos",
+        layouts=(MVIT,),
+        signs=(r"blocks\.\d+\.attn\.pool_k\.weight", r"(pos_embed_temporal|blocks\.\d+\.attn\.rel_pos_t)"),
+        build="corrkit.backbones.mvit:build",
+        rules=MViTRules(),
+        mean=KINETICS[0],
+        std=KINETICS[1],
+        source="facebookresearch/SlowFast 287ec00 slowfast/models/video_model_builder.py:985, attention.py:48",
+        proven="golden",
+    ),
+    System(
+        name="mvit",
+        title="MViT and MViTv2 for images",
+        layouts=(MVIT,),
+        build="corrkit.backbones.mvit:build",
+        rules=MViTRules(),
+        source="facebookresearch/mvit dfbdfdf mvit/models/mvit_model.py",
+        proven="golden",
+    ),
+    System(
+        name="mae_st_finetuned",
+        title="MAE-ST after fine-tuning",
+        layouts=(TUBELET,),
+        signs=(r"pos_embed_spatial", r"pos_embed_temporal", r"head\.(projection\.)?weight"),
+        without=(r"dec(oder)?_.*",),
+        drop={r"norm\.(weight|bias)": _MEAN_NORM},
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, final_norm="none", position="separable"),
+        mean=KINETICS[0],
+        std=KINETICS[1],
+        source="facebookresearch/mae_st c5dec1b models_vit.py:65",
+        proven="golden",
+    ),
+    System(
+        name="mae_st",
+        title="MAE-ST, also as trained with PySlowFast",
+        layouts=(TUBELET,),
+        signs=(r"pos_embed_spatial", r"pos_embed_temporal"),
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, position="separable"),
+        mean=KINETICS[0],
+        std=KINETICS[1],
+        source="facebookresearch/mae_st c5dec1b models_mae.py, util/video_vit.py:68",
+        proven="golden",
+    ),
+    System(
+        name="mvd",
+        title="MVD",
+        layouts=(TUBELET,),
+        signs=(r"pos_embed", r"blocks\.\d+\.attn\.q_bias"),
+        drop={
+            r"(down|decoder|mask_token|pos_embed)_(img|vid)\b.*": "decoders of pre-training",
+        },
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, position="stored"),
+        source="ruiwang2021/mvd 45b877a modeling_student.py:175",
+        proven="golden",
+    ),
+    System(
+        name="videomae_finetuned",
+        title="VideoMAE and VideoMAE v2 after fine-tuning or distillation",
+        layouts=(TUBELET,),
+        signs=(r"fc_norm\.weight", r"blocks\.\d+\.attn\.q_bias"),
+        drop={r"fc_norm\.(weight|bias)": _MEAN_NORM},
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, final_norm="none", position="sinusoid"),
+        source="OpenGVLab/VideoMAEv2 29eab1e models/modeling_finetune.py:524",
+        proven="golden",
+    ),
+    System(
+        name="videomae",
+        title="VideoMAE and VideoMAE v2",
+        layouts=(TUBELET,),
+        signs=(r"blocks\.\d+\.attn\.q_bias",),
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, position="sinusoid"),
+        source="MCG-NJU/VideoMAE 14ef8d8 modeling_finetune.py:83,160; resizing as OmniMAE's",
+        proven="golden",
+    ),
+    System(
+        name="vjepa",
+        title="V-JEPA",
+        layouts=(TUBELET,),
+        signs=(r"pos_embed", r"blocks\.\d+\.attn\.qkv\.bias"),
+        beside=(r"(.*\.)?target_encoder\..*",),
+        without=(r"cls_token", r"img_mod_embed"),
+        prefers=(("target_encoder", "encoder"),),
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, position="trilinear"),
+        source="facebookresearch/jepa 51c59d5 src/models/vision_transformer.py:226",
+        proven="golden",
+        notes=("V-JEPA's own image evaluation repeats a frame over the whole clip instead.",),
+    ),
+    System(
+        name="vjepa2",
+        title="V-JEPA 2",
+        layouts=(TUBELET,),
+        signs=(r"blocks\.\d+\.attn\.qkv\.bias",),
+        without=(r"cls_token", r"img_mod_embed"),
+        prefers=(("target_encoder", "encoder"),),
+        drop={r"pos_embed": "table that the rotary network doesn't use"},
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_JEPA2_HEADS, position="rotary"),
+        source="facebookresearch/vjepa2 c2963a4 src/models/utils/modules.py:39,138",
+        proven="golden",
+        notes=("V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",),
+    ),
+    System(
+        name="violet",
+        title="VIOLET and empirical-MVM (their Video Swin)",
+        layouts=(VIDEO_SWIN,),
+        build="corrkit.backbones.video_swin:build",
+        source="tsujuifu/pytorch_violet 4f64751 video_swin.py:145,351,363",
+        proven="golden",
+    ),
+    System(
+        name="fastmim_vit",
+        title="FastMIM (ViT)",
+        layouts=(PIXEL_MASK,),
+        rules=ViTRules(heads={(1280, 32): 16}, position="size"),
+        source="ggjy/FastMIM.pytorch d4eea0d mim_vit_pretrain.py",
+        proven="golden",
+    ),
+    System(
+        name="maskfeat_image",
+        title="MaskFeat for images (ViT)",
+        layouts=(TIMM,),
+        signs=(r"pred_head\.transforms\..*",),
+        without=(r"norm\.weight",),
+        drop={r"hogs\..*": "target of pre-training"},
+        rules=ViTRules(final_norm="none", position="bilinear"),
+        source="facebookresearch/SlowFast 287ec00 slowfast/models/masked.py:30",
+        proven="golden",
+    ),
+)
