@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.contract import Mode
@@ -69,6 +69,10 @@ class Hiera(nn.Module):
         stage: whose output to give.
     """
 
+    pos_embed: nn.Parameter
+    pos_embed_spatial: nn.Parameter
+    pos_embed_temporal: nn.Parameter
+
     def __init__(
         self, state: dict[str, Tensor], depths: tuple[int, ...], heads: int, slices: int, q_pool: int, stage: Stage
     ) -> None:
@@ -105,7 +109,7 @@ class Hiera(nn.Module):
         self.norm = nn.LayerNorm(net.num_features, eps=1e-6) if "norm.weight" in state else None
 
     def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]; a video model sees every frame as a still clip and gives its first time slice."""
+        """[B, 3, H, W] to [B, h, w, C]; a video model sees a still clip of each frame and gives its first slice."""
         return self.taps(frames, (self.stage,))[0]
 
     def taps(self, frames: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
@@ -186,7 +190,7 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
             num_heads=chosen,
             num_classes=0,
             stages=depths,
-            global_pos_size=tuple(state["pos_embed"].shape[2:]),
+            global_pos_size=(state["pos_embed"].shape[2], state["pos_embed"].shape[3]),
             window_spec=windows,
             global_att_blocks=globals_,
             fix_init=False,
@@ -234,10 +238,11 @@ class WindowedHiera(nn.Module):
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """A resized background plus the tiled table of one window: facebookresearch/sam2 2b90b9f hieradet.py:273."""
-        background = F.interpolate(self.pos_embed, size=grid, mode="bicubic")
+        background = functional.interpolate(self.pos_embed, size=grid, mode="bicubic")
         height, width = self.pos_embed_window.shape[2:]
         tiles = self.pos_embed_window.tile(-(-grid[0] // height), -(-grid[1] // width))
-        return (background + tiles[:, :, : grid[0], : grid[1]]).permute(0, 2, 3, 1)
+        table: Tensor = background + tiles[:, :, : grid[0], : grid[1]]
+        return table.permute(0, 2, 3, 1)
 
 
 def _depths(recognised: Recognised) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ class Swin(nn.Module):
         self.design, self.stage = design, stage
         native = _swin(design, (side, side))
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
-        self._siblings: dict[tuple[int, int, torch.device], Any] = {}
+        self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""
@@ -127,8 +127,8 @@ def _window(recognised: Recognised, number: int, table: Tensor) -> int:
     side = math.isqrt(table.shape[0])
     if side * side != table.shape[0] or side % 2 == 0:
         raise CheckpointError(
-            f"{recognised.path}: the table of relative positions of stage {number + 1} has {table.shape[0]} rows, which "
-            "fits no square window.",
+            f"{recognised.path}: the table of relative positions of stage {number + 1} has {table.shape[0]} rows, "
+            "which fits no square window.",
             "Only Swin transformers with square windows can be evaluated.",
         )
     return (side + 1) // 2

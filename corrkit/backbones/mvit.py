@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
-from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.positions import resample
 from corrkit.checkpoints.recognition import Recognised
 from corrkit.checkpoints.rules import MViTRules
@@ -64,7 +64,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         raise CheckpointError(
             f"{recognised.path} has {designs[0].heads} heads in its first block, not {heads}.", "Leave --heads out."
         )
-    executed = _layer(recognised, layer, len(designs))
+    executed = chosen_layer(recognised, layer, len(designs))
     weight = state["patch_embed.proj.weight"]
     with torch.device("meta"):
         network = MViT(state, designs, executed, _embedding(weight, config), _stored_grid(recognised, config))
@@ -98,6 +98,12 @@ class MViT(nn.Module):
         embedding: stride and padding of the patch convolution over (time,) rows, columns.
         stored: grid of a table of positions with one row per token, if there is one.
     """
+
+    cls_token: nn.Parameter | None
+    pos_embed: nn.Parameter | None
+    pos_embed_spatial: nn.Parameter | None
+    pos_embed_temporal: nn.Parameter | None
+    pos_embed_class: nn.Parameter | None
 
     def __init__(
         self,
@@ -155,7 +161,7 @@ class MViT(nn.Module):
         table = self._table(grid)
         x = x if table is None else x + table
         if self.cls_token is not None:
-            front = self.cls_token
+            front: Tensor = self.cls_token
             front = front + self.pos_embed_class if self.pos_embed_class is not None else front
             front = front + self.pos_embed[:, :1] if self.pos_embed is not None else front
             x = torch.cat([front.expand(len(x), -1, -1), x], 1)
@@ -214,7 +220,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] to [..., D']."""
-        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+        return self.fc2(functional.gelu(self.fc1(x)))  # type: ignore[no-any-return]
 
 
 class PoolingAttention(nn.Module):
@@ -246,8 +252,8 @@ class PoolingAttention(nn.Module):
         v, _ = self._pooled("v", v, grid, front)
         bias = self._bias(q[:, :, front:], query_grid, key_grid)
         if bias is not None and front:
-            bias = F.pad(bias, (front, 0, front, 0))
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            bias = functional.pad(bias, (front, 0, front, 0))
+        x = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         if self.design.adds_query:
             x = x + torch.cat([torch.zeros_like(q[:, :, :front]), q[:, :, front:]], 2)
         return self.proj(x.transpose(1, 2).flatten(2)), query_grid
@@ -292,7 +298,7 @@ class Pooling(nn.Module):
         volume = x.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # [B heads, hd, t, h, w]
         kernel = self.weight if self.weight.ndim == 5 else self.weight[:, :, None]
         padding = [size // 2 for size in kernel.shape[2:]]
-        pooled = F.conv3d(volume, kernel, stride=self.stride, padding=padding, groups=len(kernel))
+        pooled = functional.conv3d(volume, kernel, stride=self.stride, padding=padding, groups=len(kernel))
         cells = pooled.flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
         return cells, tuple(pooled.shape[2:])  # type: ignore[return-value]
 
@@ -304,7 +310,7 @@ def _max_pooled(x: Tensor, grid: Grid, stride: Grid) -> Tensor:
     front = x.shape[1] - math.prod(grid)
     volume = x[:, front:].transpose(1, 2).unflatten(2, grid)
     kernel = [step + 1 if step > 1 else step for step in stride]
-    pooled = F.max_pool3d(volume, kernel, stride, [size // 2 for size in kernel])
+    pooled = functional.max_pool3d(volume, kernel, stride, [size // 2 for size in kernel])
     return torch.cat([x[:, :front], pooled.flatten(2).transpose(1, 2)], 1)
 
 
@@ -312,7 +318,7 @@ def _relative(table: Tensor, queries: int, keys: int) -> Tensor:
     """[queries, keys, C]: the row of each distance, in a table resized to 2 · max(queries, keys) - 1 distances."""
     distances = 2 * max(queries, keys) - 1
     if len(table) != distances:
-        table = F.interpolate(table.t()[None], size=distances, mode="linear")[0].t()
+        table = functional.interpolate(table.t()[None], size=distances, mode="linear")[0].t()
     query_scale, key_scale = max(keys / queries, 1.0), max(queries / keys, 1.0)
     query = torch.arange(queries, device=table.device)[:, None] * query_scale
     key = torch.arange(keys, device=table.device)[None] * key_scale
@@ -409,19 +415,8 @@ def _stored_grid(recognised: Recognised, config: dict[str, Any]) -> Grid | None:
     side = math.isqrt(rows // slices)
     if slices * side * side != rows:
         raise CheckpointError(
-            f"{recognised.path}: {recognised.file_name('pos_embed')} has {rows} rows for {slices} time slices, which is no "
-            "square grid.",
+            f"{recognised.path}: {recognised.file_name('pos_embed')} has {rows} rows for {slices} time slices, "
+            "which is no square grid.",
             "Only models that were trained on square frames can be evaluated.",
         )
     return slices, side, side
-
-
-def _layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:
-    if layer is None or layer == "last":
-        return depth
-    if not str(layer).isdecimal() or not 1 <= int(layer) <= depth:
-        raise CheckpointError(
-            f"{recognised.path} has no layer {layer!r}: it has {depth} blocks.",
-            f"Give --layer a number from 1 to {depth}.",
-        )
-    return int(layer)

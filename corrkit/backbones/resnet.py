@@ -1,11 +1,11 @@
 """ResNets as dense feature extractors: timm's network with the strides, padding and pooling of each published test."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.checkpoints.recognition import Recognised
@@ -15,7 +15,14 @@ from corrkit.errors import CheckpointError
 if TYPE_CHECKING:
     from timm.models.resnet import ResNet
 
-_DEPTHS = {("basic", (2, 2, 2, 2)): 18, ("basic", (3, 4, 6, 3)): 34, ("bottleneck", (3, 4, 6, 3)): 50}
+_DEPTHS: dict[tuple[str | int, ...], int] = {
+    ("basic", 2, 2, 2): 18,
+    ("basic", 3, 4, 6): 34,
+    ("bottleneck", 3, 4, 6): 50,
+    ("bottleneck", 3, 4, 23): 101,
+}
+"""Kind and number of blocks of the first three layers (the fourth may be absent) to the usual name."""
+
 _TAILS = ("afterconv1", "post_convolution")
 
 
@@ -43,7 +50,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         stride *= factor
     padding = _padding(recognised, rules)
     kind = "bottleneck" if _is_bottleneck(recognised) else "basic"
-    depth = _DEPTHS.get((kind, (*blocks, 3 if kind == "bottleneck" else 2)[:4]), None)
+    depth = _DEPTHS.get((kind, *blocks[:3]))
     return Built(
         network=network,
         architecture=f"resnet{depth}" if depth else f"resnet_{kind}_{'_'.join(map(str, blocks))}",
@@ -99,7 +106,7 @@ class DenseResNet(nn.Module):
     def _tail(self, name: str, x: Tensor) -> Tensor:
         convolved: Tensor = getattr(self, name)(x)
         if name == "afterconv1":  # xiaolonw/TimeCycle 16d33ac models/videos/model_test.py:135
-            return F.normalize(F.relu(convolved), dim=1)
+            return functional.normalize(functional.relu(convolved), dim=1)
         return convolved
 
 
@@ -132,8 +139,8 @@ def _timm(recognised: Recognised, blocks: list[int], rules: ResNetRules) -> "Res
         int(state[f"layer{number}.0.conv1.weight"].shape[0]) if f"layer{number}.0.conv1.weight" in state else 64
         for number in range(1, len(blocks) + 1)
     )
-    block = Bottleneck if _is_bottleneck(recognised) else BasicBlock
-    net = ResNet(block, blocks, num_classes=0, channels=widths)
+    block: Any = Bottleneck if _is_bottleneck(recognised) else BasicBlock
+    net = ResNet(block, tuple(blocks), num_classes=0, channels=widths)
     for number, stride in enumerate(rules.strides[: len(blocks)], 1):
         first = getattr(net, f"layer{number}")[0]
         (first.conv2 if block is Bottleneck else first.conv1).stride = (stride, stride)
@@ -142,16 +149,16 @@ def _timm(recognised: Recognised, blocks: list[int], rules: ResNetRules) -> "Res
         elif first.downsample is not None:
             first.downsample[0].stride = (stride, stride)
     if rules.pool == "none":
-        net.maxpool = nn.Identity()
+        net.maxpool = nn.Sequential()
     padding = _padding(recognised, rules)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d) and max(module.padding) > 0:  # type: ignore[type-var]
+        if isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), 0):
             module.padding_mode = padding
     return net
 
 
-def _padding(recognised: Recognised, rules: ResNetRules) -> str:
-    """CRW pads by reflection unless its `model_type` says otherwise (ajabri/videowalk 047f3f4 code/utils/__init__.py)."""
+def _padding(recognised: Recognised, rules: ResNetRules) -> Literal["zeros", "reflect"]:
+    """CRW reflects at borders, unless `model_type` says otherwise: ajabri/videowalk 047f3f4 code/utils/__init__.py."""
     arguments = recognised.tree.get("args") if isinstance(recognised.tree, dict) else None
     kind = getattr(arguments, "fields", {}).get("model_type")
     return "zeros" if kind in ("scratch_zeropad", "imagenet18", "imagenet50") else rules.padding

@@ -1,6 +1,6 @@
 """Vision transformers whose tokens are tubelets: VideoMAE (v1, v2), MVD, OmniMAE, MAE-ST, V-JEPA, V-JEPA 2.
 
-A single frame is repeated to fill one tubelet and takes the positions of the first time slice; `clip` takes real frames.
+A single frame is repeated to fill one tubelet and takes the positions of the first slice; `clip` takes real frames.
 """
 
 import math
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import assumption, choose_heads
@@ -100,6 +100,12 @@ class TubeletTransformer(nn.Module):
         state: tensors of the file, for shapes.
     """
 
+    cls_token: nn.Parameter
+    pos_embed: nn.Parameter
+    pos_embed_spatial: nn.Parameter
+    pos_embed_temporal: nn.Parameter
+    pos_embed_class: nn.Parameter
+
     def __init__(self, parts: Parts, positions: Positions, tubelet: int, layer: int, state: dict[str, Tensor]) -> None:
         super().__init__()
         self.parts, self.positions, self.tubelet, self.layer, self.rule = parts, positions, tubelet, layer, "size"
@@ -144,7 +150,9 @@ class TubeletTransformer(nn.Module):
         if table is not None:
             x = x + table.to(x)
         if self.parts.has_cls_token:
-            front = self.cls_token + (self.pos_embed_class if hasattr(self, "pos_embed_class") else 0)
+            front: Tensor = self.cls_token
+            if hasattr(self, "pos_embed_class"):
+                front = front + self.pos_embed_class
             if self.positions.rows:
                 front = front + self.pos_embed[:, : self.positions.rows]
             x = torch.cat([front.expand(len(x), -1, -1), x], 1)
@@ -186,7 +194,7 @@ class TubeletTransformer(nn.Module):
 
 
 class CosineAttention(Attention):
-    """Attention of normalised queries and keys with a learned scale: OpenGVLab/VideoMAEv2 29eab1e modeling_finetune.py:74."""
+    """Normalised queries and keys, learned scale: OpenGVLab/VideoMAEv2 29eab1e models/modeling_finetune.py:74."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
@@ -196,7 +204,9 @@ class CosineAttention(Attention):
         """Tokens [B, N, D] to the same."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         scale = self.scale.clamp(max=math.log(100)).exp()
-        x = F.scaled_dot_product_attention(F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1), v, scale=1.0)
+        x = functional.scaled_dot_product_attention(
+            functional.normalize(q, dim=-1) * scale, functional.normalize(k, dim=-1), v, scale=1.0
+        )
         projected: Tensor = self.proj(x.transpose(1, 2).flatten(2))
         return projected
 
@@ -207,7 +217,7 @@ def _trilinear(table: Tensor, stored: Grid, grid: Grid) -> Tensor:
         return table
     volume = table.unflatten(1, stored).movedim(-1, 1)  # [1, D, T, h, w]
     factors = [cells / had for cells, had in zip(grid, stored, strict=True)]
-    return F.interpolate(volume, scale_factor=factors, mode="trilinear").flatten(2).transpose(1, 2)
+    return functional.interpolate(volume, scale_factor=factors, mode="trilinear").flatten(2).transpose(1, 2)
 
 
 def _rotation(grid: Grid, width: int) -> Rotation:

@@ -9,8 +9,8 @@ import re
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.stages import Stage, choose_stage
@@ -70,9 +70,9 @@ class VideoSwin(nn.Module):
         super().__init__()
         self.stage = stage
         weight = state["patch_embed.proj.weight"]
-        dim, kernel = weight.shape[0], tuple(weight.shape[2:])
+        dim, kernel = weight.shape[0], (weight.shape[2], weight.shape[3], weight.shape[4])
         self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv3d(3, dim, kernel, (1, *kernel[1:]))
+        self.patch_embed.proj = nn.Conv3d(3, dim, kernel, (1, kernel[1], kernel[2]))
         self.patch_embed.norm = nn.LayerNorm(dim) if "patch_embed.norm.weight" in state else nn.Identity()
         self.layers = nn.ModuleList()
         for number, (depth, count) in enumerate(zip(depths, heads, strict=True)):
@@ -100,7 +100,9 @@ class VideoSwin(nn.Module):
     def _stages(self, pixels: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
         """[B, 3, T, H, W] to [B, T, h, w, C] per stage."""
         height, width = pixels.shape[3:]
-        pixels = F.pad(pixels, (0, -width % _PATCH, 0, -height % _PATCH, 0, 1))  # behind the last frame a zero one
+        pixels = functional.pad(
+            pixels, (0, -width % _PATCH, 0, -height % _PATCH, 0, 1)
+        )  # behind the last frame a zero one
         x = self.patch_embed.norm(self.patch_embed.proj(pixels).movedim(1, -1))  # type: ignore[operator]
         found = {}
         for number, part in enumerate(self.layers[: max(stage.number for stage in stages)], 1):
@@ -128,7 +130,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, h, w, C] to the same."""
         x = x + self._attended(self.norm1(x))
-        return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(x))))  # type: ignore[operator]
+        hidden = functional.gelu(self.mlp.fc1(self.norm2(x)))  # type: ignore[operator]
+        return x + self.mlp.fc2(hidden)  # type: ignore[no-any-return, operator]
 
     def _attended(self, x: Tensor) -> Tensor:
         grid: Grid = tuple(x.shape[1:4])  # type: ignore[assignment]
@@ -137,7 +140,7 @@ class Block(nn.Module):
             side // 2 if self.shifted and cells > side else 0 for side, cells in zip(self.window, grid, strict=True)
         )
         padding = [-cells % side for cells, side in zip(grid, window, strict=True)]
-        x = F.pad(x, (0, 0, 0, padding[2], 0, padding[1], 0, padding[0]))
+        x = functional.pad(x, (0, 0, 0, padding[2], 0, padding[1], 0, padding[0]))
         padded: Grid = tuple(x.shape[1:4])  # type: ignore[assignment]
         mask = None
         if any(shift):
@@ -171,7 +174,7 @@ class WindowAttention(nn.Module):
         if mask is not None:
             bias = (bias + mask[:, None]).repeat(len(x) // len(mask), 1, 1, 1)
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(len(x), -1, -1, -1))
+        x = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(len(x), -1, -1, -1))
         return self.proj(x.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -185,7 +188,7 @@ class Merging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, h, w, C] to [B, T, h / 2, w / 2, 2 C]."""
-        x = F.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        x = functional.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
         neighbours = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduction(self.norm(torch.cat(neighbours, -1)))  # type: ignore[no-any-return]
 
@@ -193,14 +196,16 @@ class Merging(nn.Module):
 def _parted(x: Tensor, window: Grid) -> Tensor:
     """[B, T, h, w, C] to windows [B · n, N, C]."""
     cut = x.unflatten(3, (-1, window[2])).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
-    return cut.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(0, 3).flatten(1, 3)
+    windows: Tensor = cut.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(0, 3).flatten(1, 3)
+    return windows
 
 
 def _merged(windows: Tensor, window: Grid, grid: Grid) -> Tensor:
     """Windows [B · n, N, C] back to [B, T, h, w, C]."""
     counts = [cells // side for cells, side in zip(grid, window, strict=True)]
     cut = windows.unflatten(1, window).unflatten(0, (-1, *counts))
-    return cut.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    whole: Tensor = cut.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    return whole
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ LAB = ((50.0, 0.0, 0.0), (50.0, 127.0, 127.0))
 
 
 def _complete(state: State) -> State:
-    """Batch counters, which no evaluation reads; 1x1 and 5-D kernels as 2-D convolutions (TimeCycle inflates in time)."""
+    """Batch counters, which no evaluation reads, and 5-D kernels as 2-D ones (TimeCycle inflates in time)."""
     import torch
 
     flat = {name: tensor.squeeze(2) if tensor.ndim == 5 else tensor for name, tensor in state.items()}

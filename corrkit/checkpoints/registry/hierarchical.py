@@ -10,7 +10,7 @@ _DECODER = "decoder of pre-training"
 
 
 def _timm_downsampling(state: State) -> State:
-    """timm puts the downsampling at the beginning of a stage, published files at the end of the one before."""
+    """Downsampling at the beginning of a stage, as in timm; published files have it at the end of the one before."""
     if "layers.0.downsample.reduction.weight" not in state:
         return state
     return {re.sub(r"^layers\.(\d+)\.downsample", _next_stage, name): tensor for name, tensor in state.items()}
