@@ -253,6 +253,10 @@ class ArchivePath:
         """Whether it is a file."""
         return self.archive.is_file(self._inside)
 
+    def is_symlink(self) -> bool:
+        """Never: links are not in the index."""
+        return False
+
     def iterdir(self) -> Iterator["ArchivePath"]:
         """What lies directly in the folder. Raises FileNotFoundError or NotADirectoryError."""
         if not self.is_dir():

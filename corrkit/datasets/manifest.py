@@ -1,10 +1,10 @@
-"""What a data set's clips are, clip by clip: read from data_manifests or a manifest of one's own, written from a copy."""
+"""What a data set's clips are, clip by clip: data_manifests, or a manifest of one's own."""
 
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,26 +17,38 @@ from corrkit.manifests import manifest
 class ManifestClip:
     """One clip as a manifest describes it; None where it is not known.
 
-    folder: path of the clip's folder below that of all frames ("ACTION/CLIP" in JHMDB). num_annotations: masks, label
-    maps, or frames with joints. num_objects: objects (DAVIS), or classes of the first label (VIP). width, height: of
-    the first frame, in pixels. The digests are those of `digest_of_files`.
+    folder: path of the clip's folder below that of all frames ("ACTION/CLIP" in JHMDB). first_frame, last_frame: names
+    without suffix. num_annotations: masks, label maps, or frames with joints. num_objects: objects (DAVIS), or classes
+    of the first label (VIP). width, height: of the first frame, in pixels. The digests are those of `digest_of_files`;
+    hash_source: whose copy they were computed from, where that was not this manifest's own.
     """
 
     split: str
     clip: str
     folder: str
     num_frames: int | None = None
+    first_frame: str | None = None
+    last_frame: str | None = None
     num_annotations: int | None = None
     num_objects: int | None = None
     width: int | None = None
     height: int | None = None
     frames_sha256: str | None = None
     annotations_sha256: str | None = None
+    hash_source: str | None = None
+
+    def stems(self) -> tuple[str, ...] | None:
+        """Names of all frames without suffix, where they follow from first, last and number; else None."""
+        first, last = self.first_frame or "", self.last_frame or ""
+        if not (first.isdecimal() and last.isdecimal()) or int(last) - int(first) + 1 != self.num_frames:
+            return None
+        return tuple(f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
 
 
 COLUMNS = tuple(column.name for column in fields(ManifestClip))
 _COUNTS = ("num_frames", "num_annotations", "num_objects", "width", "height")
 _REQUIRED = ("split", "clip", "folder")
+_WRITE_ONE = "Write one with corrkit data manifest."
 
 
 def official_clips(task: str, split: str) -> tuple[ManifestClip, ...]:
@@ -55,12 +67,12 @@ def read_manifest(path: Path) -> tuple[ManifestClip, ...]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} can't be read as a manifest ({error}).", "Write one with corrkit data manifest.") from None
+        raise DataError(f"{path} can't be read as a manifest ({error}).", _WRITE_ONE) from None
     missing = [column for column in _REQUIRED if not rows or column not in rows[0]]
     if missing:
         raise DataError(
             f"{path} is no manifest: {'it has no row' if not rows else 'it lacks the column ' + missing[0]}.",
-            f"Write one with corrkit data manifest; its columns are {', '.join(COLUMNS)}.",
+            f"{_WRITE_ONE} Its columns are {', '.join(COLUMNS)}.",
         )
     return tuple(_clip_of_row(row, f"{path} line {line}") for line, row in enumerate(rows, start=2))
 
@@ -74,55 +86,12 @@ def manifest_text(clips: Iterable[ManifestClip]) -> str:
     return text.getvalue()
 
 
-def describe(task: str, root: Path, *, split: str | None) -> Iterator[ManifestClip]:
-    """A manifest's rows from a copy, clip by clip.
-
-    Args:
-        task: davis, vip or jhmdb.
-        root: data root, see `archive.open_root`.
-        split: None for the task's default.
-
-    Raises:
-        DataError: at the first clip that can't be read: a manifest describes a sound copy.
-    """
-    from corrkit.tasks import load_task
-
-    opener = load_task(task)
-    data = opener.open(root, split=split or opener.default_split, dataset_name=None)
-    for clip in data.clips:
-        paths = clip.frames.paths
-        height, width = clip.frames.size
-        first = clip.annotation(0)
-        yield ManifestClip(
-            split=data.split,
-            clip=clip.name,
-            folder=f"{paths[0].parent.parent.name}/{clip.name}" if task == "jhmdb" else clip.name,
-            num_frames=len(paths),
-            num_annotations=_num_annotations(clip),
-            num_objects=None if task == "jhmdb" else _num_ids(task, first),
-            width=width,
-            height=height,
-            frames_sha256=digest_of_files(paths),
-            annotations_sha256=digest_of_files(clip.annotation_files),
-        )
-
-
 def digest_of_files(paths: Sequence[Path]) -> str:
     """sha256 hex over one line "NAME SHA256-OF-CONTENT" per file, in order."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def _num_annotations(clip: Any) -> int:
-    return clip.num_annotated if hasattr(clip, "num_annotated") else len(clip.annotation_files)
-
-
-def _num_ids(task: str, first: Any) -> int:
-    import numpy as np
-
-    return int(first.max()) if task == "davis" else len(np.unique(first[first > 0]))
 
 
 def _clip_of_row(row: Mapping[str, str], where: str) -> ManifestClip:
@@ -144,12 +113,14 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def _davis() -> list[ManifestClip]:
-    return [
+    clips = [
         ManifestClip(
             split=row["set"],
             clip=row["name"],
             folder=row["name"],
             num_frames=int(row["num_frames"]),
+            first_frame="00000",
+            last_frame=f"{int(row['num_frames']) - 1:05d}",
             num_annotations=1 if row["set"].startswith("test") else int(row["num_frames"]),
             num_objects=int(row["num_objects"]),
             width=int(row["width_480p"]),
@@ -157,6 +128,13 @@ def _davis() -> list[ManifestClip]:
         )
         for row in _rows("davis2017.csv")
     ]
+    hashes = {row["clip"]: row for row in _rows("hashes.csv") if row["task"] == "davis"}
+    return [_with_hashes(clip, hashes[clip.clip]) if clip.clip in hashes else clip for clip in clips]
+
+
+def _with_hashes(clip: ManifestClip, row: Mapping[str, str]) -> ManifestClip:
+    frames, annotations = row["frames_sha256"] or None, row["annotations_sha256"] or None
+    return replace(clip, frames_sha256=frames, annotations_sha256=annotations, hash_source=row["source"])
 
 
 def _vip() -> list[ManifestClip]:
@@ -170,6 +148,8 @@ def _jhmdb() -> list[ManifestClip]:
             clip=row["clip"],
             folder=f"{row['action']}/{row['clip']}",
             num_frames=int(row["num_frames"]),
+            first_frame="00001",
+            last_frame=f"{int(row['num_frames']):05d}",
             num_annotations=int(row["num_frames"]),
         )
         for row in _rows("jhmdb_split1_test.csv")
