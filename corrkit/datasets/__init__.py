@@ -1,1 +1,1 @@
-"""Copies of the data sets: archives as data roots, checks, manifests, downloads. Nothing here writes into a data set."""
+"""Copies of data sets: archives as roots, checks, manifests, downloads. Nothing here writes into a data set."""

@@ -51,6 +51,12 @@ def open_root(path: str | Path) -> Path:
     return cast(Path, _innermost(ArchivePath(archive)))
 
 
+def ignored_members(root: Path) -> list[str]:
+    """Members of a root's archive that are links, devices, or lead out of it; none for a folder."""
+    archive = getattr(root, "archive", None)
+    return list(archive.ignored) if isinstance(archive, Archive) else []
+
+
 def safe_name(name: str) -> str | None:
     """A member's name as a relative path; None where it is absolute, leads out with "..", or is the top itself."""
     parts = [part for part in name.split("/") if part not in {"", "."}]

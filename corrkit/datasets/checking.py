@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from corrkit.datasets.archive import ArchivePath
+from corrkit.datasets.archive import ignored_members
 from corrkit.datasets.copies import COPIES, Copy, FoundFrames, numbered
 from corrkit.datasets.faults import Fault, FaultGroup
 from corrkit.datasets.frame_faults import frame_size_faults, number_faults, read_sizes, surplus_files
@@ -94,7 +94,7 @@ class DataCheck:
         )
 
     def _note_ignored_members(self, root: Path) -> None:
-        ignored = root.archive.ignored if isinstance(root, ArchivePath) else []
+        ignored = ignored_members(root)
         if ignored:
             self.notes.append(f"{len(ignored)} link(s) or unsafe name(s) in the archive are ignored: {_some(ignored)}.")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Copy(Protocol):
         has_official_sizes: whether the frames are the version that the manifest describes.
     """
 
-    tree: tuple[str, ...]
+    tree: ClassVar[tuple[str, ...]]
     root: Path
     has_official_sizes: bool
 
@@ -58,6 +58,10 @@ class Copy(Protocol):
 
     def files(self, folder: str) -> ClipFiles:
         """Where the clip with a manifest's `folder` should lie."""
+        ...
+
+    def folder(self, files: ClipFiles) -> str:
+        """The reverse of `files`."""
         ...
 
     def surplus_clips(self) -> Iterator[Path]:
@@ -78,7 +82,7 @@ class Copy(Protocol):
 class DavisCopy:
     """DAVIS layout: a mask per frame, ids from 1 on, all of them in the first mask."""
 
-    tree = (
+    tree: ClassVar[tuple[str, ...]] = (
         "ImageSets/2017/{split}.txt",
         "JPEGImages/480p/CLIP/00000.jpg, 00001.jpg, ...",
         "Annotations/480p/CLIP/00000.png, 00001.png, ... (test-dev: 00000.png only)",
@@ -96,6 +100,10 @@ class DavisCopy:
     def files(self, folder: str) -> ClipFiles:
         """JPEGImages/480p/CLIP and Annotations/480p/CLIP."""
         return ClipFiles(folder, self._layout.frames / folder, self._layout.masks / folder)
+
+    def folder(self, files: ClipFiles) -> str:
+        """CLIP."""
+        return files.name
 
     def surplus_clips(self) -> Iterator[Path]:
         """Folders that neither data_manifests nor a list names; none where there is no list."""
@@ -127,7 +135,7 @@ class DavisCopy:
 class VipCopy:
     """VIP layout: labels of some frames, of the first at least; class ids 0 to 19."""
 
-    tree = (
+    tree: ClassVar[tuple[str, ...]] = (
         "lists/{split}_videos.txt",
         "Images/CLIP/000000000001.jpg, ... (numbers may be left out)",  # HCPLab-SYSU/ATEN issue 5
         "Annotations/Category_ids/CLIP/000000000001.png, ... (or Category_ids/CLIP, or Annotations/CLIP)",
@@ -146,8 +154,12 @@ class VipCopy:
         """Images/CLIP and the labels' CLIP."""
         return ClipFiles(folder, self._layout.frames / folder, self._layout.labels / folder)
 
+    def folder(self, files: ClipFiles) -> str:
+        """CLIP."""
+        return files.name
+
     def surplus_clips(self) -> Iterator[Path]:
-        """Folders that are neither called videosN, as all of VIP's, nor named by a list; none where there is no list."""
+        """Folders neither called videosN, as all of VIP's, nor named by a list; none where there is no list."""
         lists = [path for path in _files_of(self.root / "lists") if path.suffix == ".txt"]
         known = {part for path in lists for line in list_lines(path) for part in re.split(r"[/\s]+", line)}
         if lists:
@@ -174,7 +186,7 @@ class VipCopy:
 class JhmdbCopy:
     """JHMDB layout: one joint_positions.mat per clip, 15 joints per frame."""
 
-    tree = (
+    tree: ClassVar[tuple[str, ...]] = (
         "splits/ACTION_test_{split}.txt",
         "Rename_Images/ACTION/CLIP/00001.png, 00002.png, ...",
         "joint_positions/ACTION/CLIP/joint_positions.mat",
@@ -193,6 +205,10 @@ class JhmdbCopy:
         """Rename_Images/ACTION/CLIP and joint_positions/ACTION/CLIP/joint_positions.mat."""
         annotation = self._layout.annotations / folder / "joint_positions.mat"
         return ClipFiles(folder.rpartition("/")[2], self._layout.frames / folder, annotation)
+
+    def folder(self, files: ClipFiles) -> str:
+        """ACTION/CLIP."""
+        return f"{files.frames.parent.name}/{files.name}"
 
     def surplus_clips(self) -> Iterator[Path]:
         """Folders that no line of splits/*.txt names (the official files name all of JHMDB); none without splits."""

@@ -10,7 +10,7 @@ Kind = Literal["missing", "damaged", "surplus"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. clip: None where it concerns the whole copy. files: all that have it, below the data root, in order."""
+    """One fault. clip: None for the whole copy. files: all that have it, below the data root, in order."""
 
     kind: Kind
     clip: str | None

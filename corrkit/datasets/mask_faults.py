@@ -99,7 +99,9 @@ def mask_faults(
         root: of the data.
     """
     unreadable = FaultGroup("damaged", clip, "mask that can't be used", "Restore them from the archive.", root)
-    misfits = FaultGroup("damaged", clip, "mask of another size than the frames", "Use masks of the frames' size.", root)
+    misfits = FaultGroup(
+        "damaged", clip, "mask of another size than the frames", "Use masks of the frames' size.", root
+    )
     strange = FaultGroup("damaged", clip, "mask with wrong ids", "Restore them from the data set's archive.", root)
     for index, path in enumerate(masks):
         try:
