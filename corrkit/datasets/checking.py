@@ -5,7 +5,7 @@ from pathlib import Path
 
 from corrkit.datasets.archive import ignored_members
 from corrkit.datasets.copies import COPIES, Copy, FoundFrames, numbered
-from corrkit.datasets.faults import Fault, FaultGroup
+from corrkit.datasets.faults import RESTORE, Fault, FaultGroup
 from corrkit.datasets.frame_faults import frame_size_faults, number_faults, read_sizes, surplus_files
 from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
@@ -124,8 +124,7 @@ class DataCheck:
     def _clip_faults(self, copy: Copy, files: ClipFiles, expected: ManifestClip | None) -> Iterator[Fault]:
         absent = [path for path in (files.frames, files.annotation) if not path.exists()]
         if len(absent) == 2:
-            remedy = "Restore it from the data set's archive."
-            yield from FaultGroup("missing", files.name, "the whole clip", remedy, copy.root).extend(absent).faults()
+            yield from FaultGroup("missing", files.name, "the whole clip", RESTORE, copy.root).extend(absent).faults()
             return
         paths = numbered(files.frames, IMAGE_SUFFIXES)
         sizes = read_sizes(paths)

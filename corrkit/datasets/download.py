@@ -46,14 +46,15 @@ def download(file: SourceFile, folder: Path, progress: Progress = lambda name, d
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            verify(file, target)
+            verify(file, target, kept_as=target.name)
             return target
         _require_space(file, part)
         _transfer(file, part, progress)
+        rejected = folder / f"{file.name}.rejected"
         try:
-            verify(file, part)
+            verify(file, part, kept_as=rejected.name)
         except DataError:
-            part.replace(folder / f"{file.name}.rejected")
+            part.replace(rejected)
             _version_file(part).unlink(missing_ok=True)
             raise
         part.replace(target)
@@ -61,11 +62,11 @@ def download(file: SourceFile, folder: Path, progress: Progress = lambda name, d
     return target
 
 
-def verify(file: SourceFile, path: Path) -> None:
-    """Compares size and digests with those that are known. Raises DataError naming both values."""
+def verify(file: SourceFile, path: Path, *, kept_as: str) -> None:
+    """Compares the digests that are known, or the size where none is. Raises DataError naming both values."""
     size = path.stat().st_size
-    remedy = f"It is kept as {file.name} or {file.name}.rejected: look at it, delete it, and repeat the command."
-    if file.size is not None and size != file.size:
+    remedy = f"It is kept as {kept_as}: look at it, delete it, and repeat the command."
+    if file.size not in {None, size} and file.sha256 is None and file.md5 is None:
         raise DataError(f"{file.url} gave {size} bytes, expected {file.size}.", remedy)
     for kind, known in (("sha256", file.sha256), ("md5", file.md5)):
         if known is not None:
@@ -133,7 +134,7 @@ def _total(response: Any, done: int) -> int | None:
 def _version(response: Any) -> str:
     """What identifies this version of the file: a strong ETag, else the date; empty where the server tells neither."""
     tag = response.headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+    return str(tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", ""))
 
 
 def _version_file(part: Path) -> Path:

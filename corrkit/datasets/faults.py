@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+RESTORE = "Restore it from the data set's archive."
+
 Kind = Literal["missing", "damaged", "surplus"]
 
 

@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from corrkit.datasets.faults import Fault, FaultGroup
+from corrkit.datasets.faults import RESTORE, Fault, FaultGroup
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
 from corrkit.frames.sequence import read_image
 from corrkit.tasks.jhmdb_layout import ClipFiles
 from corrkit.tasks.roots import IMAGE_SUFFIXES
 
-_ARCHIVE = "Restore it from the data set's archive."
 _CACHE = re.compile(r".+_(onehot|size\d+x\d+)\.npy")
 """Label caches that published code leaves beside the labels (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
 
@@ -32,8 +31,8 @@ def frame_size_faults(
     sizes: Mapping[Path, tuple[int, int] | str], files: ClipFiles, expected: ManifestClip | None, root: Path
 ) -> Iterator[Fault]:
     """Frames that can't be decoded, or are of another size than the manifest says, or than the clip's first frame."""
-    damaged = FaultGroup("damaged", files.name, "frame that can't be decoded", _ARCHIVE, root)
-    misfits = FaultGroup("damaged", files.name, "frame of another size", _ARCHIVE, root)
+    damaged = FaultGroup("damaged", files.name, "frame that can't be decoded", RESTORE, root)
+    misfits = FaultGroup("damaged", files.name, "frame of another size", RESTORE, root)
     size = (expected.height, expected.width) if expected and expected.height and expected.width else None
     for path, found in sizes.items():
         if isinstance(found, str):
@@ -55,19 +54,19 @@ def number_faults(
     remedy = "Keep one of them."
     yield from FaultGroup("surplus", files.name, "second file of one frame", remedy, root).extend(twice).faults()
     if not paths:
-        yield from FaultGroup("missing", files.name, "all frames", _ARCHIVE, root).extend([files.frames]).faults()
+        yield from FaultGroup("missing", files.name, "all frames", RESTORE, root).extend([files.frames]).faults()
         return
     known = expected.stems() if expected else None
     if known is not None:
         missing = [files.frames / f"{stem}{paths[0].suffix}" for stem in known if stem not in set(stems)]
         beyond = [path for path in paths if path.stem not in set(known)]
-        yield from FaultGroup("missing", files.name, "frame missing", _ARCHIVE, root).extend(missing).faults()
+        yield from FaultGroup("missing", files.name, "frame missing", RESTORE, root).extend(missing).faults()
         remedy = "Move it away: the data set's clip ends before it."
         yield from FaultGroup("surplus", files.name, "frame beyond the clip's", remedy, root).extend(beyond).faults()
     elif expected and expected.num_frames not in {None, len(set(stems))}:
         lacks = len(set(stems)) < (expected.num_frames or 0)
         problem = f"{len(set(stems))} frames, the manifest says {expected.num_frames}"
-        yield Fault(kind="missing" if lacks else "surplus", clip=files.name, problem=problem, remedy=_ARCHIVE)
+        yield Fault(kind="missing" if lacks else "surplus", clip=files.name, problem=problem, remedy=RESTORE)
 
 
 def surplus_files(files: ClipFiles, root: Path) -> Iterator[Fault]:

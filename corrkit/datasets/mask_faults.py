@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from corrkit.datasets.faults import Fault, FaultGroup
+from corrkit.datasets.faults import RESTORE, Fault, FaultGroup
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
 from corrkit.metrics.confusion import NUM_CLASSES
@@ -79,7 +79,7 @@ def missing_masks(
         root: of the data.
     """
     stems = {path.stem for path in masks}
-    missing = FaultGroup("missing", files.name, "mask missing", "Restore them from the data set's archive.", root)
+    missing = FaultGroup("missing", files.name, "mask missing", RESTORE, root)
     yield from missing.extend([files.annotation / f"{stem}.png" for stem in needed if stem not in stems]).faults()
     known = set(frame_stems)
     orphans = FaultGroup("missing", files.name, "mask without a frame", f"Restore the frames in {files.frames}.", root)
@@ -98,11 +98,11 @@ def mask_faults(
         clip: name.
         root: of the data.
     """
-    unreadable = FaultGroup("damaged", clip, "mask that can't be used", "Restore them from the archive.", root)
+    unreadable = FaultGroup("damaged", clip, "mask that can't be used", RESTORE, root)
     misfits = FaultGroup(
         "damaged", clip, "mask of another size than the frames", "Use masks of the frames' size.", root
     )
-    strange = FaultGroup("damaged", clip, "mask with wrong ids", "Restore them from the data set's archive.", root)
+    strange = FaultGroup("damaged", clip, "mask with wrong ids", RESTORE, root)
     for index, path in enumerate(masks):
         try:
             mask = read_mask(path)

@@ -51,8 +51,10 @@ def unpack(archive: Path, folder: Path) -> tuple[int, list[Path]]:
     except _DAMAGE as error:
         raise DataError(f"{archive} is damaged ({error}).", "Delete it and download it again.") from None
     except OSError as error:
-        name = error.filename or archive
-        raise DataError(f"{name} can't be written ({error.strerror or error}).", "Free space or change --to.") from None
+        place = error.filename or archive
+        raise DataError(
+            f"{place} can't be written ({error.strerror or error}).", "Free space or change --to."
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             (folder / _TEMPORARY).unlink(missing_ok=True)
