@@ -65,6 +65,17 @@ def safe_name(name: str) -> str | None:
     return "/".join(parts)
 
 
+def require_end_mark(archive: tarfile.TarFile) -> None:
+    """Raises ReadError where a tar that has been read to its end lacks the block of zeros that ends it.
+
+    tarfile takes a broken header, and the end of the file, for the end of the archive.
+    """
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it is cut off or damaged: no end mark follows its last member")
+
+
 class Archive:
     """An archive's members, indexed once. Reads don't disturb each other, from any thread or forked process.
 
@@ -200,6 +211,7 @@ class TarArchive(Archive):
                     self._add(member.name, source)
                 else:
                     self.ignored.append(member.name)
+            require_end_mark(archive)
 
 
 @dataclass(frozen=True, slots=True)

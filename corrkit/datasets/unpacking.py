@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from corrkit.datasets.archive import safe_name
+from corrkit.datasets.archive import require_end_mark, safe_name
 from corrkit.errors import DataError
 
 _TEMPORARY = ".corrkit-unpacking"
@@ -75,6 +75,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                 raise _refused(archive, member.name, "is a link or device")
             with content:
                 yield member.name, member.size, content
+        require_end_mark(tar)
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
