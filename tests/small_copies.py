@@ -46,7 +46,7 @@ def write_picture(path: Path, size: tuple[int, int], seed: int = 0) -> None:
 
 def pack(folder: Path, archive: Path, top: str = "") -> Path:
     """Packs what lies in a folder as .zip, .tar or .tar.gz, below the folder `top` of the archive."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(folder.rglob("*"))
     names = [f"{top}/{path.relative_to(folder)}".strip("/") for path in files]
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -55,7 +55,7 @@ def pack(folder: Path, archive: Path, top: str = "") -> Path:
     else:
         with tarfile.open(archive, "w:gz" if archive.suffix == ".gz" else "w") as packed:
             for path, name in zip(files, names, strict=True):
-                packed.add(path, name)
+                packed.add(path, name, recursive=False)
     return archive
 
 

@@ -50,7 +50,8 @@ def number_faults(
 ) -> Iterator[Fault]:
     """Frames that are missing, beyond the manifest's, or there twice (00000.jpg and 00000.png)."""
     stems = [path.stem for path in paths]
-    twice = [path for index, path in enumerate(paths) if path.stem in stems[:index]]
+    usual = max({path.suffix for path in paths}, key=[path.suffix for path in paths].count, default="")
+    twice = [path for path in paths if stems.count(path.stem) > 1 and path.suffix != usual]
     remedy = "Keep one of them."
     yield from FaultGroup("surplus", files.name, "second file of one frame", remedy, root).extend(twice).faults()
     if not paths:
