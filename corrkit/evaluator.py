@@ -157,7 +157,7 @@ def _device_of(module: "torch.nn.Module | None") -> "torch.device":
 def _process_group() -> tuple[int, int]:
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 

@@ -9,6 +9,7 @@ from corrkit.errors import DataError
 from corrkit.tasks.contract import DataSet, Task
 
 ENVIRONMENT = "CORRKIT_DATA"
+EMBEDDED = "embedded"
 
 
 def open_data(task: Task, data: str | Path | None, split: str | None, dataset_name: str | None = None) -> DataSet:
@@ -24,8 +25,8 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
         DataError: naming what is missing, with the expected tree.
     """
     split = split or task.default_split
-    root = Path(data) if data is not None else environment_root(task.name)
-    if root is not None:
+    root = environment_root(task.name) if data is None else Path(data)
+    if root is not None and data != EMBEDDED:
         return task.open(open_root(root), split=split, dataset_name=dataset_name)
     from corrkit.clips import embedded_root
 
