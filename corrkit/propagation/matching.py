@@ -4,6 +4,8 @@ Scheme: the grid is cut into tiles; the M queries of a tile meet the P cells of 
 context frame, by one matrix product into a slice of [F, M, P] scores. Nothing outside the box is ever multiplied. The
 maximum over the F frames, plus the window as 0 / -inf, gives [M, P]; the k best cells lie at its k best positions, so
 top-k looks at P positions and then at F * k scores. Exact; one more than k is looked at to detect ties at the cut.
+Several query frames that share context frames are matched at once: M then counts a tile's cells in all of them, which
+makes the products wider and the keys to be read fewer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,7 @@ import torch
 
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, from_entries
-from corrkit.propagation.scoring import Plan, Strip
+from corrkit.propagation.scoring import Extent, Group, Plan, Seen, Tile
 from corrkit.propagation.selection import (
     Candidates,
     best_positions,
@@ -66,11 +68,11 @@ def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> S
         ProtocolError: if the window admits no cell at all, or scope and normalise contradict each other.
         CorrkitError: if a product overflows float32.
     """
-    return Matcher(affinity).match(query, contexts)
+    return Matcher(affinity).match([query], [contexts])[0]
 
 
 class Matcher:
-    """`match` for the frames of one clip: tiles, window and buffers are made once and reused."""
+    """`match` for the frames of one clip: several query frames at once; tiles, window and buffers are reused."""
 
     def __init__(self, affinity: Affinity) -> None:
         if affinity.scope == "joint" and affinity.normalise == "frame":
@@ -80,18 +82,20 @@ class Matcher:
             )
         self._affinity = affinity
         self._window = Window.of(affinity)
-        self._plans: dict[tuple[object, ...], Plan] = {}
+        self._plan: Plan | None = None
 
-    def match(self, query: "Tensor", contexts: Sequence[Context]) -> SparseAffinity:
-        """See the function `match`."""
-        _check_shapes(query, contexts)
-        self._check_window(contexts)
-        with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-            joint = self._affinity.scope == "joint"
-            entries = list(self._jointly(query, list(enumerate(contexts))) if joint else self._each(query, contexts))
-            rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
-        height, width, _ = query.shape
-        return from_entries(rows, indices, weights, num_cells=height * width, num_context=len(contexts))
+    def match(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+        """The affinity of each query frame to its own context frames, contexts[i] of queries[i]; see `match`.
+
+        Context frames that several queries share (the same tensor) are read once for all of them.
+        """
+        for query, own in zip(queries, contexts, strict=True):
+            _check_shapes(query, own)
+            self._check_window(own)
+        with torch.no_grad(), torch.autocast(queries[0].device.type, enabled=False):
+            if self._affinity.scope == "joint":
+                return self._jointly(queries, contexts)
+            return [self._each(query, own) for query, own in zip(queries, contexts, strict=True)]
 
     def _check_window(self, contexts: Sequence[Context]) -> None:
         has_windowed_only = all(c.free == 0 for c in contexts) or self._affinity.scope == "frame"
@@ -102,38 +106,58 @@ class Matcher:
                 "Use radius >= 1, inclusive = true, shape = none, or leave frame 0 free with mask_first = false.",
             )
 
-    def _each(self, query: "Tensor", contexts: Sequence[Context]) -> Iterator["_Entries"]:
+    def _each(self, query: "Tensor", contexts: Sequence[Context]) -> SparseAffinity:
         """Selection within each context frame; the results are averaged over all copies of all frames."""
+        height, width, _ = query.shape
         total = sum(c.windowed + c.free for c in contexts)
+        rows, indices, weights = [], [], []
         for number, c in enumerate(contexts):
             for copies, alone in (
                 (c.windowed, Context(features=c.features, windowed=1, free=0)),
                 (c.free, Context(features=c.features, windowed=0, free=1)),
             ):
-                for rows, indices, weights in self._jointly(query, [(number, alone)]) if copies else ():
-                    yield rows, indices, weights * (copies / total)
+                if copies:
+                    matched = self._jointly([query], [[alone]])[0]
+                    rows.append(matched.rows())
+                    indices.append(matched.indices + number * height * width)
+                    weights.append(matched.weights * (copies / total))
+        joined = (torch.cat(column) for column in (rows, indices, weights))
+        return from_entries(*joined, num_cells=height * width, num_context=len(contexts))
 
-    def _jointly(self, query: "Tensor", numbered: Sequence[tuple[int, Context]]) -> Iterator["_Entries"]:
-        """Selection over all given context frames together."""
-        height, width, _ = query.shape
-        if self._window.covers(height, width):
-            numbered = [(i, Context(features=c.features, windowed=c.windowed + c.free, free=0)) for i, c in numbered]
-        windowed = [] if self._window.is_empty else [(i, c) for i, c in numbered if c.free == 0]
-        free = [(i, c) for i, c in numbered if c.free > 0]
-        plan = self._plan(height, width, len(windowed), query.device)
-        for strip in plan.strips:
-            yield from _StripMatch(query, strip, windowed, free, plan, self._window, self._affinity).entries()
+    def _jointly(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+        """Selection over all context frames of a query together."""
+        height, width, _ = queries[0].shape
+        is_open, is_empty = self._window.covers(height, width), self._window.is_empty
+        windowed, free = _Shared(len(queries)), _Shared(len(queries))
+        for query, own in enumerate(contexts):
+            for number, c in enumerate(own):
+                if is_open or c.free == 0:
+                    windowed.add(c.features, query, number, windowed=c.windowed + c.free, free=0)
+                else:
+                    free.add(c.features, query, number, windowed=c.windowed, free=c.free)
+        windowed = _Shared(len(queries)) if is_empty else windowed
+        plan = self._plan_for(height, width, windowed, free, queries[0].device)
+        block = _Block(queries, windowed, free, plan, self._window, self._affinity)
+        entries = [part for group in plan.groups for part in block.entries(group)]
+        rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
+        num_context = max(len(own) for own in contexts)
+        all_queries = from_entries(
+            rows, indices, weights, num_cells=len(queries) * height * width, num_context=num_context
+        )
+        return all_queries.parts([len(own) for own in contexts])
 
-    def _plan(self, height: int, width: int, num_frames: int, device: torch.device) -> Plan:
-        """Tiles depend on the number of frames only through their memory, so frames are rounded up to a power of 2."""
-        num_frames = 1 << max(0, num_frames - 1).bit_length()
-        key = (height, width, num_frames, device)
-        if key not in self._plans:
-            self._plans = {key: Plan(height, width, self._window, num_frames, device)}
-        return self._plans[key]
-
-
-_Entries = tuple["Tensor", "Tensor", "Tensor"]  # query cells, indices, weights: [E] each
+    def _plan_for(self, height: int, width: int, windowed: "_Shared", free: "_Shared", device: torch.device) -> Plan:
+        extent = Extent(
+            height=height,
+            width=width,
+            num_queries=windowed.num_queries,
+            num_windowed=len(windowed.frames),
+            num_free=len(free.frames),
+            num_pairs=sum(frame.last - frame.first for frame in windowed.seen()),
+        )
+        if self._plan is None or self._plan.extent != extent:
+            self._plan = Plan(extent, self._window, device)
+        return self._plan
 
 
 def _check_shapes(query: "Tensor", contexts: Sequence[Context]) -> None:
@@ -148,108 +172,176 @@ def _check_shapes(query: "Tensor", contexts: Sequence[Context]) -> None:
             raise ValueError(f"a context frame has {context.windowed} windowed and {context.free} free copies")
 
 
-class _StripMatch:
-    """The matching of one strip of query cells against all context frames."""
+class _Shared:
+    """The context frames of a block of B query frames, each once, with its number and copies for each query frame."""
+
+    def __init__(self, num_queries: int) -> None:
+        self.num_queries = num_queries
+        self.frames: list[Tensor] = []
+        self.numbers: list[list[int]] = []  # [F][B], -1 where a query frame does not see the frame
+        self.windowed: list[list[int]] = []
+        self.free: list[list[int]] = []
+
+    def add(self, features: "Tensor", query: int, number: int, *, windowed: int, free: int) -> None:
+        """Notes that a query frame has this context frame under `number`."""
+        for place, other in enumerate(self.frames):
+            if other is features and self.numbers[place][query] < 0:
+                break
+        else:
+            place = len(self.frames)
+            self.frames.append(features)
+            for column, empty in ((self.numbers, -1), (self.windowed, 0), (self.free, 0)):
+                column.append([empty] * self.num_queries)
+        self.numbers[place][query], self.windowed[place][query], self.free[place][query] = number, windowed, free
+
+    def seen(self) -> list[Seen]:
+        """The frames with the span of query frames that see them."""
+        spans = [[b for b, number in enumerate(row) if number >= 0] for row in self.numbers]
+        if any(span[-1] - span[0] >= len(span) for span in spans):
+            raise ValueError("a context frame is missing between two query frames that see it; match them one by one")
+        return [
+            Seen(features=frame, first=span[0], last=span[-1] + 1)
+            for frame, span in zip(self.frames, spans, strict=True)
+        ]
+
+
+_Entries = tuple["Tensor", "Tensor", "Tensor"]  # rows (query frame times N plus cell), indices, weights: [E] each
+
+
+class _Block:
+    """The matching of a block of query frames, group of tiles by group of tiles."""
 
     def __init__(
         self,
-        query: "Tensor",
-        strip: Strip,
-        windowed: Sequence[tuple[int, Context]],
-        free: Sequence[tuple[int, Context]],
+        queries: Sequence["Tensor"],
+        windowed: _Shared,
+        free: _Shared,
         plan: Plan,
         window: Window,
         affinity: Affinity,
     ) -> None:
-        box = strip.box
-        queries = query[box.top : box.bottom, box.left : box.right].reshape(strip.cells.numel(), -1)  # [Q, C]
-        self.strip, self.windowed, self.free, self.window, self.affinity = strip, windowed, free, window, affinity
-        self.width, self.num_cells = plan.width, plan.height * plan.width
-        self.scores = plan.windowed_scores(queries, strip, [c.features for _, c in windowed]) if windowed else []
-        self.free_scores = plan.free_scores(queries, [c.features for _, c in free])
+        self.queries, self.windowed, self.free, self.plan = queries, windowed, free, plan
+        self.window, self.affinity = window, affinity
+        self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
+        device = queries[0].device
+        self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
+        self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
 
-    def entries(self) -> Iterator[_Entries]:
-        """Query cells, indices and weights; the rows with ties at the cut come after the others."""
-        candidates = self._candidates()
+    def entries(self, group: Group) -> Iterator[_Entries]:
+        """The entries of a group of tiles; rows with ties at the cut come after the others."""
+        features = self.plan.rows_of(group, self.queries)  # [R, C]
+        scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
+        free_scores = self.plan.free_scores(features, group, self.free.seen())
+        candidates = self._candidates(group, scores, free_scores)
         taken, threshold, undecided = copies_taken(candidates, self.affinity)
-        log_total = self._log_total()
+        log_total = self._log_total(group, scores, free_scores)
         weights = weigh(candidates.values, taken, self.affinity.temperature, log_total)
         kept = (taken > 0) & ~undecided.unsqueeze(1)
-        yield self.strip.cells.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
+        rows = group.members * self.num_cells + group.cells
+        yield rows.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
         if bool(undecided.any()):
-            for number, tile in enumerate(self.strip.tiles):
-                rows = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
-                for start in range(0, len(rows), _ROWS_WITH_TIES):
-                    some = rows[start : start + _ROWS_WITH_TIES]
-                    total = None if log_total is None else log_total[some]
-                    yield self._entries_with_ties(number, some, threshold[some], total)
+            yield from self._entries_with_ties(group, scores, free_scores, undecided, threshold, log_total)
 
-    def _candidates(self) -> Candidates:
-        """The k + 1 best distinct cells of each query, over all context frames."""
+    def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Candidates:
+        """The k + 1 best distinct cells of each row, over all context frames."""
         count = self.affinity.topk + 1
-        parts = [self._best_in_window(count)] if self.windowed else []
-        for (number, context), scores in zip(self.free, self.free_scores, strict=True):
-            cells = best_positions(scores, min(count, self.num_cells))
-            copies = self._copies_of_free(context, slice(None), cells)
-            parts.append(
-                Candidates(values=scores.gather(1, cells), indices=number * self.num_cells + cells, copies=copies)
-            )
+        parts = [self._best_in_window(group, scores, count)] if scores else []
+        for place, frame_scores in enumerate(free_scores):
+            cells = best_positions(frame_scores, min(count, self.num_cells))
+            numbers = torch.tensor(self.free.numbers[place], device=cells.device)[group.members]
+            indices = numbers.unsqueeze(1) * self.num_cells + cells
+            copies = self._copies_of_free(group, place, slice(None), cells)
+            parts.append(Candidates(values=frame_scores.gather(1, cells), indices=indices, copies=copies))
         return parts[0] if len(parts) == 1 else Candidates.best(parts, count)
 
-    def _best_in_window(self, count: int) -> Candidates:
+    def _best_in_window(self, group: Group, scores: list["Tensor"], count: int) -> Candidates:
         """The best cells of the windowed context frames."""
         best, values, cells = [], [], []
-        count = min(count, min(tile.cells.numel() for tile in self.strip.tiles))
-        for tile, scores in zip(self.strip.tiles, self.scores, strict=True):
-            over_frames = scores.amax(0).add_(tile.outside)  # [M, P]
-            positions = best_positions(over_frames, count)  # [M, c]
+        positions_kept = min(count, min(tile.keys.size for tile in group.tiles))
+        for tile, tile_scores in zip(group.tiles, scores, strict=True):
+            over_frames = tile_scores.amax(0)  # [B * m, P]
+            over_frames.view(-1, *tile.outside.shape).add_(tile.outside)
+            positions = best_positions(over_frames, positions_kept)  # [B * m, c]
             best.append(over_frames.gather(1, positions))
-            values.append(scores.gather(2, positions.expand(len(scores), -1, -1)))  # [F, M, c]
+            values.append(tile_scores.gather(2, positions.expand(len(tile_scores), -1, -1)))  # [F, B * m, c]
             cells.append(tile.cells[positions])
-        merged = torch.cat(values, 1).masked_fill_(torch.cat(best) == -torch.inf, -torch.inf)  # [F, Q, c]
-        offsets = torch.tensor([number * self.num_cells for number, _ in self.windowed], device=merged.device)
-        copies = torch.tensor([context.windowed for _, context in self.windowed], device=merged.device)
-        merged = merged.transpose(0, 1).flatten(1)  # [Q, F * c]
-        chosen = merged.topk(min(self.affinity.topk + 1, merged.shape[1]), dim=1)
-        frame, place = chosen.indices // count, chosen.indices % count
+        merged = torch.cat(values, 1).masked_fill_(torch.cat(best) == -torch.inf, -torch.inf)  # [F, R, c]
+        merged = merged.transpose(0, 1).flatten(1)  # [R, F * c]
+        chosen = merged.topk(min(count, merged.shape[1]), dim=1)
+        frame, place = chosen.indices // positions_kept, chosen.indices % positions_kept
+        members = group.members.unsqueeze(1)
         return Candidates(
-            values=chosen.values, indices=offsets[frame] + torch.cat(cells).gather(1, place), copies=copies[frame]
+            values=chosen.values,
+            indices=self.offsets[frame, members] + torch.cat(cells).gather(1, place),
+            copies=self.windowed_copies[frame, members],
         )
 
-    def _copies_of_free(self, context: Context, rows: "slice | Tensor", cells: "Tensor") -> "Tensor":
-        """Copies of cells [M, c] of a free frame: its windowed copies count only inside the window."""
-        dy = self.strip.y[rows].unsqueeze(1) - cells // self.width
-        dx = self.strip.x[rows].unsqueeze(1) - cells % self.width
-        return context.free + context.windowed * self.window.admits(dy, dx)
+    def _copies_of_free(self, group: Group, place: int, rows: "slice | Tensor", cells: "Tensor") -> "Tensor":
+        """Copies of cells [R, c] of a free frame: its windowed copies count only inside the window."""
+        dy = group.y[rows].unsqueeze(1) - cells // self.width
+        dx = group.x[rows].unsqueeze(1) - cells % self.width
+        free = torch.tensor(self.free.free[place], device=cells.device)[group.members[rows]].unsqueeze(1)
+        windowed = torch.tensor(self.free.windowed[place], device=cells.device)[group.members[rows]].unsqueeze(1)
+        return free + windowed * self.window.admits(dy, dx)
 
-    def _log_total(self) -> "Tensor | None":
-        """[Q, 1] logsumexp over the frame, where the protocol normalises so (it then is the only one)."""
+    def _log_total(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> "Tensor | None":
+        """[R, 1] logsumexp over the frame, where the protocol normalises so (it then is the only one)."""
         if self.affinity.normalise == "kept":
             return None
-        tiles = self.strip.tiles if self.windowed else []
-        windowed = [scores[0] + tile.outside for scores, tile in zip(self.scores, tiles, strict=True)]
-        scaled = [scores.double() / self.affinity.temperature for scores in (*windowed, *self.free_scores)]
+        tiles = group.tiles if scores else []
+        inside = [tile_scores[0] + tile.outside for tile_scores, tile in zip(scores, tiles, strict=True)]
+        scaled = [s.double() / self.affinity.temperature for s in (*inside, *free_scores)]
         return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
 
     def _entries_with_ties(
-        self, number: int, rows: "Tensor", threshold: "Tensor", log_total: "Tensor | None"
-    ) -> _Entries:
-        """Entries of queries of a tile whose k-th similarity is not unique, from their whole rows."""
-        tile = self.strip.tiles[number]
+        self,
+        group: Group,
+        scores: list["Tensor"],
+        free_scores: list["Tensor"],
+        undecided: "Tensor",
+        threshold: "Tensor",
+        log_total: "Tensor | None",
+    ) -> Iterator[_Entries]:
+        """Entries of rows whose k-th similarity is not unique, from all their similarities."""
+        for number, tile in enumerate(group.tiles):
+            in_tile = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
+            for member in group.members[in_tile].unique().tolist():
+                of_member = in_tile[group.members[in_tile] == member]
+                for start in range(0, len(of_member), _ROWS_WITH_TIES):
+                    rows = of_member[start : start + _ROWS_WITH_TIES]
+                    tile_scores = scores[number] if scores else None
+                    per_frame = self._whole_rows(group, tile, member, rows, tile_scores, free_scores)
+                    values, indices, copies = zip(*per_frame, strict=True)
+                    taken = torch.cat(
+                        copies_taken_with_ties(list(values), list(copies), threshold[rows], self.affinity), 1
+                    )
+                    total = None if log_total is None else log_total[rows]
+                    weights = weigh(torch.cat(values, 1), taken, self.affinity.temperature, total)
+                    row, column = (taken > 0).nonzero(as_tuple=True)
+                    cells = member * self.num_cells + group.cells[rows[row]]
+                    yield cells, torch.cat(indices)[column], weights[row, column]
+
+    def _whole_rows(
+        self,
+        group: Group,
+        tile: Tile,
+        member: int,
+        rows: "Tensor",
+        tile_scores: "Tensor | None",
+        free_scores: list["Tensor"],
+    ) -> list[tuple["Tensor", "Tensor", "Tensor"]]:
+        """Per context frame of query frame `member`, in its order: values [R', W], indices [W], copies [R', W]."""
+        columns = []  # with the frame's number in front
         local = rows - tile.first
-        columns = []  # (context number, values [R, W], cells [W], copies [R, W])
-        for slot, (context_number, context) in enumerate(self.windowed):
-            values = self.scores[number][slot, local] + tile.outside[local]
-            copies = torch.full_like(values, context.windowed, dtype=torch.int64)
-            columns.append((context_number, values, tile.cells, copies))
+        for place, numbers in enumerate(self.windowed.numbers):
+            if numbers[member] >= 0 and tile_scores is not None:
+                values = tile_scores[place, local] + tile.outside[local % tile.queries.size]
+                copies = torch.full_like(values, self.windowed.windowed[place][member], dtype=torch.int64)
+                columns.append((numbers[member], values, tile.cells, copies))
         every = torch.arange(self.num_cells, device=rows.device)
-        for scores, (context_number, context) in zip(self.free_scores, self.free, strict=True):
-            copies = self._copies_of_free(context, rows, every.expand(len(rows), -1))
-            columns.append((context_number, scores[rows], every, copies))
+        for place, numbers in enumerate(self.free.numbers):
+            if numbers[member] >= 0:
+                copies = self._copies_of_free(group, place, rows, every.expand(len(rows), -1))
+                columns.append((numbers[member], free_scores[place][rows], every, copies))
         columns.sort(key=lambda column: column[0])
-        per_frame = copies_taken_with_ties([c[1] for c in columns], [c[3] for c in columns], threshold, self.affinity)
-        taken, values = torch.cat(per_frame, 1), torch.cat([c[1] for c in columns], 1)
-        indices = torch.cat([c[0] * self.num_cells + c[2] for c in columns])
-        weights = weigh(values, taken, self.affinity.temperature, log_total)
-        row, column = (taken > 0).nonzero(as_tuple=True)
-        return self.strip.cells[rows[row]], indices[column], weights[row, column]
+        return [(values, number * self.num_cells + cells, copies) for number, values, cells, copies in columns]

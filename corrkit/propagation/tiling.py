@@ -54,17 +54,19 @@ class Costs:
 
     Attributes:
         packing: query rows whose products take as long as reading the keys.
+        copying: of one key cell into the strip that makes its columns contiguous.
         per_tile: constant cost of a tile (launches, selection).
-        memory: bytes that the scores of one tile may take.
+        memory: bytes that the scores worked on at a time may take.
     """
 
     packing: float
+    copying: float
     per_tile: float
     memory: int
 
 
-CPU = Costs(packing=24, per_tile=5_000, memory=24_000_000)  # packing fitted on 17 tile shapes, C 384, MKL 2024.2
-ACCELERATOR = Costs(packing=24, per_tile=2_000_000, memory=400_000_000)  # kernel launches weigh more; not fitted
+CPU = Costs(packing=24, copying=40, per_tile=5_000, memory=24_000_000)  # fitted on 17 tile shapes, C 384, MKL 2024.2
+ACCELERATOR = Costs(packing=24, copying=40, per_tile=2_000_000, memory=400_000_000)  # launches weigh more; not fitted
 
 
 def costs_of(device: torch.device) -> Costs:
@@ -80,19 +82,31 @@ def strips(height: int, width: int, tile: tuple[int, int]) -> list[list[Box]]:
     ]
 
 
-def tile_shape(height: int, width: int, reach: int, num_frames: int, costs: Costs) -> tuple[int, int]:
-    """Rows and columns of the tile that makes matching against `num_frames` context frames cheapest."""
+def tile_shape(
+    grid: tuple[int, int], reach: int, num_queries: float, bytes_per_pair: int, costs: Costs
+) -> tuple[int, int]:
+    """Rows and columns of the tile that makes matching cheapest.
+
+    Args:
+        grid: (height, width).
+        reach: largest distance along one axis inside the window.
+        num_queries: query frames whose cells meet a context frame's keys in one product, on average.
+        bytes_per_pair: of scores for a (query cell, key cell) pair of a tile.
+        costs: of the device.
+    """
+    height, width = grid
 
     def cost(tile: tuple[int, int]) -> tuple[bool, float]:
         rows, columns = _parts(height, tile[0]), _parts(width, tile[1])
         key_rows = [min(height, bottom + reach) - max(0, top - reach) for top, bottom in rows]
         key_columns = [min(width, right + reach) - max(0, left - reach) for left, right in columns]
         queries = max(b - a for a, b in rows) * max(b - a for a, b in columns)
-        memory = 4 * num_frames * queries * max(key_rows) * max(key_columns)
+        memory = bytes_per_pair * queries * max(key_rows) * max(key_columns)
         if memory > costs.memory:
             return True, memory
-        keys = sum(key_rows) * sum(key_columns)
-        return False, keys * (queries + costs.packing) + costs.per_tile * len(rows) * len(columns)
+        products = sum(key_rows) * sum(key_columns) * (num_queries * queries + costs.packing)
+        copies = costs.copying * height * sum(key_columns)
+        return False, products + copies + costs.per_tile * len(rows) * len(columns)
 
     return min(itertools.product(_sizes(height), _sizes(width)), key=cost)
 
