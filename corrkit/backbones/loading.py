@@ -12,6 +12,7 @@ from corrkit.errors import CheckpointError, closest
 
 if TYPE_CHECKING:
     from corrkit.backbones.building import Built
+    from corrkit.backbones.framewise import Framewise
     from corrkit.checkpoints.recognition import Recognised
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
@@ -21,7 +22,12 @@ _PREFIXES = ("random:", "timm:", "hf:", "py:")
 
 
 def load_backbone(
-    spec: str | Path, *, heads: int | None = None, layer: int | str | None = None, key: str | None = None
+    spec: str | Path,
+    *,
+    heads: int | None = None,
+    layer: int | str | None = None,
+    key: str | None = None,
+    window: int | None = None,
 ) -> Backbone:
     """A frozen backbone from a spec.
 
@@ -32,24 +38,25 @@ def load_backbone(
         heads: attention heads, where the file can't tell.
         layer: layer to evaluate; None takes the system's default. ViTs count blocks, others stages, both from 1.
         key: dotted path of the branch, in a file that holds several networks.
+        window: frames that a video network sees at a time; None: each frame on its own.
 
     Raises:
         CheckpointError: nothing at that path, an unknown spec, or a file that doesn't load completely. Only "random:"
             makes weights up.
     """
     text = str(spec)
-    options = {"heads": heads, "layer": layer, "key": key}
+    options = {"heads": heads, "layer": layer, "key": key, "window": window}
     kind = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
     if text in BUILT_IN:
         _refuse_options(text, options)
         made: Backbone = getattr(importlib.import_module("corrkit.backbones.cells"), BUILT_IN[text])()
         return made
     if kind is None:
-        return load_file(text, heads=heads, layer=layer, key=key)
+        return load_file(text, heads=heads, layer=layer, key=key, window=window)
     if kind == "hf:":
         from corrkit.backbones.hub import download
 
-        return load_file(download(text.removeprefix("hf:")), heads=heads, layer=layer, key=key)
+        return load_file(download(text.removeprefix("hf:")), heads=heads, layer=layer, key=key, window=window)
     _refuse_options(text, options)
     if kind == "py:":
         return _from_function(text)
@@ -58,13 +65,39 @@ def load_backbone(
     return timm_models.load(text)
 
 
-def load_file(path: str | Path, *, heads: int | None, layer: int | str | None, key: str | None) -> Backbone:
-    """A backbone from a file or folder of any known system (or two files joined by +). Raises CheckpointError."""
+def load_file(
+    path: str | Path,
+    *,
+    heads: int | None = None,
+    layer: int | str | None = None,
+    key: str | None = None,
+    window: int | None = None,
+) -> Backbone:
+    """A backbone from a file or folder of any known system, or from two files joined by +.
+
+    Raises:
+        CheckpointError: as `load_backbone`.
+    """
+    parts = [Path(part) for part in str(path).split("+")]
+    if not Path(path).exists() and len(parts) == 2 and all(part.exists() for part in parts):
+        from corrkit.backbones.fusion import fuse
+
+        _refuse_options(str(path), {"heads": heads, "layer": layer, "key": key, "window": window})
+        return fuse(*(_from_file(part, None, None, None) for part in parts))
+    if not Path(path).exists():
+        raise _nothing_there(str(path))
+    backbone = _from_file(path, heads, layer, key)
+    if window is None:
+        return backbone
+    from corrkit.backbones.windowed import Windowed
+
+    return Windowed(backbone, window)
+
+
+def _from_file(path: str | Path, heads: int | None, layer: int | str | None, key: str | None) -> "Framewise":
     from corrkit.checkpoints.opening import open_checkpoint
     from corrkit.checkpoints.recognition import recognise
 
-    if not Path(path).exists():
-        raise _nothing_there(str(path))
     opened = open_checkpoint(path)
     recognised = recognise(opened, key)
     module, function = recognised.system.build.split(":")
@@ -73,7 +106,7 @@ def load_file(path: str | Path, *, heads: int | None, layer: int | str | None, k
     return _backbone(built, recognised, digest)
 
 
-def _backbone(built: "Built", recognised: "Recognised", digest: str) -> Backbone:
+def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewise":
     from corrkit.backbones.framewise import Framewise
     from corrkit.backbones.recurrent import Recurrent
 
