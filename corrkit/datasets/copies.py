@@ -14,7 +14,7 @@ from corrkit.datasets.joint_faults import joint_faults
 from corrkit.datasets.manifest import ManifestClip, official_clips, official_splits
 from corrkit.datasets.mask_faults import DavisIds, VipIds, mask_faults, missing_masks
 from corrkit.frames.sequence import numbered_files
-from corrkit.metrics.region_contour import count_objects
+from corrkit.metrics.region_contour import VOID, count_objects
 from corrkit.tasks import davis_layout, jhmdb_layout, vip_layout
 from corrkit.tasks.jhmdb import read_joint_positions
 from corrkit.tasks.jhmdb_layout import ClipFiles
@@ -177,10 +177,10 @@ class VipCopy:
         yield from mask_faults(labels, frames.size, VipIds(), files.name, self.root)
 
     def annotations(self, files: ClipFiles) -> Annotations:
-        """The labels; objects are the classes of the first, background left out."""
+        """The labels; objects are the classes of the first, background and void left out."""
         paths = numbered(files.annotation, (".png",))
         ids = np.unique(read_mask(paths[0])) if paths else np.zeros(0)
-        return Annotations(paths=paths, num_annotations=len(paths), num_objects=int((ids > 0).sum()))
+        return Annotations(paths=paths, num_annotations=len(paths), num_objects=len(set(ids.tolist()) - {0, VOID}))
 
 
 class JhmdbCopy:

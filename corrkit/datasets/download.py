@@ -117,8 +117,9 @@ def _request(file: SourceFile, part: Path, done: int) -> Any:
 def _append(response: Any, part: Path, done: int, progress: Callable[[int], None]) -> int:
     """Writes the response behind the first `done` bytes; returns the bytes on disk."""
     with part.open("r+b" if done else "wb") as file:
-        file.seek(done)
-        file.truncate()
+        if done:
+            file.truncate(done)
+            file.seek(done)
         while block := response.read(_BLOCK):
             file.write(block)
             done += len(block)

@@ -1,6 +1,7 @@
 """Faults of one clip's frames, and files that don't belong into its folders."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -49,24 +50,25 @@ def number_faults(
     paths: Sequence[Path], files: ClipFiles, expected: ManifestClip | None, root: Path
 ) -> Iterator[Fault]:
     """Frames that are missing, beyond the manifest's, or there twice (00000.jpg and 00000.png)."""
-    stems = [path.stem for path in paths]
-    usual = max({path.suffix for path in paths}, key=[path.suffix for path in paths].count, default="")
-    twice = [path for path in paths if stems.count(path.stem) > 1 and path.suffix != usual]
+    stems = Counter(path.stem for path in paths)
+    suffixes = Counter(path.suffix for path in paths)
+    twice = [path for path in paths if stems[path.stem] > 1 and path.suffix != suffixes.most_common(1)[0][0]]
     remedy = "Keep one of them."
     yield from FaultGroup("surplus", files.name, "second file of one frame", remedy, root).extend(twice).faults()
     if not paths:
         yield from FaultGroup("missing", files.name, "all frames", RESTORE, root).extend([files.frames]).faults()
         return
-    known = expected.stems() if expected else None
-    if known is not None:
-        missing = [files.frames / f"{stem}{paths[0].suffix}" for stem in known if stem not in set(stems)]
-        beyond = [path for path in paths if path.stem not in set(known)]
+    names = expected.stems() if expected else None
+    if names is not None:
+        known = set(names)
+        missing = [files.frames / f"{stem}{paths[0].suffix}" for stem in names if stem not in stems]
+        beyond = [path for path in paths if path.stem not in known]
         yield from FaultGroup("missing", files.name, "frame missing", RESTORE, root).extend(missing).faults()
         remedy = "Move it away: the data set's clip ends before it."
         yield from FaultGroup("surplus", files.name, "frame beyond the clip's", remedy, root).extend(beyond).faults()
-    elif expected and expected.num_frames not in {None, len(set(stems))}:
-        lacks = len(set(stems)) < (expected.num_frames or 0)
-        problem = f"{len(set(stems))} frames, the manifest says {expected.num_frames}"
+    elif expected and expected.num_frames not in {None, len(stems)}:
+        lacks = len(stems) < (expected.num_frames or 0)
+        problem = f"{len(stems)} frames, the manifest says {expected.num_frames}"
         yield Fault(kind="missing" if lacks else "surplus", clip=files.name, problem=problem, remedy=RESTORE)
 
 
