@@ -71,7 +71,7 @@ class Evaluator:
         from corrkit.backbones import wrap
 
         backbone = model if isinstance(model, Backbone) else wrap(model)
-        module: torch.nn.Module | None = getattr(backbone, "module", None)
+        module: torch.nn.Module | None = getattr(backbone, "network", None)
         scores: dict[str, float] = {} if step is None else {"step": step}
         with training_state_untouched(module), exact_inference():
             for benchmark in self._benchmarks:

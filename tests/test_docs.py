@@ -34,11 +34,15 @@ def folder(tmp_path: Path, golden) -> Path:
         make_clip(tmp_path / "DAVIS", name, frames=4, size=(48, 64))
     shutil.copytree(tmp_path / "DAVIS/Annotations/480p", tmp_path / "predictions")
     shutil.copyfile(tmp_path / "predictions/a/00001.png", tmp_path / "predictions/a/00002.png")
+    program = tmp_path / "bin" / "corrkit"  # the console script, also where corrkit is not installed
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m corrkit "$@"\n')
+    program.chmod(0o755)
     return tmp_path
 
 
 def run(command: list[str], folder: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
@@ -50,7 +54,7 @@ def test_commands_run_as_written(folder: Path, body: str):
         command = INSTALLS.sub("", line.split("#")[0]).strip()
         if command and command != "pytest":
             assert command.startswith("corrkit "), f"unknown command in the docs: {command}"
-            run([sys.executable, "-m", *command.split()], folder)
+            run(["bash", "-c", command], folder)
 
 
 @pytest.mark.parametrize("body", blocks("python"))
