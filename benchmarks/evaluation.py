@@ -100,7 +100,7 @@ def peak_memory(length: int) -> float:
             path = root / "JPEGImages/480p/long" / f"{index:05d}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
-        corrkit.evaluate("davis", "rgb", data=root, device="cpu", size=[240])
+        corrkit.evaluate("davis", "rgb", data=root, device="cpu", size=[128])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
