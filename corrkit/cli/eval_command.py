@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
     parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
+    parser.add_argument(
+        "--submission", metavar="FILE", help="davis: also write a zip for the challenge server (first masks are enough)"
+    )
     parser.add_argument("--reference-rows", action="store_true", help="add identity (floor) and oracle (ceiling)")
     add_output_arguments(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -53,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     for task in tasks:
         result, references = _evaluate(task, predictor, _folder(args, task, predictor), args)
         results.append(result)
+        if args.submission:
+            _submit(args, result)
         summaries += [result.summary, *references]
     if args.json:
         print_json([result.summary for result in results])
@@ -67,6 +72,8 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     from corrkit.tasks import TASKS, load_task
     from corrkit.tasks.sources import environment_root
 
+    if args.submission and args.task != "davis":
+        raise UsageError(f"There is no challenge server for {args.task}.", "Use --submission with davis.")
     if args.task != "all":
         return [load_task(args.task).name]
     for option in ("data", "clips", "split", "dataset_name"):
@@ -99,11 +106,27 @@ def _evaluate(
     common = data_options(args)
     with ClipProgress(quiet=args.quiet, folder=str(folder)) as progress:
         result = evaluate(
-            task, predictor, out=folder, save_predictions=args.save_predictions, progress=progress, **common
+            task,
+            predictor,
+            out=folder,
+            save_predictions=args.save_predictions or bool(args.submission),
+            progress=progress,
+            **common,
         )
         references = (Identity(), Oracle(stride=predictor.stride or GRID_STRIDE)) if args.reference_rows else ()
         rows = [evaluate(task, reference, progress=progress, **common).summary for reference in references]
     return result, rows
+
+
+def _submit(args: argparse.Namespace, result: "Result") -> None:
+    from corrkit.tasks import load_task
+    from corrkit.tasks.davis_submission import write_submission
+    from corrkit.tasks.sources import open_data
+
+    assert result.folder is not None
+    dataset = open_data(load_task(args.task), args.data, args.split, args.dataset_name)
+    write_submission(result.folder / "predictions", dataset.clips, Path(args.submission))  # type: ignore[arg-type]  # DAVIS clips
+    print(f"submission: {args.submission}", file=sys.stderr)
 
 
 def _describe(predictor: "Predictor") -> None:

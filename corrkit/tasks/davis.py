@@ -211,7 +211,7 @@ class DavisTask:
             objects=int(evidence.statistics[:, -1].sum()),
             csvs=davis_csvs(metrics, per_object, split),
             notes=tuple(
-                f"{clip} has no scored frame (its first and last frame are not scored): it counts for nothing."
+                f"{clip} has no scored frame (first, last and unannotated ones are not): it counts for nothing."
                 for clip, record in records.items()
                 if not record["J"][0]
             ),
