@@ -20,7 +20,7 @@ class PatchBackbone:
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         height, width = frames.shape[2] // self.stride, frames.shape[3] // self.stride
         columns = torch.nn.functional.unfold(frames, self.stride, stride=self.stride)  # [B, 3 p p, h w]
-        return columns.transpose(1, 2).reshape(len(frames), height, width, -1)
+        return columns.transpose(1, 2).contiguous().view(len(frames), height, width, -1)
 
     def encode(self, frames: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         for frame in frames:

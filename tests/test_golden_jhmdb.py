@@ -64,7 +64,8 @@ def assert_joints_agree(joints: list[np.ndarray], arrays, grid: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "protocol", "stride"), [("patch_cropmae", "cropmae", 16), ("patch_crw", "crw", 8)]
+    ("name", "protocol", "stride"),
+    [("patch_cropmae", "cropmae", 16), pytest.param("patch_crw", "crw", 8, marks=pytest.mark.slow)],
 )
 def test_patch_features_give_the_published_joints(shared, data, tmp_path, name, protocol, stride):
     arrays = np.load(shared / f"golden/jhmdb/e2e/{name}.npz")
@@ -72,6 +73,37 @@ def test_patch_features_give_the_published_joints(shared, data, tmp_path, name, 
     print(percent, arrays["pck"])
     assert_joints_agree(joints, arrays, 320 // stride)
     assert np.abs(percent - arrays["pck"]).max() <= PCK_POINTS
+    without_ties = pck_without_read_out_ties(data, arrays, joints, load_protocol(protocol, "jhmdb"), 320 // stride)
+    assert np.abs(without_ties - arrays["pck"]).max() <= PCK_POINTS
+
+
+def published_joints(arrays, number: int, grid: int | None) -> np.ndarray:
+    """The golden's coordinates of a clip as joints [T, J, 2] in pixels, NaN where invisible."""
+    published = arrays[f"coords_{number}"]
+    scale = np.array([1, 1] if grid is None else [320 / grid, 240 / grid], published.dtype)
+    return np.where(published < 0, np.nan, published).transpose(2, 1, 0) * scale
+
+
+def scores_of(data: Path, joints: list[np.ndarray], protocol) -> np.ndarray:
+    """PCK in per cent of joints [T, J, 2] of the first clips."""
+    dataset = TASK.open(data, split="split1", dataset_name=None)
+    records = {}
+    for clip, predicted in zip(dataset.clips, joints, strict=False):
+        scorer = TASK.scorer(clip, protocol, TASK.truth(clip, protocol))
+        for index, frame in enumerate(predicted):
+            scorer.update(index, frame)
+        records[clip.name] = scorer.result()
+    metrics = TASK.scores(records, protocol, split="split1").metrics
+    return np.array([metrics[name] for name in TASK.headline]) * 100
+
+
+def pck_without_read_out_ties(data: Path, arrays, joints: list[np.ndarray], protocol, grid: int | None) -> np.ndarray:
+    """PCK with the published coordinates in place of those that a tie of the read-out decides."""
+    merged = [
+        np.where(arrays[f"coords_unique_{number}"].T[..., None], ours, published_joints(arrays, number, grid))
+        for number, ours in enumerate(joints)
+    ]
+    return scores_of(data, merged, protocol)
 
 
 @pytest.mark.slow
@@ -116,20 +148,22 @@ def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_p
     assert np.abs(features - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_patch_features_under_spa_then_temp(shared, data, tmp_path):
     """Uniform walls give exactly equal patches, so equal similarities at the tenth place decide here.
 
-    `torch.topk` lists them in an order of its own, the kernel by frame and cell. Where no tie decides, soft maps agree;
-    PCK differs by up to 0.3 points, and 2.5 % of the joints by more than half a cell. In the published order the
-    published scores come out (the dense pass below).
+    `torch.topk` lists them in an order of its own, the kernel by frame and cell: 2.5 % of the joints are more than half
+    a cell off, and PCK differs by up to 0.3 points. The soft maps agree where no tie decides, and in the published
+    order of ties the published scores come out (the two tests below).
     """
     arrays = np.load(shared / "golden/jhmdb/e2e/patch_stt_square10.npz")
     clips = [str(name).rpartition("/")[2] for name in arrays["clips"]]
     percent, joints = run(tmp_path, data, PatchBackbone(8), "spa-then-temp", clips, colour="published")
     print(percent, arrays["pck"])
-    first, unscored = joints[0][0], arrays["coords_0"][..., 0].T
-    np.testing.assert_allclose(first, unscored, atol=1e-5)
-    assert np.abs(percent - arrays["pck"]).max() <= 0.35
+    np.testing.assert_allclose(joints[0][0], arrays["coords_0"][..., 0].T, atol=1e-5)
+    without_ties = pck_without_read_out_ties(data, arrays, joints, load_protocol("spa-then-temp", "jhmdb"), None)
+    print(without_ties)
+    assert np.abs(without_ties - arrays["pck"]).max() <= PCK_POINTS
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +192,9 @@ def test_soft_maps_of_spa_then_temp_agree_where_no_tie_decides(spa_then_temp_cli
     difference = np.abs(soft.numpy() - published).max(axis=-1)
     margins = margin_at_k(features.double(), protocol.affinity.topk // 2, int(protocol.affinity.radius))
     decided = margins > 1e-7
-    print(f"{np.mean(~decided):.3f} of the cells are decided by a tie; largest difference {difference[decided].max():.2g}")
+    print(
+        f"{np.mean(~decided):.3f} of the cells are decided by a tie; largest difference {difference[decided].max():.2g}"
+    )
     assert 0 < np.mean(decided) < 1
     assert difference[decided].max() <= 1e-5
 
@@ -211,27 +247,15 @@ def propagate_densely(features: torch.Tensor, labels: torch.Tensor, protocol) ->
     return [maps.view(height, width, -1) for maps in bank[1:]]
 
 
-def test_published_joints_score_as_published(shared, data):
-    """The golden's own coordinates through our score: equal but for the last bits."""
-    dataset = TASK.open(data, split="split1", dataset_name=None)
-    for name, protocol, grid in (
-        ("patch_cropmae", "cropmae", 20),
-        ("patch_crw", "crw", 40),
-        ("patch_stt_square10", "spa-then-temp", None),
-    ):
-        arrays = np.load(shared / f"golden/jhmdb/e2e/{name}.npz")
-        constants = load_protocol(protocol, "jhmdb")
-        records = {}
-        for number, clip in enumerate(dataset.clips[: len(arrays["clips"])]):
-            published = arrays[f"coords_{number}"]
-            scale = np.array([1, 1] if grid is None else [320 / grid, 240 / grid], published.dtype)
-            joints = np.where(published < 0, np.nan, published).transpose(2, 1, 0) * scale
-            scorer = TASK.scorer(clip, constants, TASK.truth(clip, constants))
-            for index, frame in enumerate(joints):
-                scorer.update(index, frame)
-            records[clip.name] = scorer.result()
-        metrics = TASK.scores(records, constants, split="split1").metrics
-        np.testing.assert_allclose([metrics[m] * 100 for m in TASK.headline], arrays["pck"], atol=1e-9, err_msg=name)
+@pytest.mark.parametrize(
+    ("name", "protocol", "grid"),
+    [("patch_cropmae", "cropmae", 20), ("patch_crw", "crw", 40), ("patch_stt_square10", "spa-then-temp", None)],
+)
+def test_published_joints_score_as_published(shared, data, name, protocol, grid):
+    arrays = np.load(shared / f"golden/jhmdb/e2e/{name}.npz")
+    joints = [published_joints(arrays, number, grid) for number in range(len(arrays["clips"]))]
+    percent = scores_of(data, joints, load_protocol(protocol, "jhmdb"))
+    np.testing.assert_allclose(percent, arrays["pck"], atol=1e-9)
 
 
 # --- ceilings and floors of reference/protocols-vip-jhmdb.md, section 2 -----------------------------------------------
