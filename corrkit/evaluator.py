@@ -71,7 +71,7 @@ class Evaluator:
         from corrkit.backbones import wrap
 
         backbone = model if isinstance(model, Backbone) else wrap(model)
-        module: torch.nn.Module | None = getattr(backbone, "module", None)
+        module: torch.nn.Module | None = getattr(backbone, "network", None)
         scores: dict[str, float] = {} if step is None else {"step": step}
         with training_state_untouched(module), exact_inference():
             for benchmark in self._benchmarks:
@@ -157,7 +157,7 @@ def _device_of(module: "torch.nn.Module | None") -> "torch.device":
 def _process_group() -> tuple[int, int]:
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 

@@ -36,7 +36,7 @@ class Predictor(ABC):
     stride: int | None = None
     device_type: str = "cpu"
 
-    def require(self, protocol: ProtocolConstants) -> None:
+    def require(self, protocol: ProtocolConstants) -> None:  # noqa: B027 - most predictors take any protocol
         """Raises ProtocolError where the protocol is not for this predictor."""
 
     @abstractmethod

@@ -28,6 +28,7 @@ def score(
     dataset_name: str | None = None,
     allow_partial: bool = False,
     allow_ground_truth: bool = False,
+    grid: tuple[int, int] | None = None,
     **overrides: Any,
 ) -> Result:
     """Scores a folder of predictions against a data set; no network, no propagation.
@@ -42,6 +43,7 @@ def score(
         dataset_name: name of a data set of one's own in the task's layout.
         allow_partial: clips without predictions are left out instead of being an error.
         allow_ground_truth: predictions that equal the ground truth everywhere are scored instead of being refused.
+        grid: (width, height) in cells, for published JHMDB predictions (.dat), which count in cells of a grid.
         **overrides: protocol constants by leaf name.
 
     Raises:
@@ -58,7 +60,7 @@ def score(
     statistics: dict[str, Any] = {}
     equal_clips = 0
     for clip in chosen:
-        statistics[clip.name], equals_truth = _score_clip(opened_task, folder, clip, constants)
+        statistics[clip.name], equals_truth = _score_clip(opened_task, folder, clip, constants, grid)
         equal_clips += equals_truth
     if equal_clips == len(chosen) and not allow_ground_truth:
         raise DataError(
@@ -95,11 +97,13 @@ def _predicted(task: Task, folder: Path, clips: Sequence[Clip], *, allow_partial
     return [clip for clip in clips if clip.name not in set(missing)]
 
 
-def _score_clip(task: Task, folder: Path, clip: Clip, protocol: Protocol) -> tuple[dict[str, Any], bool]:
+def _score_clip(
+    task: Task, folder: Path, clip: Clip, protocol: Protocol, grid: tuple[int, int] | None
+) -> tuple[dict[str, Any], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     equal = True
-    for index, prediction in enumerate(task.read_predictions(folder, clip)):
+    for index, prediction in enumerate(task.read_predictions(folder, clip, grid=grid)):
         if prediction is not None:
             scorer.update(index, prediction)
             equal = equal and np.array_equal(prediction, clip.annotation(index), equal_nan=prediction.dtype.kind == "f")

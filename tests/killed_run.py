@@ -10,9 +10,9 @@ import kill_points
 
 from corrkit.protocols import load_protocol
 from corrkit.runs.folder import Run
-from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.runs.results import build_summary
 from corrkit.tasks.contract import Scores
+from corrkit.tasks.official_csvs import davis_csvs
 
 CLIPS = ("dog", "bike@2/left", "Käse 1", "empty")
 

@@ -30,6 +30,7 @@ GOLDENS = [
     "dinov2_reg",
     "dinov2_swiglu",
     "dinov3",
+    "dinov3_convnext",
     "eva02",
     "franca",
     "hf_beit",
@@ -54,6 +55,7 @@ GOLDENS = [
     "pe_spatial_small",
     "radio",
     "rsp",
+    "rvm",
     "sam",
     "sdae",
     "siammae_cropmae_repo",
@@ -65,13 +67,14 @@ GOLDENS = [
     "tips",
     "tobo",
     "vit_jax_npz",
+    "vjepa2_1",
     "webssl_dino",
 ]
 
 
 def finds_heads(name):
     """Whose head count must be found without help (golden README-image.md)."""
-    return name in ("mae_headrule", "clip_openai", "vit_jax_npz") or name.startswith("hf_")
+    return name in ("mae_headrule", "clip_openai", "vit_jax_npz", "rvm", "dinov3_convnext") or name.startswith("hf_")
 
 
 def loaded(golden, name, **options):
@@ -102,7 +105,7 @@ OTHER_STATISTICS = {"rsp"}  # its evaluator's 0.228 is a constant of the protoco
 def test_a_published_file_gives_the_published_features(golden, name):
     backbone, meta, arrays = loaded(golden, name)
     assert distance(backbone(torch.from_numpy(arrays["x"])).numpy(), arrays["f"]) < TOLERANCE
-    assert backbone.stride == meta["patch"]
+    assert backbone.stride == meta.get("patch", 16)
     if name not in OTHER_STATISTICS:
         np.testing.assert_allclose((backbone.mean, backbone.std), (meta["mean"], meta["std"]), atol=1e-4)
     if "f_ns" in arrays:
@@ -128,6 +131,42 @@ def test_an_earlier_layer_is_normalised_too(golden, name):
     assert distance(backbone(frames).numpy(), arrays["f"]) < TOLERANCE
     assert early.report.layer == "1"
     assert distance(early(frames).numpy(), arrays["f"]) > 0.1
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("name", "layer", "array"),
+    [("sam", 3, "f_preneck"), ("dinov3_convnext", 3, "f_stage3"), ("dinov3_convnext", 4, None), ("vjepa2_1", 12, "f")],
+)
+@torch.no_grad()
+def test_a_layer_gives_the_published_tap(golden, name, layer, array):
+    backbone, _, arrays = loaded(golden, name, layer=layer)
+    features = backbone(torch.from_numpy(arrays["x"])).numpy()
+    assert backbone.report.layer == str(layer)
+    if array is None:
+        assert features.shape[1:3] == (arrays["x"].shape[2] // 32, arrays["x"].shape[3] // 32)
+    else:
+        assert distance(features, arrays[array]) < TOLERANCE
+
+
+@pytest.mark.golden
+@torch.no_grad()
+def test_a_recurrent_network_carries_its_state_through_a_clip(golden):
+    backbone, _, arrays = loaded(golden, "rvm")
+    clip = torch.from_numpy(arrays["clip"])
+    assert backbone.mode.kind == "recurrent"
+    assert distance(torch.stack(list(backbone.encode(clip))).numpy(), arrays["f_clip"]) < TOLERANCE
+    assert distance(torch.stack(list(backbone.encode(clip.flip(0)))).numpy(), arrays["f_clip"]) > 0.1
+
+
+@pytest.mark.golden
+@torch.no_grad()
+def test_vjepa2_1_has_a_path_for_windows_and_four_taps(golden):
+    backbone, _, arrays = loaded(golden, "vjepa2_1")
+    network = backbone.network
+    assert distance(network.clip(torch.from_numpy(arrays["clip"])).numpy(), arrays["f_clip"]) < TOLERANCE
+    taps = torch.cat(network.taps(torch.from_numpy(arrays["x"]), (3, 6, 9, 12)), -1)
+    assert distance(taps.numpy(), arrays["f_hier"]) < TOLERANCE
 
 
 def meta_depth(golden, name):

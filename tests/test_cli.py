@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -162,13 +163,44 @@ def test_interrupt_says_what_is_done_and_how_to_go_on(data: Path, tmp_path: Path
 
 
 def test_score_writes_official_csvs_where_asked(data: Path, tmp_path: Path):
-    corrkit("eval", "davis", "--ckpt", "rgb", "--data", str(data), *SMALL, "--save-predictions", "--out", "r", cwd=tmp_path)
+    corrkit(
+        "eval", "davis", "--ckpt", "rgb", "--data", str(data), *SMALL, "--save-predictions", "--out", "r", cwd=tmp_path
+    )
     done = corrkit(
         "score", "davis", "--data", str(data), "--pred", "r/predictions", "--csv-dir", "tables", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     for name in ("global_results-val.csv", "per-sequence_results-val.csv"):
         assert (tmp_path / "tables" / name).read_text() == (tmp_path / "r" / name).read_text()
+
+
+def test_submission_holds_every_frame_from_first_masks_alone(data: Path, tmp_path: Path):
+    for path in (data / "Annotations/480p").rglob("*.png"):
+        if path.stem != "00000":
+            path.unlink()
+    (data / "ImageSets/2017/val.txt").rename(data / "ImageSets/2017/test-dev.txt")
+    done = corrkit(
+        "eval", "davis", "--ckpt", "rgb", "--data", str(data), *SMALL, "--split", "test-dev", "--submission", "s.zip",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(tmp_path / "s.zip") as archive:
+        assert archive.namelist() == [f"{clip}/{index:05d}.png" for clip in "abc" for index in range(4)]
+    assert "has no scored frame" in done.stderr
+    refused = corrkit("eval", "vip", "--ckpt", "rgb", "--submission", "s.zip", cwd=tmp_path)
+    assert refused.returncode == 2
+
+
+def test_all_takes_what_corrkit_data_holds(data: Path, tmp_path: Path):
+    options = ("eval", "all", "--ckpt", "identity", "--out", "runs")
+    done = corrkit(*options, cwd=tmp_path, CORRKIT_DATA=str(data.parent))
+    assert done.returncode == 0, done.stderr
+    assert "davis/dino@1" in done.stdout
+    assert "vip" not in done.stdout
+    assert (tmp_path / "runs/davis/summary.json").is_file()
+    assert corrkit(*options, "--data", str(data), cwd=tmp_path).returncode == 2
+    lacking = corrkit(*options, "--protocol", "dino", cwd=tmp_path, CORRKIT_DATA=str(tmp_path / "empty"))
+    assert lacking.returncode == 2
 
 
 def test_protocols_prints_every_constant_with_its_source():

@@ -9,7 +9,7 @@ import torch
 
 import corrkit
 from corrkit.errors import CorrkitError, ProtocolError
-from corrkit.propagation.memory import Copies, context_frames
+from corrkit.propagation.memory import context_frames
 from corrkit.protocols import load_protocol, override
 from corrkit.protocols.schema import Memory
 
@@ -26,33 +26,46 @@ def moving_clip(frames=6, h=6, w=8, channels=12, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("rule", "query", "expected"),
+    ("rule", "query", "copies"),
     [
         # dino: [0] + [max(1, t - n) .. t - 1]
-        ("none", 1, {0: Copies(long_term=1)}),
-        ("none", 2, {0: Copies(long_term=1), 1: Copies(queue=1)}),
-        ("none", 5, {0: Copies(long_term=1), 2: Copies(queue=1), 3: Copies(queue=1), 4: Copies(queue=1)}),
+        ("none", 1, {0: 1}),
+        ("none", 2, {0: 1, 1: 1}),
+        ("none", 5, {0: 1, 2: 1, 3: 1, 4: 1}),
         # vfs: [0] + [max(0, t - n) .. t - 1]
-        ("once", 1, {0: Copies(long_term=1, queue=1)}),
-        ("once", 3, {0: Copies(long_term=1, queue=1), 1: Copies(queue=1), 2: Copies(queue=1)}),
-        ("once", 4, {0: Copies(long_term=1), 1: Copies(queue=1), 2: Copies(queue=1), 3: Copies(queue=1)}),
+        ("once", 1, {0: 2}),
+        ("once", 3, {0: 2, 1: 1, 2: 1}),
+        ("once", 4, {0: 1, 1: 1, 2: 1, 3: 1}),
         # crw: frame 0 occurs max(0, n - t + 1) + 1 times
-        ("fill", 1, {0: Copies(long_term=1, queue=1, padding=2)}),
-        ("fill", 3, {0: Copies(long_term=1, queue=1), 1: Copies(queue=1), 2: Copies(queue=1)}),
-        ("fill", 4, {0: Copies(long_term=1), 1: Copies(queue=1), 2: Copies(queue=1), 3: Copies(queue=1)}),
-        ("fill", 0, {0: Copies(long_term=1, padding=3)}),
+        ("fill", 1, {0: 4}),
+        ("fill", 3, {0: 2, 1: 1, 2: 1}),
+        ("fill", 4, {0: 1, 1: 1, 2: 1, 3: 1}),
+        ("fill", 0, {0: 4}),
     ],
 )
-def test_context_frames_of_the_published_loops(rule, query, expected):
-    frames = context_frames(query, memory(first_copies=rule))
-    assert frames == expected
-    assert list(frames) == sorted(frames)
+def test_context_frames_of_the_published_loops(rule, query, copies):
+    assert {c.frame: c.windowed for c in context_frames(query, memory(first_copies=rule))} == copies
+    free = context_frames(query, memory(first_copies=rule, mask_first=False))
+    assert {c.frame: (c.windowed, c.free) for c in free} == {f: (n - (f == 0), int(f == 0)) for f, n in copies.items()}
+
+
+def test_copies_of_frame_0_stay_apart_where_their_labels_differ():
+    context = context_frames(2, memory(first_copies="fill", mask_first=False), first_differs=True)
+    assert [(c.frame, c.role, c.windowed, c.free) for c in context] == [
+        (0, "long-term", 0, 1),
+        (0, "padding", 1, 0),
+        (0, "queue", 1, 0),
+        (1, "queue", 1, 0),
+    ]
 
 
 def test_a_later_long_term_frame_joins_once_it_has_passed():
-    assert 5 not in context_frames(5, memory(long_term=(0, 5)))
-    assert context_frames(9, memory(long_term=(0, 5)))[5] == Copies(long_term=1)
-    assert context_frames(6, memory(long_term=(0, 5)))[5] == Copies(long_term=1, queue=1)
+    def copies(query):
+        return {c.frame: c.windowed for c in context_frames(query, memory(long_term=(0, 5)))}
+
+    assert copies(5) == {0: 1, 2: 1, 3: 1, 4: 1}
+    assert copies(6) == {0: 1, 3: 1, 4: 1, 5: 2}
+    assert copies(9) == {0: 1, 5: 1, 6: 1, 7: 1, 8: 1}
 
 
 def test_iterator_and_tensor_give_the_same():
@@ -77,8 +90,8 @@ def test_dotted_names_and_overridden_protocols_are_the_same():
     assert not torch.equal(bare[0], next(corrkit.propagate(features, first)))
 
 
-def test_a_frame_is_predicted_before_the_next_is_read():
-    features, first = moving_clip()
+def test_at_most_three_frames_are_read_ahead():
+    features, first = moving_clip(frames=30)
     read = []
 
     def frames():
@@ -86,11 +99,8 @@ def test_a_frame_is_predicted_before_the_next_is_read():
             read.append(index)
             yield frame
 
-    predictions = corrkit.propagate(frames(), first)
-    next(predictions)
-    assert read == [0, 1]
-    next(predictions)
-    assert read == [0, 1, 2]
+    for index, _ in enumerate(corrkit.propagate(frames(), first), start=1):
+        assert index <= len(read) - 1 <= index + 3
 
 
 @pytest.mark.parametrize("rule", ["none", "fill"])
@@ -105,7 +115,7 @@ def test_memory_does_not_grow_with_the_clip(rule):
     frames = (torch.randn(shape, generator=generator) for _ in itertools.count())
     predictions = corrkit.propagate(frames, torch.rand(5, 7, 2), context=4, first_copies=rule)
     early, late = (alive() for _ in (next(itertools.islice(predictions, n, None)) for n in (10, 30)))
-    assert early <= 4 + 3
+    assert early <= 4 + 4 + 2
     assert late == early
 
 
@@ -174,11 +184,8 @@ def test_half_precision_features_are_matched_in_float32():
 def test_nan_features_name_the_frame(value):
     features, first = moving_clip()
     features[3, 1, 2, 4] = value
-    predictions = corrkit.propagate(features, first)
-    next(predictions)
-    next(predictions)
-    with pytest.raises(CorrkitError, match="features of frame 3 are NaN or infinite in 1 of 48 cells"):
-        next(predictions)
+    with pytest.raises(CorrkitError, match="features of frame 3 are NaN, infinite or beyond 1e19 in 1 of 48 cells"):
+        list(corrkit.propagate(features, first))
 
 
 @pytest.mark.parametrize(

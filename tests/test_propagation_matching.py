@@ -10,7 +10,7 @@ from dense_reference import dense_affinity
 from hypothesis import strategies as st
 
 from corrkit.errors import CorrkitError, ProtocolError
-from corrkit.propagation import Context, match, matching, transport
+from corrkit.propagation import Context, match, scoring, transport
 from corrkit.propagation.selection import best_positions
 from corrkit.protocols.schema import Affinity
 
@@ -95,7 +95,7 @@ def test_tile_size_changes_nothing(monkeypatch, tile, free):
     contexts = [Context(features=features[1], windowed=3, free=free), *(Context(features=f) for f in features[2:])]
     affinity = affinity_of(radius=4, shape="circle", ties="exact")
     usual = dense(match(features[0], contexts, affinity))
-    monkeypatch.setattr(matching, "tile_shape", lambda *args, **kwargs: tile)
+    monkeypatch.setattr(scoring, "tile_shape", lambda *args: tile)
     np.testing.assert_allclose(dense(match(features[0], contexts, affinity)), usual, atol=FLOAT32_WEIGHTS)
 
 
@@ -106,7 +106,7 @@ def test_tile_size_decides_no_tie(monkeypatch, tile, ties):
     contexts = [Context(features=features[1], windowed=2, free=1), Context(features=features[2])]
     affinity = affinity_of(radius=2, ties=ties)
     usual = match(features[0], contexts, affinity)
-    monkeypatch.setattr(matching, "tile_shape", lambda *args, **kwargs: tile)
+    monkeypatch.setattr(scoring, "tile_shape", lambda *args: tile)
     other = match(features[0], contexts, affinity)
     assert torch.equal(usual.indices, other.indices)
     assert torch.equal(usual.offsets, other.offsets)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from davis_folder import make_clip
 
 from corrkit.runs.atomic import TEMPORARY
 
@@ -89,9 +90,41 @@ def test_two_processes_in_one_folder_end_with_the_same_bytes(undisturbed, tmp_pa
     assert content(folder) == expected
 
 
+EVALUATION_POINTS = [
+    *(f"frame-{n}" for n in range(1, 12, 2)),
+    *("before-mkdir-1", "after-mkdir-2", "before-mkdir-3", "after-mkdir-4"),
+    *(f"half-write-{n}" for n in range(1, 9)),
+    *(f"before-replace-{n}" for n in range(1, 9)),
+    *(f"after-replace-{n}" for n in range(1, 9)),
+    *(f"after-fsync-{n}" for n in (2, 5, 8)),
+]
+
+
+def test_a_killed_evaluation_repeated_ends_with_the_same_bytes(tmp_path):
+    """The whole pipeline, predictions included, at 37 points."""
+    for name in ("walk", "run", "a@b c"):
+        make_clip(tmp_path / "data", name)
+    process = launch("killed_evaluation.py", tmp_path / "data", tmp_path / "runs", "undisturbed", *EVALUATION_POINTS)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    statuses = json.loads(output)
+    assert statuses.pop("undisturbed") == [0, 0]
+    assert len(statuses) == len(EVALUATION_POINTS) >= 30
+    assert statuses == {point: [-signal.SIGKILL, 0] for point in EVALUATION_POINTS}, errors
+    expected = content(tmp_path / "runs/undisturbed")
+    assert sum(name.endswith(".png") for name in expected) == 12
+    assert {"run.json", "summary.json", "summary.csv", "clips/a@b%20c.json", "global_results-val.csv"} <= set(expected)
+    for point in EVALUATION_POINTS:
+        assert content(tmp_path / "runs" / point) == expected, point
+
+
 def start(folder, point):
+    return launch("killed_run.py", folder, point)
+
+
+def launch(script, *arguments):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE_PARENT), str(HERE)])}
-    command = [sys.executable, str(HERE / "killed_run.py"), str(folder), point]
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

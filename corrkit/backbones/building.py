@@ -67,12 +67,8 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
 
 
 def missing(recognised: Recognised, names: Iterable[str]) -> CheckpointError:
-    """The error for canonical names that the file lacks, under the names that the file would give them."""
-    listed = _listed(map(recognised.file_name, names))
-    return CheckpointError(
-        f"{recognised.path} ({recognised.system.name}) is incomplete: {listed} missing.",
-        "Get the complete file; a network is never loaded in part.",
-    )
+    """See `Recognised.missing`."""
+    return recognised.missing(names)
 
 
 def chosen_layer(recognised: Recognised, layer: int | str | None, depth: int) -> int:

@@ -62,7 +62,8 @@ class Backbone(Protocol):
     Optional members, read with getattr: `colour` ("rgb", the default, "lab" or "grey": see
     `frames.preparation.colour_values`, in whose units mean and std are), `multiple` (input sides must be multiples of
     it; default `stride`; 1 for convolutions that take any size), `digest` (sha256 hex of what makes its numbers;
-    without it a run can't be resumed), `with_position(rule)` (a backbone with another position rule), `to(device)`.
+    without it a run can't be resumed), `with_position(rule)` (a backbone with another position rule), `to(device)`,
+    `network` (its `torch.nn.Module`, whose modes and device `corrkit.Evaluator` respects).
     """
 
     stride: int

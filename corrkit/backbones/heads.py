@@ -46,8 +46,8 @@ def choose_heads(
         words = "as in all published models of this size" if common else "the usual rule"
         return dim // width, f"width {dim} / {width}, {words}"
     raise CheckpointError(
-        f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its width {dim} "
-        f"is no multiple of {width}.",
+        f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its width "
+        f"{dim} is no multiple of {width}.",
         "Give the number of heads of the training configuration with --heads N.",
     )
 

@@ -130,7 +130,10 @@ def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, 
     if rules.position in (None, "sincos"):
         return has_cls, registers, 0, None
     if "pos_embed" not in state:
-        raise missing(recognised, ["pos_embed"])
+        leaves = {name.rpartition("attn.")[2] for name in recognised.origins}
+        split = "q_bias" in leaves or ("q.bias" in leaves and "k.bias" not in leaves)  # as BEiT, which has tables
+        tables = ("rel_pos_bias.", "blocks.0.attn.") if split else ()
+        raise missing(recognised, ["pos_embed", *(f"{stem}relative_position_bias_table" for stem in tables)])
     length = state["pos_embed"].shape[1]
     for rows in dict.fromkeys((int(has_cls), 0, int(has_cls) + registers)):
         side = math.isqrt(length - rows)
@@ -142,7 +145,8 @@ def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, 
     raise CheckpointError(
         f"{recognised.path}: {recognised.file_name('pos_embed')} has {length} rows, which is no square grid of patches"
         f"{' with a class token' if has_cls else ''}, and isn't the sine-cosine table of another grid.",
-        "The grid that the model was trained on can't be known from this file.",
+        f"Either {recognised.file_name('cls_token')} or {recognised.file_name('reg_token')} is missing, or the grid "
+        "of training can't be known.",
     )
 
 

@@ -42,10 +42,9 @@ def choose(
         places[:] = [place for place in places if place not in losing]
 
     for good, other in prefers:
-        if any(good in _segments(place) for place in places):
-            losing = [place for place in places if other in _segments(place) and good not in _segments(place)]
-            leave_out(losing, f"{good} is evaluated, not {other}")
-    primary = [place for place in places if not any(map(_SECONDARY.fullmatch, _segments(place)))]
+        losing = [place for place in places if any(_loses(place, rival, good, other) for rival in places)]
+        leave_out(losing, f"{good} is evaluated, not {other}")
+    primary = [place for place in places if not any(map(is_secondary, _segments(place)))]
     if primary:
         leave_out([place for place in places if place not in primary], "another network than the one evaluated")
     if len(places) > 1:
@@ -55,6 +54,29 @@ def choose(
             f"Choose one: --ckpt-key {names[0] or names[1]}.",
         )
     return [candidate for candidate in candidates if candidate.place == places[0]], left_out
+
+
+def preferred_but_incomplete(
+    chosen: Candidate, names: Iterable[str], layouts: Iterable[Layout], prefers: Iterable[tuple[str, str]]
+) -> str | None:
+    """The prefix of a network that the rules would take instead of the chosen one, if it were complete; else None."""
+    prefers = list(prefers)
+    names = list(names)
+    for layout in layouts:
+        blocks = [anchor for anchor in layout.anchors if r"\d" in anchor]
+        if not blocks:
+            continue
+        pattern = re.compile("|".join(rf"(?:^|(?<=\.))(?:{anchor})$" for anchor in blocks))
+        prefixes = {name[: match.start()] for name in names if (match := pattern.search(name))}
+        for prefix in prefixes - {chosen.prefix}:
+            rival = Candidate(prefix, layout, prefix)
+            try:
+                winners, _ = choose([chosen, rival], prefers, "")
+            except CheckpointError:  # neither is better by the rules
+                continue
+            if winners == [rival]:
+                return prefix
+    return None
 
 
 def find(names: Iterable[tuple[str, int]], layouts: Iterable[Layout], key: str | None = None) -> list[Candidate]:
@@ -74,6 +96,19 @@ def find(names: Iterable[tuple[str, int]], layouts: Iterable[Layout], key: str |
             shared = here if shared is None else {prefix: place for prefix, place in shared.items() if prefix in here}
         found += [Candidate(prefix, layout, place) for prefix, place in sorted((shared or {}).items())]
     return sorted(found, key=lambda candidate: len(candidate.prefix))
+
+
+def is_secondary(segment: str) -> bool:
+    """Whether a segment of a name denotes a network beside the one to evaluate."""
+    return _SECONDARY.fullmatch(segment) is not None
+
+
+def _loses(place: str, rival: str, good: str, other: str) -> bool:
+    """Whether two names part at segments of which the rule takes the rival's."""
+    mine, theirs = _segments(place), _segments(rival)
+    while mine and theirs and mine[0] == theirs[0]:
+        mine, theirs = mine[1:], theirs[1:]
+    return other in mine and good not in mine and good in theirs
 
 
 def _prefix(candidates: Sequence[Candidate], place: str) -> str:

@@ -45,6 +45,8 @@ def _fuse_attention(state: State) -> State:
         q, k, v = biases["q"], biases["k"], biases["v"]
         if q is None or v is None:
             raise IncompleteError([stem + spelling.format("q" if q is None else "v")])
+        if k is None and any(name.endswith("attn.k.bias") for name in state):
+            raise IncompleteError([f"{stem}k.bias"])
         fused[f"{stem}qkv.bias"] = torch.cat([q, torch.zeros_like(q) if k is None else k, v])
     return fused
 
@@ -97,13 +99,6 @@ def without_key_bias(state: State) -> State:
     return masked
 
 
-def gated_or_plain(state: State) -> State:
-    """Hugging Face calls the layers of either MLP up_proj and down_proj; only a SwiGLU has gate_proj beside them."""
-    gated = any(".mlp.gate." in name for name in state)
-    up, down = ("mlp.value.", "mlp.w3.") if gated else ("mlp.fc1.", "mlp.fc2.")
-    return {name.replace("mlp.up_proj.", up).replace("mlp.down_proj.", down): tensor for name, tensor in state.items()}
-
-
 def linear_patches(state: State) -> State:
     """A linear patch embedding over patches flattened (channel, row, column), as a convolution."""
     return _patches(state, lambda weight, side: weight.reshape(-1, 3, side, side))
@@ -133,6 +128,11 @@ def shared_frequencies(state: State) -> State:
     first = next(iter(copies.values()), None)
     if first is None:
         raise IncompleteError(["blocks.0.attn.rope.freqs"])
+    absent = {name.split("attn.")[0] for name in rest if name.startswith("blocks.")} - {
+        name.split("attn.")[0] for name in copies
+    }
+    if absent := sorted(block for block in absent if re.fullmatch(r"blocks\.\d+\.", block)):
+        raise IncompleteError([f"{block}attn.rope.freqs" for block in absent])
     if not all(torch.equal(first, copy) for copy in copies.values()):
         raise IncompleteError(["equal rotary frequencies of all blocks"])
     return {**rest, "rope.freqs": first}

@@ -36,7 +36,7 @@ def _join(name: str, key: str) -> str:
 
 
 def file_name(canonical: str, origins: Mapping[str, str], layout: Layout, prefix: str) -> str:
-    """How a canonical tensor is called in a file, or would be called there if it is missing.
+    """How a canonical tensor is called in a file, or would be called there if it is missing ("A or B" if unclear).
 
     Args:
         canonical: the name.
@@ -45,48 +45,65 @@ def file_name(canonical: str, origins: Mapping[str, str], layout: Layout, prefix
         prefix: of the network.
     """
     for name in (canonical, *_sources(canonical)):
-        if name in origins:
-            return origins[name]
-        analogous = _by_other_blocks(name, origins)
-        if analogous is not None:
-            return analogous
-    return prefix + _spelled(canonical, layout)
+        known = origins.get(name) or _by_other_blocks(name, origins)
+        if known is not None:
+            return known
+    return " or ".join(prefix + name for name in _spellings(canonical, layout))
 
 
 def _sources(canonical: str) -> list[str]:
-    """Names of what is fused into a tensor."""
+    """Names of what may have been fused or converted into a tensor."""
     stem, _, kind = canonical.rpartition(".")
     if stem.endswith("attn.qkv"):
         stem = stem.removesuffix("qkv")
         return [f"{stem}q.{kind}", f"{stem}q.kernel", f"{stem}q_bias"]
-    return [f"{stem.removesuffix('w12')}gate.{kind}"] if stem.endswith("mlp.w12") else []
+    if stem.endswith("mlp.w12"):
+        return [f"{stem.removesuffix('w12')}gate.{kind}"]
+    return [f"{stem}.kernel"] if kind == "weight" else []
 
 
 def _by_other_blocks(canonical: str, origins: Mapping[str, str]) -> str | None:
-    """The name in the file of the same tensor of another block, with its number replaced."""
-    wanted = re.search(r"\.(\d+)\.", canonical)
-    if wanted is None:
-        return None
-    for known, name in origins.items():
-        number = re.search(r"\.(\d+)\.", known)
-        if (
-            number
-            and known[: number.start()] == canonical[: wanted.start()]
-            and known[number.end() :] == canonical[wanted.end() :]
-        ):
-            return re.sub(rf"(?<=[._]){number[1]}(?=\.(?!\d+\.))", wanted[1], name, count=1)
+    """By analogy: the same tensor of another block, under the name that this block has in the file."""
+    block, leaf = _block(canonical)
+    for other in origins:
+        other_block, other_leaf = _block(other)
+        if not block or other_leaf != leaf or _shape(other_block) != _shape(block):
+            continue
+        for sibling, name in origins.items():
+            twin = f"{other_block}{_block(sibling)[1]}"
+            if _block(sibling)[0] == block and twin in origins:
+                shared = _common_end(name, origins[twin])
+                here, there = name[: len(name) - shared], origins[twin][: len(origins[twin]) - shared]
+                if origins[other].startswith(there):
+                    return here + origins[other].removeprefix(there)
     return None
 
 
-def _spelled(canonical: str, layout: Layout) -> str:
-    """Undoes the renames that are plain words."""
-    for pattern, replacement in reversed(layout.renames):
+def _common_end(one: str, other: str) -> int:
+    """Number of characters at the end that two texts share."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((count for count, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
+def _block(canonical: str) -> tuple[str, str]:
+    """A name up to its last number, and the rest: ("blocks.3.", "norm1.weight")."""
+    match = re.match(r"(.*\.\d+\.)?(.*)", canonical)
+    assert match is not None
+    return match[1] or "", match[2]
+
+
+def _shape(block: str) -> str:
+    return re.sub(r"\d+", "#", block)
+
+
+def _spellings(canonical: str, layout: Layout) -> list[str]:
+    """Undoes the renames that are plain words; several may lead to the same canonical name."""
+    found = []
+    for pattern, replacement in layout.renames:
         plain = pattern.removesuffix("$").replace("\\.", ".")
-        if (
-            replacement
-            and re.fullmatch(r"[\w.]+", plain)
-            and re.fullmatch(r"[\w.]+", replacement)
-            and canonical.startswith(replacement)
-        ):
-            canonical = plain + canonical.removeprefix(replacement)
-    return canonical
+        if all(re.fullmatch(r"[\w.]+", text) for text in (plain, replacement)) and canonical.startswith(replacement):
+            found.append(plain + canonical.removeprefix(replacement))
+    found = found or [canonical]
+    if layout.convert is not None and layout.convert.__name__ == "from_jax":
+        return [re.sub(r"weight$", "scale" if "norm" in canonical else "kernel", name) for name in found]
+    return found

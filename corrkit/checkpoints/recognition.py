@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints import drops, heads
-from corrkit.checkpoints.branches import Candidate, choose, find
+from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
 from corrkit.checkpoints.conversions import IncompleteError, unify
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS, SYSTEMS
 from corrkit.checkpoints.system import Layout, System
+from corrkit.checkpoints.unrecognised import explain, nearest, plain
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_SHOWN = 6  # names in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,21 @@ class Recognised:
         """How a tensor is called in the file, or would be called if it is missing."""
         return file_name(canonical, self.origins, self.layout, self.prefix)
 
+    def tensor(self, canonical: str) -> "Tensor":
+        """A tensor that the network can't do without. Raises CheckpointError where it is missing."""
+        if canonical not in self.state:
+            raise self.missing([canonical])
+        return self.state[canonical]
+
+    def missing(self, names: Iterable[str]) -> CheckpointError:
+        """The error for canonical names that the file lacks, under the names that the file would give them."""
+        listed = [self.file_name(name) for name in names]
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        return CheckpointError(
+            f"{self.path} ({self.system.name}) is incomplete: {', '.join(listed[:_SHOWN])}{more} missing.",
+            "Get the complete file; a network is never loaded in part.",
+        )
+
     def depth(self, stem: str) -> int:
         """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
         found = (re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in self.state)
@@ -74,11 +92,11 @@ def recognise(opened: Opened, key: str | None = None) -> Recognised:
     tensors = flatten(opened.tree)
     candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
     if not candidates:
-        from corrkit.checkpoints.unrecognised import explain
-
         raise explain(opened, tensors, key)
     chosen, left_out = choose(candidates, PREFERS, opened.path)
     reading, system, evidence = _system(chosen, tensors, opened)
+    if key is None:
+        _require_no_better(reading, tensors, opened)
     if system.refuse:
         raise CheckpointError(f"{opened.path} is a checkpoint of {system.title}: {system.refuse[0]}", system.refuse[1])
     prefix, layout = reading.prefix, reading.layout
@@ -107,6 +125,18 @@ def recognise(opened: Opened, key: str | None = None) -> Recognised:
         config=opened.config or {},
         tree=opened.tree,
     )
+
+
+def _require_no_better(reading: Candidate, tensors: "Mapping[str, Tensor]", opened: Opened) -> None:
+    """Refuses to take another branch than the one its paper evaluates, only because that one lacks tensors."""
+    better = preferred_but_incomplete(reading, tensors, LAYOUTS, PREFERS)
+    if better is not None:
+        layout, absent = nearest(tensors, better) or (reading.layout.name, "a part of it")
+        raise CheckpointError(
+            f"{opened.path} is incomplete: {better.removesuffix('.')!r} ({layout} names) is the branch to evaluate, "
+            f"and {absent} is missing.",
+            f"Get the complete file, or take the other branch with --ckpt-key {reading.prefix.removesuffix('.')}.",
+        )
 
 
 def _relative(tensors: "Mapping[str, Tensor]", prefix: str) -> "dict[str, Tensor]":
@@ -152,7 +182,7 @@ def _no_system(
             if reading.layout in system.layouts:
                 signs = [*system.signs, *system.shapes]
                 absent = next((sign for sign in signs if _first(sign, relative) is None), "other names")
-                lacking.append(f"{system.name} ({absent.replace(chr(92), '')})")
+                lacking.append(f"{system.name} ({plain(absent)})")
     return CheckpointError(
         f"{opened.path} has {readings[0].layout.name} names, but isn't complete for any system: "
         f"{', '.join(dict.fromkeys(lacking))} missing.",

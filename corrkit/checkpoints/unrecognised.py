@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from corrkit.checkpoints.branches import is_secondary
 from corrkit.checkpoints.opening import Opened
-from corrkit.checkpoints.registry import LAYOUTS
+from corrkit.checkpoints.registry import LAYOUTS, SYSTEMS
+from corrkit.checkpoints.system import Layout
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         )
     if all(re.match(r"(.*\.)?(decoder|dec)_", name) for name in tensors):
         return CheckpointError(f"{path} holds only a decoder of pre-training.", "Name the file with the encoder.")
-    near = _nearest(tensors)
+    near = nearest(tensors)
     if near is not None:
         return CheckpointError(
             f"{path} is incomplete: it looks like a network with {near[0]} names{under}, but {near[1]} is missing.",
@@ -52,12 +54,37 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
     )
 
 
-def _nearest(tensors: "Mapping[str, Tensor]") -> tuple[str, str] | None:
-    """A layout of which some anchors are there and others not, and the first that is missing."""
+def nearest(tensors: "Mapping[str, Tensor]", only: str | None = None) -> tuple[str, str] | None:
+    """The layout that fits best though anchors are missing, and the names of these; None where nothing fits.
+
+    Best: fewest missing, then most names that the layout renames, then most systems that use it. `only`: the prefix to
+    look at.
+    """
+    best: tuple[tuple[int, ...], str, str] | None = None
     for layout in LAYOUTS:
-        present = {anchor: any(re.search(rf"(?:^|\.){anchor}$", name) for name in tensors) for anchor in layout.anchors}
-        if any(present.values()):
-            missing = next((anchor for anchor, there in present.items() if not there), None)
-            if missing is not None:
-                return layout.name, re.sub(r"\\d\+", "0", missing).replace("\\", "")
-    return None
+        renamed = re.compile("|".join(f"(?:{pattern})" for pattern, _ in layout.renames) or r"$.")
+        for prefix in _prefixes(layout, tensors) if only is None else {only}:
+            relative = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+            absent = [anchor for anchor in layout.anchors if not any(re.fullmatch(anchor, name) for name in relative)]
+            rank = (
+                len(absent),
+                sum(map(is_secondary, prefix.split("."))),
+                -sum(renamed.match(name) is not None for name in relative),
+                -sum(layout in system.layouts for system in SYSTEMS.values()),
+                -len(prefix),
+            )
+            found = (rank, layout.name, ", ".join(prefix + plain(anchor) for anchor in absent))
+            best = min(best or found, found)
+    return None if best is None else best[1:]
+
+
+def _prefixes(layout: Layout, tensors: "Mapping[str, Tensor]") -> set[str]:
+    """Prefixes under which some anchor stands."""
+    pattern = re.compile("|".join(rf"(?:^|(?<=\.))(?:{anchor})$" for anchor in layout.anchors))
+    return {name[: match.start()] for name in tensors if (match := pattern.search(name))}
+
+
+def plain(pattern: str) -> str:
+    """A pattern of names as one name that it fits: "blocks.0.attn.qkv.weight"."""
+    text = re.sub(r"\([^()]*\)\?", "", pattern).replace(r"\d+", "0").replace("\\", "")
+    return re.sub(r"\(([^()|]*)[^()]*\)", r"\1", text)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corrkit.runs.layout import Format
     from corrkit.runs.results import Summary
 
 
@@ -39,13 +40,18 @@ def data_options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def print_result(summaries: "Sequence[Summary]", args: argparse.Namespace) -> None:
-    """The first summary as JSON, or all of them as a table."""
+def print_json(summaries: "Sequence[Summary]") -> None:
+    """One summary as an object, several as a list."""
     from corrkit.runs.jsontext import to_json
+
+    print(to_json(summaries[0] if len(summaries) == 1 else list(summaries)))
+
+
+def print_table(summaries: "Sequence[Summary]", form: "Format") -> None:
+    """All summaries as a table, as wide as the terminal."""
     from corrkit.runs.tables import results_table
 
-    width = shutil.get_terminal_size().columns
-    print(to_json(summaries[0]) if args.json else results_table(summaries, args.format, width))
+    print(results_table(summaries, form, shutil.get_terminal_size().columns))
 
 
 def _names(text: str) -> list[str]:

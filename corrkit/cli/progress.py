@@ -13,10 +13,10 @@ class ClipProgress:
 
     Args:
         quiet: shows nothing.
-        folder: the run folder, named when the work is interrupted.
+        folder: the run folder, named when the work is interrupted; "" where nothing is kept.
     """
 
-    def __init__(self, *, quiet: bool, folder: str) -> None:
+    def __init__(self, *, quiet: bool, folder: str = "") -> None:
         self._quiet, self._folder = quiet, folder
         self._finished = 0
         self._bar: tqdm[Any] | None = None
@@ -51,7 +51,7 @@ class ClipProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        if kind is KeyboardInterrupt:
+        if kind is KeyboardInterrupt and self._folder:
             print(
                 f"{self._finished} clip(s) done and kept in {self._folder}. Repeat the command to go on.",
                 file=sys.stderr,

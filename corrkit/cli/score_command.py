@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_result
+from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_json, print_table
 
 EXAMPLES = """\
 examples:
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit score`."""
     parser.add_argument("task", help="davis, vip or jhmdb")
     parser.add_argument("--pred", required=True, metavar="DIR", help="folder of predictions")
+    parser.add_argument("--grid", metavar="W,H", type=_grid, help="cells of published JHMDB predictions (.dat)")
     add_data_arguments(parser)
     parser.add_argument("--allow-partial", action="store_true", help="leave out clips that have no predictions")
     parser.add_argument("--allow-ground-truth", action="store_true", help="score a copy of the ground truth, too")
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         pred=args.pred,
         allow_partial=args.allow_partial,
         allow_ground_truth=args.allow_ground_truth,
+        grid=args.grid,
         **data_options(args),
     )
     if args.csv_dir:
@@ -40,7 +42,17 @@ def run(args: argparse.Namespace) -> int:
 
         for name, text in result.csvs.items():
             write_atomic(Path(args.csv_dir) / name, text)
-    print_result([result.summary], args)
+    if args.json:
+        print_json([result.summary])
+    else:
+        print_table([result.summary], args.format)
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     return 0
+
+
+def _grid(text: str) -> tuple[int, int]:
+    width, separator, height = text.partition(",")
+    if not (separator and width.strip().isdecimal() and height.strip().isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not W,H")
+    return int(width), int(height)

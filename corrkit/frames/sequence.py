@@ -54,7 +54,7 @@ class ImageFolder:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(self.paths[0]) as image:
+            with self.paths[0].open("rb") as file, Image.open(file) as image:
                 return image.height, image.width
         except FileNotFoundError:
             raise DataError(f"{self.paths[0]} is missing.", "Restore it from the data set.") from None

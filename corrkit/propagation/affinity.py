@@ -1,5 +1,6 @@
 """The sparse affinity between a query frame and its context frames, and the transport of labels along it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,27 @@ class SparseAffinity:
     def num_cells(self) -> int:
         """N, the number of cells of one frame."""
         return self.offsets.shape[0] - 1
+
+    def rows(self) -> "Tensor":
+        """[E] int64, the query cell of each entry."""
+        return torch.repeat_interleave(self.offsets.diff())
+
+    def parts(self, num_context: Sequence[int]) -> list["SparseAffinity"]:
+        """Cuts the rows of several query frames, one after the other, into one affinity each."""
+        size = self.num_cells // len(num_context)
+        parts = []
+        for number, own in enumerate(num_context):
+            offsets = self.offsets[number * size : (number + 1) * size + 1]
+            first, last = int(offsets[0]), int(offsets[-1])
+            parts.append(
+                SparseAffinity(
+                    indices=self.indices[first:last],
+                    weights=self.weights[first:last],
+                    offsets=offsets - first,
+                    num_context=own,
+                )
+            )
+        return parts
 
 
 def transport(labels: "Tensor", affinity: SparseAffinity) -> "Tensor":

@@ -29,16 +29,18 @@ def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
         CorrkitError: for NaN or infinite features, or channels that do not divide into the groups.
     """
     features = features.detach().to(torch.float32)
-    if not bool(torch.isfinite(features).all()):
-        bad = int((~torch.isfinite(features)).any(-1).sum())
+    norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)  # [h, w, 1]
+    bad = int((~torch.isfinite(norms)).sum())
+    if bad:
         raise CorrkitError(
-            f"The features of frame {frame} are NaN or infinite in {bad} of {features[..., 0].numel()} cells.",
-            "Look at the checkpoint and its precision (float16 overflows beyond 65504); a damaged frame is another cause.",
+            f"The features of frame {frame} are NaN, infinite or beyond 1e19 in {bad} of {norms.numel()} cells.",
+            "Look at the checkpoint and its precision (float16 overflows beyond 65504).",
         )
     if options.group_weights:
         features = _fused(features, options.group_weights, frame)
+        norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     if options.l2:
-        features = functional.normalize(features, dim=-1, eps=_EPSILON)
+        features = features / norms.clamp_min(_EPSILON)
     return features.contiguous()
 
 

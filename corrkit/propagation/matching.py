@@ -4,17 +4,19 @@ Scheme: the grid is cut into tiles; the M queries of a tile meet the P cells of 
 context frame, by one matrix product into a slice of [F, M, P] scores. Nothing outside the box is ever multiplied. The
 maximum over the F frames, plus the window as 0 / -inf, gives [M, P]; the k best cells lie at its k best positions, so
 top-k looks at P positions and then at F * k scores. Exact; one more than k is looked at to detect ties at the cut.
+Several query frames that share context frames are matched at once: M then counts a tile's cells in all of them, which
+makes the products wider and the keys to be read fewer.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, from_entries
+from corrkit.propagation.scoring import Extent, Group, Plan, Seen, Tile
 from corrkit.propagation.selection import (
     Candidates,
     best_positions,
@@ -22,25 +24,23 @@ from corrkit.propagation.selection import (
     copies_taken_with_ties,
     weigh,
 )
-from corrkit.propagation.window import Box, Window, strips, tile_shape
+from corrkit.propagation.window import Window
 from corrkit.protocols.schema import Affinity
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Below 16 query rows MKL's products differ in the last bit; above, they depend on neither tile nor thread count.
-_MIN_ROWS = 16
-# A tile's fixed cost in (query, key) pairs of C = 384: kernel launches weigh more where the products are faster.
-_TILE_OVERHEAD = {"cpu": 20_000, "cuda": 5_000_000}
-_SLOW_ROWS = 64
+_ROWS_WITH_TIES = 64  # worked on at a time: each holds every similarity of its query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One context frame. It is matched once, however many copies of it stand in the context.
 
-    features: [h, w, C] as `prepare` returns them. windowed: copies that the window restricts. free: copies whose every
-    cell may be chosen.
+    Attributes:
+        features: [h, w, C] as `prepare` returns them.
+        windowed: copies that the window restricts.
+        free: copies whose every cell may be chosen.
     """
 
     features: "Tensor"
@@ -51,11 +51,13 @@ class Context:
 def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> SparseAffinity:
     """For each query cell, the context cells it is most similar to and their weights. Knows no labels.
 
-    Similarity is the dot product in float32. Among equal similarities at the k-th place, `ties = "exact"` ; all copies of a cell go together.
+    Similarity is the dot product in float32. Among equal similarities at the k-th place, `ties = "exact"` prefers the
+    earlier context frame, then the earlier copy, then the lower cell.
 
     Args:
         query: [h, w, C] float32 features of the frame being labelled, prepared.
-        contexts: at least one context frame of the same shape; a frame appears once, unless its copies carry different labels.
+        contexts: at least one context frame of the same shape. A frame appears twice only if its copies carry
+            different labels.
         affinity: radius, shape, inclusive, topk, ties, scope, temperature and normalise are obeyed.
 
     Returns:
@@ -66,40 +68,99 @@ def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> S
         ProtocolError: if the window admits no cell at all, or scope and normalise contradict each other.
         CorrkitError: if a product overflows float32.
     """
-    height, width, _ = _checked_shape(query, contexts)
-    window = Window.of(affinity)
-    _check_rules(contexts, window, affinity)
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        if affinity.scope == "joint":
-            slots = [_Slot(number, c.features, c.windowed, c.free) for number, c in enumerate(contexts)]
-            entries = _match_jointly(query, slots, window, affinity)
-        else:
-            entries = _match_each(query, contexts, window, affinity)
-    return from_entries(entries.rows, entries.indices, entries.weights, height * width, len(contexts))
+    return Matcher(affinity).match([query], [contexts])[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """A context frame with its number in the caller's order."""
+class Matcher:
+    """`match` for the frames of one clip: several query frames at once; tiles, window and buffers are reused."""
 
-    number: int
-    features: "Tensor"
-    windowed: int
-    free: int
+    def __init__(self, affinity: Affinity) -> None:
+        if affinity.scope == "joint" and affinity.normalise == "frame":
+            raise ProtocolError(
+                "affinity.normalise = frame contradicts affinity.scope = joint.",
+                "Set scope = frame to select and average per frame, or normalise = kept.",
+            )
+        self._affinity = affinity
+        self._window = Window.of(affinity)
+        self._plan: Plan | None = None
+
+    def match(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+        """The affinity of each query frame to its own context frames, contexts[i] of queries[i]; see `match`.
+
+        Context frames that several queries share (the same tensor) are read once for all of them.
+        """
+        for query, own in zip(queries, contexts, strict=True):
+            _check_shapes(query, own)
+            self._check_window(own)
+        with torch.no_grad(), torch.autocast(queries[0].device.type, enabled=False):
+            if self._affinity.scope == "joint":
+                return self._jointly(queries, contexts)
+            return [self._each(query, own) for query, own in zip(queries, contexts, strict=True)]
+
+    def _check_window(self, contexts: Sequence[Context]) -> None:
+        has_windowed_only = all(c.free == 0 for c in contexts) or self._affinity.scope == "frame"
+        if self._window.is_empty and has_windowed_only:
+            raise ProtocolError(
+                f"A strict {self._window.shape} window of radius 0 admits no cell, so there is nothing to average "
+                "(published code returns NaN here).",
+                "Use radius >= 1, inclusive = true, shape = none, or leave frame 0 free with mask_first = false.",
+            )
+
+    def _each(self, query: "Tensor", contexts: Sequence[Context]) -> SparseAffinity:
+        """Selection within each context frame; the results are averaged over all copies of all frames."""
+        height, width, _ = query.shape
+        total = sum(c.windowed + c.free for c in contexts)
+        rows, indices, weights = [], [], []
+        for number, c in enumerate(contexts):
+            for copies, alone in (
+                (c.windowed, Context(features=c.features, windowed=1, free=0)),
+                (c.free, Context(features=c.features, windowed=0, free=1)),
+            ):
+                if copies:
+                    matched = self._jointly([query], [[alone]])[0]
+                    rows.append(matched.rows())
+                    indices.append(matched.indices + number * height * width)
+                    weights.append(matched.weights * (copies / total))
+        joined = (torch.cat(column) for column in (rows, indices, weights))
+        return from_entries(*joined, num_cells=height * width, num_context=len(contexts))
+
+    def _jointly(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+        """Selection over all context frames of a query together."""
+        height, width, _ = queries[0].shape
+        is_open, is_empty = self._window.covers(height, width), self._window.is_empty
+        windowed, free = _Shared(len(queries)), _Shared(len(queries))
+        for query, own in enumerate(contexts):
+            for number, c in enumerate(own):
+                if is_open or c.free == 0:
+                    windowed.add(c.features, query, number, windowed=c.windowed + c.free, free=0)
+                else:
+                    free.add(c.features, query, number, windowed=c.windowed, free=c.free)
+        windowed = _Shared(len(queries)) if is_empty else windowed
+        plan = self._plan_for(height, width, windowed, free, queries[0].device)
+        block = _Block(queries, windowed, free, plan, self._window, self._affinity)
+        entries = [part for group in plan.groups for part in block.entries(group)]
+        rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
+        num_context = max(len(own) for own in contexts)
+        all_queries = from_entries(
+            rows, indices, weights, num_cells=len(queries) * height * width, num_context=num_context
+        )
+        return all_queries.parts([len(own) for own in contexts])
+
+    def _plan_for(self, height: int, width: int, windowed: "_Shared", free: "_Shared", device: torch.device) -> Plan:
+        extent = Extent(
+            height=height,
+            width=width,
+            num_queries=windowed.num_queries,
+            num_windowed=len(windowed.frames),
+            num_free=len(free.frames),
+            num_pairs=sum(frame.last - frame.first for frame in windowed.seen()),
+        )
+        if self._plan is None or self._plan.extent != extent:
+            self._plan = Plan(extent, self._window, device)
+        return self._plan
 
 
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    rows: "Tensor"  # [E] query cells
-    indices: "Tensor"  # [E]
-    weights: "Tensor"  # [E]
-
-    @staticmethod
-    def joined(parts: Sequence["_Entries"]) -> "_Entries":
-        return _Entries(*(torch.cat([getattr(p, name) for p in parts]) for name in ("rows", "indices", "weights")))
-
-
-def _checked_shape(query: "Tensor", contexts: Sequence[Context]) -> tuple[int, int, int]:
+def _check_shapes(query: "Tensor", contexts: Sequence[Context]) -> None:
     if query.ndim != 3 or 0 in query.shape:
         raise ValueError(f"query features have shape {tuple(query.shape)}, not [h, w, C]")
     if not contexts:
@@ -109,240 +170,178 @@ def _checked_shape(query: "Tensor", contexts: Sequence[Context]) -> tuple[int, i
             raise ValueError(f"context {tuple(context.features.shape)} and query {tuple(query.shape)} differ in shape")
         if min(context.windowed, context.free) < 0 or context.windowed + context.free < 1:
             raise ValueError(f"a context frame has {context.windowed} windowed and {context.free} free copies")
-    height, width, channels = query.shape
-    return height, width, channels
 
 
-def _check_rules(contexts: Sequence[Context], window: Window, affinity: Affinity) -> None:
-    if affinity.scope == "joint" and affinity.normalise == "frame":
-        raise ProtocolError(
-            "affinity.normalise = frame contradicts affinity.scope = joint.",
-            "Set scope = frame to select and average per frame, or normalise = kept.",
-        )
-    lacks_cells = all(c.free == 0 for c in contexts) or affinity.scope == "frame"
-    if window.is_empty and lacks_cells:
-        raise ProtocolError(
-            f"A strict {window.shape} window of radius 0 admits no cell, so there is nothing to average "
-            "(published code returns NaN here).",
-            "Use radius >= 1, inclusive = true, shape = none, or leave a long-term frame free with mask_first = false.",
-        )
+class _Shared:
+    """The context frames of a block of B query frames, each once, with its number and copies for each query frame."""
+
+    def __init__(self, num_queries: int) -> None:
+        self.num_queries = num_queries
+        self.frames: list[Tensor] = []
+        self.numbers: list[list[int]] = []  # [F][B], -1 where a query frame does not see the frame
+        self.windowed: list[list[int]] = []
+        self.free: list[list[int]] = []
+
+    def add(self, features: "Tensor", query: int, number: int, *, windowed: int, free: int) -> None:
+        """Notes that a query frame has this context frame under `number`."""
+        for place, other in enumerate(self.frames):
+            if other is features and self.numbers[place][query] < 0:
+                break
+        else:
+            place = len(self.frames)
+            self.frames.append(features)
+            for column, empty in ((self.numbers, -1), (self.windowed, 0), (self.free, 0)):
+                column.append([empty] * self.num_queries)
+        self.numbers[place][query], self.windowed[place][query], self.free[place][query] = number, windowed, free
+
+    def seen(self) -> list[Seen]:
+        """The frames with the span of query frames that see them."""
+        spans = [[b for b, number in enumerate(row) if number >= 0] for row in self.numbers]
+        if any(span[-1] - span[0] >= len(span) for span in spans):
+            raise ValueError("a context frame is missing between two query frames that see it; match them one by one")
+        return [
+            Seen(features=frame, first=span[0], last=span[-1] + 1)
+            for frame, span in zip(self.frames, spans, strict=True)
+        ]
 
 
-def _match_each(query: "Tensor", contexts: Sequence[Context], window: Window, affinity: Affinity) -> _Entries:
-    """Selection within each context frame; the results are averaged over all copies of all frames."""
-    total = sum(c.windowed + c.free for c in contexts)
-    parts = []
-    for number, context in enumerate(contexts):
-        for copies, windowed, free in ((context.windowed, 1, 0), (context.free, 0, 1)):
-            if copies:
-                slot = _Slot(number, context.features, windowed, free)
-                part = _match_jointly(query, [slot], window, affinity)
-                parts.append(_Entries(part.rows, part.indices, part.weights * (copies / total)))
-    return _Entries.joined(parts)
+_Entries = tuple["Tensor", "Tensor", "Tensor"]  # rows (query frame times N plus cell), indices, weights: [E] each
 
 
-def _match_jointly(query: "Tensor", slots: Sequence[_Slot], window: Window, affinity: Affinity) -> _Entries:
-    height, width, _ = query.shape
-    if window.covers(height, width):
-        slots = [_Slot(s.number, s.features, s.windowed + s.free, 0) for s in slots]
-    windowed = [s for s in slots if not s.free and not window.is_empty]
-    free = [s for s in slots if s.free]
-    # Where only free frames are left, a tile's queries still go together: its box is just not used.
-    reach = window.reach(height, width) if windowed else 0
-    shape = tile_shape(
-        height,
-        width,
-        reach,
-        bytes_per_pair=4 * max(1, len(windowed)),
-        overhead=_TILE_OVERHEAD.get(query.device.type, _TILE_OVERHEAD["cuda"]),
-    )
-    work = _Work(query=query, windowed=windowed, free=free, window=window, affinity=affinity)
-    return _Entries.joined([part for strip in strips(height, width, shape) for part in work.entries(strip, reach)])
+class _Block:
+    """The matching of a block of query frames, group of tiles by group of tiles."""
 
+    def __init__(
+        self,
+        queries: Sequence["Tensor"],
+        windowed: _Shared,
+        free: _Shared,
+        plan: Plan,
+        window: Window,
+        affinity: Affinity,
+    ) -> None:
+        self.queries, self.windowed, self.free, self.plan = queries, windowed, free, plan
+        self.window, self.affinity = window, affinity
+        self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
+        device = queries[0].device
+        self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
+        self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
 
-@dataclass(slots=True, kw_only=True)
-class _Tile:
-    """A tile with its scores: queries first..last of its strip against `box` in every windowed context frame."""
-
-    first: int
-    last: int
-    box: Box
-    scores: "Tensor"  # [F, M, P]
-    outside: "Tensor | None"  # [M, P] 0 inside the window, -inf outside; None: all inside
-
-
-@dataclass(slots=True, kw_only=True)
-class _Work:
-    """What matching one query frame needs in every tile."""
-
-    query: "Tensor"
-    windowed: Sequence[_Slot]
-    free: Sequence[_Slot]
-    window: Window
-    affinity: Affinity
-    outsides: dict[tuple[int, ...], "Tensor"] = field(default_factory=dict)
-
-    def entries(self, boxes: list[Box], reach: int) -> Iterator[_Entries]:
-        """The entries of the tiles of one column strip."""
-        height, width, channels = self.query.shape
-        strip = Box(top=boxes[0].top, bottom=boxes[-1].bottom, left=boxes[0].left, right=boxes[0].right)
-        queries = self.query[strip.top : strip.bottom, strip.left : strip.right].reshape(-1, channels)
-        qy, qx = strip.coordinates(self.query.device)
-        tiles = list(self._tiles(queries, boxes, reach))
-        free_scores = [_products(queries, s.features.view(-1, channels)) for s in self.free]  # [Q, N] each
-        candidates = self._candidates(tiles, free_scores, qy, qx)
+    def entries(self, group: Group) -> Iterator[_Entries]:
+        """The entries of a group of tiles; rows with ties at the cut come after the others."""
+        features = self.plan.rows_of(group, self.queries)  # [R, C]
+        scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
+        free_scores = self.plan.free_scores(features, group, self.free.seen())
+        candidates = self._candidates(group, scores, free_scores)
         taken, threshold, undecided = copies_taken(candidates, self.affinity)
-        log_total = self._log_total(tiles, free_scores)
+        log_total = self._log_total(group, scores, free_scores)
         weights = weigh(candidates.values, taken, self.affinity.temperature, log_total)
         kept = (taken > 0) & ~undecided.unsqueeze(1)
-        cells = qy * width + qx
-        yield _Entries(cells.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept])
+        rows = group.members * self.num_cells + group.cells
+        yield rows.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
         if bool(undecided.any()):
-            for tile in tiles:
-                rows = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
-                for some in rows.split(_SLOW_ROWS) if len(rows) else ():
-                    yield self._entries_with_ties(
-                        tile, some, free_scores, qy[some], qx[some], threshold[some], log_total
-                    )
+            yield from self._entries_with_ties(group, scores, free_scores, undecided, threshold, log_total)
 
-    def _tiles(self, queries: "Tensor", boxes: list[Box], reach: int) -> Iterator[_Tile]:
-        """Scores of a strip's tiles, context frame by context frame so that a frame's keys stay in the cache."""
-        height, width, channels = self.query.shape
-        tiles, first = [], 0
-        for box in boxes:
-            grown = box.grown(reach, height, width)
-            scores = queries.new_empty(len(self.windowed), box.size, grown.size if self.windowed else 0)
-            outside = self._outside(box, grown) if self.windowed else None
-            tiles.append(_Tile(first=first, last=first + box.size, box=grown, scores=scores, outside=outside))
-            first += box.size
-        for number, slot in enumerate(self.windowed):
-            left, right = tiles[0].box.left, tiles[0].box.right
-            keys = slot.features[:, left:right].contiguous()  # [h, wk, C]
-            for tile in tiles:
-                block = keys[tile.box.top : tile.box.bottom].view(-1, channels)
-                _products(queries[tile.first : tile.last], block, out=tile.scores[number])
-        return iter(tiles)
-
-    def _outside(self, box: Box, grown: Box) -> "Tensor | None":
-        """0 / -inf of a tile's queries against its box; equal tiles share one."""
-        key = (
-            box.bottom - box.top,
-            box.right - box.left,
-            box.top - grown.top,
-            box.left - grown.left,
-            grown.bottom - grown.top,
-            grown.right - grown.left,
-        )
-        if key not in self.outsides:
-            qy, qx = box.coordinates(self.query.device)
-            ky, kx = grown.coordinates(self.query.device)
-            inside = self.window.admits(qy.unsqueeze(1) - ky, qx.unsqueeze(1) - kx)
-            self.outsides[key] = torch.where(inside, 0.0, -torch.inf)
-        return self.outsides[key]
-
-    def _candidates(self, tiles: list[_Tile], free_scores: list["Tensor"], qy: "Tensor", qx: "Tensor") -> Candidates:
-        """The k + 1 best distinct cells of each query of a strip, over all context frames."""
-        height, width, _ = self.query.shape
+    def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Candidates:
+        """The k + 1 best distinct cells of each row, over all context frames."""
         count = self.affinity.topk + 1
-        parts = []
-        if self.windowed:
-            found = [self._best_in_window(tile, count) for tile in tiles]
-            size = max(values.shape[1] for values, _, _ in found)
-            parts.append(
-                tuple(torch.cat([_padded(f[i], size, (-torch.inf, 0, 0)[i]) for f in found]) for i in range(3))
-            )
-        for slot, scores in zip(self.free, free_scores, strict=True):
-            cells = best_positions(scores, min(count, scores.shape[1]))
-            copies = self._free_copies(slot, qy, qx, cells)
-            parts.append((scores.gather(1, cells), slot.number * height * width + cells, copies))
-        values, indices, copies = (torch.cat([p[i] for p in parts], 1) for i in range(3))
-        order = values.topk(min(count, values.shape[1]), dim=1)
+        parts = [self._best_in_window(group, scores, count)] if scores else []
+        for place, frame_scores in enumerate(free_scores):
+            cells = best_positions(frame_scores, min(count, self.num_cells))
+            numbers = torch.tensor(self.free.numbers[place], device=cells.device)[group.members]
+            indices = numbers.unsqueeze(1) * self.num_cells + cells
+            copies = self._copies_of_free(group, place, slice(None), cells)
+            parts.append(Candidates(values=frame_scores.gather(1, cells), indices=indices, copies=copies))
+        return parts[0] if len(parts) == 1 else Candidates.best(parts, count)
+
+    def _best_in_window(self, group: Group, scores: list["Tensor"], count: int) -> Candidates:
+        """The best cells of the windowed context frames."""
+        best, values, cells = [], [], []
+        positions_kept = min(count, min(tile.keys.size for tile in group.tiles))
+        for tile, tile_scores in zip(group.tiles, scores, strict=True):
+            over_frames = tile_scores.amax(0)  # [B * m, P]
+            over_frames.view(-1, *tile.outside.shape).add_(tile.outside)
+            positions = best_positions(over_frames, positions_kept)  # [B * m, c]
+            best.append(over_frames.gather(1, positions))
+            values.append(tile_scores.gather(2, positions.expand(len(tile_scores), -1, -1)))  # [F, B * m, c]
+            cells.append(tile.cells[positions])
+        merged = torch.cat(values, 1).masked_fill_(torch.cat(best) == -torch.inf, -torch.inf)  # [F, R, c]
+        merged = merged.transpose(0, 1).flatten(1)  # [R, F * c]
+        chosen = merged.topk(min(count, merged.shape[1]), dim=1)
+        frame, place = chosen.indices // positions_kept, chosen.indices % positions_kept
+        members = group.members.unsqueeze(1)
         return Candidates(
-            values=order.values, indices=indices.gather(1, order.indices), copies=copies.gather(1, order.indices)
+            values=chosen.values,
+            indices=self.offsets[frame, members] + torch.cat(cells).gather(1, place),
+            copies=self.windowed_copies[frame, members],
         )
 
-    def _best_in_window(self, tile: _Tile, count: int) -> tuple["Tensor", "Tensor", "Tensor"]:
-        """values, indices and copies [M, c] of the best cells of a tile's windows."""
-        height, width, _ = self.query.shape
-        frames, rows, size = tile.scores.shape
-        best = tile.scores.amax(0)  # [M, P]
-        if tile.outside is not None:
-            best += tile.outside
-        positions = best_positions(best, min(count, size))  # [M, c]
-        values = tile.scores.gather(2, positions.expand(frames, -1, -1))
-        if tile.outside is not None:
-            values += tile.outside.gather(1, positions)
-        values = values.permute(1, 0, 2).reshape(rows, -1)  # [M, F * c]
-        values, chosen = values.topk(min(count, values.shape[1]), dim=1)
-        frame = chosen // positions.shape[1]
-        position = positions.gather(1, chosen % positions.shape[1])
-        number = torch.tensor([s.number for s in self.windowed], device=values.device)
-        copies = torch.tensor([s.windowed for s in self.windowed], device=values.device)
-        y, x = tile.box.coordinates(values.device)
-        cells = (y * width + x)[position]
-        return values, number[frame] * (height * width) + cells, copies[frame]
+    def _copies_of_free(self, group: Group, place: int, rows: "slice | Tensor", cells: "Tensor") -> "Tensor":
+        """Copies of cells [R, c] of a free frame: its windowed copies count only inside the window."""
+        dy = group.y[rows].unsqueeze(1) - cells // self.width
+        dx = group.x[rows].unsqueeze(1) - cells % self.width
+        free = torch.tensor(self.free.free[place], device=cells.device)[group.members[rows]].unsqueeze(1)
+        windowed = torch.tensor(self.free.windowed[place], device=cells.device)[group.members[rows]].unsqueeze(1)
+        return free + windowed * self.window.admits(dy, dx)
 
-    def _free_copies(self, slot: _Slot, qy: "Tensor", qx: "Tensor", cells: "Tensor") -> "Tensor":
-        """Copies of cells [M, c] of a free frame: its windowed copies count only inside the window."""
-        width = self.query.shape[1]
-        inside = self.window.admits(qy.unsqueeze(1) - cells // width, qx.unsqueeze(1) - cells % width)
-        return slot.free + slot.windowed * inside
-
-    def _log_total(self, tiles: list[_Tile], free_scores: list["Tensor"]) -> "Tensor | None":
-        """[Q, 1] logsumexp over a whole frame, where the protocol normalises so (then there is one frame)."""
+    def _log_total(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> "Tensor | None":
+        """[R, 1] logsumexp over the frame, where the protocol normalises so (it then is the only one)."""
         if self.affinity.normalise == "kept":
             return None
-        rows = (
-            [*free_scores]
-            if free_scores
-            else [t.scores[0] if t.outside is None else t.scores[0] + t.outside for t in tiles]
-        )
-        return torch.cat([torch.logsumexp(r.double() / self.affinity.temperature, 1, keepdim=True) for r in rows])
+        tiles = group.tiles if scores else []
+        inside = [tile_scores[0] + tile.outside for tile_scores, tile in zip(scores, tiles, strict=True)]
+        scaled = [s.double() / self.affinity.temperature for s in (*inside, *free_scores)]
+        return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
 
     def _entries_with_ties(
         self,
-        tile: _Tile,
-        rows: "Tensor",
+        group: Group,
+        scores: list["Tensor"],
         free_scores: list["Tensor"],
-        qy: "Tensor",
-        qx: "Tensor",
+        undecided: "Tensor",
         threshold: "Tensor",
         log_total: "Tensor | None",
-    ) -> _Entries:
-        """Entries of queries whose k-th similarity is not unique, from their whole rows."""
-        height, width, _ = self.query.shape
-        columns = []  # (context number, values [R, W], cells [W], copies [R, W])
-        y, x = tile.box.coordinates(self.query.device)
+    ) -> Iterator[_Entries]:
+        """Entries of rows whose k-th similarity is not unique, from all their similarities."""
+        for number, tile in enumerate(group.tiles):
+            in_tile = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
+            for member in group.members[in_tile].unique().tolist():
+                of_member = in_tile[group.members[in_tile] == member]
+                for start in range(0, len(of_member), _ROWS_WITH_TIES):
+                    rows = of_member[start : start + _ROWS_WITH_TIES]
+                    tile_scores = scores[number] if scores else None
+                    per_frame = self._whole_rows(group, tile, member, rows, tile_scores, free_scores)
+                    values, indices, copies = zip(*per_frame, strict=True)
+                    taken = torch.cat(
+                        copies_taken_with_ties(list(values), list(copies), threshold[rows], self.affinity), 1
+                    )
+                    total = None if log_total is None else log_total[rows]
+                    weights = weigh(torch.cat(values, 1), taken, self.affinity.temperature, total)
+                    row, column = (taken > 0).nonzero(as_tuple=True)
+                    cells = member * self.num_cells + group.cells[rows[row]]
+                    yield cells, torch.cat(indices)[column], weights[row, column]
+
+    def _whole_rows(
+        self,
+        group: Group,
+        tile: Tile,
+        member: int,
+        rows: "Tensor",
+        tile_scores: "Tensor | None",
+        free_scores: list["Tensor"],
+    ) -> list[tuple["Tensor", "Tensor", "Tensor"]]:
+        """Per context frame of query frame `member`, in its order: values [R', W], indices [W], copies [R', W]."""
+        columns = []  # with the frame's number in front
         local = rows - tile.first
-        for number, slot in enumerate(self.windowed):
-            values = tile.scores[number, local]
-            if tile.outside is not None:
-                values = values + tile.outside[local]
-            columns.append(
-                (slot.number, values, y * width + x, torch.full_like(values, slot.windowed, dtype=torch.int64))
-            )
-        every = torch.arange(height * width, device=self.query.device)
-        for slot, scores in zip(self.free, free_scores, strict=True):
-            copies = self._free_copies(slot, qy, qx, every.expand(len(rows), -1))
-            columns.append((slot.number, scores[rows], every, copies))
+        for place, numbers in enumerate(self.windowed.numbers):
+            if numbers[member] >= 0 and tile_scores is not None:
+                values = tile_scores[place, local] + tile.outside[local % tile.queries.size]
+                copies = torch.full_like(values, self.windowed.windowed[place][member], dtype=torch.int64)
+                columns.append((numbers[member], values, tile.cells, copies))
+        every = torch.arange(self.num_cells, device=rows.device)
+        for place, numbers in enumerate(self.free.numbers):
+            if numbers[member] >= 0:
+                copies = self._copies_of_free(group, place, rows, every.expand(len(rows), -1))
+                columns.append((numbers[member], free_scores[place][rows], every, copies))
         columns.sort(key=lambda column: column[0])
-        values = torch.cat([c[1] for c in columns], 1)
-        indices = torch.cat([c[0] * height * width + c[2] for c in columns])
-        per_frame = copies_taken_with_ties([c[1] for c in columns], [c[3] for c in columns], threshold, self.affinity)
-        taken = torch.cat(per_frame, 1)
-        weights = weigh(values, taken, self.affinity.temperature, None if log_total is None else log_total[rows])
-        row, column = (taken > 0).nonzero(as_tuple=True)
-        return _Entries((qy * width + qx)[row], indices[column], weights[row, column])
-
-
-def _products(queries: "Tensor", keys: "Tensor", out: "Tensor | None" = None) -> "Tensor":
-    """Dot products [M, P] of queries [M, C] and keys [P, C], in rows of at least 16."""
-    rows = queries.shape[0]
-    if rows < _MIN_ROWS:
-        product = functional.pad(queries, (0, 0, 0, _MIN_ROWS - rows)) @ keys.T
-        return product[:rows] if out is None else out.copy_(product[:rows])
-    return torch.mm(queries, keys.T, out=out)
-
-
-def _padded(columns: "Tensor", size: int, value: float) -> "Tensor":
-    return functional.pad(columns, (0, size - columns.shape[1]), value=value)
+        return [(values, number * self.num_cells + cells, copies) for number, values, cells, copies in columns]

@@ -1,5 +1,6 @@
-"""The propagation loop over a clip: memory, matching, transport, feedback."""
+"""The propagation loop over a clip: features to affinities (label-free), then labels along them, and feedback."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,26 +9,31 @@ import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
-from corrkit.propagation.affinity import transport
+from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.features import prepare
-from corrkit.propagation.matching import Context, match
+from corrkit.propagation.matching import Context, Matcher
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Query frames that are matched at once: they share context frames, so products get wider; 4 gains about a quarter.
+_BLOCK = 4
+_BLOCK_BYTES = 32_000_000  # features read ahead for it, beyond the first query frame
+
 
 def propagate(
     features: "Tensor | Iterable[Tensor]",
     first_labels: "Tensor",
     *,
-    protocol: "str | Protocol" = "davis/dino",
+    protocol: str | Protocol = "davis/dino",
     **overrides: Any,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 
-    Streams: besides the results it holds the context frames of one query frame, whatever the length of the clip.
+    Streams: besides the results it holds the context frames of at most four query frames, whatever the length of the
+    clip; it reads at most three frames ahead of the one it yields.
 
     Args:
         features: [T, h, w, C], or an iterable of [h, w, C] in the order of frames; any float type, any device.
@@ -53,102 +59,96 @@ def propagate(
         raise ValueError(f"first_labels have shape {tuple(first_labels.shape)}, not [h, w, L]")
     if not bool(torch.isfinite(first_labels).all()):
         raise ValueError("first_labels hold NaN or infinite values")
-    return _steps(iter(features), first_labels.detach(), protocol)
+    height, width, _ = first_labels.shape
+    matched = _matched(iter(features), (height, width), protocol)
+    return _transported(matched, first_labels.detach(), protocol)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Remembered:
-    """A context frame: prepared features [h, w, C], and its label map [N, L] as propagated."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Matched:
+    """A query frame with its context and the affinity to it."""
 
-    features: "Tensor"
-    labels: "Tensor"
-
-
-@dataclass(slots=True, kw_only=True)
-class _FirstLabels:
-    """Label maps [N, L] of frame 0's copies: `padding` before the clip and `long_term`; rescaling tells them apart."""
-
-    padding: "Tensor"
-    long_term: "Tensor"
+    frame: int
+    context: list[Copies]
+    affinity: SparseAffinity
 
 
-def _steps(features: Iterator["Tensor"], first_labels: "Tensor", protocol: Protocol) -> Iterator["Tensor"]:
-    remembered: dict[int, _Remembered] = {}
-    for frame, raw in enumerate(features):
-        _check_grid(raw, first_labels, frame, remembered)
-        current = prepare(raw, protocol.features, frame)
-        if frame == 0:
-            first = _first_labels(first_labels.to(current), protocol)
-            remembered[0] = _Remembered(features=current, labels=first.padding)
-        if frame > 0 or protocol.memory.predict_first:
-            soft = _predicted(current, frame, remembered, first, protocol)
-            kept, shown = _fed_back(soft, protocol)
-            remembered[frame] = _Remembered(features=current, labels=kept)
-            yield shown.view(first_labels.shape)
-        for old in [f for f in remembered if not is_needed_later(f, frame, protocol.memory)]:
-            del remembered[old]
-
-
-def _check_grid(features: "Tensor", first_labels: "Tensor", frame: int, remembered: dict[int, _Remembered]) -> None:
-    if features.ndim != 3 or features.shape[:2] != first_labels.shape[:2]:
-        height, width, _ = first_labels.shape
-        raise ValueError(
-            f"features of frame {frame} have shape {tuple(features.shape)}; first_labels ask for [{height}, {width}, C]"
+def _matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[_Matched]:
+    """The label-free half: which context cells the cells of each frame go back to."""
+    memory, matcher = protocol.memory, Matcher(protocol.affinity)
+    prepared = _prepared(features, grid, protocol)
+    remembered: dict[int, Tensor] = {}
+    start, size = (0, 1) if memory.predict_first else (1, 1)
+    if not memory.predict_first:
+        remembered.update(enumerate(itertools.islice(prepared, 1)))
+    while block := dict(zip(itertools.count(start), itertools.islice(prepared, size), strict=False)):
+        remembered |= block
+        contexts = {frame: _context_of(frame, protocol) for frame in block}
+        affinities = matcher.match(
+            [block[frame] for frame in block],
+            [
+                [Context(features=remembered[c.frame], windowed=c.windowed, free=c.free) for c in context]
+                for context in contexts.values()
+            ],
         )
-    for other in remembered.values():
-        if other.features.shape != features.shape:
+        start += len(block)
+        for old in [f for f in remembered if not is_needed_later(f, start - 1, memory)]:
+            del remembered[old]
+        size = 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1].numel()))
+        block.clear()
+        for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
+            yield _Matched(frame=frame, context=context, affinity=affinity)
+
+
+def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator["Tensor"]:
+    """Checked and normalised features, frame by frame, without holding on to the raw ones."""
+    channels = None
+    for frame in itertools.count():
+        raw = next(features, None)
+        if raw is None:
+            return
+        if raw.ndim != 3 or raw.shape[:2] != grid:
             raise ValueError(
-                f"features of frame {frame} have {features.shape[2]} channels, earlier frames {other.features.shape[2]}"
+                f"features of frame {frame} have shape {tuple(raw.shape)}; first_labels ask for [{grid[0]}, {grid[1]}, C]"
             )
+        channels = channels or raw.shape[2]
+        if raw.shape[2] != channels:
+            raise ValueError(f"features of frame {frame} have {raw.shape[2]} channels, earlier frames {channels}")
+        ready = prepare(raw, protocol.features, frame)
+        del raw
+        yield ready
+        del ready
 
 
-def _first_labels(labels: "Tensor", protocol: Protocol) -> _FirstLabels:
-    given = labels.reshape(-1, labels.shape[2])
-    if protocol.labels.rescale == "none":
-        return _FirstLabels(padding=given, long_term=given)
-    # CRW rescales its prediction in place after storing it; at t = 0 that is a view of the long-term copy of frame 0,
-    # while the copies before the clip stay as they were (ajabri/videowalk 047f3f4 code/test.py:146-152).
-    return _FirstLabels(padding=given, long_term=_rescaled_over_classes(given))
-
-
-def _predicted(
-    query: "Tensor", frame: int, remembered: dict[int, _Remembered], first: _FirstLabels, protocol: Protocol
-) -> "Tensor":
-    """[N, L] labels of the query frame, before feedback."""
-    frames = context_frames(frame, protocol.memory)
-    if not frames:
+def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
+    memory = protocol.memory
+    first_differs = memory.predict_first or protocol.labels.rescale != "none"
+    context = context_frames(frame, memory, first_differs=first_differs)
+    if not context:
         raise ProtocolError(
-            f"Frame {frame} has no context: memory.long_term is {list(protocol.memory.long_term)}, memory.context "
-            f"{protocol.memory.context} and memory.first_copies {protocol.memory.first_copies!r}.",
+            f"Frame {frame} has no context: memory.long_term is {list(memory.long_term)}, memory.context "
+            f"{memory.context} and memory.first_copies {memory.first_copies!r}.",
             "Put frame 0 into long_term, or set first_copies to once or fill.",
         )
-    contexts, labels = [], []
-    for index, copies in frames.items():
-        for own, windowed, free in _by_labels(remembered[index].labels, copies, index, first, protocol):
-            contexts.append(Context(features=remembered[index].features, windowed=windowed, free=free))
-            labels.append(own)
-    return transport(torch.stack(labels), match(query, contexts, protocol.affinity))
+    return context
 
 
-def _by_labels(
-    own: "Tensor", copies: Copies, frame: int, first: _FirstLabels, protocol: Protocol
-) -> list[tuple["Tensor", int, int]]:
-    """A frame's copies as (label map, windowed copies, free copies): one entry, unless copies of frame 0 differ."""
-    free = 0 if protocol.memory.mask_first else copies.long_term
-    parts = [
-        (first.long_term if frame == 0 else own, copies.long_term - free, free),
-        (first.padding if frame == 0 else own, copies.padding, 0),
-        (own, copies.queue, 0),
-    ]
-    merged: list[tuple[Tensor, int, int]] = []
-    for labels, windowed, unrestricted in parts:
-        if windowed + unrestricted == 0:
-            continue
-        if merged and merged[-1][0] is labels:
-            windowed, unrestricted = windowed + merged[-1][1], unrestricted + merged[-1][2]
-            merged.pop()
-        merged.append((labels, windowed, unrestricted))
-    return merged
+def _transported(matched: Iterator[_Matched], first_labels: "Tensor", protocol: Protocol) -> Iterator["Tensor"]:
+    """The feature-free half: label maps along the affinities, fed back as the protocol says."""
+    given = first_labels.reshape(-1, first_labels.shape[2]).float()
+    first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of frame 0, by role
+    if protocol.labels.rescale == "classes":
+        # CRW rescales its prediction in place after storing it; at t = 0 that is a view of the long-term copy of frame
+        # 0, while the copies before the clip stay as they were (ajabri/videowalk 047f3f4 code/test.py:146-152).
+        first["long-term"] = _rescaled_over_classes(given)
+    stored = {0: given}  # label maps [N, L] by frame, as propagated
+    for step in matched:
+        maps = [first[c.role] if c.role in first else stored[c.frame] for c in step.context]
+        soft = transport(torch.stack(maps), step.affinity)
+        stored[step.frame], shown = _fed_back(soft, protocol)
+        yield shown.view(first_labels.shape)
+        for old in [f for f in stored if f > 0 and not is_needed_later(f, step.frame, protocol.memory)]:
+            del stored[old]
 
 
 def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
@@ -156,9 +156,6 @@ def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     shown = soft if protocol.labels.rescale == "none" else _rescaled_over_classes(soft)
     if protocol.labels.feedback == "minmax":
         normalised = _minmax_over_cells(soft)
-        return normalised, normalised
-    if protocol.labels.feedback == "minmax-nonzero":  # Liusifei/UVC f1b6fd9 test_jhmdb.py:530-537
-        normalised = _minmax_over_cells(soft).where(soft.sum(0) != 0, soft)
         return normalised, normalised
     if protocol.labels.feedback == "hard":
         return functional.one_hot(soft.argmax(1), soft.shape[1]).to(soft), shown

@@ -1,5 +1,6 @@
 """From similarities to kept cells and weights: exact top-k in two stages, ties, copies, temperature."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,17 @@ class Candidates:
     values: "Tensor"
     indices: "Tensor"
     copies: "Tensor"
+
+    @staticmethod
+    def best(parts: "Sequence[Candidates]", count: int) -> "Candidates":
+        """The best `count` of several sets of candidates of the same queries."""
+        values = torch.cat([part.values for part in parts], 1)
+        indices = torch.cat([part.indices for part in parts], 1)
+        copies = torch.cat([part.copies for part in parts], 1)
+        chosen = values.topk(min(count, values.shape[1]), dim=1)
+        return Candidates(
+            values=chosen.values, indices=indices.gather(1, chosen.indices), copies=copies.gather(1, chosen.indices)
+        )
 
 
 def best_positions(values: "Tensor", count: int) -> "Tensor":
@@ -107,7 +119,7 @@ def weigh(values: "Tensor", taken: "Tensor", temperature: float, log_total: "Ten
         values: [M, c] similarities.
         taken: [M, c] copies.
         temperature: divisor.
-        log_total: [M, 1] float64 logsumexp of similarity / temperature over a whole frame, or None: over what was taken.
+        log_total: [M, 1] logsumexp of similarity / temperature over a whole frame; None: over what was taken.
 
     Returns:
         [M, c] float32, 0 where nothing was taken.

@@ -163,8 +163,11 @@ class Task(Protocol):
         """Whether the folder holds anything for this clip."""
         ...
 
-    def read_predictions(self, folder: Path, clip: Clip) -> Iterator[Any]:
-        """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError."""
+    def read_predictions(self, folder: Path, clip: Clip, *, grid: tuple[int, int] | None = None) -> Iterator[Any]:
+        """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError.
+
+        grid: (width, height) in cells of predictions that count in cells; ignored by tasks that have none such.
+        """
         ...
 
 

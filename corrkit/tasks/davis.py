@@ -211,7 +211,7 @@ class DavisTask:
             objects=int(evidence.statistics[:, -1].sum()),
             csvs=davis_csvs(metrics, per_object, split),
             notes=tuple(
-                f"{clip} has no scored frame (its first and last frame are not scored): it counts for nothing."
+                f"{clip} has no scored frame (first, last and unannotated ones are not): it counts for nothing."
                 for clip, record in records.items()
                 if not record["J"][0]
             ),
@@ -233,7 +233,9 @@ class DavisTask:
         """Whether FOLDER/CLIP is there."""
         return (folder / clip.name).is_dir()
 
-    def read_predictions(self, folder: Path, clip: DavisClip) -> Iterator[Mask | None]:
+    def read_predictions(
+        self, folder: Path, clip: DavisClip, *, grid: tuple[int, int] | None = None
+    ) -> Iterator[Mask | None]:
         """Id masks of the scored frames, None for the others. Raises DataError naming every missing frame."""
         paths = [folder / clip.name / f"{stem}.png" for stem in clip.stems]
         missing = [paths[index].name for index in clip.scored_frames if not paths[index].is_file()]

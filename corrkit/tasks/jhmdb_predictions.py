@@ -119,8 +119,8 @@ def _load(path: Path) -> Any:
 
 def _read_csv(path: Path) -> Array:
     """Columns frame, joint, x, y; frame from 0, joint a number or name; x and y empty where invisible."""
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
         entries = [(int(row["frame"]), _joint(row["joint"]), row["x"].strip(), row["y"].strip()) for row in rows]
         values = [(frame, joint, float(x or "nan"), float(y or "nan")) for frame, joint, x, y in entries]
     except (KeyError, ValueError, AttributeError) as error:

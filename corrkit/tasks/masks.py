@@ -97,9 +97,9 @@ class MaskCodec:
         self._labels = labels
         self._readout = readout
         if labels.classes == "present":
-            self.ids = np.unique(self._to_network(first))
+            self.ids = np.unique(self.to_network(first))
         else:
-            self.ids = np.arange(int(self._to_grid(self._to_network(first)).max()) + 1, dtype=np.uint8)
+            self.ids = np.arange(int(self._to_grid(self.to_network(first)).max()) + 1, dtype=np.uint8)
 
     @property
     def num_channels(self) -> int:
@@ -110,7 +110,7 @@ class MaskCodec:
         """Id mask [H, W] to a label map [h, w, L] float32; ids without a channel count as background."""
         import torch
 
-        ids = self._to_network(annotation)
+        ids = self.to_network(annotation)
         if self._labels.downsample == "nearest":
             ids = self._to_grid(ids)
         ids = np.where(np.isin(ids, self.ids), ids, np.uint8(0))
@@ -138,9 +138,10 @@ class MaskCodec:
             return annotation
         if self._readout.first_frame == "decoded":
             return self.decode(self.encode(annotation))
-        return resize_nearest_corner(self._to_network(annotation), self._geometry.original)
+        return resize_nearest_corner(self.to_network(annotation), self._geometry.original)
 
-    def _to_network(self, mask: Mask) -> Mask:
+    def to_network(self, mask: Mask) -> Mask:
+        """Id mask [H, W] at the network's size, or as it is where the protocol goes straight to the grid."""
         import cv2
 
         size = self._geometry.network

@@ -4,10 +4,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from corrkit.datasets.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.errors import DataError
 from corrkit.tasks.contract import DataSet, Task
 
 ENVIRONMENT = "CORRKIT_DATA"
+EMBEDDED = "embedded"
 
 
 def open_data(task: Task, data: str | Path | None, split: str | None, dataset_name: str | None = None) -> DataSet:
@@ -15,7 +17,7 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
 
     Args:
         task: decides layout and default split.
-        data: a root; None looks in $CORRKIT_DATA/<task>, then takes the embedded clips.
+        data: a root: a folder, .zip or .tar; None looks in $CORRKIT_DATA/<task>, then takes the embedded clips.
         split: None for the task's default.
         dataset_name: rows of a data set of one's own in the task's layout.
 
@@ -23,9 +25,9 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
         DataError: naming what is missing, with the expected tree.
     """
     split = split or task.default_split
-    root = Path(data) if data is not None else environment_root(task.name)
-    if root is not None:
-        return task.open(root, split=split, dataset_name=dataset_name)
+    root = environment_root(task.name) if data is None else Path(data)
+    if root is not None and data != EMBEDDED:
+        return task.open(open_root(root), split=split, dataset_name=dataset_name)
     from corrkit.clips import embedded_root
 
     opened = task.open(embedded_root(task.name), split=split, dataset_name=f"embedded-{task.name}")
@@ -33,11 +35,17 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
 
 
 def environment_root(task: str) -> Path | None:
-    """$CORRKIT_DATA/<task>, upper or lower case, where it exists. Raises DataError where the variable is wrong."""
+    """$CORRKIT_DATA/<task>, or <task>.zip or .tar, in any case, where it exists.
+
+    Raises:
+        DataError: where the variable is wrong.
+    """
     value = os.environ.get(ENVIRONMENT)
     if not value:
         return None
     folder = Path(value)
     if not folder.is_dir():
         raise DataError(f"${ENVIRONMENT} is {value}, which is not a folder.", f"Correct or unset ${ENVIRONMENT}.")
-    return next((path for path in sorted(folder.iterdir()) if path.name.lower() == task), None)
+    names = [task, *(f"{task}{suffix}" for suffix in ARCHIVE_SUFFIXES)]
+    found = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
+    return next((found[name] for name in names if name in found), None)

@@ -173,7 +173,9 @@ class VipTask:
         """Whether FOLDER/CLIP is there."""
         return (folder / clip.name).is_dir()
 
-    def read_predictions(self, folder: Path, clip: VipClip) -> Iterator[Mask | None]:
+    def read_predictions(
+        self, folder: Path, clip: VipClip, *, grid: tuple[int, int] | None = None
+    ) -> Iterator[Mask | None]:
         """Id masks of the labelled frames, None for the others; brought to the labels' size by Pillow's nearest.
 
         Files are FOLDER/CLIP/FRAME.png, or FRAME_mask.png as CropMAE writes them.

@@ -1,6 +1,14 @@
 """Systems in the names of Hugging Face transformers."""
 
-from corrkit.checkpoints.registry.huggingface_layouts import HF, HF_BEIT_MIM, HF_DINOV3, HF_MEMORY, HF_NAFLEX, HF_TOWER
+from corrkit.checkpoints.registry.huggingface_layouts import (
+    HF,
+    HF_BEIT_MIM,
+    HF_DINOV3,
+    HF_DINOV3_GATED,
+    HF_MEMORY,
+    HF_NAFLEX,
+    HF_TOWER,
+)
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import CLIP, HALF, System
 
@@ -32,7 +40,7 @@ ENTRIES = (
     System(
         name="hf_dinov3",
         title="DINOv3 (Hugging Face)",
-        layouts=(HF_DINOV3,),
+        layouts=(HF_DINOV3_GATED, HF_DINOV3),
         rules=ViTRules(heads={(1280, 32): 20, (4096, 40): 32}, eps=1e-5, position=None, rotary="dinov3"),
         requires=("cls_token", "reg_token"),
         source=_SOURCE,

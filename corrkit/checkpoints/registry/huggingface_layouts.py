@@ -26,11 +26,6 @@ _BLOCKS = (
     (rf"{_BLOCK}lambda_(\d)$", r"\1ls\2.gamma"),
     (rf"{_BLOCK}mlp\.weights_in\.", r"\1mlp.w12."),
     (rf"{_BLOCK}mlp\.weights_out\.", r"\1mlp.w3."),
-    (rf"{_BLOCK}mlp\.gate_proj\.", r"\1mlp.gate."),
-)
-_PLAIN_MLP = (
-    (rf"{_BLOCK}mlp\.up_proj\.", r"\1mlp.fc1."),
-    (rf"{_BLOCK}mlp\.down_proj\.", r"\1mlp.fc2."),
 )
 _ENCODER = (
     (r"encoder\.relative_position_bias\.", "rel_pos_bias."),
@@ -58,13 +53,32 @@ HF_BEIT_MIM = Layout(
         r"beit\.encoder\.layer\.\d+\.attention\.attention\.query\.weight": 2,
         r"layernorm\.(weight|bias)": 1,
     },
-    renames=((r"beit\.", ""), *_EMBEDDINGS, *_ENCODER, *_BLOCKS),
+    renames=(
+        *((rf"beit\.{pattern}", replacement) for pattern, replacement in (*_EMBEDDINGS, *_ENCODER)),
+        (r"layernorm\.", "norm."),
+        *_BLOCKS,
+    ),
+)
+_DINOV3 = {r"embeddings\.patch_embeddings\.weight": 4, r"(model\.)?layer\.\d+\.attention\.q_proj\.weight": 2}
+_DINOV3_RENAMES = ((r"model\.(?=layer\.)", ""), *_EMBEDDINGS, (r"layer\.", "blocks."), *_BLOCKS)
+HF_DINOV3_GATED = Layout(
+    name="Hugging Face DINOv3 with a SwiGLU",
+    anchors={**_DINOV3, r"(model\.)?layer\.\d+\.mlp\.gate_proj\.weight": 2},
+    renames=(
+        *_DINOV3_RENAMES,
+        (rf"{_BLOCK}mlp\.gate_proj\.", r"\1mlp.gate."),
+        (rf"{_BLOCK}mlp\.up_proj\.", r"\1mlp.value."),
+        (rf"{_BLOCK}mlp\.down_proj\.", r"\1mlp.w3."),
+    ),
 )
 HF_DINOV3 = Layout(
     name="Hugging Face DINOv3",
-    anchors={r"embeddings\.patch_embeddings\.weight": 4, r"(model\.)?layer\.\d+\.attention\.q_proj\.weight": 2},
-    renames=((r"model\.", ""), *_EMBEDDINGS, (r"layer\.", "blocks."), *_BLOCKS),
-    convert=conversions.gated_or_plain,
+    anchors=_DINOV3,
+    renames=(
+        *_DINOV3_RENAMES,
+        (rf"{_BLOCK}mlp\.up_proj\.", r"\1mlp.fc1."),
+        (rf"{_BLOCK}mlp\.down_proj\.", r"\1mlp.fc2."),
+    ),
 )
 _TOWER = (
     (r"embeddings\.class_embedding$", "cls_token"),

@@ -156,8 +156,7 @@ SAM = Layout(
     name="SAM",
     anchors={
         r"patch_embed\.proj\.weight": 4,
-        r"blocks\.\d+\.attn\.rel_pos_h": 2,
-        r"neck\.0\.weight": 4,
+        r"blocks\.\d+\.attn\.rel_pos_[hw]": 2,
     },
     renames=((rf"{_BLOCK}mlp\.lin(\d)\.", r"\1mlp.fc\2."),),
 )

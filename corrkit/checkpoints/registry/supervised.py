@@ -13,6 +13,7 @@ ENTRIES = (
         name="sam",
         title="SAM (image encoder)",
         layouts=(SAM,),
+        signs=(r"neck\..*",),
         build="corrkit.backbones.sam:build",
         requires=("pos_embed",),
         source="facebookresearch/segment-anything dca509f",
@@ -33,7 +34,7 @@ ENTRIES = (
         name="pe_core",
         title="Perception Encoder, core",
         layouts=(OPENAI,),
-        signs=(r"attn_pool\..*", r"ln_post\.weight"),
+        signs=(r"attn_pool\..*",),
         drop=_PROJECTION,
         rules=ViTRules(
             heads={(1536, 50): 16}, cls=None, eps=1e-5, position="bilinear", rotary="pe", absent=_NO_PATCH_BIAS

@@ -1,0 +1,46 @@
+"""`corrkit regress`: has a checkpoint become worse than its baseline?"""
+
+import argparse
+import sys
+from pathlib import Path
+
+EXAMPLES = """\
+examples:
+  corrkit regress --ckpt last.pth --baseline baseline.json --update    write the baseline
+  corrkit regress --ckpt last.pth --baseline baseline.json             exit 1 where a metric dropped
+
+Baseline files are JSON; edit the tolerances (fractions) in them, --update keeps those."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `corrkit regress`."""
+    parser.add_argument("--ckpt", required=True, metavar="SPEC", help="what to evaluate, as for corrkit eval")
+    parser.add_argument("--baseline", required=True, type=Path, metavar="FILE", help="baseline file")
+    parser.add_argument("--update", action="store_true", help="write the baseline instead of comparing with it")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="also write the comparison as JUnit XML")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
+    parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
+    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compares, prints one line per metric, and returns 1 where one dropped."""
+    from corrkit.cli.progress import ClipProgress
+    from corrkit.regression import compare, describe, junit, measure, read_baseline, write_baseline
+    from corrkit.runs.atomic import write_atomic
+
+    baseline = None if args.update else read_baseline(args.baseline)
+    options = {"device": args.device, "heads": args.heads, "layer": args.layer, "key": args.ckpt_key}
+    with ClipProgress(quiet=args.quiet) as progress:
+        measured = measure(args.ckpt, progress=progress, **options)
+    if baseline is None:
+        write_baseline(args.baseline, measured)
+        print(f"written: {args.baseline}", file=sys.stderr)
+        baseline = read_baseline(args.baseline)
+    rows = compare(measured, baseline, str(args.baseline))
+    print("\n".join(describe(row) for row in rows))
+    if args.junit:
+        write_atomic(args.junit, junit(rows))
+    return int(any(row.dropped for row in rows))

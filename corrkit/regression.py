@@ -1,0 +1,151 @@
+"""`corrkit regress`: the embedded clips through all three benchmarks, held against a baseline file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from corrkit import __version__
+from corrkit.errors import RunError
+from corrkit.evaluation import Progress, evaluate, make_predictor
+from corrkit.predictors import Predictor
+from corrkit.runs.atomic import write_atomic
+from corrkit.tasks import TASKS
+
+if TYPE_CHECKING:
+    import torch
+
+    from corrkit.backbones.contract import Backbone
+
+TOLERANCES: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "davis": {"J&F-Mean": 0.01, "J-Mean": 0.01, "F-Mean": 0.01},
+        "vip": {"mIoU": 0.01},
+        "jhmdb": {"PCK@0.1": 0.015, "PCK@0.2": 0.015},
+    }
+)
+"""Drops (fractions) that a new baseline file tolerates; each file holds its own, to be edited there."""
+
+_KEYS = {"corrkit", "checkpoint", "protocols", "data", "metrics", "tolerances"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One metric: fractions; `dropped` where it fell by more than its tolerance, or became NaN."""
+
+    task: str
+    metric: str
+    baseline: float
+    measured: float
+    tolerance: float
+
+    @property
+    def change(self) -> float:
+        """Measured less baseline."""
+        return self.measured - self.baseline
+
+    @property
+    def dropped(self) -> bool:
+        """NaN counts as a drop."""
+        return not self.change >= -self.tolerance
+
+
+def measure(
+    model: "str | Path | Backbone | torch.nn.Module | Predictor", *, progress: Progress | None = None, **options: Any
+) -> dict[str, Any]:
+    """All three benchmarks on the embedded clips, in the form of a baseline file.
+
+    Args:
+        model: as for `corrkit.evaluate`.
+        progress: as for `corrkit.evaluate`.
+        **options: device, heads, layer and key, as for `corrkit.evaluate`.
+
+    Raises:
+        CorrkitError: where a clip can't be evaluated.
+    """
+    predictor = make_predictor(model, **options)
+    measured: dict[str, Any] = {
+        "corrkit": __version__,
+        "checkpoint": {"spec": predictor.name, "digest": predictor.digest},
+        **{key: {} for key in ("protocols", "data", "metrics")},
+        "tolerances": {task: dict(tolerances) for task, tolerances in TOLERANCES.items()},
+    }
+    for task in TASKS:
+        result = evaluate(task, predictor, data="embedded", progress=progress)
+        for error in result.failures.values():
+            raise error
+        summary = result.summary
+        measured["protocols"][task] = summary["protocol"]
+        measured["data"][task] = summary["data"]["identity"]
+        measured["metrics"][task] = {name: summary["metrics"][name] for name in TOLERANCES[task]}
+    return measured
+
+
+def compare(measured: Mapping[str, Any], baseline: Mapping[str, Any], where: str = "the baseline") -> list[Comparison]:
+    """Every metric of the baseline against what was measured.
+
+    Raises:
+        RunError: the baseline was made with other clips or protocols, so its numbers can't be compared.
+    """
+    for key in ("protocols", "data"):
+        if baseline[key] != measured[key]:
+            raise RunError(
+                f"{where} was made by corrkit {baseline['corrkit']} with other {key} than those of {__version__}.",
+                "Make it again with --update, from a checkpoint that you trust.",
+            )
+    return [
+        Comparison(
+            task=task,
+            metric=metric,
+            baseline=value,
+            measured=measured["metrics"][task][metric],
+            tolerance=baseline["tolerances"][task][metric],
+        )
+        for task, metrics in baseline["metrics"].items()
+        for metric, value in metrics.items()
+    ]
+
+
+def read_baseline(path: Path) -> dict[str, Any]:
+    """A baseline file. Raises RunError where it is missing or no baseline."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist.", "Write it with --update, from a checkpoint that you trust.") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can't be read as a baseline ({error}).", "Write it again with --update.") from None
+    if not isinstance(document, dict) or set(document) != _KEYS:
+        raise RunError(f"{path} is no baseline of corrkit regress.", "Write it again with --update.")
+    return document
+
+
+def write_baseline(path: Path, measured: Mapping[str, Any]) -> None:
+    """Writes a baseline file; tolerances edited in an existing one are kept. Raises RunError where that fails."""
+    document = dict(measured)
+    if path.exists():
+        document["tolerances"] = read_baseline(path)["tolerances"]
+    write_atomic(path, json.dumps(document, indent=1) + "\n")
+
+
+def junit(rows: Sequence[Comparison]) -> str:
+    """The comparison as JUnit XML, one test case per metric."""
+    from xml.etree import ElementTree
+
+    dropped = sum(row.dropped for row in rows)
+    suite = ElementTree.Element("testsuite", name="corrkit regress", tests=str(len(rows)), failures=str(dropped))
+    for row in rows:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"corrkit.{row.task}", name=row.metric)
+        if row.dropped:
+            ElementTree.SubElement(case, "failure", message=describe(row))
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def describe(row: Comparison) -> str:
+    """One line, in per cent."""
+    verdict = "DROPPED" if row.dropped else "ok"
+    return (
+        f"{row.task:6} {row.metric:9} {100 * row.baseline:6.2f} -> {100 * row.measured:6.2f}  "
+        f"{100 * row.change:+6.2f}  (tolerance {100 * row.tolerance:.2f})  {verdict}"
+    )

@@ -1,0 +1,65 @@
+"""A web server on the loopback that can break off, refuse ranges or change its files, for tests of downloads."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class FileServer:
+    """Serves `files` (name to content). Attributes set the tricks; `requests` records (name, Range, status)."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str | None, int]] = []
+        self.break_off_after: int | None = None
+        self.has_ranges = True
+        self.tells_length = True
+        self.tag = '"1"'
+        self.url = ""
+
+
+@contextmanager
+def serve() -> Iterator[FileServer]:
+    state = FileServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.lstrip("/")
+            wanted = self.headers.get("Range")
+            if name not in state.files:
+                state.requests.append((name, wanted, 404))
+                self.send_error(404)
+                return
+            content, start, status = state.files[name], 0, 200
+            same = self.headers.get("If-Range") in {None, state.tag}
+            if wanted and state.has_ranges and same:
+                start, status = int(wanted.removeprefix("bytes=").rstrip("-")), 206
+            if start >= len(content) and status == 206:
+                state.requests.append((name, wanted, 416))
+                self.send_error(416)
+                return
+            state.requests.append((name, wanted, status))
+            self.send_response(status)
+            self.send_header("ETag", state.tag)
+            if status == 206:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            body = content[start:]
+            if state.tells_length:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body if state.break_off_after is None else body[: state.break_off_after])
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

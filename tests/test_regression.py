@@ -1,0 +1,74 @@
+"""`corrkit regress`: comparison rules, baseline files, and that a broken part is caught."""
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from corrkit import regression
+from corrkit.cli import main
+from corrkit.errors import RunError
+from corrkit.regression import TOLERANCES, compare, junit, read_baseline, write_baseline
+
+
+def measured(value: float = 0.5, data: str = "d") -> dict:
+    return {
+        "corrkit": "0.1.0",
+        "checkpoint": {"spec": "rgb", "digest": "x"},
+        "protocols": {task: f"{task}/p@1" for task in TOLERANCES},
+        "data": dict.fromkeys(TOLERANCES, data),
+        "metrics": {task: dict.fromkeys(metrics, value) for task, metrics in TOLERANCES.items()},
+        "tolerances": {task: dict(tolerances) for task, tolerances in TOLERANCES.items()},
+    }
+
+
+@pytest.mark.parametrize(("now", "drops"), [(0.5, 0), (0.9, 0), (0.4951, 0), (0.4, 6), (float("nan"), 6)])
+def test_only_falls_beyond_the_tolerance_are_drops(now: float, drops: int):
+    assert sum(row.dropped for row in compare(measured(now), measured())) == drops
+
+
+def test_a_baseline_of_other_clips_or_protocols_is_refused():
+    with pytest.raises(RunError, match="other data"):
+        compare(measured(), measured(data="e"))
+
+
+def test_tolerances_edited_in_the_file_count_and_survive_an_update(tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    write_baseline(path, measured())
+    document = json.loads(path.read_text())
+    document["tolerances"]["vip"]["mIoU"] = 0.2
+    path.write_text(json.dumps(document))
+    assert [row.metric for row in compare(measured(0.4), read_baseline(path)) if row.dropped] == [
+        "J&F-Mean", "J-Mean", "F-Mean", "PCK@0.1", "PCK@0.2",
+    ]
+    write_baseline(path, measured(0.6))
+    assert read_baseline(path)["tolerances"]["vip"]["mIoU"] == 0.2
+    assert read_baseline(path)["metrics"]["vip"]["mIoU"] == 0.6
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"metrics": {}}'])
+def test_other_files_are_no_baselines(tmp_path: Path, content: str):
+    (tmp_path / "b.json").write_text(content)
+    with pytest.raises(RunError, match="--update"):
+        read_baseline(tmp_path / "b.json")
+    with pytest.raises(RunError, match="does not exist"):
+        read_baseline(tmp_path / "none.json")
+
+
+def test_junit_counts_and_names_the_drops():
+    suite = ElementTree.fromstring(junit(compare(measured(0.4), measured())))
+    assert (suite.get("tests"), suite.get("failures")) == ("6", "6")
+    assert {case.get("name") for case in suite} >= {"mIoU", "J&F-Mean", "PCK@0.1"}
+
+
+def test_command_exits_with_1_on_a_drop_and_writes_junit(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr(regression, "measure", lambda *args, **options: measured(0.4))
+    write_baseline(tmp_path / "b.json", measured())
+    code = main(["regress", "--ckpt", "rgb", "--baseline", str(tmp_path / "b.json"), "--junit", str(tmp_path / "j.xml")])
+    assert code == 1
+    assert re.search(r"davis +J&F-Mean +50.00 -> +40.00 +-10.00 .*DROPPED", capsys.readouterr().out)
+    assert "failures=" in (tmp_path / "j.xml").read_text()
+    assert main(["regress", "--ckpt", "rgb", "--baseline", str(tmp_path / "b.json"), "--update"]) == 0
+    assert main(["regress", "--ckpt", "rgb", "--baseline", str(tmp_path / "b.json")]) == 0
