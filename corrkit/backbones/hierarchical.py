@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,7 +106,10 @@ class Swin(nn.Module):
 
             self._siblings.clear()
             sibling = _swin(self.design, size).to(device)
-            sibling.load_state_dict(checkpoint_filter_fn(self.state_dict(), sibling), assign=True)
+            with warnings.catch_warnings():  # of torch 2.14 about how timm 1.0.31 resizes tables
+                warnings.simplefilter("ignore", UserWarning)
+                state = checkpoint_filter_fn(self.state_dict(), sibling)
+            sibling.load_state_dict(state, assign=True)
             self._siblings[key] = sibling.requires_grad_(False).eval()
         return self._siblings[key]
 
