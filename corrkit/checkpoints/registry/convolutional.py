@@ -136,7 +136,7 @@ ENTRIES = (
         source="qianduoduolr/Spa-then-Temp 4c94362 configs/test/res18_d8.py",
         proven="golden",
         notes=(
-            "Its tensors are named as VFS's: the configuration in the file, a second backbone or the file's name tells.",
+            "Its tensors are named as VFS's: the configuration inside, a second backbone or the file's name tells.",
             "Evaluated as its d8 configuration: stride 8, no pooling.",
         ),
     ),
