@@ -200,7 +200,7 @@ def test_spathentemp_is_told_from_vfs_by_its_configuration_or_its_name(file_of, 
     renamed = path.rename(tmp_path / "Spa-then-Temp_r18_d8.pth")
     named = load_backbone(renamed)
     assert named.report.system == "spathentemp"
-    assert any("name of the file" in note for note in named.report.notes)
+    assert "the name of the file" in dict(named.report.evidence)["system"]
 
 
 @pytest.mark.golden

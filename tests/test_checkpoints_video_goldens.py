@@ -10,6 +10,8 @@ import torch
 from corrkit.backbones import load_backbone
 from corrkit.backbones.building import Built
 from corrkit.backbones.hiera import build_sam2
+from corrkit.backbones.hierarchical import Swin
+from corrkit.backbones.stages import Stage
 from corrkit.backbones.windowed import Windowed
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.checkpoints.recognition import recognise
@@ -192,11 +194,14 @@ def test_a_layer_that_does_not_exist_is_refused(golden, name):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["simmim_swin", "fastmim_swin"])
-def test_swin_equals_timms_own_with_any_tables(golden, name):
+@pytest.mark.parametrize("size", ["x", "x_ns"])
+def test_swin_equals_timms_own_with_any_tables(golden, name, size):
     """These two files hold relative positions of all zeros, which the features beside them were not made with.
 
-    So their features can't be met by anybody; instead the file, with tables drawn at random, is compared with timm's
-    network as its authors load it, which the golden's meta.json reports equal to the published code.
+    So nobody can meet those features. Instead the file, with tables drawn at random, is compared with timm's network,
+    which the golden's meta.json reports equal to the published code. At the native size that is timm's usual network.
+    At the other one the last grid is smaller than a window, and the golden was made without shrinking windows: tables
+    fitted to `f` and `f_stage2` alone reproduce `f_ns_timm` so (4e-4), and not with shrunk windows (0.16).
     """
     from timm.models.swin_transformer import SwinTransformer
 
@@ -208,13 +213,25 @@ def test_swin_equals_timms_own_with_any_tables(golden, name):
     generator = torch.Generator().manual_seed(0)
     for table in tables:
         table.copy_(torch.randn(table.shape, generator=generator))
-    for frames in (arrays["x"], arrays["x_ns"][:, :, :, :64]):
-        timm = SwinTransformer(img_size=frames.shape[2:], **network.design).eval()
-        if min(frames.shape[2:]) == 64:  # at this size timm cuts no window, so the tables fit as they are
-            timm.load_state_dict(network.state_dict())
-            with torch.no_grad():
-                published = timm.forward_features(torch.from_numpy(frames)).numpy()
-            assert distance(backbone, frames, published) < TOLERANCE
+    frames = arrays[size]
+    timm = SwinTransformer(img_size=frames.shape[2:], always_partition=size == "x_ns", **network.design).eval()
+    timm.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        published = timm.forward_features(torch.from_numpy(frames)).numpy()
+    assert distance(backbone, frames, published) < TOLERANCE
+
+
+def test_a_swin_grid_that_fits_into_one_window_is_not_shifted():
+    """Two blocks in the last stage, whose grid is one window: timm's usual network doesn't shift there either."""
+    from timm.models.swin_transformer import SwinTransformer
+
+    design = {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4, "num_classes": 0}
+    ours = Swin(design, 32, Stage(2, normed=True)).eval()
+    timm = SwinTransformer(img_size=32, **design).eval()
+    timm.load_state_dict(ours.state_dict())
+    frames = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(ours(frames), timm.forward_features(frames))
 
 
 @pytest.mark.golden

@@ -2,7 +2,6 @@
 
 import math
 import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,8 +68,9 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
 class Swin(nn.Module):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
-    timm's network is tied to its input size; for each further size a sibling with the same weights is made, as timm
-    itself would build it: smaller windows where the grid is smaller than a window, their tables resized.
+    timm's network is tied to its input size; for each further size a sibling with the same weights is made. Windows
+    keep their size, the grid is padded at the bottom and right to a multiple of it (as in Swin's detectors), and a grid
+    that fits into one window isn't shifted (as in Swin's classifiers).
 
     Args:
         design: arguments of timm's SwinTransformer.
@@ -102,14 +102,9 @@ class Swin(nn.Module):
     def _sibling(self, size: tuple[int, int], device: torch.device) -> "SwinTransformer":
         key = (*size, device)
         if key not in self._siblings:
-            from timm.models.swin_transformer import checkpoint_filter_fn
-
             self._siblings.clear()
             sibling = _swin(self.design, size).to(device)
-            with warnings.catch_warnings():  # of torch 2.14 about how timm 1.0.31 resizes tables
-                warnings.simplefilter("ignore", UserWarning)
-                state = checkpoint_filter_fn(self.state_dict(), sibling)
-            sibling.load_state_dict(state, assign=True)
+            sibling.load_state_dict(self.state_dict(), assign=True)
             self._siblings[key] = sibling.requires_grad_(False).eval()
         return self._siblings[key]
 
@@ -117,7 +112,14 @@ class Swin(nn.Module):
 def _swin(design: dict[str, Any], size: tuple[int, int]) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
-    return SwinTransformer(img_size=size, **design)
+    network = SwinTransformer(img_size=size, always_partition=True, **design)
+    stages: Any = network.layers
+    for stage in stages:
+        for block in stage.blocks:
+            sizes = zip(block.input_resolution, block.window_size, block.shift_size, strict=True)
+            block.shift_size = tuple(0 if cells <= side else step for cells, side, step in sizes)
+            block.attn_mask = block.get_attn_mask()
+    return network
 
 
 def _table(recognised: Recognised, number: int) -> Tensor:
