@@ -132,6 +132,7 @@ def num_distinct_reads(index: int) -> int:
     return len(contents)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_forked_processes_do_not_share_a_position(suffix: str, tmp_path: Path):
     (tmp_path / "copy").mkdir()
