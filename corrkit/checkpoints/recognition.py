@@ -125,7 +125,7 @@ def recognise(opened: Opened, key: str | None = None) -> Recognised:
         + drops.outside([name for name in tensors if not name.startswith(prefix)], prefix, left_out, key),
         mean=mean,
         std=std,
-        evidence=(*evidence, ("branch", _branch(prefix, left_out, key))),
+        evidence=(("container", opened.container), *evidence, ("branch", _branch(prefix, left_out, key))),
         notes=(*opened.notes, *system.notes),
         config=opened.config or {},
         tree=opened.tree,
