@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 
 import corrkit
-from corrkit.evaluation import evaluate_clip, exact_inference, make_predictor
+from corrkit.evaluation import evaluate_clip, exact_inference
 from corrkit.frames.preparation import FramePreparation, network_size
+from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Propagator, protocol_std, with_protocol_position
 from corrkit.protocols import load_protocol
 from corrkit.tasks import load_task
@@ -62,7 +63,7 @@ def compare_times(args: argparse.Namespace) -> None:
     whole, bare = [], []
     with exact_inference():
         for _ in range(args.rounds):
-            whole.append(cpu_seconds(lambda: evaluate_clip(predictor, clip, task, protocol)))
+            whole.append(cpu_seconds(lambda: evaluate_clip([predictor], clip, task, protocol)))
             bare.append(cpu_seconds(lambda: [backbone(frame[None]) for frame in frames]))
     print(f"{args.ckpt}, {clip.name}: {len(frames)} frames, network input {size[0]}x{size[1]}, one thread")
     print(f"bare forward      {1000 * min(bare) / len(frames):8.1f} ms/frame")

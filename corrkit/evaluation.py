@@ -1,7 +1,7 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
+import functools
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from corrkit import __version__
 from corrkit.backbones.contract import Backbone
 from corrkit.errors import CorrkitError, RunError, UsageError
-from corrkit.predictors import Identity, Oracle, Predictor, Propagator
+from corrkit.predictor_loading import make_predictor
+from corrkit.predictors import Predictor
 from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
 from corrkit.runs.folder import Run, default_folder
 from corrkit.runs.results import Data, Summary, build_summary
@@ -69,6 +70,7 @@ def evaluate(
     heads: int | None = None,
     layer: int | str | None = None,
     key: str | None = None,
+    window: int | None = None,
     progress: Progress | None = None,
     **overrides: Any,
 ) -> Result:
@@ -89,6 +91,7 @@ def evaluate(
         heads: attention heads of a checkpoint that can't tell.
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
+        window: frames that a video network sees at a time; None: each frame on its own.
         progress: called after every frame.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
@@ -98,22 +101,107 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
+    predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key, window=window)
+    (result,) = evaluate_together(
+        task,
+        [predictor],
+        outs=[out],
+        data=data,
+        protocol=protocol,
+        split=split,
+        clips=clips,
+        dataset_name=dataset_name,
+        save_predictions=save_predictions,
+        progress=progress,
+        **overrides,
+    )
+    return result
+
+
+def evaluate_together(
+    task: str,
+    predictors: Sequence[Predictor],
+    *,
+    outs: Sequence[str | Path | None],
+    data: str | Path | None = None,
+    protocol: str | Protocol | None = None,
+    split: str | None = None,
+    clips: Sequence[str] | None = None,
+    dataset_name: str | None = None,
+    save_predictions: bool = False,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> list[Result]:
+    """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
+
+    Args and errors as for `evaluate`; one run folder or None in `outs` for each predictor.
+    """
     opened_task = load_task(task)
     constants = constants_of(opened_task, protocol, overrides)
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
-    predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key)
-    predictor.require(constants)
-    if save_predictions and out is None:
+    if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
+    for predictor in predictors:
+        predictor.require(constants)
     identity = data_identity(chosen)
-    run = None if out is None else _open_run(Path(out), predictor, constants, identity)
-    records, failures = evaluate_clips(
-        predictor, chosen, opened_task, constants, run=run, save_predictions=save_predictions, progress=progress
-    )
-    scores = opened_task.scores(
-        {name: record["statistics"] for name, record in records.items()}, constants, split=dataset.split
-    )
+    runs = [
+        None if out is None else _open_run(Path(out), predictor, constants, identity)
+        for predictor, out in zip(predictors, outs, strict=True)
+    ]
+    lanes = [Lane(predictor, run) for predictor, run in zip(predictors, runs, strict=True)]
+    _evaluate_clips(lanes, chosen, opened_task, constants, save_predictions=save_predictions, progress=progress)
+    return [_finish(lane, opened_task, constants, dataset, chosen, identity) for lane in lanes]
+
+
+@dataclass(slots=True)
+class Lane:
+    """One predictor's way through the clips: what is finished, and what failed."""
+
+    predictor: Predictor
+    run: Run | None
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[str, CorrkitError] = field(default_factory=dict)
+
+
+def _evaluate_clips(
+    lanes: Sequence[Lane],
+    clips: Sequence[Clip],
+    task: Task,
+    protocol: Protocol,
+    *,
+    save_predictions: bool,
+    progress: Progress | None,
+) -> None:
+    """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
+    predictors = [lane.predictor for lane in lanes]
+    finished = [lane.run.finished if lane.run is not None else {} for lane in lanes]
+    folders = [lane.run.predictions if lane.run is not None and save_predictions else None for lane in lanes]
+    with exact_inference():
+        for clip in clips:
+            if all(clip.name in done for done in finished):
+                for lane, done in zip(lanes, finished, strict=True):
+                    lane.records[clip.name] = done[clip.name]
+                continue
+            try:
+                records = evaluate_clip(predictors, clip, task, protocol, predictions=folders, progress=progress)
+            except CorrkitError as error:
+                for lane in lanes:
+                    lane.failures[clip.name] = error
+                continue
+            for lane, record in zip(lanes, records, strict=True):
+                lane.records[clip.name] = record
+                if lane.run is not None:
+                    lane.run.write_clip(clip.name, record)
+
+
+def _finish(
+    lane: Lane, task: Task, constants: Protocol, dataset: DataSet, chosen: Sequence[Clip], identity: str
+) -> Result:
+    """Aggregates a lane's records, and closes its run."""
+    statistics = {name: record["statistics"] for name, record in lane.records.items()}
+    scores = task.scores(statistics, constants, split=dataset.split)
+    predictor, run = lane.predictor, lane.run
     summary = build_summary(
         scores,
         constants,
@@ -125,136 +213,58 @@ def evaluate(
         stride=predictor.stride,
         parameters=predictor.report.parameters,
         versions=_versions(),
-        missing=[clip.name for clip in dataset.clips if clip.name not in records],
+        missing=[clip.name for clip in dataset.clips if clip.name not in lane.records],
     )
     if run is not None:
         run.finish(summary, scores.csvs)
-    notes = (*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else run.notes))
-    folder = None if run is None else run.folder
-    return Result(summary=summary, failures=failures, notes=notes, csvs=scores.csvs, folder=folder)
-
-
-def evaluate_clips(
-    predictor: Predictor,
-    clips: Sequence[Clip],
-    task: Task,
-    protocol: Protocol,
-    *,
-    run: Run | None = None,
-    save_predictions: bool = False,
-    progress: Progress | None = None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, CorrkitError]]:
-    """Records of all clips that could be evaluated, in order, and the reasons for those that could not."""
-    finished = {} if run is None else run.finished
-    predictions = run.predictions if run is not None and save_predictions else None
-    records: dict[str, dict[str, Any]] = {}
-    failures: dict[str, CorrkitError] = {}
-    with exact_inference():
-        for clip in clips:
-            if clip.name in finished:
-                records[clip.name] = finished[clip.name]
-                continue
-            try:
-                record = evaluate_clip(predictor, clip, task, protocol, predictions=predictions, progress=progress)
-            except CorrkitError as error:
-                failures[clip.name] = error
-                continue
-            records[clip.name] = record
-            if run is not None:
-                run.write_clip(clip.name, record)
-    return records, failures
+    return Result(
+        summary=summary,
+        failures=lane.failures,
+        notes=(*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else run.notes)),
+        csvs=scores.csvs,
+        folder=None if run is None else run.folder,
+    )
 
 
 def evaluate_clip(
-    predictor: Predictor,
+    predictors: Sequence[Predictor],
     clip: Clip,
     task: Task,
     protocol: Protocol,
     *,
     truth: Callable[[int], Any] | None = None,
-    predictions: Path | None = None,
+    predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """One pass over a clip: predict, score and save frame by frame."""
+) -> list[dict[str, Any]]:
+    """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
     started = time.perf_counter()
     num_frames = len(clip.frames)
-    scorer = task.scorer(clip, protocol, truth or task.truth(clip, protocol))
-    with closing(predictor.predict(clip, task, protocol)) as stream:  # type: ignore[type-var]  # a generator
-        for index, prediction in enumerate(stream):
-            if prediction is not None:
-                scorer.update(index, prediction)
-                if predictions is not None:
-                    task.write_prediction(predictions, clip, index, prediction)
+    truth = truth or functools.lru_cache(maxsize=1)(task.truth(clip, protocol))
+    scorers = [task.scorer(clip, protocol, truth) for _ in predictors]
+    folders = predictions or [None] * len(predictors)
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(closing(predictor.predict(clip, task, protocol)))  # type: ignore[type-var]  # generators
+            for predictor in predictors
+        ]
+        for index, predicted in enumerate(zip(*streams, strict=True)):
+            for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
+                if prediction is not None:
+                    scorer.update(index, prediction)
+                    if folder is not None:
+                        task.write_prediction(folder, clip, index, prediction)
             if progress is not None:
                 progress(clip.name, index + 1, num_frames)
-    return {
-        "clip": clip.name,
-        "frames": num_frames,
-        "statistics": scorer.result(),
-        "timing": {"seconds": time.perf_counter() - started},
-    }
-
-
-def make_predictor(
-    model: "str | Path | Backbone | torch.nn.Module | Predictor",
-    *,
-    device: str = "auto",
-    heads: int | None = None,
-    layer: int | str | None = None,
-    key: str | None = None,
-) -> Predictor:
-    """The predictor of a spec, backbone or module. Raises CheckpointError or UsageError."""
-    if isinstance(model, Predictor):
-        return model
-    if model == "identity":
-        return Identity()
-    if isinstance(model, str) and model.partition("@")[0] == "oracle":
-        return _oracle(model)
-    target = resolve_device(device)
-    if isinstance(model, str | Path):
-        from corrkit.backbones import load_backbone
-
-        return Propagator(load_backbone(str(model), heads=heads, layer=layer, key=key), target, name=spec_name(model))
-    if heads is not None or layer is not None or key is not None:
-        raise UsageError("heads, layer and key are options of loading a file.", "Leave them out for a live model.")
-    backbone = model if isinstance(model, Backbone) else _wrapped(model)
-    return Propagator(backbone, target, name=backbone.report.architecture)
-
-
-def _wrapped(module: "torch.nn.Module") -> Backbone:
-    from corrkit.backbones import wrap
-
-    backbone: Backbone = wrap(module)
-    return backbone
-
-
-def spec_name(spec: str | Path) -> str:
-    """A name for tables and run folders: a file's stem, or the spec with its separators replaced."""
-    path = Path(spec)
-    if path.exists():
-        return path.stem if path.is_file() else path.name
-    return re.sub(r"[^A-Za-z0-9._@+-]+", "-", str(spec))
+    timing = {"seconds": time.perf_counter() - started}
+    return [
+        {"clip": clip.name, "frames": num_frames, "statistics": scorer.result(), "timing": timing} for scorer in scorers
+    ]
 
 
 def run_folder(predictor: Predictor, task: str, protocol: str | None) -> Path:
     """Where a run goes by default. Raises ProtocolError for an unknown protocol."""
     constants = load_protocol(protocol or DEFAULTS[load_task(task).name], task)
     return default_folder(predictor.name, predictor.digest or "unknown", task, constants.name)
-
-
-def resolve_device(name: str) -> "torch.device":
-    """Torch's device for "auto" or a torch device name. Raises UsageError for a device that this machine lacks."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"The device {name!r} can't be used ({reason}).", "Use --device cpu, cuda or mps.") from None
-    return device
 
 
 @contextmanager
@@ -283,16 +293,6 @@ def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping
     elif constants.task != task.name:
         raise UsageError(f"{constants.identifier} is no protocol for {task.name}.", "Choose one of the task's own.")
     return override(constants, overrides)
-
-
-def _oracle(spec: str) -> Oracle:
-    """From "oracle", or "oracle@8" for the grid of another stride."""
-    stride = spec.partition("@")[2]
-    if not stride:
-        return Oracle()
-    if not stride.isdecimal() or int(stride) == 0:
-        raise UsageError(f"{spec!r} does not name a stride.", "Write oracle@16 or oracle@8.")
-    return Oracle(stride=int(stride))
 
 
 def described(dataset: DataSet, clips: Sequence[Clip], identity: str) -> Data:

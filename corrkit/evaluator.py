@@ -100,7 +100,8 @@ class _Benchmark:
         failure: CorrkitError | None = None
         try:
             for clip, truth in list(zip(self.clips, self.truths, strict=True))[rank::num_ranks]:
-                mine[clip.name] = evaluate_clip(predictor, clip, self.task, self.protocol, truth=truth)["statistics"]
+                (record,) = evaluate_clip([predictor], clip, self.task, self.protocol, truth=truth)
+                mine[clip.name] = record["statistics"]
         except CorrkitError as error:
             failure = error
         everyone = _gather(mine, failure) if num_ranks > 1 else mine

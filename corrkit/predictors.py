@@ -162,7 +162,7 @@ def with_protocol_position(backbone: Backbone, protocol: ProtocolConstants) -> B
 
 def colour_of(backbone: Backbone) -> str:
     """What the backbone takes: "rgb" unless it says otherwise."""
-    colour: str = getattr(backbone, "colour", "rgb")
+    colour: str = getattr(backbone, "input_colour", "rgb")
     return colour
 
 

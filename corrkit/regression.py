@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
 from corrkit.errors import RunError
-from corrkit.evaluation import Progress, evaluate, make_predictor
+from corrkit.evaluation import Progress, evaluate
+from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Predictor
 from corrkit.runs.atomic import write_atomic
 from corrkit.tasks import TASKS

@@ -1,4 +1,4 @@
-"""Label propagation written from its definition, one query cell at a time, in float64: slow, obvious, for tests only."""
+"""The affinity written from its definition, one query cell at a time, in float64: obvious and slow."""
 
 import math
 

@@ -342,7 +342,7 @@ def test_networks_of_other_colours_get_them(tmp_path, colour, protocol):
 
     make_clip(tmp_path)
     backbone = Watching(8)
-    backbone.colour = colour
+    backbone.input_colour = colour
     assert not corrkit.evaluate("vip", backbone, data=tmp_path, protocol=protocol).failures
     if colour == "lab":
         assert 50 < backbone.largest[0] <= 100

@@ -59,7 +59,7 @@ class Backbone(Protocol):
     """A network that turns frames into features on a grid.
 
     stride: pixels per cell. mean, std: per channel, RGB, for inputs in [0, 1].
-    Optional members, read with getattr: `colour` ("rgb", the default, "lab" or "grey": see
+    Optional members, read with getattr: `input_colour` ("rgb", the default, "lab" or "grey": see
     `frames.preparation.colour_values`, in whose units mean and std are), `multiple` (input sides must be multiples of
     it; default `stride`; 1 for convolutions that take any size), `digest` (sha256 hex of what makes its numbers;
     without it a run can't be resumed), `with_position(rule)` (a backbone with another position rule), `to(device)`,

@@ -24,6 +24,7 @@ class Framewise:
         report: the decisions behind it.
         digest: sha256 of what makes its numbers; None where that isn't known.
         multiple: input sides must be multiples of it.
+        input_colour: "rgb", "lab" or "grey"; see `frames.preparation.colour_values`.
     """
 
     mode = Mode()
@@ -38,10 +39,12 @@ class Framewise:
         report: Report,
         digest: str | None = None,
         multiple: int | None = None,
+        input_colour: str = "rgb",
     ) -> None:
         self.network, self.stride, self.mean, self.std = network, stride, mean, std
         self.report, self._digest = report, digest
         self.multiple = multiple if multiple is not None else stride
+        self.input_colour = input_colour
 
     @property
     def digest(self) -> str | None:

@@ -68,8 +68,9 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
 class Swin(nn.Module):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
-    timm's network is tied to its input size; for each further size a sibling with the same weights is made, as timm
-    itself would build it: smaller windows where the grid is smaller than a window, their tables resized.
+    timm's network is tied to its input size; for each further size a sibling with the same weights is made. Windows
+    keep their size, the grid is padded at the bottom and right to a multiple of it (as in Swin's detectors), and a grid
+    that fits into one window isn't shifted (as in Swin's classifiers).
 
     Args:
         design: arguments of timm's SwinTransformer.
@@ -79,33 +80,31 @@ class Swin(nn.Module):
 
     def __init__(self, design: dict[str, Any], side: int, stage: Stage) -> None:
         super().__init__()
-        self.design, self.stage = design, stage
+        self.design, self.stage, self.num_layers = design, stage, len(design["depths"])
         native = _swin(design, (side, side))
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
         self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.stage,))[0]
+        features = self.taps(frames, (self.stage.number,))[0]
+        return self.norm(features) if self.stage.normed else features
 
-    def taps(self, frames: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given stages, in one pass."""
+    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
+        """Output [B, h, w, C] of each of the given stages (1 is the first), in one pass, without a norm."""
         network = self._sibling((frames.shape[2], frames.shape[3]), frames.device)
         x = network.patch_embed(frames)
         found = {}
-        for number, block in enumerate(network.layers[: max(stage.number for stage in stages)], 1):
-            x = block(x)
-            found[number] = x
-        return [network.norm(found[stage.number]) if stage.normed else found[stage.number] for stage in stages]
+        for number, stage in enumerate(network.layers[: max(stages)], 1):
+            x = found[number] = stage(x)
+        return [found[number] for number in stages]
 
     def _sibling(self, size: tuple[int, int], device: torch.device) -> "SwinTransformer":
         key = (*size, device)
         if key not in self._siblings:
-            from timm.models.swin_transformer import checkpoint_filter_fn
-
             self._siblings.clear()
             sibling = _swin(self.design, size).to(device)
-            sibling.load_state_dict(checkpoint_filter_fn(self.state_dict(), sibling), assign=True)
+            sibling.load_state_dict(self.state_dict(), assign=True)
             self._siblings[key] = sibling.requires_grad_(False).eval()
         return self._siblings[key]
 
@@ -113,7 +112,14 @@ class Swin(nn.Module):
 def _swin(design: dict[str, Any], size: tuple[int, int]) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
-    return SwinTransformer(img_size=size, **design)
+    network = SwinTransformer(img_size=size, always_partition=True, **design)
+    stages: Any = network.layers
+    for stage in stages:
+        for block in stage.blocks:
+            sizes = zip(block.input_resolution, block.window_size, block.shift_size, strict=True)
+            block.shift_size = tuple(0 if cells <= side else step for cells, side, step in sizes)
+            block.attn_mask = block.get_attn_mask()
+    return network
 
 
 def _table(recognised: Recognised, number: int) -> Tensor:
@@ -180,7 +186,7 @@ class ConvNeXtStages(nn.Module):
 
     def __init__(self, stem: nn.Module, stages: nn.Module, stage: int) -> None:
         super().__init__()
-        self.stem, self.stages, self.stage = stem, stages, stage
+        self.stem, self.stages, self.stage, self.num_layers = stem, stages, stage, len(list(stages.children()))
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""

@@ -126,6 +126,7 @@ def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewi
         report=report(built, recognised),
         digest=digest,
         multiple=built.multiple,
+        input_colour=getattr(recognised.system.rules, "colour", "rgb"),
     )
 
 

@@ -154,7 +154,8 @@ def _system(
     """The first system of the registry whose signs are all there, with the reading of the file that it takes."""
     relatives = [(reading, _relative(tensors, reading.prefix)) for reading in readings]
     for system in SYSTEMS.values():
-        if not _config_fits(system, opened.config):
+        told = system.told(opened) if system.told else ""
+        if told is None or not _config_fits(system, opened.config):
             continue
         mine = [pair for layout in system.layouts for pair in relatives if pair[0].layout == layout]
         for reading, relative in mine:
@@ -166,7 +167,9 @@ def _system(
             if not all(_shaped(pattern, shape, relative) for pattern, shape in system.shapes.items()):
                 continue
             signs = (
-                [f"config.json, {name}" for name in system.config] + [str(name) for name in found] + [*system.shapes]
+                [f"config.json, {name}" for name in system.config]
+                + [str(name) for name in found]
+                + [*system.shapes, *([told] if told else [])]
             )
             words = ", ".join(dict.fromkeys(signs)) or "nothing in the file contradicts it"
             return (

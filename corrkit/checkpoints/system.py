@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from corrkit.checkpoints.opening import Opened
+
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -41,6 +43,7 @@ class System:
         of the whole file; without: patterns that must match none of the network's names. config: entries that the
         config.json beside the file must have (one of the given values; none given: any).
     shapes: pattern of a relative name to the shape that some such tensor must have (None: any size).
+    told: what else in an opened file tells the system from others of the same names, in words; None where nothing does.
     requires: canonical names without which the network would silently be another one.
     prefers: pairs of path segments (evaluated, not evaluated), as its paper evaluates it: ("teacher", "student").
     drop: pattern of relative names to the reason why they are no part of the backbone, beside `drops.GENERAL`.
@@ -61,6 +64,7 @@ class System:
     config: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
+    told: "Callable[[Opened], str | None] | None" = None
     prefers: tuple[tuple[str, str], ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
     build: str = "corrkit.backbones.vit_building:build"

@@ -14,7 +14,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """--data --split --clips --dataset-name --protocol --set."""
     parser.add_argument("--data", metavar="ROOT", help="data root; default $CORRKIT_DATA/TASK, else the embedded clips")
     parser.add_argument("--split", help="split list of the data set (davis: val)")
-    parser.add_argument("--clips", metavar="NAME,NAME", type=_names, help="only these clips")
+    parser.add_argument("--clips", metavar="NAME,NAME", type=names, help="only these clips")
     parser.add_argument("--dataset-name", metavar="NAME", help="name of a data set of your own in the task's layout")
     parser.add_argument("--protocol", metavar="NAME", help="published protocol (see corrkit protocols)")
     parser.add_argument(
@@ -54,7 +54,8 @@ def print_table(summaries: "Sequence[Summary]", form: "Format") -> None:
     print(results_table(summaries, form, shutil.get_terminal_size().columns))
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """Comma-separated text as a list."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

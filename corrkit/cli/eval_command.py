@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_json, print_table
+from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, names, print_json, print_table
 from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
+    parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
+    parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
@@ -47,23 +50,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table, and returns 2 where a clip failed."""
-    from corrkit.evaluation import make_predictor
-
     tasks = _tasks(args)
-    predictor = make_predictor(args.ckpt, device=args.device, heads=args.heads, layer=args.layer, key=args.ckpt_key)
-    _describe(predictor)
+    predictors = _predictors(args)
+    for predictor in predictors:
+        _describe(predictor)
     results, summaries = [], []
     for task in tasks:
-        result, references = _evaluate(task, predictor, _folder(args, task, predictor), args)
-        results.append(result)
-        if args.submission:
-            _submit(args, result)
-        summaries += [result.summary, *references]
+        found, references = _evaluate(task, predictors, args)
+        results += found
+        summaries += [*(result.summary for result in found), *references]
     if args.json:
         print_json([result.summary for result in results])
     else:
         print_table(summaries, args.format)
     return max(_closing_words(result) for result in results)
+
+
+def _predictors(args: argparse.Namespace) -> "list[Predictor]":
+    """One predictor, or one for each layer of --layers."""
+    from corrkit.predictor_loading import layer_predictors, make_predictor
+
+    if args.layers is None:
+        options = {"heads": args.heads, "layer": args.layer, "key": args.ckpt_key, "window": args.window}
+        return [make_predictor(args.ckpt, device=args.device, **options)]
+    for option in ("layer", "window", "submission"):
+        if getattr(args, option) is not None:
+            raise UsageError(f"--layers and --{option} exclude each other.", "Use one of them.")
+    return layer_predictors(args.ckpt, args.layers, device=args.device, heads=args.heads, key=args.ckpt_key)
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
@@ -87,35 +100,38 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     return found or list(TASKS)
 
 
-def _folder(args: argparse.Namespace, task: str, predictor: "Predictor") -> Path:
+def _folders(args: argparse.Namespace, task: str, predictors: "Sequence[Predictor]") -> list[Path]:
     from corrkit.evaluation import run_folder
 
     if not args.out:
-        return run_folder(predictor, task, args.protocol)
-    return Path(args.out) / task if args.task == "all" else Path(args.out)
+        return [run_folder(predictor, task, args.protocol) for predictor in predictors]
+    folder = Path(args.out) / task if args.task == "all" else Path(args.out)
+    return [folder] if args.layers is None else [folder / predictor.name for predictor in predictors]
 
 
 def _evaluate(
-    task: str, predictor: "Predictor", folder: Path, args: argparse.Namespace
-) -> "tuple[Result, list[Summary]]":
-    """The result, and summaries of the floor and of the ceiling at the predictor's stride where asked for."""
+    task: str, predictors: "Sequence[Predictor]", args: argparse.Namespace
+) -> "tuple[list[Result], list[Summary]]":
+    """The results, and summaries of the floor and of the ceiling at the predictors' stride where asked for."""
     from corrkit.cli.progress import ClipProgress
-    from corrkit.evaluation import evaluate
+    from corrkit.evaluation import evaluate, evaluate_together
     from corrkit.predictors import GRID_STRIDE, Identity, Oracle
 
-    common = data_options(args)
-    with ClipProgress(quiet=args.quiet, folder=str(folder)) as progress:
-        result = evaluate(
+    common, folders = data_options(args), _folders(args, task, predictors)
+    with ClipProgress(quiet=args.quiet, folder=str(folders[0])) as progress:
+        results = evaluate_together(
             task,
-            predictor,
-            out=folder,
+            predictors,
+            outs=folders,
             save_predictions=args.save_predictions or bool(args.submission),
             progress=progress,
             **common,
         )
-        references = (Identity(), Oracle(stride=predictor.stride or GRID_STRIDE)) if args.reference_rows else ()
+        references = (Identity(), Oracle(stride=predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ()
         rows = [evaluate(task, reference, progress=progress, **common).summary for reference in references]
-    return result, rows
+    if args.submission:
+        _submit(args, results[0])
+    return results, rows
 
 
 def _submit(args: argparse.Namespace, result: "Result") -> None:

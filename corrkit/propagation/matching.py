@@ -121,8 +121,13 @@ class Matcher:
                     rows.append(matched.rows())
                     indices.append(matched.indices + number * height * width)
                     weights.append(matched.weights * (copies / total))
-        joined = (torch.cat(column) for column in (rows, indices, weights))
-        return from_entries(*joined, num_cells=height * width, num_context=len(contexts))
+        return from_entries(
+            torch.cat(rows),
+            torch.cat(indices),
+            torch.cat(weights),
+            num_cells=height * width,
+            num_context=len(contexts),
+        )
 
     def _jointly(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
         """Selection over all context frames of a query together."""
@@ -305,7 +310,7 @@ class _Block:
         """Entries of rows whose k-th similarity is not unique, from all their similarities."""
         for number, tile in enumerate(group.tiles):
             in_tile = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
-            for member in group.members[in_tile].unique().tolist():
+            for member in sorted(set(group.members[in_tile].tolist())):
                 of_member = in_tile[group.members[in_tile] == member]
                 for start in range(0, len(of_member), _ROWS_WITH_TIES):
                     rows = of_member[start : start + _ROWS_WITH_TIES]

@@ -109,7 +109,7 @@ def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Pro
             return
         if raw.ndim != 3 or raw.shape[:2] != grid:
             raise ValueError(
-                f"features of frame {frame} have shape {tuple(raw.shape)}; first_labels ask for [{grid[0]}, {grid[1]}, C]"
+                f"features of frame {frame} have shape {tuple(raw.shape)}, first_labels the grid {grid[0]}x{grid[1]}"
             )
         channels = channels or raw.shape[2]
         if raw.shape[2] != channels:

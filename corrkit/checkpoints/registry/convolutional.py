@@ -1,9 +1,13 @@
 """ResNets trained for correspondence or by contrast, each with the dense variant that its authors test."""
 
 import re
+from typing import TYPE_CHECKING
 
 from corrkit.checkpoints.rules import ResNetRules
 from corrkit.checkpoints.system import Layout, State, System
+
+if TYPE_CHECKING:
+    from corrkit.checkpoints.opening import Opened
 
 _BUILD = "corrkit.backbones.resnet:build"
 _TORCHVISION = {r"conv1\.weight": 4, r"layer1\.0\.conv1\.weight": 4, r"layer1\.0\.bn1\.running_mean": 1}
@@ -21,6 +25,21 @@ def _complete(state: State) -> State:
         if name.endswith("running_mean")
     }
     return {**flat, **counters}
+
+
+def _told_from_vfs(opened: "Opened") -> str | None:
+    """Whether a file with VFS's names is of Spa-then-Temp: tools/train.py keeps the configuration in meta.config."""
+    from corrkit.checkpoints.heads import entry
+
+    branches = opened.tree.get("state_dict", opened.tree) if isinstance(opened.tree, dict) else {}
+    config = entry(opened.tree, "meta.config")
+    if any(str(name).split(".")[0] == "backbone_t" for name in branches):
+        return "a second backbone, backbone_t"
+    if isinstance(config, str) and re.search(r"type\s*=\s*'Framework'|pool_type\s*=\s*'none'", config):
+        return "meta.config"
+    if re.search(r"spa.?then.?temp", opened.path.name, re.IGNORECASE):
+        return "the name of the file"
+    return None
 
 
 RESNET = Layout(name="torchvision ResNet", anchors=_TORCHVISION, convert=_complete)
@@ -108,7 +127,7 @@ ENTRIES = (
         name="spathentemp",
         title="Spa-then-Temp",
         layouts=(MM_RESNET,),
-        beside=(r"(.*\.)?backbone_t\..*",),
+        told=_told_from_vfs,
         prefers=(("backbone", "backbone_t"),),
         build=_BUILD,
         rules=ResNetRules(strides=(1, 2, 2, 1), pool="none", colour="lab"),
@@ -116,6 +135,10 @@ ENTRIES = (
         std=LAB[1],
         source="qianduoduolr/Spa-then-Temp 4c94362 configs/test/res18_d8.py",
         proven="golden",
+        notes=(
+            "Its tensors are named as VFS's: the configuration inside, a second backbone or the file's name tells.",
+            "Evaluated as its d8 configuration: stride 8, no pooling.",
+        ),
     ),
     System(
         name="vfs",
@@ -126,6 +149,7 @@ ENTRIES = (
         rules=ResNetRules(),
         source="xvjiarui/VFS 8e055cc tools/test.py:131",
         proven="golden",
+        notes=("Spa-then-Temp names its tensors alike; nothing in this file points to it.",),
     ),
     System(
         name="crw",

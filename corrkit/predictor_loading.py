@@ -1,0 +1,119 @@
+"""From a spec, backbone or module to a predictor, and the device it runs on."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corrkit.backbones.contract import Backbone
+from corrkit.errors import UsageError
+from corrkit.predictors import Identity, Oracle, Predictor, Propagator
+
+if TYPE_CHECKING:
+    import torch
+
+
+def make_predictor(
+    model: "str | Path | Backbone | torch.nn.Module | Predictor",
+    *,
+    device: str = "auto",
+    heads: int | None = None,
+    layer: int | str | None = None,
+    key: str | None = None,
+    window: int | None = None,
+) -> Predictor:
+    """The predictor of a spec, backbone or module.
+
+    Args:
+        model: see `corrkit.evaluate`.
+        device: see `resolve_device`.
+        heads: as for `corrkit.load_backbone`, as are layer, key and window.
+        layer: see heads.
+        key: see heads.
+        window: see heads.
+
+    Raises:
+        CheckpointError: for a spec that gives no backbone.
+        UsageError: for an unknown device, or options of loading with a live model.
+    """
+    if isinstance(model, Predictor):
+        return model
+    if model == "identity":
+        return Identity()
+    if isinstance(model, str) and model.partition("@")[0] == "oracle":
+        return _oracle(model)
+    target = resolve_device(device)
+    if isinstance(model, str | Path):
+        from corrkit.backbones import load_backbone
+
+        backbone = load_backbone(str(model), heads=heads, layer=layer, key=key, window=window)
+        return Propagator(backbone, target, name=spec_name(model))
+    if any(option is not None for option in (heads, layer, key, window)):
+        raise UsageError("heads, layer, key and window are options of loading.", "Leave them out for a live model.")
+    live = model if isinstance(model, Backbone) else _wrapped(model)
+    return Propagator(live, target, name=live.report.architecture)
+
+
+def _wrapped(module: "torch.nn.Module") -> Backbone:
+    from corrkit.backbones import wrap
+
+    backbone: Backbone = wrap(module)
+    return backbone
+
+
+def spec_name(spec: str | Path) -> str:
+    """A name for tables and run folders: a file's stem, or the spec with its separators replaced."""
+    path = Path(spec)
+    if path.exists():
+        return path.stem if path.is_file() else path.name
+    return re.sub(r"[^A-Za-z0-9._@+-]+", "-", str(spec))
+
+
+def layer_predictors(
+    spec: str, layers: Sequence[str], *, device: str = "auto", heads: int | None = None, key: str | None = None
+) -> list[Predictor]:
+    """One predictor per layer of a checkpoint, for `evaluate_together`: they share one pass of the network.
+
+    Args:
+        spec: a checkpoint file or folder.
+        layers: numbers from 1, or ["all"].
+        device: see `resolve_device`.
+        heads: as for `corrkit.load_backbone`.
+        key: as for `corrkit.load_backbone`.
+
+    Raises:
+        CheckpointError: as `corrkit.load_backbone`.
+        UsageError: for a network without intermediate layers.
+    """
+    from corrkit.backbones.layers import load_layers
+
+    target, name = resolve_device(device), spec_name(spec)
+    return [
+        Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
+        for backbone in load_layers(spec, layers, heads=heads, key=key)
+    ]
+
+
+def resolve_device(name: str) -> "torch.device":
+    """Torch's device for "auto" or a torch device name. Raises UsageError for a device that this machine lacks."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The device {name!r} can't be used ({reason}).", "Use --device cpu, cuda or mps.") from None
+    return device
+
+
+def _oracle(spec: str) -> Oracle:
+    """From "oracle", or "oracle@8" for the grid of another stride."""
+    stride = spec.partition("@")[2]
+    if not stride:
+        return Oracle()
+    if not stride.isdecimal() or int(stride) == 0:
+        raise UsageError(f"{spec!r} does not name a stride.", "Write oracle@16 or oracle@8.")
+    return Oracle(stride=int(stride))
