@@ -241,3 +241,16 @@ def test_swin_takes_other_sizes_than_its_own(golden):
     with torch.no_grad():
         assert backbone(torch.from_numpy(arrays["x_ns"])).shape == (2, 6, 10, 16)
         assert backbone(torch.from_numpy(arrays["x"])).shape == arrays["f_stage2"].shape
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["hiera_image", "violet_videoswin", "simmim_swin", "mvitv2_video", "videomae"])
+@torch.no_grad()
+def test_layers_share_one_pass_and_equal_their_own(golden, name):
+    backbone, arrays = loaded(golden, name)
+    frames = torch.from_numpy(arrays["x"])
+    count = getattr(backbone.network, "num_layers", None) or backbone.network.layer
+    together = backbone.network.taps(frames, tuple(range(1, count + 1)))
+    for number, features in enumerate(together, 1):
+        alone, _ = loaded(golden, name, layer=number)
+        assert torch.equal(features, alone(frames))

@@ -80,7 +80,7 @@ class Hiera(nn.Module):
 
         super().__init__()
         self.stage, self.q_pool, self.slices, self.frames = stage, q_pool, slices, 2 * slices
-        self.position = "size"
+        self.position, self.num_layers = "size", len(depths)
         self.ends = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
         kernel = tuple(state["patch_embed.proj.weight"].shape[2:])
         time = (1,) if slices else ()
@@ -110,10 +110,10 @@ class Hiera(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]; a video model sees a still clip of each frame and gives its first slice."""
-        return self.taps(frames, (self.stage,))[0]
+        return self._normed(self.taps(frames, (self.stage.number,))[0])
 
-    def taps(self, frames: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given stages, in one pass."""
+    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
+        """Output [B, h, w, C] of each of the given stages (1 is the first), in one pass, without a norm."""
         if not self.slices:
             return self._stages(frames, stages)
         still = frames[:, :, None].expand(-1, -1, self.frames, -1, -1)
@@ -121,9 +121,12 @@ class Hiera(nn.Module):
 
     def clip(self, frames: Tensor) -> Tensor:
         """A window of frames [T, 3, H, W], as many as the model was made for, to time slices [T / 2, h, w, C]."""
-        return self._stages(frames.transpose(0, 1)[None], (self.stage,))[0][0]
+        return self._normed(self._stages(frames.transpose(0, 1)[None], (self.stage.number,))[0][0])
 
-    def _stages(self, pixels: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
+    def _normed(self, features: Tensor) -> Tensor:
+        return self.norm(features) if self.stage.normed and self.norm is not None else features
+
+    def _stages(self, pixels: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
         """[B, 3, (T,) H, W] to [B, (T',) h, w, C] per stage."""
         from timm.models.hiera import Reroll, Unroll
 
@@ -134,11 +137,11 @@ class Hiera(nn.Module):
         x = Unroll(size, self.strides, schedule)(x)
         reroll = Reroll(size, self.strides, schedule, self.ends, self.q_pool)
         found = {}
-        for index, block in enumerate(self.blocks[: self.ends[max(stage.number for stage in stages) - 1] + 1]):
+        for index, block in enumerate(self.blocks[: self.ends[max(stages) - 1] + 1]):
             x = block(x)
             if index in self.ends:
                 found[self.ends.index(index) + 1] = reroll(x, index)
-        return [self.norm(found[s.number]) if s.normed and self.norm else found[s.number] for s in stages]
+        return [found[number] for number in stages]
 
     def with_position(self, rule: str) -> "Hiera":
         """The same network, weights shared, under another rule of `positions.RULES`."""
@@ -219,7 +222,7 @@ class WindowedHiera(nn.Module):
         super().__init__()
         self.patch_embed, self.blocks = net.patch_embed, net.blocks
         self.pos_embed, self.pos_embed_window = net.pos_embed, net.pos_embed_window
-        self.ends, self.stage = ends, stage
+        self.ends, self.stage, self.num_layers = ends, stage, len(ends)
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""

@@ -80,24 +80,24 @@ class Swin(nn.Module):
 
     def __init__(self, design: dict[str, Any], side: int, stage: Stage) -> None:
         super().__init__()
-        self.design, self.stage = design, stage
+        self.design, self.stage, self.num_layers = design, stage, len(design["depths"])
         native = _swin(design, (side, side))
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
         self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.stage,))[0]
+        features = self.taps(frames, (self.stage.number,))[0]
+        return self.norm(features) if self.stage.normed else features
 
-    def taps(self, frames: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given stages, in one pass."""
+    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
+        """Output [B, h, w, C] of each of the given stages (1 is the first), in one pass, without a norm."""
         network = self._sibling((frames.shape[2], frames.shape[3]), frames.device)
         x = network.patch_embed(frames)
         found = {}
-        for number, block in enumerate(network.layers[: max(stage.number for stage in stages)], 1):
-            x = block(x)
-            found[number] = x
-        return [network.norm(found[stage.number]) if stage.normed else found[stage.number] for stage in stages]
+        for number, stage in enumerate(network.layers[: max(stages)], 1):
+            x = found[number] = stage(x)
+        return [found[number] for number in stages]
 
     def _sibling(self, size: tuple[int, int], device: torch.device) -> "SwinTransformer":
         key = (*size, device)
@@ -186,7 +186,7 @@ class ConvNeXtStages(nn.Module):
 
     def __init__(self, stem: nn.Module, stages: nn.Module, stage: int) -> None:
         super().__init__()
-        self.stem, self.stages, self.stage = stem, stages, stage
+        self.stem, self.stages, self.stage, self.num_layers = stem, stages, stage, len(list(stages.children()))
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""

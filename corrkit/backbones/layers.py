@@ -29,7 +29,8 @@ def load_layers(
     from corrkit.backbones.loading import load_backbone
 
     whole = load_backbone(spec, heads=heads, key=key)
-    depth = getattr(getattr(whole, "network", None), "layer", None)
+    network = getattr(whole, "network", None)
+    depth = getattr(network, "num_layers", getattr(network, "layer", None))
     if not isinstance(whole, Framewise) or not isinstance(depth, int):
         raise UsageError(f"{spec} gives no layers that can share a pass.", "Evaluate them one by one with --layer.")
     numbers = list(range(1, depth + 1)) if list(layers) == ["all"] else [_number(layer, depth) for layer in layers]

@@ -77,6 +77,7 @@ class DenseResNet(nn.Module):
         super().__init__()
         self.layer = layer
         self.conv1, self.bn1, self.act1, self.maxpool = net.conv1, net.bn1, net.act1, net.maxpool
+        self.num_layers = sum(hasattr(net, f"layer{number}") for number in range(1, 5))
         self.layers = [name for name in ("layer1", "layer2", "layer3", "layer4") if hasattr(net, name)]
         for name in self.layers:
             setattr(self, name, getattr(net, name))

@@ -68,7 +68,7 @@ class VideoSwin(nn.Module):
         self, state: dict[str, Tensor], depths: tuple[int, ...], heads: tuple[int, ...], window: Grid, stage: Stage
     ) -> None:
         super().__init__()
-        self.stage = stage
+        self.stage, self.num_layers = stage, len(depths)
         weight = state["patch_embed.proj.weight"]
         dim, kernel = weight.shape[0], (weight.shape[2], weight.shape[3], weight.shape[4])
         self.patch_embed = nn.Module()
@@ -87,17 +87,20 @@ class VideoSwin(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.stage,))[0]
+        return self._normed(self.taps(frames, (self.stage.number,))[0])
 
-    def taps(self, frames: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given stages, in one pass."""
+    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
+        """Output [B, h, w, C] of each of the given stages (1 is the first), in one pass, without a norm."""
         return [maps[:, 0] for maps in self._stages(frames[:, :, None], stages)]
 
     def clip(self, frames: Tensor) -> Tensor:
         """A window of frames [T, 3, H, W] to one map per frame [T, h, w, C]; each sees the whole window."""
-        return self._stages(frames.transpose(0, 1)[None], (self.stage,))[0][0]
+        return self._normed(self._stages(frames.transpose(0, 1)[None], (self.stage.number,))[0][0])
 
-    def _stages(self, pixels: Tensor, stages: tuple[Stage, ...]) -> list[Tensor]:
+    def _normed(self, features: Tensor) -> Tensor:
+        return self.norm(features) if self.stage.normed else features
+
+    def _stages(self, pixels: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
         """[B, 3, T, H, W] to [B, T, h, w, C] per stage."""
         height, width = pixels.shape[3:]
         pixels = functional.pad(
@@ -105,13 +108,13 @@ class VideoSwin(nn.Module):
         )  # behind the last frame a zero one
         x = self.patch_embed.norm(self.patch_embed.proj(pixels).movedim(1, -1))  # type: ignore[operator]
         found = {}
-        for number, part in enumerate(self.layers[: max(stage.number for stage in stages)], 1):
+        for number, part in enumerate(self.layers[: max(stages)], 1):
             for block in part.blocks:  # type: ignore[union-attr]
                 x = block(x)
             found[number] = x
             if number < len(self.layers):
                 x = part.downsample(x)  # type: ignore[operator]
-        return [self.norm(found[stage.number]) if stage.normed else found[stage.number] for stage in stages]
+        return [found[number] for number in stages]
 
 
 class Block(nn.Module):
