@@ -1,6 +1,7 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
 import functools
+import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from corrkit.runs.results import Data, Summary, build_summary
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
 from corrkit.tasks.identity import data_identity
-from corrkit.tasks.sources import open_data
+from corrkit.tasks.sources import open_data, takes_embedded
 
 if TYPE_CHECKING:
     import pandas
@@ -144,14 +145,14 @@ def evaluate_together(
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor in predictors:
         predictor.require(constants)
-    identity = data_identity(chosen)
+    scored_data = described(dataset, chosen, data_identity(chosen))
     runs = [
-        None if out is None else _open_run(Path(out), predictor, constants, identity)
+        None if out is None else _open_run(Path(out), predictor, constants, scored_data)
         for predictor, out in zip(predictors, outs, strict=True)
     ]
     lanes = [Lane(predictor, run) for predictor, run in zip(predictors, runs, strict=True)]
     _evaluate_clips(lanes, chosen, opened_task, constants, save_predictions=save_predictions, progress=progress)
-    return [_finish(lane, opened_task, constants, dataset, chosen, identity) for lane in lanes]
+    return [_finish(lane, opened_task, constants, dataset, scored_data) for lane in lanes]
 
 
 @dataclass(slots=True)
@@ -175,7 +176,7 @@ def _evaluate_clips(
 ) -> None:
     """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
     predictors = [lane.predictor for lane in lanes]
-    finished = [lane.run.finished if lane.run is not None else {} for lane in lanes]
+    finished = [_finished(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
     folders = [lane.run.predictions if lane.run is not None and save_predictions else None for lane in lanes]
     with exact_inference():
         for clip in clips:
@@ -195,9 +196,17 @@ def _evaluate_clips(
                     lane.run.write_clip(clip.name, record)
 
 
-def _finish(
-    lane: Lane, task: Task, constants: Protocol, dataset: DataSet, chosen: Sequence[Clip], identity: str
-) -> Result:
+def _finished(run: Run, save_predictions: bool) -> dict[str, dict[str, Any]]:
+    """Records that need no more work; where predictions are wanted, only those of clips that saved theirs."""
+    keeps = save_predictions and run.predictions.is_dir()
+    return {
+        clip: record
+        for clip, record in run.finished.items()
+        if not save_predictions or (keeps and record["predictions"])
+    }
+
+
+def _finish(lane: Lane, task: Task, constants: Protocol, dataset: DataSet, data: Data) -> Result:
     """Aggregates a lane's records, and closes its run."""
     statistics = {name: record["statistics"] for name, record in lane.records.items()}
     scores = task.scores(statistics, constants, split=dataset.split)
@@ -206,7 +215,7 @@ def _finish(
         scores,
         constants,
         checkpoint=_checkpoint(predictor),
-        data=described(dataset, chosen, identity),
+        data=data,
         precision="float32",
         device=predictor.device_type,
         layer=predictor.report.layer,
@@ -257,14 +266,46 @@ def evaluate_clip(
                 progress(clip.name, index + 1, num_frames)
     timing = {"seconds": time.perf_counter() - started}
     return [
-        {"clip": clip.name, "frames": num_frames, "statistics": scorer.result(), "timing": timing} for scorer in scorers
+        {
+            "clip": clip.name,
+            "frames": num_frames,
+            "predictions": folder is not None,
+            "statistics": scorer.result(),
+            "timing": timing,
+        }
+        for scorer, folder in zip(scorers, folders, strict=True)
     ]
 
 
-def run_folder(predictor: Predictor, task: str, protocol: str | None) -> Path:
-    """Where a run goes by default. Raises ProtocolError for an unknown protocol."""
+def run_folder(
+    predictor: Predictor,
+    task: str,
+    protocol: str | None = None,
+    *,
+    data: str | Path | None = None,
+    **settings: Any,
+) -> Path:
+    """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
+
+    Args:
+        predictor: gives name and digest.
+        task: of the run.
+        protocol: None takes the task's default.
+        data: the data root, if one was named.
+        **settings: whatever else was asked for (clips, split, dataset_name, overrides); None counts as not asked for.
+
+    Raises:
+        ProtocolError: for an unknown protocol.
+    """
     constants = load_protocol(protocol or DEFAULTS[load_task(task).name], task)
-    return default_folder(predictor.name, predictor.digest or "unknown", task, constants.name)
+    folder = default_folder(predictor.name, predictor.digest or "unknown", task, constants.name)
+    parts = [folder.name]
+    if takes_embedded(task, data):
+        parts.append("embedded")
+    asked = {name: value for name, value in sorted(settings.items()) if value is not None}
+    if asked:
+        parts.append(hashlib.sha256(repr(asked).encode()).hexdigest()[:8])
+    return folder.with_name("-".join(parts))
 
 
 @contextmanager
@@ -312,17 +353,17 @@ def _checkpoint(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, identity: str) -> Run:
+def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, data: Data) -> Run:
     """Creates or resumes the run. Raises RunError for another run's folder."""
     if predictor.digest is None and (folder / "run.json").exists():
         raise RunError(
             f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
             "Give another folder, or give the backbone a `digest`.",
         )
-    return Run.open(folder, _fingerprint(predictor, protocol, identity), _circumstances())
+    return Run.open(folder, _fingerprint(predictor, protocol, data), _circumstances())
 
 
-def _fingerprint(predictor: Predictor, protocol: Protocol, identity: str) -> dict[str, Any]:
+def _fingerprint(predictor: Predictor, protocol: Protocol, data: Data) -> dict[str, Any]:
     """What must be equal for a run to be resumed."""
     return {
         "task": protocol.task,
@@ -330,7 +371,7 @@ def _fingerprint(predictor: Predictor, protocol: Protocol, identity: str) -> dic
         "layer": predictor.report.layer,
         "protocol": protocol.identifier,
         "overrides": dict(protocol.overrides),
-        "data": identity,
+        "data": data,
         "precision": "float32",
         "device": predictor.device_type,
         **_versions(),

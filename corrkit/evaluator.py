@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from corrkit.backbones.contract import Backbone
-from corrkit.errors import CorrkitError, UsageError
+from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip, exact_inference
 from corrkit.predictors import Propagator, ResizedFrames
 from corrkit.protocols import DEFAULTS, Protocol, load_protocol
@@ -50,6 +50,12 @@ class Evaluator:
         protocols: dict[str, str] | None = None,
     ) -> None:
         names = [tasks] if isinstance(tasks, str) else list(tasks)
+        if not names:
+            raise UsageError("The Evaluator was given no task.", 'Name one or more of "davis", "vip", "jhmdb".')
+        for option, given in (("data", data), ("protocols", protocols)):
+            unknown = [name for name in given if name not in names] if isinstance(given, dict) else []
+            if unknown:
+                raise UsageError(f"{option} names {unknown[0]!r}, which is not evaluated.", closest(unknown[0], names))
         if not isinstance(data, dict):
             if data is not None and len(names) > 1:
                 raise UsageError("One data root was given for several tasks.", "Give data={'davis': ..., 'vip': ...}.")
@@ -97,12 +103,12 @@ class _Benchmark:
         rank, num_ranks = _process_group()
         predictor = Propagator(backbone, device, name="training", resized=self.resized)
         mine: dict[str, Any] = {}
-        failure: CorrkitError | None = None
+        failure: Exception | None = None
         try:
             for clip, truth in list(zip(self.clips, self.truths, strict=True))[rank::num_ranks]:
                 (record,) = evaluate_clip([predictor], clip, self.task, self.protocol, truth=truth)
                 mine[clip.name] = record["statistics"]
-        except CorrkitError as error:
+        except Exception as error:  # whatever it is, the other ranks must not wait for this one
             failure = error
         everyone = _gather(mine, failure) if num_ranks > 1 else mine
         if failure is not None:
@@ -163,13 +169,13 @@ def _process_group() -> tuple[int, int]:
     return 0, 1
 
 
-def _gather(mine: dict[str, Any], failure: CorrkitError | None) -> dict[str, Any]:
+def _gather(mine: dict[str, Any], failure: Exception | None) -> dict[str, Any]:
     """All ranks' records on all ranks. A failure on any rank is raised on every rank, so that none waits in vain."""
     import torch.distributed as dist
 
     parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, (mine, failure and (failure.problem, failure.remedy)))
+    dist.all_gather_object(parts, (mine, None if failure is None else f"{type(failure).__name__}: {failure}"))
     for rank, (_, words) in enumerate(parts):
         if words is not None and failure is None:
-            raise CorrkitError(f"Rank {rank}: {words[0]}", words[1])
+            raise CorrkitError(f"The evaluation failed on rank {rank}: {words}", "See that rank's own error.")
     return {name: record for records, _ in parts for name, record in records.items()}

@@ -73,7 +73,7 @@ def score(
         constants,
         checkpoint={"spec": folder.name, "digest": None, "system": "predictions", "architecture": "unknown"},
         data=described(dataset, chosen, data_identity(chosen)),
-        precision="unknown",
+        precision="",
         device="none",
         layer=None,
         stride=None,
@@ -102,9 +102,10 @@ def _score_clip(
 ) -> tuple[dict[str, Any], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
-    equal = True
+    compared, equal = 0, True
     for index, prediction in enumerate(task.read_predictions(folder, clip, grid=grid)):
         if prediction is not None:
             scorer.update(index, prediction)
+            compared += 1
             equal = equal and np.array_equal(prediction, clip.annotation(index), equal_nan=prediction.dtype.kind == "f")
-    return scorer.result(), equal
+    return scorer.result(), equal and compared > 0

@@ -60,9 +60,11 @@ def run(args: argparse.Namespace) -> int:
         results += found
         summaries += [*(result.summary for result in found), *references]
     if args.json:
-        print_json([result.summary for result in results])
+        print_json(summaries)
     else:
         print_table(summaries, args.format)
+    if args.submission:
+        _submit(args, results[0])
     return max(_closing_words(result) for result in results)
 
 
@@ -104,7 +106,7 @@ def _folders(args: argparse.Namespace, task: str, predictors: "Sequence[Predicto
     from corrkit.evaluation import run_folder
 
     if not args.out:
-        return [run_folder(predictor, task, args.protocol) for predictor in predictors]
+        return [run_folder(predictor, task, **data_options(args)) for predictor in predictors]
     folder = Path(args.out) / task if args.task == "all" else Path(args.out)
     return [folder] if args.layers is None else [folder / predictor.name for predictor in predictors]
 
@@ -129,8 +131,6 @@ def _evaluate(
         )
         references = (Identity(), Oracle(stride=predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ()
         rows = [evaluate(task, reference, progress=progress, **common).summary for reference in references]
-    if args.submission:
-        _submit(args, results[0])
     return results, rows
 
 

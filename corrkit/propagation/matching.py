@@ -23,6 +23,7 @@ from corrkit.propagation.selection import (
     copies_taken,
     copies_taken_with_ties,
     weigh,
+    widened,
 )
 from corrkit.propagation.window import Window
 from corrkit.protocols.schema import Affinity
@@ -297,7 +298,7 @@ class _Block:
             return None
         tiles = group.tiles if scores else []
         inside = [tile_scores[0] + tile.outside for tile_scores, tile in zip(scores, tiles, strict=True)]
-        scaled = [s.double() / self.affinity.temperature for s in (*inside, *free_scores)]
+        scaled = [widened(s) / self.affinity.temperature for s in (*inside, *free_scores)]
         return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
 
     def _entries_with_ties(

@@ -112,6 +112,11 @@ def copies_taken_with_ties(
     return above
 
 
+def widened(values: "Tensor") -> "Tensor":
+    """As float64, so that no temperature overflows or merges scores; float32 on MPS, which has nothing wider."""
+    return values if values.device.type == "mps" else values.double()
+
+
 def weigh(values: "Tensor", taken: "Tensor", temperature: float, log_total: "Tensor | None") -> "Tensor":
     """Softmax of similarity / temperature over the taken copies, or over `log_total` where that is given.
 
@@ -127,7 +132,7 @@ def weigh(values: "Tensor", taken: "Tensor", temperature: float, log_total: "Ten
     Raises:
         CorrkitError: if a similarity overflowed.
     """
-    scaled = torch.where(taken > 0, values.double() / temperature, -torch.inf)
+    scaled = torch.where(taken > 0, widened(values) / temperature, -torch.inf)
     if bool((scaled == torch.inf).any()):
         raise CorrkitError(
             "Similarities overflow float32: the features are too large to be multiplied.",

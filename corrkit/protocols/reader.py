@@ -1,6 +1,8 @@
 """The only reader of protocol files: TOML in, a checked frozen `Protocol` out; overrides by leaf or dotted name."""
 
 import dataclasses
+import math
+import operator
 import tomllib
 import types
 from collections.abc import Mapping
@@ -62,7 +64,7 @@ def parse_protocol(document: Mapping[str, Any], task: str, name: str) -> Protoco
             checked[leaf] = _checked(entry["value"], hints[leaf], _limits(cls, leaf), place)
             sources[f"{group}.{leaf}"] = entry["source"]
         values[group] = cls(**checked)
-    return Protocol(task=task, name=name, sources=types.MappingProxyType(sources), **values)
+    return _consistent(Protocol(task=task, name=name, sources=types.MappingProxyType(sources), **values))
 
 
 def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
@@ -91,7 +93,10 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
         if value != getattr(current, leaf):
             groups[group] = dataclasses.replace(current, **{leaf: value})
             recorded[dotted] = value
-    return dataclasses.replace(protocol, **groups, overrides=types.MappingProxyType(dict(sorted(recorded.items()))))
+        if dotted in protocol.overrides and value == _published(protocol, group, leaf):
+            recorded.pop(dotted, None)
+    overrides = types.MappingProxyType(dict(sorted(recorded.items())))
+    return _consistent(dataclasses.replace(protocol, **groups, overrides=overrides))
 
 
 def field_names(task: str) -> dict[str, str]:
@@ -111,6 +116,22 @@ def _read_toml(task: str, name: str) -> dict[str, Any]:
     for group in GROUPS[task]:
         merged[group] = {**parent.get(group, {}), **document.get(group, {})}
     return merged
+
+
+def _published(protocol: Protocol, group: str, leaf: str) -> Any:
+    return getattr(getattr(load_protocol(protocol.name, protocol.task), group), leaf)
+
+
+def _consistent(protocol: Protocol) -> Protocol:
+    """The protocol itself. Raises ProtocolError where constants contradict each other."""
+    numbers = {"short-side": 1, "long-side": 1, "exact": 2, "native": 0}[protocol.frames.resize]
+    if len(protocol.frames.size) != numbers:
+        raise ProtocolError(
+            f"{protocol.identifier}: frames.size is {list(protocol.frames.size)} with frames.resize "
+            f"{protocol.frames.resize!r}.",
+            f"Give {numbers} number(s): one side for short-side and long-side, [height, width] for exact, [] for native.",
+        )
+    return protocol
 
 
 def _require_keys(table: Mapping[str, Any], expected: set[str], where: str) -> None:
@@ -136,12 +157,12 @@ def _checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> An
         if not isinstance(value, list | tuple):
             raise ProtocolError(f"{place} is {value!r}, not a list.", "Write it as [a, b].")
         return tuple(_checked(item, get_args(hint)[0], limits, place) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if hint in (int, float) and hasattr(value, "__index__") and not isinstance(value, bool):
+        value = hint(operator.index(value))  # whole numbers of any library
     if type(value) is not hint:
         raise ProtocolError(f"{place} is {value!r}, not of type {hint.__name__}.", "Correct the value.")
-    if isinstance(value, float) and value != value:
-        raise ProtocolError(f"{place} is not a number.", "Give a finite number.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ProtocolError(f"{place} is {value}, not a finite number.", "Give a finite number.")
     minimum = limits.get("min")
     if minimum is not None and (value < minimum or (limits.get("open") and value == minimum)):
         relation = "greater than" if limits.get("open") else "at least"

@@ -172,8 +172,11 @@ class Task(Protocol):
 
 
 def select_clips(data: DataSet, names: Sequence[str]) -> tuple[Clip, ...]:
-    """The named clips in the data set's order. Raises DataError for a name that it lacks."""
-    from corrkit.errors import DataError, closest
+    """The named clips in the data set's order. Raises DataError for a name that it lacks, UsageError for none."""
+    from corrkit.errors import DataError, UsageError, closest
+
+    if isinstance(names, str) or not names:
+        raise UsageError(f"clips is {names!r}, which names no clip.", "Give a list of names, or leave it out for all.")
 
     known = {clip.name for clip in data.clips}
     for name in names:

@@ -19,9 +19,9 @@ from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.davis_layout import find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
+from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class DavisClip:
@@ -164,7 +164,7 @@ class DavisTask:
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *layout.stray_caches()),
+            notes=(*notes, *stray_caches(layout.masks)),
         )
 
     def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:

@@ -1,11 +1,12 @@
 """Finding DAVIS data on disk: the 2017 and 2016 layouts, a root one folder too high or too low, split lists."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from corrkit.errors import DataError, closest
+from corrkit.tasks.roots import find_root, list_lines
 
+_EXPECTED = "ROOT/JPEGImages/480p/CLIP/00000.jpg, ROOT/Annotations/480p/CLIP/00000.png, ROOT/ImageSets/2017/val.txt."
 _RESOLUTIONS = ("480p", "Full-Resolution")
 
 
@@ -27,7 +28,7 @@ class DavisLayout:
             return names, [f"{self.root} has no ImageSets: all {len(names)} clips are taken as split {split!r}."]
         if split not in self.lists:
             raise DataError(f"{self.root} has no split {split!r}.", closest(split, self.lists))
-        names = list(dict.fromkeys(_clip_name(line) for line in _lines(self.lists[split])))
+        names = list(dict.fromkeys(_clip_name(line) for line in list_lines(self.lists[split])))
         if not names:
             raise DataError(f"{self.lists[split]} names no clip.", "Choose another --split or restore the list.")
         if not any((self.masks / name).is_dir() for name in names):
@@ -37,42 +38,15 @@ class DavisLayout:
             )
         return names, []
 
-    def stray_caches(self) -> list[str]:
-        """A note on label caches that other tools leave beside the annotations (ajabri/videowalk vos.py:247-263)."""
-        strays = [
-            path
-            for folder in self.masks.iterdir()
-            if folder.is_dir()
-            for path in folder.iterdir()
-            if path.suffix == ".npy"
-        ]
-        return [f"{len(strays)} .npy label caches of another tool are ignored, e.g. {strays[0]}."] if strays else []
-
 
 def find_layout(root: Path) -> DavisLayout:
     """The DAVIS layout at `root`, one folder below it, or above it. Raises DataError with the expected tree.
 
     JPEGImages may be missing: masks alone are enough to score predictions.
     """
-    if not root.exists():
-        raise DataError(f"The data root {root} does not exist.", "Correct --data, or unset $CORRKIT_DATA.")
-    for candidate in _candidates(root):
-        if (candidate / "Annotations").is_dir():
-            frames, masks = _resolution(candidate)
-            return DavisLayout(candidate, frames, masks, _split_lists(candidate))
-    raise DataError(
-        f"{root} is not in DAVIS layout: neither it, its subfolders nor its parents hold Annotations.",
-        "Expected: ROOT/JPEGImages/480p/CLIP/00000.jpg, ROOT/Annotations/480p/CLIP/00000.png, "
-        "ROOT/ImageSets/2017/val.txt.",
-    )
-
-
-def _candidates(root: Path) -> Iterator[Path]:
-    yield root
-    if root.is_dir():
-        yield from sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.name)
-    yield root.parent
-    yield root.parent.parent
+    found = find_root(root, task="DAVIS", is_root=lambda folder: (folder / "Annotations").is_dir(), expected=_EXPECTED)
+    frames, masks = _resolution(found)
+    return DavisLayout(found, frames, masks, _split_lists(found))
 
 
 def _resolution(root: Path) -> tuple[Path, Path]:
@@ -92,10 +66,6 @@ def _split_lists(root: Path) -> dict[str, Path]:
             if lists:
                 return lists
     return {}
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def _clip_name(line: str) -> str:

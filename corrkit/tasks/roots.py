@@ -31,8 +31,20 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
 
 
 def list_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped; a byte order mark is ignored."""
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    """The lines of a text file that are not blank, stripped; a byte order mark is ignored. Raises DataError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path} is no list of clips: it is not UTF-8 text.", "Restore it, or save it as UTF-8."
+        ) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def stray_caches(folder: Path) -> list[str]:
+    """A note on label caches that other tools leave in clip folders (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
+    strays = [path for clip in folder.iterdir() if clip.is_dir() for path in clip.iterdir() if path.suffix == ".npy"]
+    return [f"{len(strays)} .npy label caches of another tool are ignored, e.g. {strays[0]}."] if strays else []
 
 
 def list_file(root: Path, split: str) -> Path | None:

@@ -34,6 +34,11 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
     return replace(opened, embedded=True)
 
 
+def takes_embedded(task: str, data: str | Path | None) -> bool:
+    """Whether `open_data` would take the embedded clips."""
+    return data == EMBEDDED or (data is None and environment_root(task) is None)
+
+
 def environment_root(task: str) -> Path | None:
     """$CORRKIT_DATA/<task>, or <task>.zip or .tar, in any case, where it exists.
 

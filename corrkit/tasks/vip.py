@@ -16,7 +16,7 @@ from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
-from corrkit.tasks.roots import IMAGE_SUFFIXES
+from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
 from corrkit.tasks.vip_layout import find_layout
 
 
@@ -117,7 +117,7 @@ class VipTask:
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *layout.stray_caches()),
+            notes=(*notes, *stray_caches(layout.labels)),
         )
 
     def codec(self, clip: VipClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:

@@ -55,12 +55,6 @@ class VipLayout:
             raise DataError(f"{self.labels} holds no clip.", "Point --data to a folder in VIP layout.")
         return names, [f"{self.root} has no lists: all {len(names)} clips are taken as split {split!r}."]
 
-    def stray_caches(self) -> list[str]:
-        """A note on label caches that other tools leave beside the labels (ajabri/videowalk vos.py:247-263)."""
-        folders = [folder for folder in self.labels.iterdir() if folder.is_dir()]
-        strays = [path for folder in folders for path in folder.iterdir() if path.suffix == ".npy"]
-        return [f"{len(strays)} .npy label caches of another tool are ignored, e.g. {strays[0]}."] if strays else []
-
 
 def find_layout(root: Path) -> VipLayout:
     """The VIP layout at `root`, one folder below it, or above it. Raises DataError with the expected tree."""
