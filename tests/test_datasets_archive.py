@@ -1,5 +1,6 @@
 """A .zip or .tar as a data root: what the readers see of it equals what they see of the folder."""
 
+import hashlib
 import io
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corrkit.datasets.archive import ArchivePath, ignored_members, open_root, safe_name
+from corrkit.datasets.unpacking import unpack
 from corrkit.errors import DataError
 from corrkit.tasks import load_task
 from corrkit.tasks.identity import data_identity
@@ -106,7 +108,7 @@ def test_what_is_not_there_raises_what_pathlib_raises(suffix: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
-def test_reads_from_threads_forks_and_pickles_agree(suffix: str, tmp_path: Path):
+def test_reads_from_threads_and_pickles_agree(suffix: str, tmp_path: Path):
     folder = make_clip(tmp_path / "copy", frames=20)
     frames = open_root(pack(folder, tmp_path / f"data{suffix}")) / "JPEGImages/480p/walk"
     paths = sorted(frames.iterdir()) * 5
@@ -114,8 +116,31 @@ def test_reads_from_threads_forks_and_pickles_agree(suffix: str, tmp_path: Path)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ArchivePath.read_bytes, paths)) == expected
     assert [path.read_bytes() for path in pickle.loads(pickle.dumps(paths))] == expected
-    with multiprocessing.get_context("fork").Pool(2) as processes:
-        assert processes.map(ArchivePath.read_bytes, paths, chunksize=1) == expected
+
+
+INHERITED: list[ArchivePath] = []
+"""What forked processes read: arguments would reach them pickled, and pickled archives are opened anew."""
+
+
+def num_distinct_reads(index: int) -> int:
+    path, contents = INHERITED[index], set()
+    for _ in range(60):
+        try:
+            contents.add(hashlib.sha256(path.read_bytes()).hexdigest())
+        except DataError as error:
+            contents.add(str(error))
+    return len(contents)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_forked_processes_do_not_share_a_position(suffix: str, tmp_path: Path):
+    (tmp_path / "copy").mkdir()
+    for value in range(4):
+        (tmp_path / "copy" / str(value)).write_bytes(np.random.default_rng(value).bytes(300_000))
+    INHERITED[:] = sorted(open_root(pack(tmp_path / "copy", tmp_path / f"data{suffix}")).iterdir())
+    with multiprocessing.get_context("fork").Pool(4) as processes:
+        assert processes.map(num_distinct_reads, range(4), chunksize=1) == [1, 1, 1, 1]
 
 
 def write_zip(path: Path, members: dict[str, bytes], links: tuple[str, ...] = ()) -> Path:
@@ -167,6 +192,20 @@ def test_damaged_archives_name_the_file(suffix: str, tmp_path: Path):
         archive.write_bytes(content)
         with pytest.raises(DataError, match=f"data{suffix}"):
             open_root(archive)
+
+
+def test_tar_cut_off_anywhere_is_noticed(tmp_path: Path):
+    archive = write_tar(tmp_path / "data.tar", {name: name.encode() * 700 for name in "abc"})
+    whole = archive.read_bytes()
+    end = 3 * (512 + 1024)  # a header and two blocks each; zeros follow
+    for length in range(0, end + 512, 128):
+        archive.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"data\.tar"):
+            open_root(archive)
+        with pytest.raises(DataError, match=r"data\.tar"):
+            unpack(archive, tmp_path / "new")
+    archive.write_bytes(whole[: end + 512])
+    assert len(list(open_root(archive).iterdir())) == 3
 
 
 def test_flipped_bits_in_a_zip_are_noticed(tmp_path: Path):

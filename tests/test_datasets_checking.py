@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
@@ -116,6 +118,33 @@ def test_one_wrong_file_is_the_one_fault(task, file, harm, kind, problem, suffix
     harm(root / file)
     data = pack(root, tmp_path / f"copy{suffix}") if suffix else root
     assert brief(faults_of(task, data, manifest)) == [(kind, problem, (file,))]
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[ManifestClip]]]:
+    copies = {task: make(tmp_path_factory.mktemp("sound") / task) for task, make in MAKERS.items()}
+    return {
+        task: (root, list(describe(task, root, split=load_task(task).default_split))) for task, root in copies.items()
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), task=st.sampled_from(sorted(MAKERS)))
+def test_any_change_of_a_frame_or_annotation_is_noticed(described, data: st.DataObject, task: str):
+    root, manifest = described[task]
+    files = sorted(path for path in root.rglob("*") if path.suffix in {".jpg", ".png", ".mat"})
+    path = data.draw(st.sampled_from(files))
+    sound = path.read_bytes()
+    start = data.draw(st.integers(0, len(sound)))
+    length = data.draw(st.integers(0, len(sound) - start))
+    changed = sound[:start] + data.draw(st.binary(max_size=8)) + sound[start + length :]
+    try:
+        path.write_bytes(changed)
+        faults = faults_of(task, root, manifest)
+    finally:
+        path.write_bytes(sound)
+    assert bool(faults) == (changed != sound)
+    assert all(fault.clip == manifest[0].clip for fault in faults)
 
 
 def test_link_to_nothing_is_missing(tmp_path: Path):

@@ -84,20 +84,20 @@ class RgbCells(_Cells):
 
 
 class HogCells(_Cells):
-    """Oriented gradients and colours of each cell.
+    """Oriented gradients and colours of a patch around each cell, both free of the brightness of the light.
 
     Per pixel: the gradient of the brightness (central differences), its length shared between the two nearest of
-    `bins` unsigned orientations. Per cell: the sum over its pixels; then the histograms of the cell and its
-    neighbours up to `context` cells away, as one vector of length 1, so that a change of contrast does not matter.
-    Appended: their mean colours, as in `RgbCells`, as a vector of length `colour`.
+    `bins` unsigned orientations. Per cell: the mean over its pixels. The histograms of the cell and its neighbours up
+    to `context` cells away are divided by their sum and their roots taken: one vector of length 1. Beside it the mean
+    colours of the same cells less the patch's mean brightness, as a vector of length `colour`.
 
     Args:
         stride: pixels per cell, at least 2.
         bins: orientations over half a turn, at least 2.
-        context: neighbours on each side that are part of a cell's histogram, at least 0.
+        context: neighbouring cells on each side that are part of a cell's feature, at least 0.
         colour: length of the colour part beside a gradient part of length 1; 0 leaves colours out.
-        floor: gradient length (in standard deviations of brightness per pixel, summed over the block and averaged
-            per pixel) below which a region counts as flat and its gradient part fades to 0.
+        floor: mean gradient length (standard deviations of a colour channel per pixel) at which a patch counts as
+            half flat: the squared length of its gradient part is a half there, and 0 where there is no gradient.
     """
 
     def __init__(
@@ -120,13 +120,14 @@ class HogCells(_Cells):
         """
         self._check(frames)
         frames = frames.float()
-        blocks = _with_neighbours(self._histograms(frames), self.context)
-        length = blocks.square().sum(1, keepdim=True).add(self.floor**2).sqrt()
-        parts = [blocks / length]
+        histograms = _with_neighbours(self._histograms(frames), self.context)
+        num_cells = (2 * self.context + 1) ** 2
+        parts = [(histograms / (histograms.sum(1, keepdim=True) + self.floor * num_cells)).sqrt()]
         if self.colour:
             colours = _with_neighbours(F.avg_pool2d(frames, self.stride), self.context)
-            constant = math.sqrt(colours.shape[1] / 3)
-            parts.append(F.normalize(F.pad(colours, (0, 0, 0, 0, 0, 1), value=constant), dim=1) * self.colour)
+            colours = colours - colours.mean(1, keepdim=True)
+            grey = math.sqrt(colours.shape[1] / 3)  # a colourless patch is a colour too, not noise blown up
+            parts.append(F.normalize(F.pad(colours, (0, 0, 0, 0, 0, 1), value=grey), dim=1) * self.colour)
         return torch.cat(parts, 1).permute(0, 2, 3, 1).contiguous()
 
     def _histograms(self, frames: Tensor) -> Tensor:

@@ -9,6 +9,10 @@ USUAL = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "
 """Width and depth of the common sizes, all with heads of 64 channels but the last."""
 
 
+class UnknownHeadsError(CheckpointError):
+    """Nothing tells the number of attention heads; all else is known."""
+
+
 def choose_heads(
     recognised: Recognised,
     dim: int,
@@ -28,7 +32,8 @@ def choose_heads(
         width: channels of one head by the system's rule.
 
     Raises:
-        CheckpointError: a given number that doesn't divide the width, or a width that is no multiple of a head's.
+        CheckpointError: a given number that doesn't divide the width.
+        UnknownHeadsError: a width that is no multiple of a head's.
     """
     if given is not None:
         if given < 1 or dim % given:
@@ -45,7 +50,7 @@ def choose_heads(
         common = (dim, depth) in USUAL or width != 64
         words = "as in all published models of this size" if common else "the usual rule"
         return dim // width, f"width {dim} / {width}, {words}"
-    raise CheckpointError(
+    raise UnknownHeadsError(
         f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its width "
         f"{dim} is no multiple of {width}.",
         "Give the number of heads of the training configuration with --heads N.",

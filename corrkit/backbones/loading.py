@@ -95,10 +95,17 @@ def load_file(
 
 
 def _from_file(path: str | Path, heads: int | None, layer: int | str | None, key: str | None) -> "Framewise":
+    from corrkit.checkpoints.heads import entry
     from corrkit.checkpoints.opening import open_checkpoint
     from corrkit.checkpoints.recognition import recognise
 
     opened = open_checkpoint(path)
+    if entry(opened.config, "architecture") is not None:  # timm's config.json
+        from corrkit.backbones import timm_models
+
+        if name := timm_models.named_by_config(opened):
+            _refuse_options(str(path), {"heads": heads, "key": key})
+            return timm_models.fill(name, opened, layer)
     recognised = recognise(opened, key)
     module, function = recognised.system.build.split(":")
     built: Built = getattr(importlib.import_module(module), function)(recognised, heads=heads, layer=layer)

@@ -77,8 +77,9 @@ class RVM(nn.Module):
         self.core = nn.ModuleList(CrossBlock(parts) for _ in range(core))
         self.core_norm = nn.LayerNorm(parts.dim, eps=parts.eps)
         self.state_norm = nn.LayerNorm(parts.dim, eps=1e-4, bias=False)
-        for name in ("input_update", "input_reset", "state_update", "state_reset"):
-            setattr(self, name, nn.Linear(parts.dim, parts.dim, bias=False))
+        self.input_update, self.input_reset, self.state_update, self.state_reset = (
+            nn.Linear(parts.dim, parts.dim, bias=False) for _ in range(4)
+        )
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""
@@ -104,7 +105,8 @@ class RVM(nn.Module):
         memory, candidate = reset * self.state_norm(state), x
         for block in self.core:
             candidate = block(candidate, memory)
-        return (1 - update) * state + update * self.core_norm(candidate)
+        after: Tensor = (1 - update) * state + update * self.core_norm(candidate)
+        return after
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions [N, C] of a grid of cells."""
@@ -138,8 +140,7 @@ class CrossAttention(nn.Module):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.heads = parts.heads
-        for name in ("q", "k", "v", "proj"):
-            setattr(self, name, nn.Linear(parts.dim, parts.dim))
+        self.q, self.k, self.v, self.proj = (nn.Linear(parts.dim, parts.dim) for _ in range(4))
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         """Queries [B, N, C] and memory [B, M, C] to [B, N, C]."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from corrkit.backbones.heads import UnknownHeadsError
 from corrkit.checkpoints.recognition import Recognised
 from corrkit.errors import CheckpointError
 
@@ -60,7 +61,7 @@ def choose_heads(recognised: Recognised, given: int | None, width: int, known: M
         (given, "given with --heads") if given is not None else (known.get(width), f"published for width {width}")
     )
     if heads is None:
-        raise CheckpointError(
+        raise UnknownHeadsError(
             f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its first "
             f"width, {width}, is of no published model.",
             "Give the heads of the first stage with --heads N.",

@@ -2,8 +2,9 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import USUAL, assumption, choose_heads
@@ -78,20 +79,39 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
-def from_timm(model: "nn.Module") -> Built | None:
-    """The plain ViT of timm, its positions resampled by the published rules; None for any other class or variant."""
+_TIMM_ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu-tanh", "QuickGELU": "quick-gelu", "SiLU": "gelu"}
+"""timm's classes; SiLU stands in a SwiGLU, where the rule isn't asked."""
+
+
+def from_timm(model: "nn.Module", layer: int | str | None = None) -> Built | None:
+    """The plain ViT of timm, with position rules to choose from and layers; None for any other class or variant."""
     from timm.models.vision_transformer import VisionTransformer as TimmViT
 
     from corrkit.checkpoints.opening import Opened
     from corrkit.checkpoints.recognition import recognise
+    from corrkit.checkpoints.registry import SYSTEMS
 
-    if type(model) is not TimmViT:
+    first: Any = next(iter(getattr(model, "blocks", [])), None)
+    activation = _TIMM_ACTIVATIONS.get(type(getattr(getattr(first, "mlp", None), "act", None)).__name__)
+    if type(model) is not TimmViT or activation is None:
         return None
+    rules = replace(SYSTEMS["timm_vit"].rules, activation=activation, eps=first.norm1.eps, absent=_absent(model))
     opened = Opened(tree=dict(model.state_dict()), container="timm", digest="", path=Path(type(model).__name__))
     try:
-        return build(recognise(opened), heads=cast(Any, model).blocks[0].attn.num_heads)
+        recognised = recognise(opened)
+        system = replace(SYSTEMS["timm_vit"], rules=rules)
+        return build(replace(recognised, system=system), heads=first.attn.num_heads, layer=layer)
     except CheckpointError:  # a variant with parts that a plain ViT lacks (query norms, pooling, ...): timm's own runs
+        if layer is not None:
+            raise
         return None
+
+
+def _absent(model: "nn.Module") -> frozenset[str]:
+    """Biases that timm's network lacks."""
+    names = {"patch": "patch_embed.proj", "qkv": "blocks.0.attn.qkv", "proj": "blocks.0.attn.proj"}
+    state = model.state_dict()
+    return frozenset(part for part, name in names.items() if f"{name}.bias" not in state)
 
 
 def _patch(recognised: Recognised) -> tuple[int, tuple[int, int]]:

@@ -131,8 +131,9 @@ def shared_frequencies(state: State) -> State:
     absent = {name.split("attn.")[0] for name in rest if name.startswith("blocks.")} - {
         name.split("attn.")[0] for name in copies
     }
-    if absent := sorted(block for block in absent if re.fullmatch(r"blocks\.\d+\.", block)):
-        raise IncompleteError([f"{block}attn.rope.freqs" for block in absent])
+    lacking = sorted(block for block in absent if re.fullmatch(r"blocks\.\d+\.", block))
+    if lacking:
+        raise IncompleteError(f"{block}attn.rope.freqs" for block in lacking)
     if not all(torch.equal(first, copy) for copy in copies.values()):
         raise IncompleteError(["equal rotary frequencies of all blocks"])
     return {**rest, "rope.freqs": first}

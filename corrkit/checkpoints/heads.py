@@ -45,6 +45,11 @@ def stored(
     return None
 
 
+def tells(name: str) -> bool:
+    """Whether a tensor of this relative name tells the number of heads by its shape."""
+    return any(re.fullmatch(pattern, name) for pattern, *_ in _SHAPES)
+
+
 def entry(source: Any, dotted: str) -> Any:
     """A value inside nested mappings and stubs of a file, or None."""
     for part in dotted.split("."):

@@ -18,6 +18,7 @@ from corrkit.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
+CONVERTED = "corrkit"  # the header's entry in files of `corrkit convert`
 _SHOWN = 6  # names in a message
 
 
@@ -89,6 +90,10 @@ def recognise(opened: Opened, key: str | None = None) -> Recognised:
         CheckpointError: no backbone inside, several equally good ones, a system that can't be evaluated, weights that
             aren't finite, or tensors that should be there and aren't.
     """
+    if CONVERTED in opened.metadata:
+        from corrkit.checkpoints import converted
+
+        return converted.read(opened)
     tensors = flatten(opened.tree)
     candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
     if not candidates:
@@ -120,7 +125,7 @@ def recognise(opened: Opened, key: str | None = None) -> Recognised:
         + drops.outside([name for name in tensors if not name.startswith(prefix)], prefix, left_out, key),
         mean=mean,
         std=std,
-        evidence=(*evidence, ("branch", _branch(prefix, left_out, key))),
+        evidence=(("container", opened.container), *evidence, ("branch", _branch(prefix, left_out, key))),
         notes=(*opened.notes, *system.notes),
         config=opened.config or {},
         tree=opened.tree,

@@ -184,8 +184,12 @@ def _get(args: argparse.Namespace) -> int:
         raise UsageError("There is no folder to download to.", "Name it with --to DIR.")
     if not args.yes and not _agreed(args.to):
         return UsageError.exit_code
-    for file in files:
-        _get_one(file, args.to)
+    try:
+        for file in files:
+            _get_one(file, args.to)
+    except KeyboardInterrupt:
+        print(f"What has arrived is kept in {args.to}. Repeat the command to go on.", file=sys.stderr)
+        raise
     print(args.to)
     print(f"Check it: corrkit data check {args.task} --data {args.to}", file=sys.stderr)
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from corrkit.clips.surfaces import Image, random_bytes
+from corrkit.clips.surfaces import Floats, Image, random_bytes
 
 Labels = np.ndarray[Any, np.dtype[np.uint8]]
 Points = np.ndarray[Any, np.dtype[np.float64]]
@@ -88,11 +88,31 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """Brightness over time and place: a factor for the whole frame, and soft shadows that pass over it.
+
+    gain: moment to the factor. depth: how much darker and lighter the shadows make it, 0..1. rate: of the shadows,
+    radians per pixel in x, in y, and per frame. phase: radians.
+    """
+
+    gain: Callable[[float], float]
+    depth: float
+    rate: tuple[float, float, float]
+    phase: float
+
+    def __call__(self, moment: float, size: tuple[int, int]) -> Floats:
+        """Factor on the colours of each pixel [H, W, 1]."""
+        x, y = np.arange(size[1])[None, :], np.arange(size[0])[:, None]
+        wave = np.sin(self.rate[0] * x + self.rate[1] * y + self.rate[2] * moment + self.phase)
+        return np.asarray(self.gain(moment) * (1 + self.depth * wave))[..., None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """What a clip shows.
 
     size: (height, width). layers: back to front; the first one is the background and continues beyond its edges.
-    camera: moment to the map from world to frame pixels. gain: moment to the factor on all colours.
+    camera: moment to the map from world to frame pixels. light: brightness, by moment and place.
     shutter: how long each frame is exposed, in frames. grain: largest error of a pixel, in grey levels.
     joints: moment to points [15, 2] in world pixels, where the scene has a figure.
     """
@@ -101,7 +121,7 @@ class Scene:
     num_frames: int
     layers: tuple[Layer, ...]
     camera: Callable[[float], Affine]
-    gain: Callable[[float], float]
+    light: Light
     shutter: float = 0.5
     grain: int = 3
     joints: Callable[[float], Points] | None = None
@@ -147,7 +167,7 @@ def _exposed(scene: Scene, t: int, dice: Random) -> Image:
         moment = t + scene.shutter * ((index + 0.5) / len(_SHIFTS) - 0.5)
         total += _picture(scene, moment, shift)
     errors = random_bytes(dice, total.size).reshape(total.shape) / 255.0 * (2 * scene.grain) - scene.grain
-    values = total / len(_SHIFTS) * scene.gain(t) + errors
+    values = total / len(_SHIFTS) * scene.light(t, scene.size) + errors
     return np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)
 
 

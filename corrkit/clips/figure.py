@@ -183,7 +183,7 @@ def wardrobe(dice: Random) -> dict[str, tuple[str, Colour, Colour]]:
 
 def vivid(dice: Random) -> Colour:
     """A seeded cloth colour: muted to strong, never black."""
-    low, middle, high = dice.uniform(25, 90), dice.uniform(50, 170), dice.uniform(120, 230)
+    low, middle, high = dice.uniform(40, 110), dice.uniform(60, 170), dice.uniform(110, 215)
     colour = [low, middle, high]
     dice.shuffle(colour)
     return colour[0], colour[1], colour[2]

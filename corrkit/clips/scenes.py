@@ -12,7 +12,7 @@ import numpy as np
 
 from corrkit.clips import figure
 from corrkit.clips.cutouts import PHOTOGRAPHED, Cutout, body, photographed
-from corrkit.clips.drawing import Affine, Bend, Layer, Scene, label_map, placed
+from corrkit.clips.drawing import Affine, Bend, Layer, Light, Scene, label_map, placed
 from corrkit.clips.motion import Wave, either, swinging
 from corrkit.clips.surfaces import Colour, Image, mirrored, pattern, photograph, tinted
 
@@ -55,12 +55,12 @@ def _bodies(dice: Random, num_frames: int) -> Scene:
     size = SIZES["davis"]
     height, width = size
     num_objects = dice.randint(2, 4)
-    palettes = [(figure.vivid(dice), figure.vivid(dice)) for _ in range(num_objects)]
+    palette = (figure.vivid(dice), figure.vivid(dice), figure.vivid(dice))
     photographs = dice.sample(PHOTOGRAPHED, num_objects)
     cutouts = []
     for label in range(num_objects):
         from_photograph = dice.random() < 0.35
-        cutouts.append(photographed(photographs[label]) if from_photograph else _body(dice, palettes[label]))
+        cutouts.append(photographed(photographs[label]) if from_photograph else _body(dice, palette))
     # Objects start in slots from left to right and move to another object's slot: their paths cross half-way.
     slots = [(index + 0.5) / num_objects * width for index in range(num_objects)]
     goals = slots[1:] + slots[:1] if num_objects > 2 else slots[::-1]
@@ -72,7 +72,7 @@ def _bodies(dice: Random, num_frames: int) -> Scene:
         objects.append(_thing(dice, cutout, label, Wave(start, drift), y, dice.uniform(66, 92)))
     distractors = []
     for _ in range(dice.randint(2, 3)):
-        cutout = _body(dice, dice.choice(palettes))
+        cutout = _body(dice, palette)
         x = Wave(dice.uniform(0.05, 0.95) * width, either(dice, 2, 8))
         y = Wave(dice.uniform(0.15, 0.85) * height, either(dice, 0, 3))
         distractors.append(_thing(dice, cutout, 0, x, y, dice.uniform(40, 60)))
@@ -116,8 +116,10 @@ def _clutter(dice: Random, size: tuple[int, int], persons: tuple[Layer, ...], co
     return things
 
 
-def _body(dice: Random, palette: tuple[Colour, Colour]) -> Cutout:
-    return body(dice, palette, silhouette=dice.choice(("blob", "beast", "beast")))
+def _body(dice: Random, colours: tuple[Colour, ...]) -> Cutout:
+    """A body in two of a scene's few colours."""
+    first, second = dice.sample(colours, 2)
+    return body(dice, (first, second), silhouette=dice.choice(("blob", "beast", "beast")))
 
 
 def _thing(dice: Random, cutout: Cutout, label: int, x: Wave, y: Wave, extent: float) -> Layer:
@@ -157,11 +159,20 @@ def _filmed(
     at_origin = Affine(1, 0, -_MARGIN, 0, 1, -_MARGIN)
     solid = np.ones(surface.shape[:2], bool)
     background = Layer(surface=surface, mask=solid, label=0, pose=lambda moment: at_origin)
-    gain = swinging(dice, 1.0, 0.16, drift=either(dice, 0.0, 0.012))
-    shutter = dice.uniform(0.25, 0.6)
-    layers = (background, *things)
+    light = Light(
+        gain=swinging(dice, 0.95, 0.16, drift=either(dice, 0.0, 0.012)),
+        depth=dice.uniform(0.2, 0.35),
+        rate=(either(dice, 0.008, 0.03), either(dice, 0.008, 0.03), either(dice, 0.4, 0.9)),
+        phase=dice.uniform(0, 2 * math.pi),
+    )
     return Scene(
-        size=size, num_frames=num_frames, layers=layers, camera=camera, gain=gain, shutter=shutter, joints=joints
+        size=size,
+        num_frames=num_frames,
+        layers=(background, *things),
+        camera=camera,
+        light=light,
+        shutter=dice.uniform(0.25, 0.6),
+        joints=joints,
     )
 
 

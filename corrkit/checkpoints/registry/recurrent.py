@@ -41,7 +41,26 @@ RVM = Layout(
     convert=conversions.from_jax,
 )
 
+VATT = Layout(
+    name="VATT",
+    anchors={r"voxel_to_patch\.kernel(\.+ATTRIBUTES\.VARIABLE_VALUE)?": 5},
+)
+
 ENTRIES = (
+    System(
+        name="vatt",
+        title="VATT",
+        layouts=(VATT,),
+        refuse=(
+            "its network is not implemented here. A converter would have to map voxel_to_patch (kernel [4, 16, 16, 3, D] to "
+            "a convolution [D, 3, 4, 16, 16]), agg_embedding, the three pos_embedding_lookup tables with their layer norm, "
+            "tx/layers/N/{layer_norm, mha/{q, k, v, o}, feed_forward/{layer_norm, mlp/{wi, wo}}} (kernels transposed) and "
+            "tx/final_layer_norm.",
+            "Evaluate it with py:FILE.py:FUNCTION, a function that builds the model with its own code.",
+        ),
+        source="google-research/google-research 355ce03 vatt",
+        proven="unknown",
+    ),
     System(
         name="vjepa2_1",
         title="V-JEPA 2.1",

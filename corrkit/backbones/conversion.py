@@ -1,0 +1,38 @@
+"""From a checkpoint to a file of its backbone alone."""
+
+from pathlib import Path
+
+from corrkit.backbones.contract import Report
+from corrkit.backbones.loading import load_backbone
+from corrkit.checkpoints import converted
+from corrkit.checkpoints.opening import open_checkpoint
+from corrkit.checkpoints.recognition import recognise
+from corrkit.errors import CheckpointError
+
+
+def convert(file: str | Path, out: str | Path, *, heads: int | None = None, key: str | None = None) -> Report:
+    """Writes the cleaned backbone of a checkpoint as safetensors.
+
+    Args:
+        file: a checkpoint file or folder of a system of the registry.
+        out: the new file, *.safetensors.
+        heads: attention heads, where the checkpoint can't tell.
+        key: branch of a checkpoint that holds several networks.
+
+    Returns:
+        The report of the original backbone, which was loaded completely.
+
+    Raises:
+        CheckpointError: a file that doesn't load, or a new one that exists or is named otherwise.
+    """
+    target = Path(out)
+    if target.suffix != ".safetensors":
+        raise CheckpointError(f"{target} isn't named *.safetensors.", "Name the new file so.")
+    if not Path(file).exists():
+        raise CheckpointError(f"{file} doesn't exist.", "Only files and folders can be converted.")
+    report = load_backbone(file, heads=heads, key=key).report
+    if report.system == "timm":
+        raise CheckpointError(f"{file} is a network in timm's own names and needs no converting.", "Use it as it is.")
+    opened = open_checkpoint(file)
+    converted.write(recognise(opened, key), target, digest=opened.digest, heads=heads)
+    return report

@@ -1,0 +1,76 @@
+"""What a checkpoint is, and why, as plain values: the backbone's report with everything around it."""
+
+import shlex
+from dataclasses import asdict
+from typing import Any
+
+from corrkit.backbones.contract import Backbone
+from corrkit.backbones.heads import UnknownHeadsError
+from corrkit.backbones.loading import load_backbone
+from corrkit.checkpoints.registry import SYSTEMS
+
+
+def inspect(
+    spec: str, *, heads: int | None = None, layer: int | str | None = None, key: str | None = None
+) -> dict[str, Any]:
+    """Loads a backbone and tells every decision behind it.
+
+    Args:
+        spec: as for `load_backbone`.
+        heads: attention heads; where they are needed and unknown, everything else is told, and that they are.
+        layer: layer to evaluate.
+        key: branch of a file that holds several networks.
+
+    Returns:
+        JSON-ready values; `heads_unknown` says that the command needs --heads.
+
+    Raises:
+        CheckpointError: where the file can't be loaded for another reason.
+    """
+    try:
+        backbone, unknown = load_backbone(spec, heads=heads, layer=layer, key=key), None
+    except UnknownHeadsError as error:
+        # One head divides every width: all but the attention itself is built and checked as it will be.
+        backbone, unknown = load_backbone(spec, heads=1, layer=layer, key=key), error.problem
+    return {
+        "file": spec,
+        **_facts(backbone, unknown),
+        "command": _command(spec, {"heads": heads or ("N" if unknown else None), "layer": layer, "ckpt-key": key}),
+    }
+
+
+def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Any]:
+    report = backbone.report
+    system = SYSTEMS.get(report.system)
+    evidence = dict(report.evidence)
+    if unknown:
+        evidence["heads"] = f"unknown: {unknown}"
+    return {
+        "system": report.system,
+        "title": system.title if system else report.system,
+        "source": system.source if system else "",
+        "proven": system.proven if system else "unknown",
+        "architecture": report.architecture,
+        "parameters": report.parameters,
+        "heads_unknown": unknown is not None,
+        "stride": backbone.stride,
+        "multiple": getattr(backbone, "multiple", backbone.stride),
+        "layer": report.layer,
+        "position": report.position,
+        "mode": asdict(backbone.mode),
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+        "tensors_used": report.tensors_used,
+        "tensors_total": report.tensors_total,
+        "dropped": [{"group": group, "reason": reason} for group, reason in report.dropped],
+        "evidence": evidence,
+        "notes": [note for note in report.notes if not (unknown and "--heads" in note)],
+        "digest": None if unknown else getattr(backbone, "digest", None),
+    }
+
+
+def _command(spec: str, options: dict[str, Any]) -> str:
+    words = ["corrkit", "eval", "davis", "--ckpt", spec]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)] if value is not None else []
+    return shlex.join(words)

@@ -1,0 +1,32 @@
+"""`corrkit convert`: the cleaned backbone of a checkpoint as one safetensors file."""
+
+import argparse
+import sys
+
+EXAMPLES = """\
+examples:
+  corrkit convert checkpoint-799.pth mae.safetensors
+  corrkit convert vit.pth vit.safetensors --heads 6
+
+The new file holds the backbone alone and what was recognised; it loads to the same features without any option."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `corrkit convert`."""
+    parser.add_argument("file", help="a checkpoint file or folder")
+    parser.add_argument("out", help="the new file, *.safetensors")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
+    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the file and names it."""
+    from corrkit.backbones.conversion import convert
+
+    report = convert(args.file, args.out, heads=args.heads, key=args.ckpt_key)
+    print(args.out)
+    print(
+        f"{report.system}, {report.architecture}: {report.tensors_used} of {report.tensors_total} tensors written",
+        file=sys.stderr,
+    )
+    return 0

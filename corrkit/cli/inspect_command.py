@@ -1,0 +1,69 @@
+"""`corrkit inspect`: what a checkpoint is, and why."""
+
+import argparse
+import json
+from typing import Any
+
+EXAMPLES = """\
+examples:
+  corrkit inspect checkpoint-799.pth
+  corrkit inspect vit.safetensors --heads 6 --json
+
+Loads the file as eval would, evaluates nothing, and prints every decision with what it rests on."""
+
+_PROVEN = {
+    "golden": "equal to the published code on a small file",
+    "source": "follows the published source; not compared with its output",
+    "unknown": "not compared with published code",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `corrkit inspect`."""
+    parser.add_argument("file", help="a checkpoint, or any other spec that eval takes")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
+    parser.add_argument("--layer", metavar="N", help="layer to evaluate")
+    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what was found out."""
+    from corrkit.backbones.inspection import inspect
+
+    found = inspect(args.file, heads=args.heads, layer=args.layer, key=args.ckpt_key)
+    print(json.dumps(found, indent=2) if args.json else _text(found))
+    return 0
+
+
+def _text(found: dict[str, Any]) -> str:
+    mode = found["mode"]["kind"] + (", sees later frames" if found["mode"]["sees_future"] else "")
+    size = "any size" if found["multiple"] == 1 else f"sides in multiples of {found['multiple']}"
+    lines = [
+        found["file"],
+        f"  system        {found['system']}: {found['title']}",
+        f"  proven        {_PROVEN[found['proven']]}" + (f" ({found['source']})" if found["source"] else ""),
+        f"  architecture  {found['architecture']}, {found['parameters']:,} parameters",
+        f"  features      stride {found['stride']}, layer {found['layer']}, {mode}, {size}, {_positions(found)}",
+        f"  input         mean {_numbers(found['mean'])}, std {_numbers(found['std'])}",
+        f"  tensors       {found['tensors_used']} of {found['tensors_total']} used",
+    ]
+    lines += _section("decisions", found["evidence"].items())
+    lines += _section("left out", ((item["group"], item["reason"]) for item in found["dropped"]))
+    lines += _section("notes", (("", note) for note in found["notes"]))
+    return "\n".join([*lines, "  evaluate", f"    {found['command']}"])
+
+
+def _positions(found: dict[str, Any]) -> str:
+    return "no positions" if found["position"] == "none" else f"{found['position']} positions"
+
+
+def _numbers(values: list[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _section(title: str, items: Any) -> list[str]:
+    rows = list(items)
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"    {name.ljust(width)}  {text}" if width else f"    {text}" for name, text in rows]
+    return [f"  {title}", *lines] if rows else []
