@@ -240,7 +240,7 @@ class TestScore:
         shutil.copytree(data / "Annotations/480p", tmp_path / "pred")
         (tmp_path / "pred/b/00002.png").unlink()
         (tmp_path / "pred/b/00004.png").unlink()  # the last frame is not scored
-        with pytest.raises(DataError, match="lacks 1 of 3 scored frames: 00002.png"):
+        with pytest.raises(DataError, match=r"lacks 1 of 3 scored frames: 00002.png"):
             corrkit.score("davis", data=data, pred=tmp_path / "pred")
 
     def test_ids_that_the_clip_lacks_are_named(self, data: Path, tmp_path: Path):

@@ -122,7 +122,10 @@ def test_named_clips_and_quick_clips(data: Path):
         make_clip(data, name, frames=4, size=(48, 64))
     net = SmallNet().eval()
     one = corrkit.Evaluator("davis", data=data, clips=["b"])(wrapped(net))
-    assert one["davis/J-Mean"] == corrkit.evaluate("davis", wrapped(net), data=data, clips=["b"]).summary["metrics"]["J-Mean"]
+    assert (
+        one["davis/J-Mean"]
+        == corrkit.evaluate("davis", wrapped(net), data=data, clips=["b"]).summary["metrics"]["J-Mean"]
+    )
     with pytest.raises(UsageError, match="quick"):
         corrkit.Evaluator("davis", data=data, clips="some")
 

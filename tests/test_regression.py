@@ -41,7 +41,11 @@ def test_tolerances_edited_in_the_file_count_and_survive_an_update(tmp_path: Pat
     document["tolerances"]["vip"]["mIoU"] = 0.2
     path.write_text(json.dumps(document))
     assert [row.metric for row in compare(measured(0.4), read_baseline(path)) if row.dropped] == [
-        "J&F-Mean", "J-Mean", "F-Mean", "PCK@0.1", "PCK@0.2",
+        "J&F-Mean",
+        "J-Mean",
+        "F-Mean",
+        "PCK@0.1",
+        "PCK@0.2",
     ]
     write_baseline(path, measured(0.6))
     assert read_baseline(path)["tolerances"]["vip"]["mIoU"] == 0.2
@@ -66,7 +70,9 @@ def test_junit_counts_and_names_the_drops():
 def test_command_exits_with_1_on_a_drop_and_writes_junit(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(regression, "measure", lambda *args, **options: measured(0.4))
     write_baseline(tmp_path / "b.json", measured())
-    code = main(["regress", "--ckpt", "rgb", "--baseline", str(tmp_path / "b.json"), "--junit", str(tmp_path / "j.xml")])
+    code = main(
+        ["regress", "--ckpt", "rgb", "--baseline", str(tmp_path / "b.json"), "--junit", str(tmp_path / "j.xml")]
+    )
     assert code == 1
     assert re.search(r"davis +J&F-Mean +50.00 -> +40.00 +-10.00 .*DROPPED", capsys.readouterr().out)
     assert "failures=" in (tmp_path / "j.xml").read_text()

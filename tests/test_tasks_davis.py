@@ -133,7 +133,7 @@ def test_mask_of_another_size_is_named(tmp_path: Path):
     make_clip(tmp_path)
     write_mask(tmp_path / "Annotations/480p/walk/00002.png", np.ones((7, 9), np.uint8))
     (clip,) = open_davis(tmp_path).clips
-    with pytest.raises(DataError, match="00002.png is 9x7, the first mask is 32x24"):
+    with pytest.raises(DataError, match=r"00002.png is 9x7, the first mask is 32x24"):
         clip.annotation(2)
 
 
@@ -150,7 +150,7 @@ def test_truncated_jpeg_is_named(tmp_path: Path):
     path = tmp_path / "JPEGImages/480p/walk/00001.jpg"
     path.write_bytes(path.read_bytes()[:-40])
     (clip,) = open_davis(tmp_path).clips
-    with pytest.raises(DataError, match="00001.jpg is a truncated JPEG"):
+    with pytest.raises(DataError, match=r"00001.jpg is a truncated JPEG"):
         clip.frames[1]
 
 
@@ -160,9 +160,9 @@ def test_undecodable_files_are_named(tmp_path: Path, content: bytes):
     for folder, name in (("JPEGImages", "00001.jpg"), ("Annotations", "00001.png")):
         (tmp_path / folder / "480p/walk" / name).write_bytes(content)
     (clip,) = open_davis(tmp_path).clips
-    with pytest.raises(DataError, match="00001.jpg can't be decoded"):
+    with pytest.raises(DataError, match=r"00001.jpg can't be decoded"):
         clip.frames[1]
-    with pytest.raises(DataError, match="00001.png can't be decoded"):
+    with pytest.raises(DataError, match=r"00001.png can't be decoded"):
         clip.annotation(1)
 
 

@@ -26,7 +26,18 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 PHOTOGRAPHED = ("cat", "cup", "helmet", "shuttle")
 
 # Outlines in pixels of the photographs.
-_CAT = ((62, 0), (350, 0), (352, 70), (358, 115), (345, 165), (322, 222), (296, 270), (255, 286), (205, 272), (125, 243))
+_CAT = (
+    (62, 0),
+    (350, 0),
+    (352, 70),
+    (358, 115),
+    (345, 165),
+    (322, 222),
+    (296, 270),
+    (255, 286),
+    (205, 272),
+    (125, 243),
+)
 _CAT_LEFT = ((72, 205), (40, 150), (38, 70))
 _SHUTTLE = (
     (58, 0), (92, 0), (102, 12), (112, 45), (112, 180), (124, 222), (110, 240), (104, 270), (62, 278), (24, 280),
@@ -128,7 +139,9 @@ def _beast(dice: Random, h: int, w: int) -> Mask:
     mask = ellipse(h, w, 0.47 * w, 0.42 * h, 0.32 * w, dice.uniform(0.22, 0.28) * h)
     head = (0.85 * w, dice.uniform(0.22, 0.34) * h)
     mask |= ellipse(h, w, *head, 0.12 * w, 0.15 * h)
-    mask |= polygon(((0.62 * w, 0.25 * h), (head[0], head[1] - 4), (head[0], head[1] + 0.12 * h), (0.66 * w, 0.6 * h)), h, w)
+    mask |= polygon(
+        ((0.62 * w, 0.25 * h), (head[0], head[1] - 4), (head[0], head[1] + 0.12 * h), (0.66 * w, 0.6 * h)), h, w
+    )
     mask |= polygon(((head[0] - 5, head[1]), (head[0] + 1, head[1] - 0.22 * h), (head[0] + 7, head[1])), h, w)
     for hip in (0.22, 0.32, 0.6, 0.7):
         foot = hip + dice.uniform(-0.06, 0.06)

@@ -175,7 +175,9 @@ def _picture(scene: Scene, moment: float, shift: tuple[float, float]) -> Image:
     picture = np.zeros((*scene.size, 3), np.uint8)
     camera = scene.camera(moment)
     background = scene.layers[0]
-    u, v = _surface_coordinates(background, camera, moment, _pixels(slice(0, scene.size[0]), slice(0, scene.size[1])), shift)
+    u, v = _surface_coordinates(
+        background, camera, moment, _pixels(slice(0, scene.size[0]), slice(0, scene.size[1])), shift
+    )
     h, w = background.mask.shape
     np.take(background.surface.reshape(-1, 3), np.clip(v, 0, h - 1) * w + np.clip(u, 0, w - 1), 0, out=picture)
     for layer in scene.layers[1:]:

@@ -100,5 +100,3 @@ def _renderer_digest() -> str:
         if file.name.endswith((".py", ".jpg")):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:12]
-
-

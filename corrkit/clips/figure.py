@@ -129,9 +129,7 @@ def skeleton(motion: Motion, moment: float) -> dict[str, Point]:
         points[f"{side}_wrist"] = beyond(points[f"{side}_elbow"], bent, 0.135)
         points[f"{side}_hand"] = beyond(points[f"{side}_wrist"], bent, 0.055)
         points[f"{side}_knee"] = beyond(points[f"{side}_hip"], angle[f"{side}_thigh"], 0.225)
-        points[f"{side}_ankle"] = beyond(
-            points[f"{side}_knee"], angle[f"{side}_thigh"] + angle[f"{side}_shin"], 0.205
-        )
+        points[f"{side}_ankle"] = beyond(points[f"{side}_knee"], angle[f"{side}_thigh"] + angle[f"{side}_shin"], 0.205)
         points[f"{side}_toe"] = beyond(points[f"{side}_ankle"], sign * 1.1, 0.065)
     points["scarf_tip"] = beyond(points["left_collar"], angle["scarf"], 0.16)
     return points
@@ -239,5 +237,7 @@ def _with_features(face: Image, shade: Colour) -> Image:
     marked = face.copy()
     middle = (h - 1) / 2
     marked[((u - 0.36 * w) / (0.03 * w)) ** 2 + ((v - middle) / (0.2 * h)) ** 2 <= 1] = (150, 60, 60)
-    marked[(np.abs(v - middle) <= 0.05 * h) & (np.abs(u - 0.53 * w) <= 0.09 * w)] = [int(value * 0.85) for value in shade]
+    marked[(np.abs(v - middle) <= 0.05 * h) & (np.abs(u - 0.53 * w) <= 0.09 * w)] = [
+        int(value * 0.85) for value in shade
+    ]
     return marked

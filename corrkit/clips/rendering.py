@@ -46,11 +46,11 @@ def render(task: str, seed: int, *, num_frames: int | None = None) -> RenderedCl
         raise UsageError(f"There are no rendered clips for the task {task!r}.", closest(task, EVALUATION_SEEDS))
     if seed not in EVALUATION_SEEDS[task] and seed not in TRAINING_SEEDS:
         known = f"{EVALUATION_SEEDS[task][0]}..{EVALUATION_SEEDS[task][-1]} for evaluation"
-        raise UsageError(f"There is no rendered {task} clip {seed}.", f"Seeds are {known}, {TRAINING_SEEDS} for training.")
+        raise UsageError(
+            f"There is no rendered {task} clip {seed}.", f"Seeds are {known}, {TRAINING_SEEDS} for training."
+        )
     if num_frames is not None and num_frames < 1:
         raise UsageError(f"A clip of {num_frames} frames was asked for.", "Ask for at least one.")
     scene = scenes.scene(task, seed, num_frames=num_frames)
     frames, labels = drawing.draw(scene, Random(f"grain {task} {seed}"))
-    return RenderedClip(
-        task=task, seed=seed, frames=frames, labels=labels, joints=drawing.joint_positions(scene)
-    )
+    return RenderedClip(task=task, seed=seed, frames=frames, labels=labels, joints=drawing.joint_positions(scene))

@@ -88,7 +88,7 @@ def pattern(dice: Random, kind: str, h: int, w: int, first: Colour, second: Colo
     size = dice.uniform(7, 13)
     share = {
         "plain": lambda: np.clip(noise(dice, h, w, coarsest=16, octaves=4) * 2.2 - 0.6, 0, 1),
-        "stripes": lambda: ((u // size) % 2),
+        "stripes": lambda: (u // size) % 2,
         "checks": lambda: ((u // size) % 2 + (v // size) % 2) / 2,
         "spots": lambda: _spots(u, v, size * 1.3),
         "weave": lambda: np.abs((u % size) / size - 0.5) + np.abs((v % size) / size - 0.5),
