@@ -5,45 +5,19 @@ gives what timm's gives.
 """
 
 import math
-import re
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, chosen_layer, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill
+from corrkit.backbones.mvit_design import BlockDesign, Grid, patch_strides, read_config, read_designs, stored_grid
 from corrkit.backbones.positions import resample
 from corrkit.checkpoints.recognition import Recognised
-from corrkit.checkpoints.rules import MViTRules
 from corrkit.errors import CheckpointError
 
-Grid = tuple[int, int, int]  # time slices, rows, columns
 _EPS = 1e-6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockDesign:
-    """One block: widths (input, attention, output), heads, strides of queries, keys and values.
-
-    widens_in_attention: whether the skip connection of the attention, not of the MLP, changes the width.
-    adds_query: residual pooling. state: the block's tensors, for shapes and for which parts there are.
-    """
-
-    dim: int
-    attention_dim: int
-    out_dim: int
-    heads: int
-    query_stride: Grid
-    key_stride: Grid
-    adds_query: bool
-    state: dict[str, Tensor]
-
-    @property
-    def widens_in_attention(self) -> bool:
-        """Attention of another width than its input."""
-        return self.attention_dim != self.dim
 
 
 def build(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
@@ -58,8 +32,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         CheckpointError: incomplete tensors, contradicting heads, a layer that doesn't exist.
     """
     state = recognised.state
-    config, source = _config(recognised)
-    designs = _designs(recognised, config)
+    config, source = read_config(recognised)
+    designs = read_designs(recognised, config)
     if heads is not None and heads != designs[0].heads:
         raise CheckpointError(
             f"{recognised.path} has {designs[0].heads} heads in its first block, not {heads}.", "Leave --heads out."
@@ -67,7 +41,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     executed = chosen_layer(recognised, layer, len(designs))
     weight = state["patch_embed.proj.weight"]
     with torch.device("meta"):
-        network = MViT(state, designs, executed, _embedding(weight, config), _stored_grid(recognised, config))
+        network = MViT(state, designs, executed, patch_strides(weight, config), stored_grid(recognised, config))
     fill(network, recognised)
     stride = network.stride
     video = weight.ndim == 5
@@ -323,100 +297,3 @@ def _relative(table: Tensor, queries: int, keys: int) -> Tensor:
     query = torch.arange(queries, device=table.device)[:, None] * query_scale
     key = torch.arange(keys, device=table.device)[None] * key_scale
     return table[(query - key + (keys - 1) * key_scale).long()]
-
-
-def _config(recognised: Recognised) -> tuple[dict[str, Any], str]:
-    """MVIT and DATA of the configuration that PySlowFast and mvit keep in the file, read as plain data."""
-    import yaml
-
-    text = recognised.tree.get("cfg") if isinstance(recognised.tree, dict) else None
-    if not isinstance(text, str):
-        return {}, "usual, since the file holds no configuration"
-    try:
-        config = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CheckpointError(
-            f"{recognised.path} holds a configuration that is no YAML: {str(error)[:100]}.", "Get the file again."
-        ) from error
-    found = {**config.get("DATA", {}), **config.get("MVIT", {})} if isinstance(config, dict) else {}
-    return found, "MVIT in the file's configuration"
-
-
-def _designs(recognised: Recognised, config: dict[str, Any]) -> list[BlockDesign]:
-    state = recognised.state
-    depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
-    rules: MViTRules = recognised.system.rules
-    video = state["patch_embed.proj.weight"].ndim == 5
-    blocks = [
-        {name.removeprefix(f"blocks.{i}."): tensor for name, tensor in state.items() if name.startswith(f"blocks.{i}.")}
-        for i in range(depth)
-    ]
-    for index, block in enumerate(blocks):
-        needed = ("norm1.weight", "attn.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight", "attn.qkv.weight")
-        absent = [f"blocks.{index}.{name}" for name in needed if name not in block]
-        if absent:
-            raise missing(recognised, absent)
-    query_strides = _query_strides(config, blocks)
-    adaptive = config.get("POOL_KV_STRIDE_ADAPTIVE")
-    key_stride = _triple(adaptive) if adaptive else _usual_key_stride(rules, video)
-    listed = {int(entry[0]): _triple(entry[1:]) for entry in config.get("POOL_KV_STRIDE") or []}
-    designs = []
-    for index, block in enumerate(blocks):
-        query_stride = query_strides.get(index, (1, 1, 1))
-        key_stride = tuple(max(key // query, 1) for key, query in zip(key_stride, query_stride, strict=True))  # type: ignore[assignment]
-        attention_dim = block["attn.proj.weight"].shape[0]
-        width = block["attn.norm_k.weight"].shape[0] if "attn.norm_k.weight" in block else attention_dim
-        designs.append(
-            BlockDesign(
-                dim=block["norm1.weight"].shape[0],
-                attention_dim=attention_dim,
-                out_dim=block["mlp.fc2.weight"].shape[0],
-                heads=attention_dim // width,
-                query_stride=query_stride,
-                key_stride=key_stride if adaptive or not config else listed.get(index, (1, 1, 1)),
-                adds_query=bool(config.get("RESIDUAL_POOLING", "attn.rel_pos_h" in block)),
-                state=block,
-            )
-        )
-    return designs
-
-
-def _query_strides(config: dict[str, Any], blocks: list[dict[str, Tensor]]) -> dict[int, Grid]:
-    if config:
-        return {int(entry[0]): _triple(entry[1:]) for entry in config.get("POOL_Q_STRIDE") or []}
-    widths = [block["attn.proj.weight"].shape[0] for block in blocks]
-    return {index: (1, 2, 2) for index in range(1, len(blocks)) if widths[index] != widths[index - 1]}
-
-
-def _usual_key_stride(rules: MViTRules, video: bool) -> Grid:
-    side = rules.key_stride if video else rules.image_key_stride
-    return (1, side, side)
-
-
-def _triple(values: Any) -> Grid:
-    time, rows, columns = (1, *values)[-3:]
-    return int(time), int(rows), int(columns)
-
-
-def _embedding(weight: Tensor, config: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Stride and padding of the patch convolution."""
-    usual = (2, 4, 4) if weight.ndim == 5 else (4, 4)
-    stride = tuple(config.get("PATCH_STRIDE") or usual)
-    padding = tuple(config.get("PATCH_PADDING") or (size // 2 for size in weight.shape[2:]))
-    return stride[-(weight.ndim - 2) :], padding[-(weight.ndim - 2) :]
-
-
-def _stored_grid(recognised: Recognised, config: dict[str, Any]) -> Grid | None:
-    """The grid of a table with one row per token."""
-    if "pos_embed" not in recognised.state:
-        return None
-    rows = recognised.state["pos_embed"].shape[1] - int("cls_token" in recognised.state)
-    slices = max(int(config.get("NUM_FRAMES", 1)) // 2, 1)
-    side = math.isqrt(rows // slices)
-    if slices * side * side != rows:
-        raise CheckpointError(
-            f"{recognised.path}: {recognised.file_name('pos_embed')} has {rows} rows for {slices} time slices, "
-            "which is no square grid.",
-            "Only models that were trained on square frames can be evaluated.",
-        )
-    return slices, side, side
