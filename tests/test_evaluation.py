@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import corrkit
 from corrkit.errors import CorrkitError, DataError, ProtocolError, RunError, UsageError
+from corrkit.evaluation import run_folder
+from corrkit.predictor_loading import make_predictor
+from corrkit.runs.tables import results_table
 from corrkit.tasks.masks import write_mask
 
 from .colour_backbone import ColourBackbone, NaNBackbone
@@ -168,6 +172,45 @@ def test_backbone_without_digest_runs_but_cannot_be_resumed(data: Path, tmp_path
         evaluate(backbone, data=data, out=tmp_path / "run")
 
 
+def test_saving_predictions_of_a_finished_run_makes_them(data: Path, tmp_path: Path):
+    evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "predictions").exists()
+    evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)
+    assert len(list((tmp_path / "run" / "predictions").rglob("*.png"))) == 3 * 5
+
+
+def test_other_data_of_the_same_content_is_another_run(data: Path, tmp_path: Path):
+    evaluate("identity", data=data, out=tmp_path / "run")
+    with pytest.raises(RunError, match=r"data\.name is DAVIS there and mine now"):
+        evaluate("identity", data=data, out=tmp_path / "run", dataset_name="mine")
+
+
+def test_default_folders_differ_where_settings_do(tmp_path: Path):
+    predictor = make_predictor("identity")
+    folders = [
+        run_folder(predictor, "davis", **settings)
+        for settings in (
+            {"data": "DAVIS"},
+            {},
+            {"data": "DAVIS", "radius": "20"},
+            {"data": "DAVIS", "radius": "21"},
+            {"data": "DAVIS", "clips": ["a"]},
+        )
+    ]
+    assert len(set(folders)) == len(folders)
+    assert folders[0].name == "identity-identity-davis-dino"
+    assert folders[1].name == "identity-identity-davis-dino-embedded"
+
+
+def test_forward_passes_that_fail_are_the_users_to_mend(data: Path):
+    class Broken(torch.nn.Module):
+        def forward(self, frames):
+            raise ValueError("no such size")
+
+    result = evaluate(Broken(), data=data)
+    assert "ValueError: no such size" in str(result.failures["a"])
+
+
 def test_overrides_mark_the_summary_as_modified(data: Path):
     summary = corrkit.evaluate("davis", ColourBackbone(), data=data, clips=["a"], radius=3).summary
     assert summary["modified"] == {"affinity.radius": 3.0}
@@ -182,6 +225,10 @@ def test_overrides_mark_the_summary_as_modified(data: Path):
         ({"protocol": "dinoo"}, ProtocolError, "Did you mean 'dino'"),
         ({"protocol": "vip/cropmae"}, CorrkitError, "davis"),
         ({"clips": ["aa"]}, DataError, "Known: a, b, c"),
+        ({"clips": []}, UsageError, "names no clip"),
+        ({"clips": "a"}, UsageError, "names no clip"),
+        ({"size": [480, 480]}, ProtocolError, "frames.size"),
+        ({"radius": float("inf")}, ProtocolError, "finite"),
         ({"split": "test"}, DataError, "no split 'test'"),
         ({"device": "gpu"}, UsageError, "--device"),
         ({"save_predictions": True}, UsageError, "out="),
@@ -248,6 +295,19 @@ class TestScore:
         write_mask(tmp_path / "pred/b/00002.png", np.full((48, 64), 9, np.uint8))
         with pytest.raises(DataError, match="holds id 9"):
             corrkit.score("davis", data=data, pred=tmp_path / "pred")
+
+    def test_scored_predictions_are_not_called_reduced_precision(self, data: Path, tmp_path: Path):
+        evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)
+        summary = corrkit.score("davis", data=data, pred=tmp_path / "run/predictions").summary
+        assert "precision" not in results_table([summary])
+
+    def test_first_masks_alone_are_not_called_ground_truth(self, data: Path, tmp_path: Path):
+        shutil.copytree(data / "Annotations/480p", tmp_path / "pred")
+        for path in (data / "Annotations").rglob("*.png"):
+            if path.stem != "00000":
+                path.unlink()
+        result = corrkit.score("davis", data=data, pred=tmp_path / "pred")
+        assert "a has no scored frame" in " ".join(result.notes)
 
     def test_masks_alone_are_enough(self, data: Path, tmp_path: Path):
         pred = evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)

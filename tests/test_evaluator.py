@@ -2,6 +2,7 @@
 
 import copy
 import random
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 import torch.multiprocessing as mp
 
 import corrkit
-from corrkit.errors import UsageError
+from corrkit.errors import CorrkitError, UsageError
 
 from .davis_folder import make_clip
 
@@ -130,6 +131,42 @@ def test_named_clips_and_quick_clips(data: Path):
         corrkit.Evaluator("davis", data=data, clips="some")
 
 
+@pytest.mark.parametrize("options", [{"data": {"davs": "x"}}, {"protocols": {"davs": "dino"}}])
+def test_options_for_tasks_that_are_not_evaluated_are_refused(options: dict):
+    with pytest.raises(UsageError, match="Did you mean 'davis'"):
+        corrkit.Evaluator("davis", **options)
+    with pytest.raises(UsageError, match="no task"):
+        corrkit.Evaluator([])
+
+
+class FailsOnRankOne(SmallNet):
+    """A user's network with an error of its own."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        if torch.distributed.get_rank() == 1:
+            raise ZeroDivisionError("theirs")
+        return super().forward(frames)
+
+
+def _failing_rank(rank: int, port: int, data: str, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    with pytest.raises(CorrkitError, match="theirs"):
+        corrkit.Evaluator("davis", data=data, clips="all")(wrapped(FailsOnRankOne().eval()))
+    (Path(folder) / f"{rank}.done").touch()
+    torch.distributed.destroy_process_group()
+
+
+def test_a_failure_on_one_rank_ends_the_call_on_all(data: Path, tmp_path: Path):
+    mp.spawn(_failing_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
+    assert {path.name for path in tmp_path.glob("*.done")} == {"0.done", "1.done"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _rank(rank: int, port: int, data: str, folder: str) -> None:
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.manual_seed(1)
@@ -139,12 +176,7 @@ def _rank(rank: int, port: int, data: str, folder: str) -> None:
 
 
 def test_ranks_share_the_clips_and_all_return_the_same(data: Path, tmp_path: Path):
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_rank, (port, str(data), str(tmp_path)), nprocs=2)
+    mp.spawn(_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
     torch.manual_seed(1)
     alone = corrkit.Evaluator("davis", data=data, clips="all")(wrapped(SmallNet().eval()))
     assert torch.load(tmp_path / "0.pt") == torch.load(tmp_path / "1.pt") == alone

@@ -52,11 +52,16 @@ def test_a_value_equal_to_the_published_one_is_no_override():
     assert dict(override(load_protocol("davis/dino"), {"radius": 12, "std": [0.228, 0.224, 0.225]}).overrides) == {}
 
 
+def test_going_back_to_the_published_value_takes_the_mark_off():
+    changed = override(load_protocol("davis/dino"), {"radius": 6})
+    assert dict(override(changed, {"radius": 12}).overrides) == {}
+
+
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
-        ("[480, 832]", "size", (480, 832)),
-        ("480,832", "size", (480, 832)),
+        ("[480]", "size", (480,)),
+        ("480", "size", (480,)),
         ("[]", "std", ()),
         ("false", "l2", False),
         ("exact", "ties", "exact"),
@@ -77,7 +82,9 @@ def test_text_of_the_command_line_becomes_the_fields_type(text: str, field: str,
         ({"topk": 2.5}, "not of type int"),
         ({"topk": True}, "not of type int"),
         ({"temperature": 0}, "greater than 0"),
-        ({"temperature": float("nan")}, "not a number"),
+        ({"temperature": float("nan")}, "finite"),
+        ({"size": [480, 832]}, "frames.size"),
+        ({"size": []}, "frames.size"),
         ({"radius": -1}, "at least 0"),
         ({"ties": "some"}, "Choose one of: keep, exact"),
         ({"l2": "maybe"}, "true or false"),

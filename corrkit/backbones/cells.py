@@ -1,7 +1,8 @@
 """Weight-free backbones: colours (`rgb`) and oriented gradients with colours (`hog`) of each cell.
 
 They need no file, cost little more than reading the frames, and are the first two rungs that a learned backbone
-should climb. Oriented gradients after Dalal and Triggs, Histograms of Oriented Gradients for Human Detection, CVPR 2005.
+should climb. Oriented gradients after Dalal and Triggs, Histograms of Oriented Gradients for Human Detection,
+CVPR 2005.
 """
 
 import hashlib
@@ -72,7 +73,10 @@ class RgbCells(_Cells):
         self.report = Report(system="rgb", architecture=name, parameters=0)
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """Normalised frames [B, 3, H, W] to features [B, h, w, 3 (parts (2 context + 1))^2 + 1]; no + 1 if constant is 0."""
+        """Normalised frames [B, 3, H, W] to features [B, h, w, 3 (parts (2 context + 1))^2 + 1].
+
+        Without the last channel if constant is 0.
+        """
         self._check(frames)
         size = self.stride // self.parts
         colours = F.pixel_unshuffle(F.avg_pool2d(frames.float(), size), self.parts)  # [B, 3 parts^2, h, w]

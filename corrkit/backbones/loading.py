@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.contract import Backbone, Report
-from corrkit.errors import CheckpointError, closest
+from corrkit.errors import CheckpointError, CorrkitError, closest
 
 if TYPE_CHECKING:
     from corrkit.backbones.building import Built
@@ -162,10 +162,17 @@ def _from_function(spec: str) -> Backbone:
     path, name = match.groups()
     if not Path(path).is_file():
         raise CheckpointError(f"{path} doesn't exist.", "Give the path of a Python file: py:FILE.py:FUNCTION.")
-    function = runpy.run_path(path).get(name)
+    try:
+        function = runpy.run_path(path).get(name)
+        made = function() if callable(function) else None
+    except CorrkitError:
+        raise
+    except Exception as error:  # the user's own code: whatever it raises is theirs to mend
+        raise CheckpointError(
+            f"{spec} raises {type(error).__name__}: {error}", "Correct the file; --debug shows the traceback."
+        ) from error
     if not callable(function):
         raise CheckpointError(f"{path} has no function {name!r}.", "Write py:FILE.py:FUNCTION.")
-    made = function()
     if isinstance(made, Backbone):
         return made
     from torch import nn

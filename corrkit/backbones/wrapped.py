@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Report
 from corrkit.backbones.framewise import Framewise
-from corrkit.errors import UsageError
+from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -44,13 +44,19 @@ def wrap(
     Raises:
         UsageError: for a patch or stride below 1.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"wrap was given {_described(module)}, not a torch.nn.Module.", "Give a module, or load_backbone a spec."
+        )
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise UsageError(f"mean is {mean} and std {std}.", "Give three numbers each, std above 0.")
     cell = patch if stride is None else stride
-    if cell < 1:
+    if not isinstance(cell, int) or cell < 1:
         raise UsageError(f"A cell can't have {cell} pixels.", "Give patch= or stride= a positive number.")
     name = type(module).__name__
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return Wrapped(
-        WrappedNetwork(module, forward or cast(Forward, getattr(module, "forward_features", module)), cell),
+        WrappedNetwork(module, forward, cell),
         stride=cell,
         mean=mean,
         std=std,
@@ -63,9 +69,17 @@ class Wrapped(Framewise):
     """A live module: its digest follows its weights."""
 
     @property
-    def digest(self) -> str:
-        """Sha256 of the class names and of the state dict as it is now."""
-        return state_digest(self.network, f"{self.report.architecture} {self.stride}")
+    def digest(self) -> str | None:
+        """Sha256 of the state dict as it is now and of all settings; None with a forward function of one's own.
+
+        What such a function does can't be told from outside, so a run with it can't be resumed.
+        """
+        network = self.network
+        assert isinstance(network, WrappedNetwork)
+        if network.has_own_forward:
+            return None
+        settings = (self.report.architecture, self.stride, self.multiple, tuple(self.mean), tuple(self.std))
+        return state_digest(network.module, repr(settings))
 
 
 def state_digest(module: nn.Module, salt: str) -> str:
@@ -81,15 +95,30 @@ def state_digest(module: nn.Module, salt: str) -> str:
 class WrappedNetwork(nn.Module):
     """Calls a module's forward function and brings its output into the form [B, h, w, C]."""
 
-    def __init__(self, module: nn.Module, forward: Forward, cell: int) -> None:
+    def __init__(self, module: nn.Module, forward: Forward | None, cell: int) -> None:
         super().__init__()
         self.module, self.cell = module, cell
+        self.has_own_forward = forward is not None
         self._forward = forward
+
+    def _features(self, frames: Tensor) -> object:
+        if self._forward is not None:
+            return self._forward(frames)
+        return getattr(self.module, "forward_features", self.module)(frames)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames [B, 3, H, W] to features [B, h, w, C]. Raises UsageError for outputs of another form."""
         with _evaluating(self.module):
-            output = self._forward(frames)
+            try:
+                output = self._features(frames)
+            except CorrkitError:
+                raise
+            except Exception as error:  # the user's own code: whatever it raises is theirs to mend
+                raise UsageError(
+                    f"The forward pass of {type(self.module).__name__} fails on frames {list(frames.shape)}: "
+                    f"{type(error).__name__}: {error}",
+                    "Frames keep their shape: timm's ViTs need dynamic_img_size=True. --debug shows the traceback.",
+                ) from error
         if not isinstance(output, Tensor):
             raise UsageError(
                 f"The module gives {_described(output)}, not a tensor.",

@@ -71,6 +71,9 @@ def _run(command: object, args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _say("corrkit: interrupted.")
         return EXIT_INTERRUPTED
+    except MemoryError as error:
+        _say(f"corrkit: out of memory ({error}).\nUse a smaller network or input, or another --device.")
+        return CorrkitError.exit_code
     except BrokenPipeError:
         # The reader of stdout went away (| head): not an error, but Python would complain while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,6 +81,9 @@ def _run(command: object, args: argparse.Namespace) -> int:
     except Exception as error:
         if args.debug:
             raise
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            _say(f"corrkit: out of memory: {error}\nUse a smaller network or input, or another --device.")
+            return CorrkitError.exit_code
         _say(
             f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).\n"
             "Run the command again with --debug and report the traceback."

@@ -1,7 +1,8 @@
 """Seeded scenes of the three tasks.
 
 davis: two to four bodies that cross, turn, bend and change size. vip, jhmdb: a figure that moves all its limbs.
-Every scene has camera motion, a change of brightness, motion blur, and unlabelled things in the colours of labelled ones.
+Every scene has camera motion, a change of brightness, motion blur, and unlabelled things in the colours of labelled
+ones.
 """
 
 import math

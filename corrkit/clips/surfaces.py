@@ -4,6 +4,7 @@ All arithmetic is of integers or of single float64 operations, so that every mac
 """
 
 import functools
+from collections.abc import Callable
 from importlib import resources
 from random import Random
 from typing import Any
@@ -38,7 +39,7 @@ def halved(image: Image, factor: int = 2) -> Image:
     h, w = image.shape[0] // factor, image.shape[1] // factor
     blocks = image[: h * factor, : w * factor].reshape(h, factor, w, factor, -1).astype(np.uint32)
     area = factor * factor
-    return ((blocks.sum((1, 3)) + area // 2) // area).astype(np.uint8)
+    return np.asarray((blocks.sum((1, 3)) + area // 2) // area, np.uint8)
 
 
 def tinted(grey: Image, dark: Colour, light: Colour) -> Image:
@@ -86,14 +87,15 @@ def pattern(dice: Random, kind: str, h: int, w: int, first: Colour, second: Colo
     fibres = noise(dice, h, w, coarsest=4, octaves=2)
     u = u + 6 * folds  # cloth is never quite straight
     size = dice.uniform(7, 13)
-    share = {
+    patterns: dict[str, Callable[[], Floats]] = {
         "plain": lambda: np.clip(noise(dice, h, w, coarsest=16, octaves=4) * 2.2 - 0.6, 0, 1),
         "stripes": lambda: (u // size) % 2,
         "checks": lambda: ((u // size) % 2 + (v // size) % 2) / 2,
         "spots": lambda: _spots(u, v, size * 1.3),
         "weave": lambda: np.abs((u % size) / size - 0.5) + np.abs((v % size) / size - 0.5),
         "patches": lambda: np.clip((noise(dice, h, w, coarsest=24, octaves=2) - 0.45) * 8, 0, 1),
-    }[kind]()
+    }
+    share = patterns[kind]()
     colours = np.asarray(first) * (1 - share[..., None]) + np.asarray(second) * share[..., None]
     light = 0.62 + 0.46 * folds + 0.22 * fibres
     return _bytes(colours * light[..., None])

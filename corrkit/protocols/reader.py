@@ -129,7 +129,7 @@ def _consistent(protocol: Protocol) -> Protocol:
         raise ProtocolError(
             f"{protocol.identifier}: frames.size is {list(protocol.frames.size)} with frames.resize "
             f"{protocol.frames.resize!r}.",
-            f"Give {numbers} number(s): one side for short-side and long-side, [height, width] for exact, [] for native.",
+            f"Give {numbers} number(s): [side] for short-side or long-side, [height, width] for exact, [] for native.",
         )
     return protocol
 

@@ -13,7 +13,7 @@ from corrkit.runs.results import Summary, override_text
 from corrkit.runs.tables import method_name
 
 REFERENCE_PREDICTORS = frozenset({"identity", "oracle"})
-_FULL_PRECISION = frozenset({"float32", "float64"})
+_FULL_PRECISION = frozenset({"float32", "float64", ""})  # "": scored predictions of any method
 _SEED = re.compile(r"[-_.]?seed[-_=]?\d+")
 
 

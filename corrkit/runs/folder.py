@@ -182,7 +182,12 @@ def read_run(folder: Path) -> tuple[Summary, dict[str, dict[str, Any]]]:
 def differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted field to (stored value, new value), for every field in which two fingerprints differ."""
     old_fields, new_fields = _flat(stored), _flat(json.loads(to_json(new)))
-    fields = dict.fromkeys([*old_fields, *new_fields])
+    # An empty group against a filled one: its entries say all there is to say.
+    fields = [
+        name
+        for name in dict.fromkeys([*old_fields, *new_fields])
+        if not any(f.startswith(f"{name}.") for f in (*old_fields, *new_fields))
+    ]
     pairs = {field: (old_fields.get(field, _ABSENT), new_fields.get(field, _ABSENT)) for field in fields}
     return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
 

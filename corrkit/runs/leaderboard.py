@@ -20,7 +20,7 @@ _PAIRED = ("difference", "difference low", "difference high", "p", "p Holm", "de
 
 
 def leaderboard(
-    run_dirs: Sequence[str | Path], reference: str | Path | Sequence[str | Path] = ()
+    run_dirs: str | Path | Sequence[str | Path], reference: str | Path | Sequence[str | Path] = ()
 ) -> "pandas.DataFrame":
     """Comparable rows from run folders.
 
@@ -43,7 +43,10 @@ def leaderboard(
     """
     import pandas
 
-    found, notes = read_runs([Path(folder) for folder in run_dirs])
+    folders = [run_dirs] if isinstance(run_dirs, str | Path) else list(run_dirs)
+    if not folders:
+        raise UsageError("No run folder was given.", "Give one or more, e.g. runs/*.")
+    found, notes = read_runs([Path(folder) for folder in folders])
     runs, repeats, conflicting = without_repeats(found)
     rows = rows_of(runs)
     references = _references(reference)

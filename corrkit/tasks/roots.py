@@ -42,7 +42,7 @@ def list_lines(path: Path) -> list[str]:
 
 
 def stray_caches(folder: Path) -> list[str]:
-    """A note on label caches that other tools leave in clip folders (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
+    """A note on label caches of other tools in clip folders (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
     strays = [path for clip in folder.iterdir() if clip.is_dir() for path in clip.iterdir() if path.suffix == ".npy"]
     return [f"{len(strays)} .npy label caches of another tool are ignored, e.g. {strays[0]}."] if strays else []
 
