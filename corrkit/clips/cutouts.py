@@ -14,7 +14,6 @@ from corrkit.clips.surfaces import (
     Floats,
     Image,
     halved,
-    mirrored,
     noise,
     pattern,
     photograph,
@@ -179,5 +178,3 @@ def _halved_mask(mask: Mask, factor: int) -> Mask:
     blocks = mask[: h * factor, : w * factor].reshape(h, factor, w, factor)
     return np.asarray(2 * blocks.sum((1, 3)) > factor * factor)
 
-
-__all__ = ["PHOTOGRAPHED", "Cutout", "body", "ellipse", "mirrored", "photographed", "polygon"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from corrkit.clips import figure
 from corrkit.clips.cutouts import PHOTOGRAPHED, Cutout, body, photographed
-from corrkit.clips.drawing import Affine, Bend, Layer, Light, Scene, label_map, placed
+from corrkit.clips.drawing import Affine, Bend, Layer, Light, Points, Scene, label_map, placed
 from corrkit.clips.motion import Wave, either, swinging
 from corrkit.clips.surfaces import Colour, Image, mirrored, pattern, photograph, tinted
 
@@ -25,6 +25,7 @@ FRAMES = {"davis": 8, "vip": 8, "jhmdb": 10}
 
 _MARGIN = 60  # pixels of background beyond the frame on each side
 _BARE = (2, 3, 12, 13, 14, 15, 16, 17)  # parts that aren't cloth: hair, glasses, skin, face
+_SOFT_SHADOWS = (0.12, 0.24)
 _SMALLEST = {"davis": 500, "vip": 1, "jhmdb": 1}  # pixels that each id shows in the first frame
 
 
@@ -78,7 +79,7 @@ def _bodies(dice: Random, num_frames: int) -> Scene:
         y = Wave(dice.uniform(0.15, 0.85) * height, either(dice, 0, 3))
         distractors.append(_thing(dice, cutout, 0, x, y, dice.uniform(40, 60)))
     dice.shuffle(objects)
-    return _filmed(dice, size, num_frames, (*distractors[1:], *objects, distractors[0]))
+    return _filmed(dice, size, num_frames, (*distractors[1:], *objects, distractors[0]), shadows=(0.2, 0.35))
 
 
 def _dressed(dice: Random, num_frames: int) -> Scene:
@@ -86,7 +87,7 @@ def _dressed(dice: Random, num_frames: int) -> Scene:
     motion = _walk(dice, size, dice.uniform(205, 235))
     persons = figure.layers(dice, motion)
     things = _clutter(dice, size, persons, dice.randint(2, 3))
-    return _filmed(dice, size, num_frames, (*things[1:], *persons, things[0]))
+    return _filmed(dice, size, num_frames, (*things[1:], *persons, things[0]), shadows=_SOFT_SHADOWS)
 
 
 def _posed(dice: Random, num_frames: int) -> Scene:
@@ -94,11 +95,11 @@ def _posed(dice: Random, num_frames: int) -> Scene:
     motion = _walk(dice, size, dice.uniform(195, 225))
     persons = figure.layers(dice, motion)
     things = _clutter(dice, size, persons, dice.randint(2, 3))
-    return _filmed(dice, size, num_frames, (*things, *persons), joints=figure.joints(motion))
+    return _filmed(dice, size, num_frames, (*things, *persons), shadows=_SOFT_SHADOWS, joints=figure.joints(motion))
 
 
 def _walk(dice: Random, size: tuple[int, int], height: float) -> figure.Motion:
-    drift = either(dice, 3.5, 7.5)
+    drift = either(dice, 5.0, 8.0)
     x = swinging(dice, size[1] / 2 - 4 * drift + either(dice, 0, 15), 5, drift=drift)
     y = swinging(dice, 0.455 * size[0], 6)
     return figure.moving(dice, x=x, y=y, height=swinging(dice, height, 0.06 * height, drift=either(dice, 0, 1.2)))
@@ -146,9 +147,11 @@ def _filmed(
     size: tuple[int, int],
     num_frames: int,
     things: tuple[Layer, ...],
-    joints: Callable[[float], np.ndarray] | None = None,
+    *,
+    shadows: tuple[float, float],
+    joints: Callable[[float], Points] | None = None,
 ) -> Scene:
-    """The scene before a background, through a moving camera, under changing light."""
+    """The scene before a background, through a moving camera, under changing light with `shadows` of some depth."""
     middle = (size[1] / 2, size[0] / 2)
     pan_x, pan_y = swinging(dice, middle[0], 10, drift=either(dice, 0.5, 2.0)), swinging(dice, middle[1], 6)
     roll, zoom = swinging(dice, 0.0, 0.035), swinging(dice, 1.0, 0.05)
@@ -162,7 +165,7 @@ def _filmed(
     background = Layer(surface=surface, mask=solid, label=0, pose=lambda moment: at_origin)
     light = Light(
         gain=swinging(dice, 0.95, 0.16, drift=either(dice, 0.0, 0.012)),
-        depth=dice.uniform(0.2, 0.35),
+        depth=dice.uniform(*shadows),
         rate=(either(dice, 0.008, 0.03), either(dice, 0.008, 0.03), either(dice, 0.4, 0.9)),
         phase=dice.uniform(0, 2 * math.pi),
     )
