@@ -62,10 +62,11 @@ class Recognised:
 
     def missing(self, names: Iterable[str]) -> CheckpointError:
         """The error for canonical names that the file lacks, under the names that the file would give them."""
-        listed = [self.file_name(name) for name in names]
-        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        every = list(names)
+        listed = ", ".join(self.file_name(name) for name in every[:_SHOWN])
+        more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
         return CheckpointError(
-            f"{self.path} ({self.system.name}) is incomplete: {', '.join(listed[:_SHOWN])}{more} missing.",
+            f"{self.path} ({self.system.name}) is incomplete: {listed}{more} missing.",
             "Get the complete file; a network is never loaded in part.",
         )
 
