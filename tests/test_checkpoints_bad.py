@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from corrkit.backbones import load_backbone
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.errors import CheckpointError
 from tests.checkpoints_watched import run_watched
@@ -67,6 +68,44 @@ def test_every_bad_file_has_its_error_and_no_side_effect(golden: object, tmp_pat
         assert problem in sentence
         assert remedy.strip()
     assert {entry: entry.stat().st_mtime_ns for entry in folder.rglob("*")} == before
+
+
+# What is wrong with those that open, once a network is asked of them; "" loads.
+CONTENTS = {
+    "bare_pickle_good.pkl": "",
+    "decoder_only.pth": "only a decoder",
+    "empty_dict.pth": "holds no tensors",
+    "four_channels.pth": "takes 4 input channels",
+    "inf_weights.pth": r"aren't finite: model\.blocks\.0\.mlp\.fc1\.weight \(infinite\)",
+    "int8_weights.pth": "quantised weights",
+    "legacy_good.pth": "",
+    "missing_block.pth": r"incomplete: model\.blocks\.2\.",
+    "missing_patch_embed.pth": r"model\.patch_embed\.proj\.weight is missing",
+    "missing_tensor.pth": r"incomplete: model\.blocks\.1\.mlp\.fc2\.weight, model\.blocks\.1\.mlp\.fc2\.bias missing",
+    "nan_weights.pth": r"aren't finite: model\.blocks\.1\.attn\.proj\.weight \(NaN\)",
+    "optimizer_only.pth": "only the state of an optimizer",
+    "pos_not_square.pth": "has 18 rows, which is no square grid",
+    "scalar.pth": "holds a single tensor",
+    "text_model.pth": "is a text model",
+    "torchscript.pth": "TorchScript archive.* no backbone",
+    "two_backbones.pth": r"several backbones that are equally good: 'state_dict\.backbone_a', 'state_dict\.backbone_b'",
+    "wrong_shape.pth": r"model\.blocks\.1\.mlp\.fc1\.weight is \[60, 16\], not \[64, 16\]",
+}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", sorted(CONTENTS))
+def test_of_those_that_open_only_the_good_ones_load(golden: object, name: str) -> None:
+    assert set(CONTENTS) == OPEN
+    path = golden(f"checkpoints/_bad/{name}")
+    if not CONTENTS[name]:
+        assert load_backbone(path, heads=2).report.tensors_used > 10
+        return
+    with pytest.raises(CheckpointError, match=CONTENTS[name]) as caught:
+        load_backbone(path, heads=2)
+    assert name in caught.value.problem
+    assert caught.value.remedy
+    assert caught.value.exit_code == 2
 
 
 class Payload:

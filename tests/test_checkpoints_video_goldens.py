@@ -254,3 +254,34 @@ def test_layers_share_one_pass_and_equal_their_own(golden, name):
     for number, features in enumerate(together, 1):
         alone, _ = loaded(golden, name, layer=number)
         assert torch.equal(features, alone(frames))
+
+
+@pytest.mark.golden
+def test_videomae_under_hugging_face_names_gives_the_same(golden, tmp_path):
+    """Written from the published converter, so unproven against a file of transformers."""
+    folder = golden("checkpoints/videomae")
+    arrays = np.load(folder / "golden.npz")
+    renamed = {}
+    for name, tensor in open_checkpoint(folder / "checkpoint.pth").tree["model"].items():
+        if name.startswith("encoder."):
+            renamed.update(hugging_face(name.removeprefix("encoder."), tensor))
+    torch.save(renamed, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 4}))
+    backbone = load_backbone(tmp_path)
+    assert backbone.report.system == "hf_videomae"
+    assert distance(backbone, arrays["x"], arrays["f"]) < TOLERANCE
+
+
+def hugging_face(name, tensor):
+    """One tensor of VideoMAE as transformers' convert_videomae_to_pytorch.py names and cuts it."""
+    name = name.replace("blocks.", "encoder.layer.").replace(
+        "patch_embed.proj", "embeddings.patch_embeddings.projection"
+    )
+    name = name.replace("norm1", "layernorm_before").replace("norm2", "layernorm_after")
+    name = name.replace("mlp.fc1", "intermediate.dense").replace("mlp.fc2", "output.dense")
+    name = name.replace("attn.proj", "attention.output.dense").replace("attn.", "attention.attention.")
+    name = "layernorm" + name.removeprefix("norm") if name.startswith("norm.") else name
+    if not name.endswith("qkv.weight"):
+        return {f"videomae.{name}": tensor}
+    parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+    return {f"videomae.{name.replace('qkv', part)}": chunk.clone() for part, chunk in parts}

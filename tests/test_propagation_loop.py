@@ -119,6 +119,15 @@ def test_memory_does_not_grow_with_the_clip(rule):
     assert late == early
 
 
+def test_inference_mode_may_come_and_go():
+    features, first = moving_clip(frames=8)
+    predictions, softs = corrkit.propagate(features, first), []
+    for index in range(7):
+        with torch.inference_mode(mode=index % 2 == 0):
+            softs.append(next(predictions).clone())
+    assert all(torch.equal(a, b) for a, b in zip(softs, corrkit.propagate(features, first), strict=True))
+
+
 def test_constant_features_keep_one_label_everywhere():
     first = torch.zeros(4, 5, 2)
     first[..., 1] = 1

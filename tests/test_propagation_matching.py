@@ -10,7 +10,7 @@ from dense_reference import dense_affinity
 from hypothesis import strategies as st
 
 from corrkit.errors import CorrkitError, ProtocolError
-from corrkit.propagation import Context, match, scoring, transport
+from corrkit.propagation import Context, Matcher, match, scoring, transport
 from corrkit.propagation.selection import best_positions
 from corrkit.protocols.schema import Affinity
 
@@ -111,6 +111,33 @@ def test_tile_size_decides_no_tie(monkeypatch, tile, ties):
     assert torch.equal(usual.indices, other.indices)
     assert torch.equal(usual.offsets, other.offsets)
     np.testing.assert_allclose(usual.weights.numpy(), other.weights.numpy(), atol=FLOAT32_WEIGHTS)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+@pytest.mark.parametrize("levels", [0, 1])
+def test_query_frames_matched_together_equal_those_matched_alone(free, levels):
+    features = unit_features(torch.Generator().manual_seed(14), 6, 9, 13, 8)
+    if levels:  # exact ties, too
+        features = (features * 2).round()
+    affinity = affinity_of(radius=2.5, shape="circle", ties="exact")
+    frames = list(features)  # one tensor object per frame, so that shared context frames are recognised
+    queries, contexts = frames[2:], []
+    for t in (2, 3, 4, 5):
+        first = Context(features=frames[0], windowed=6 - t, free=free)
+        contexts.append([first, *(Context(features=f) for f in frames[max(1, t - 2) : t])])
+    together = Matcher(affinity).match(queries, contexts)
+    for query, own, joint in zip(queries, contexts, together, strict=True):
+        alone = match(query, own, affinity)
+        assert torch.equal(alone.indices, joint.indices)
+        assert torch.equal(alone.offsets, joint.offsets)
+        np.testing.assert_allclose(alone.weights.numpy(), joint.weights.numpy(), atol=FLOAT32_WEIGHTS)
+
+
+def test_context_frames_must_be_seen_by_consecutive_query_frames():
+    frames = list(unit_features(torch.Generator().manual_seed(15), 5, 3, 4, 4))
+    contexts = [[Context(features=frames[i])] for i in (0, 1, 0)]
+    with pytest.raises(ValueError, match="match them one by one"):
+        Matcher(affinity_of()).match(frames[2:], contexts)
 
 
 def test_number_of_threads_changes_nothing():

@@ -92,7 +92,9 @@ class Matcher:
         for query, own in zip(queries, contexts, strict=True):
             _check_shapes(query, own)
             self._check_window(own)
-        with torch.no_grad(), torch.autocast(queries[0].device.type, enabled=False):
+        # The buffers outlive this call, which may come from inside or outside an inference mode.
+        device = queries[0].device.type
+        with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device, enabled=False):
             if self._affinity.scope == "joint":
                 return self._jointly(queries, contexts)
             return [self._each(query, own) for query, own in zip(queries, contexts, strict=True)]

@@ -144,7 +144,7 @@ def _transported(matched: Iterator[_Matched], first_labels: "Tensor", protocol: 
     stored = {0: given}  # label maps [N, L] by frame, as propagated
     for step in matched:
         maps = [first[c.role] if c.role in first else stored[c.frame] for c in step.context]
-        soft = transport(torch.stack(maps), step.affinity)
+        soft = transport(torch.stack([m.to(step.affinity.weights.device) for m in maps]), step.affinity)
         stored[step.frame], shown = _fed_back(soft, protocol)
         yield shown.view(first_labels.shape)
         for old in [f for f in stored if f > 0 and not is_needed_later(f, step.frame, protocol.memory)]:

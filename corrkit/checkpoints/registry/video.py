@@ -22,6 +22,24 @@ PADDED_TUBELET = Layout(
     anchors={r"patch_embed\.proj\.1\.weight": 5, r"blocks\.\d+\.attn\.qkv\.weight": 2},
     renames=((r"patch_embed\.proj\.1\.", "patch_embed.proj."),),
 )
+HF_VIDEOMAE = Layout(
+    name="Hugging Face VideoMAE",
+    anchors={
+        r"embeddings\.patch_embeddings\.projection\.weight": 5,
+        r"encoder\.layer\.\d+\.attention\.attention\.q_bias": 1,
+    },
+    renames=(
+        (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+        (r"encoder\.layer\.(\d+)\.attention\.attention\.([qkv])(uery|ey|alue)\.", r"blocks.\1.attn.\2."),
+        (r"encoder\.layer\.(\d+)\.attention\.attention\.", r"blocks.\1.attn."),
+        (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\1.attn.proj."),
+        (r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
+        (r"encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
+        (r"encoder\.layer\.(\d+)\.layernorm_before\.", r"blocks.\1.norm1."),
+        (r"encoder\.layer\.(\d+)\.layernorm_after\.", r"blocks.\1.norm2."),
+        (r"layernorm\.", "norm."),
+    ),
+)
 MVIT = Layout(
     name="MViT",
     anchors={r"patch_embed\.proj\.weight": None, r"blocks\.\d+\.attn\.pool_k\.weight": None},
@@ -119,6 +137,23 @@ ENTRIES = (
         rules=TubeletRules(heads=_HEADS, position="stored"),
         source="ruiwang2021/mvd 45b877a modeling_student.py:175",
         proven="golden",
+    ),
+    System(
+        name="hf_videomae_finetuned",
+        title="VideoMAE of Hugging Face, fine-tuned",
+        layouts=(HF_VIDEOMAE,),
+        without=(r"layernorm\.weight",),
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, final_norm="none", position="sinusoid"),
+        source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
+    ),
+    System(
+        name="hf_videomae",
+        title="VideoMAE of Hugging Face",
+        layouts=(HF_VIDEOMAE,),
+        build=_TUBELETS,
+        rules=TubeletRules(heads=_HEADS, position="sinusoid"),
+        source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
     ),
     System(
         name="videomae_finetuned",
