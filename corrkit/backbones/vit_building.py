@@ -161,6 +161,11 @@ def _tokens(recognised: Recognised) -> tuple[bool, int, int, tuple[int, int] | N
         split = "q_bias" in leaves or ("q.bias" in leaves and "k.bias" not in leaves)  # as BEiT, which has tables
         tables = ("rel_pos_bias.", "blocks.0.attn.") if split else ()
         raise missing(recognised, ["pos_embed", *(f"{stem}relative_position_bias_table" for stem in tables)])
+    if state["pos_embed"].ndim != 3:
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('pos_embed')} is {list(state['pos_embed'].shape)}, no table.",
+            "If the file is complete, its architecture is a variant that corrkit doesn't know.",
+        )
     length, first = state["pos_embed"].shape[1], int(has_cls)
     for rows in dict.fromkeys((first, 0, first + registers)):
         side = math.isqrt(max(length - rows, 0))
