@@ -63,7 +63,9 @@ def test_timm_fills_its_network_from_a_file(tmp_path):
     frames = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(backbone(frames), model.forward_features(frames).movedim(1, -1))
     assert (backbone.stride, backbone.report.system) == (32, "timm")
-    with pytest.raises(CheckpointError, match=r"doesn't fill timm's resnet34: layer1\.2\.conv1\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"doesn't fill timm's resnet34: state_dict\.module\.layer1\.2\.conv1\.weight"
+    ):
         load_backbone(f"timm:resnet34={tmp_path / 'a.pth'}")
 
 

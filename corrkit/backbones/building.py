@@ -40,8 +40,11 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
     Raises:
         CheckpointError: naming them, where tensors are missing, of another shape, or not known to be unneeded.
     """
+    import torch
+
     expected = network.state_dict()
-    state = recognised.state
+    counters = {name: torch.tensor(0) for name in expected if name.endswith(".num_batches_tracked")}  # of training
+    state = {**counters, **recognised.state}
     path = recognised.path
     absent = [name for name in expected if name not in state]
     if absent:

@@ -251,7 +251,8 @@ class WindowedHiera(nn.Module):
 def _depths(recognised: Recognised) -> tuple[int, ...]:
     """Blocks per stage; a stage begins with the block that widens."""
     indices = [int(match[1]) for name in recognised.state if (match := re.match(r"blocks\.(\d+)\.", name))]
-    starts = [0, *sorted({i for i in indices if f"blocks.{i}.proj.weight" in recognised.state})]
+    widening = {i for i in indices for kind in ("weight", "bias") if f"blocks.{i}.proj.{kind}" in recognised.state}
+    starts = [0, *sorted(widening)]
     return tuple(end - start for start, end in zip(starts, [*starts[1:], max(indices) + 1], strict=True))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ _PREFIXES = ("random:", "timm:", "hf:", "py:")
 def load_backbone(
     spec: str | Path,
     *,
-    heads: int | None = None,
+    heads: int | Sequence[int] | None = None,
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
@@ -35,7 +36,8 @@ def load_backbone(
         spec: a file or folder, "rgb", "hog", "random:TIMM_NAME[@SEED]", "timm:TIMM_NAME=FILE",
             "hf:OWNER/NAME[@REVISION]", "py:FILE.py:FUNCTION" (returns a module or backbone), or "a.pth+b.pth" for a
             system that needs two files.
-        heads: attention heads, where the file can't tell.
+        heads: attention heads, where the file can't tell; of networks in stages the first stage's, alone or with the
+            others, which follow from it.
         layer: layer to evaluate; None takes the system's default. ViTs count blocks, others stages, both from 1.
         key: dotted path of the branch, in a file that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
@@ -45,6 +47,7 @@ def load_backbone(
             makes weights up.
     """
     text = str(spec)
+    heads = heads[0] if isinstance(heads, Sequence) else heads
     options = {"heads": heads, "layer": layer, "key": key, "window": window}
     kind = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
     if text in BUILT_IN:

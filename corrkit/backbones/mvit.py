@@ -33,6 +33,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     """
     state = recognised.state
     config, source = read_config(recognised)
+    if config.get("CLS_EMBED_ON") and "cls_token" not in state:
+        raise recognised.missing(["cls_token"])
     designs = read_designs(recognised, config)
     if heads is not None and heads != designs[0].heads:
         raise CheckpointError(

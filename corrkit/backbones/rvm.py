@@ -25,7 +25,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     Raises:
         CheckpointError: incomplete or contradictory tensors, or a layer that doesn't exist.
     """
-    dim, _, patch, _ = recognised.tensor("patch_embed.proj.weight").shape
+    dim, _, patch, _ = recognised.state["patch_embed.proj.weight"].shape
     depth = recognised.depth("blocks")
     chosen, why = choose_heads(recognised, dim, depth, heads)
     parts = Parts(
@@ -33,7 +33,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         depth=depth,
         heads=chosen,
         patch=(patch, patch),
-        hidden=recognised.tensor("blocks.0.mlp.fc1.weight").shape[0],
+        hidden=recognised.state["blocks.0.mlp.fc1.weight"].shape[0],
         activation="gelu-tanh",
     )
     executed = None if layer is None or layer == "last" else chosen_layer(recognised, layer, depth)

@@ -29,9 +29,9 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     from timm.models.vision_transformer_sam import VisionTransformerSAM
 
     state = recognised.state
-    dim, _, patch, _ = recognised.tensor("patch_embed.proj.weight").shape
+    dim, _, patch, _ = recognised.state["patch_embed.proj.weight"].shape
     depth = recognised.depth("blocks")
-    side = recognised.tensor("pos_embed").shape[1]
+    side = recognised.state["pos_embed"].shape[1]
     names = {index: f"blocks.{index}.attn.rel_pos_h" for index in range(depth)}
     spans = {index: (len(state[name]) + 1) // 2 for index, name in names.items() if name in state}
     windows = {span for span in spans.values() if span != side}
@@ -43,12 +43,12 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
             embed_dim=dim,
             depth=depth,
             num_heads=chosen,
-            mlp_ratio=recognised.tensor("blocks.0.mlp.fc1.weight").shape[0] / dim,
+            mlp_ratio=recognised.state["blocks.0.mlp.fc1.weight"].shape[0] / dim,
             num_classes=0,
             window_size=min(windows, default=0),
             global_attn_indexes=tuple(index for index, span in spans.items() if span == side),
             use_rel_pos=True,
-            neck_chans=recognised.tensor("neck.0.weight").shape[0],
+            neck_chans=recognised.state["neck.0.weight"].shape[0],
             norm_layer=cast(Any, functools.partial(nn.LayerNorm, eps=1e-6)),
         )
     fill(encoder, recognised)

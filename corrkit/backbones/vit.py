@@ -7,6 +7,7 @@ size is a test.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Self
 
 import torch
@@ -26,6 +27,7 @@ class Parts:
     num_registers: tokens between the class token and the patches. position_rows: prefix tokens that have a row in
     the stored position table, whose cells are `grid`. norm: "layer" or "rms"; final_norm: "none" where features are
     the last block's output, "weightless" where the file stores none. biases: which projections have one.
+    stem: widths of convolutions in place of the patch projection.
     layerscale, mlp_norm, pre_norm, patch_norm: whether the file has them. position: rule of `positions.RULES`, or
     "sincos" where nothing is stored. rotary: a variant of `rotary.VARIANTS`; frequencies: the shape of
     its stored frequencies, where the file has them. relative: BEiT's tables.
@@ -51,6 +53,7 @@ class Parts:
     frequencies: tuple[int, ...] = ()
     relative: Literal["shared", "blockwise"] | None = None
     layerscale: bool = False
+    stem: tuple[int, ...] = ()
     mlp_norm: bool = False
     pre_norm: bool = False
     patch_norm: bool = False
@@ -170,7 +173,8 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, parts.dim, parts.patch, parts.patch, bias="patch" in parts.biases)
+        plain = nn.Conv2d(3, parts.dim, parts.patch, parts.patch, bias="patch" in parts.biases)
+        self.proj = _stem(parts) if parts.stem else plain
         self.norm = _norm(parts) if parts.patch_norm else None
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -285,6 +289,14 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu-tanh": lambda: nn.GELU("tanh"),
     "quick-gelu": QuickGELU,
 }
+
+
+def _stem(parts: Parts) -> nn.Sequential:
+    """MoCo v3's convolutions, each halving the sides: facebookresearch/moco-v3 c349e6e vits.py (ConvStem)."""
+    layers: list[nn.Module] = []
+    for before, width in pairwise((3, *parts.stem)):
+        layers += [nn.Conv2d(before, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(parts.stem[-1], parts.dim, 1))
 
 
 def _stored(parts: Parts) -> Grid:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def build(recognised: Recognised, *, heads: int | None = None, layer: int | str | None = None) -> Built:
@@ -34,14 +35,15 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     rules: ViTRules = recognised.system.rules
     state = recognised.state
     depth = recognised.depth("blocks")
-    dim, patch = _patch(recognised)
-    chosen, why = choose_heads(recognised, dim, depth, heads, rules.heads, rules.head_width)
-    prefix, registers, rows, grid = _tokens(recognised, patch)
+    dim, patch, stem = _patch(recognised)
+    prefix, registers, rows, grid = _tokens(recognised)
+    chosen, why = choose_heads(recognised, dim, depth, heads, _known_heads(recognised, rows, grid), rules.head_width)
     parts = Parts(
         dim=dim,
         depth=depth,
         heads=chosen,
         patch=patch,
+        stem=stem,
         hidden=_hidden(recognised),
         mlp="swiglu" if "blocks.0.mlp.w12.weight" in state else "mlp",
         activation=_activation(recognised),
@@ -79,6 +81,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
+_STEM = r"patch_embed\.proj\.(\d+\.)?weight"
 _TIMM_ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu-tanh", "QuickGELU": "quick-gelu", "SiLU": "gelu"}
 """timm's classes; SiLU stands in a SwiGLU, where the rule isn't asked."""
 
@@ -114,20 +117,24 @@ def _absent(model: "nn.Module") -> frozenset[str]:
     return frozenset(part for part, name in names.items() if f"{name}.bias" not in state)
 
 
-def _patch(recognised: Recognised) -> tuple[int, tuple[int, int]]:
-    """Width and patch size."""
-    weight = recognised.state["patch_embed.proj.weight"]
-    dim, channels, height, width = weight.shape
+def _patch(recognised: Recognised) -> tuple[int, tuple[int, int], tuple[int, ...]]:
+    """Width, patch size, and the widths of a convolutional stem, which halves the sides at each but the last."""
+    found = {match[1] or "0.": name for name in recognised.state if (match := re.fullmatch(_STEM, name))}
+    names = [name for _, name in sorted(found.items(), key=lambda item: int(item[0][:-1]))]
+    weights = [recognised.state[name] for name in names if recognised.state[name].ndim == 4]
+    dim, (channels, height, width) = weights[-1].shape[0], weights[0].shape[1:]
     if channels != 3:
         raise CheckpointError(
-            f"{recognised.path}: {recognised.file_name('patch_embed.proj.weight')} takes {channels} input channels.",
+            f"{recognised.path}: {recognised.file_name(names[0])} takes {channels} input channels.",
             "Only networks for RGB frames can be evaluated.",
         )
     if height != width:
         raise CheckpointError(
             f"{recognised.path} has patches of {height}x{width} pixels.", "Only square patches can be evaluated."
         )
-    return dim, (height, width)
+    stem = tuple(weight.shape[0] for weight in weights[:-1])
+    side = 2 ** len(stem) if stem else height
+    return dim, (side, side), stem
 
 
 def _hidden(recognised: Recognised) -> int:
@@ -139,7 +146,7 @@ def _hidden(recognised: Recognised) -> int:
     raise missing(recognised, ["blocks.0.mlp.fc1.weight"])
 
 
-def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, int, tuple[int, int] | None]:
+def _tokens(recognised: Recognised) -> tuple[bool, int, int, tuple[int, int] | None]:
     """Class token, number of registers, prefix tokens with a position row, and the stored grid."""
     rules: ViTRules = recognised.system.rules
     state = recognised.state
@@ -154,14 +161,18 @@ def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, 
         split = "q_bias" in leaves or ("q.bias" in leaves and "k.bias" not in leaves)  # as BEiT, which has tables
         tables = ("rel_pos_bias.", "blocks.0.attn.") if split else ()
         raise missing(recognised, ["pos_embed", *(f"{stem}relative_position_bias_table" for stem in tables)])
-    length = state["pos_embed"].shape[1]
-    for rows in dict.fromkeys((int(has_cls), 0, int(has_cls) + registers)):
-        side = math.isqrt(length - rows)
-        if side * side == length - rows and rows <= int(has_cls) + registers:
+    if state["pos_embed"].ndim != 3:
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('pos_embed')} is {list(state['pos_embed'].shape)}, no table.",
+            "If the file is complete, its architecture is a variant that corrkit doesn't know.",
+        )
+    length, first = state["pos_embed"].shape[1], int(has_cls)
+    for rows in dict.fromkeys((first, 0, first + registers)):
+        side = math.isqrt(max(length - rows, 0))
+        if side > 0 and side * side == length - rows:
             return has_cls, registers, rows, (side, side)
-    grid = _sincos_grid(recognised, int(has_cls))
-    if grid is not None:
-        return has_cls, registers, int(has_cls), grid
+        if rows == first and (grid := _sincos_grid(recognised, first)) is not None:
+            return has_cls, registers, first, grid
     raise CheckpointError(
         f"{recognised.path}: {recognised.file_name('pos_embed')} has {length} rows, which is no square grid of patches"
         f"{' with a class token' if has_cls else ''}, and isn't the sine-cosine table of another grid.",
@@ -170,23 +181,32 @@ def _tokens(recognised: Recognised, patch: tuple[int, int]) -> tuple[bool, int, 
     )
 
 
-def _sincos_grid(recognised: Recognised, rows: int) -> tuple[int, int] | None:
-    """The non-square grid whose fixed sine-cosine table a file stores (CatMAE trains on such)."""
+def _known_heads(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> Mapping[tuple[int, int], int]:
+    """Heads of published models that break the usual rule, by width and depth."""
+    rules: ViTRules = recognised.system.rules
+    if rules.row_first_heads and grid is not None and "pos_embed" in recognised.state:
+        table = recognised.state["pos_embed"][0, rows:].float()
+        if table.shape[1] % 4 == 0 and _is_sincos(table, grid, "row"):
+            return {**rules.heads, **rules.row_first_heads}
+    return rules.heads
+
+
+def _is_sincos(table: "Tensor", grid: tuple[int, int], order: str) -> bool:
     import torch
 
     from corrkit.backbones.positions import sincos
 
+    return torch.allclose(table, sincos(grid, table.shape[1], order).flatten(0, 1), atol=1e-4)
+
+
+def _sincos_grid(recognised: Recognised, rows: int) -> tuple[int, int] | None:
+    """The non-square grid whose fixed sine-cosine table a file stores (CatMAE trains on such)."""
     table = recognised.state["pos_embed"][0, rows:].float()
     cells, dim = table.shape
     if dim % 4:
         return None
-    for height in range(1, cells + 1):
-        if cells % height == 0:
-            for order in ("column", "row"):
-                grid = (height, cells // height)
-                if torch.allclose(table, sincos(grid, dim, order).flatten(0, 1), atol=1e-4):
-                    return grid
-    return None
+    grids = [(height, cells // height) for height in range(1, cells + 1) if cells % height == 0]
+    return next((grid for grid in grids for order in ("column", "row") if _is_sincos(table, grid, order)), None)
 
 
 def _table_grid(recognised: Recognised) -> tuple[int, int]:

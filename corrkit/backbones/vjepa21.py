@@ -30,7 +30,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     Raises:
         CheckpointError: incomplete or contradictory tensors, unknown heads, a layer that doesn't exist.
     """
-    dim, _, tubelet, patch, _ = recognised.tensor("patch_embed.proj.weight").shape
+    dim, _, tubelet, patch, _ = recognised.state["patch_embed.proj.weight"].shape
     depth = recognised.depth("blocks")
     if depth not in _TAPS:
         raise CheckpointError(
@@ -39,7 +39,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         )
     chosen, why = choose_heads(recognised, dim, depth, heads, recognised.system.rules.heads)
     executed = chosen_layer(recognised, layer, depth)
-    hidden = recognised.tensor("blocks.0.mlp.fc1.weight").shape[0]
+    hidden = recognised.state["blocks.0.mlp.fc1.weight"].shape[0]
     parts = Parts(
         dim=dim, depth=depth, heads=chosen, patch=(patch, patch), hidden=hidden, has_cls_token=False, position=None
     )

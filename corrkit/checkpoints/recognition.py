@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints import drops, heads
 from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
+from corrkit.checkpoints.completeness import Tensors, absent
 from corrkit.checkpoints.conversions import IncompleteError, unify
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
@@ -26,7 +27,8 @@ _SHOWN = 6  # names in a message
 class Recognised:
     """One network of a file.
 
-    prefix: of its names, "" or ending in a dot. state: canonical name to tensor, in the file's precision; origins:
+    prefix: of its names, "" or ending in a dot. state: canonical name to tensor, in the file's precision (asking for
+    one that isn't there raises a CheckpointError which names it); origins:
     canonical name (before fusing) to name in the file. shapes: of all tensors under the prefix, by relative name.
     total: tensors in the file; used: of these, how many went into `state`. dropped: group to reason.
     mean, std: of the input, per channel. evidence: decision to what it rests on. config: of the config.json beside it.
@@ -54,18 +56,16 @@ class Recognised:
         """How a tensor is called in the file, or would be called if it is missing."""
         return file_name(canonical, self.origins, self.layout, self.prefix)
 
-    def tensor(self, canonical: str) -> "Tensor":
-        """A tensor that the network can't do without. Raises CheckpointError where it is missing."""
-        if canonical not in self.state:
-            raise self.missing([canonical])
-        return self.state[canonical]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", Tensors(self.state, self.missing))
 
     def missing(self, names: Iterable[str]) -> CheckpointError:
         """The error for canonical names that the file lacks, under the names that the file would give them."""
-        listed = [self.file_name(name) for name in names]
-        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        every = list(names)
+        listed = ", ".join(self.file_name(name) for name in every[:_SHOWN])
+        more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
         return CheckpointError(
-            f"{self.path} ({self.system.name}) is incomplete: {', '.join(listed[:_SHOWN])}{more} missing.",
+            f"{self.path} ({self.system.name}) is incomplete: {listed}{more} missing.",
             "Get the complete file; a network is never loaded in part.",
         )
 
@@ -260,9 +260,8 @@ def _unified(
         if reading.layout.convert is not None:
             state = reading.layout.convert(state)
         state = unify(state)
-        absent = [name for name in system.requires if name not in state]
-        if absent:
-            raise IncompleteError(absent)
+        if gaps := list(absent(state, system.requires)):
+            raise IncompleteError(gaps)
     except IncompleteError as error:
         names = ", ".join(file_name(name, origins, reading.layout, reading.prefix) for name in error.names)
         raise CheckpointError(

@@ -12,6 +12,7 @@ class ViTRules:
     """What the tensors of a vision transformer can't tell.
 
     heads: (width, depth) to number of heads, where it isn't width / head_width.
+    row_first_heads: the same, where the stored positions are the sine-cosine table with rows first (MoCo v3's).
     cls: whether there is a class token (None: as in the file). final_norm: "affine" where the features are normalised
         by tensors that must be in the file, "optional" where some files of the system have them and some not,
         "weightless", "none". position: the published resampling rule of a stored table, "sincos" where it is
@@ -19,6 +20,7 @@ class ViTRules:
     """
 
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    row_first_heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
     head_width: int = 64
     cls: bool | None = True
     final_norm: Literal["affine", "optional", "weightless", "none"] = "affine"

@@ -1,6 +1,6 @@
 """Systems that compare views or predict features: contrastive learning, self-distillation, joint embedding."""
 
-from corrkit.checkpoints.registry.layouts import CAPI, DINOV3, TIMM
+from corrkit.checkpoints.registry.layouts import CAPI, CONV_STEM, DINOV3, TIMM
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import UNIT, Layout, System
 
@@ -144,10 +144,10 @@ ENTRIES = (
     System(
         name="mocov3",
         title="MoCo v3 (ViT)",
-        layouts=(TIMM,),
+        layouts=(TIMM, CONV_STEM),
         beside=(r"(.*\.)?base_encoder\..*",),
         prefers=(("base_encoder", "momentum_encoder"),),
-        rules=ViTRules(heads={(384, 12): 12}),
+        rules=ViTRules(heads={(384, 12): 12, (384, 11): 12, (768, 11): 12}),
         source="facebookresearch/moco-v3 c349e6e",
         proven="golden",
     ),

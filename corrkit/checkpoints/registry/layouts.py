@@ -30,9 +30,14 @@ TIMM = Layout(
     renames=_TIMM_RENAMES,
     convert=conversions.packed_swiglu,
 )
-SPLIT = Layout(  # EVA-02 B and L: q, k, v apart
+SPLIT = Layout(
     name="timm ViT with q, k, v apart",
-    anchors={r"patch_embed\.proj\.weight": 4, r"blocks\.\d+\.attn\.q_proj\.weight": 2},
+    anchors={r"patch_embed\.proj\.weight": 4, r"blocks\.\d+\.attn\.q(_proj)?\.weight": 2},
+    renames=_TIMM_RENAMES,
+)
+CONV_STEM = Layout(
+    name="timm ViT with a convolutional stem",
+    anchors={r"patch_embed\.proj\.0\.weight": 4, r"blocks\.\d+\.attn\.qkv\.weight": 2},
     renames=_TIMM_RENAMES,
 )
 DINOV3 = Layout(

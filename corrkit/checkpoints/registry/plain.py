@@ -1,10 +1,11 @@
 """Supervised networks, and fallbacks whose names tell the architecture but not who trained it."""
 
-from corrkit.checkpoints.registry.layouts import JAX, MMPRETRAIN, TIMM
+from corrkit.checkpoints.registry.layouts import CONV_STEM, JAX, MMPRETRAIN, SPLIT, TIMM
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import HALF, System
 
-_HEADS = {(1280, 32): 16, (1408, 40): 16}
+# Huge and giant ViTs have 16 heads; Web-MAE's and Web-DINO's are 128 wide from 2b on (facebookresearch/webssl c85b60b).
+_HEADS = {(1280, 32): 16, (1408, 40): 16, (2688, 24): 21, (3072, 26): 24, (3584, 32): 28, (4096, 32): 32}
 
 ENTRIES = (
     System(
@@ -74,8 +75,8 @@ ENTRIES = (
     System(
         name="vit",
         title="ViT in timm's names (DINO, MAE, supervised, ...)",
-        layouts=(TIMM,),
-        rules=ViTRules(heads=_HEADS, cls=None),
+        layouts=(TIMM, SPLIT, CONV_STEM),
+        rules=ViTRules(heads=_HEADS, row_first_heads={(384, 12): 12, (384, 11): 12, (768, 11): 12}, cls=None),
         source="facebookresearch/mae efb2a80 models_vit.py; facebookresearch/dino 7c446df",
         proven="golden",
         notes=(

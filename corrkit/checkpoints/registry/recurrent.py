@@ -52,10 +52,10 @@ ENTRIES = (
         title="VATT",
         layouts=(VATT,),
         refuse=(
-            "its network is not implemented here. A converter would have to map voxel_to_patch (kernel [4, 16, 16, 3, "
-            "D] to a convolution [D, 3, 4, 16, 16]), agg_embedding, the three pos_embedding_lookup tables with their "
-            "layer norm, tx/layers/N/{layer_norm, mha/{q, k, v, o}, feed_forward/{layer_norm, mlp/{wi, wo}}} (kernels "
-            "transposed) and tx/final_layer_norm.",
+            "its network is not implemented here. A converter would have to map voxel_to_patch (kernel "
+            "[4, 16, 16, 3, D] to a convolution [D, 3, 4, 16, 16]), agg_embedding, the three pos_embedding_lookup "
+            "tables with their layer norm, tx/layers/N/{layer_norm, mha/{q, k, v, o}, feed_forward/{layer_norm, "
+            "mlp/{wi, wo}}} (kernels transposed) and tx/final_layer_norm.",
             "Evaluate it with py:FILE.py:FUNCTION, a function that builds the model with its own code.",
         ),
         source="google-research/google-research 355ce03 vatt",
