@@ -15,8 +15,8 @@ class Views:
     size: pixels of a view's side. gap: frames between the frames of a pair, both ends included. pairing: how pair and
         triple are placed, see `sampling.choose_frames`. area: share of the frame that a crop covers; local_area: that
         of local crops. aspect: ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
-    flip: probability. repeat: samples from each decoded item. frame_stride: frames between those of a clip.
-    single_draw: one try for a crop, clamped, in place of ten. crop_of_crop: the local crop is of the global one.
+    flip: probability, of the frame before it is cropped. repeat: samples from each decoded item. frame_stride: frames between those of a clip.
+    crop_of_crop: the local crop is of the global one.
     colour: augmentation of "augmented" and "multicrop" views, see `views.COLOURS`.
     """
 
@@ -30,7 +30,6 @@ class Views:
     gap: tuple[int, ...] = ()
     pairing: Literal["gap-first", "start-first", "spread"] = "gap-first"
     shared_box: bool = True
-    single_draw: bool = False
     frames: int = 1
     frame_stride: int = 1
     crop_of_crop: bool = False
