@@ -1,5 +1,6 @@
 """Training data: an index of clips and images, and samples that follow from (seed, epoch, place) alone."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -174,15 +175,9 @@ def order(num_items: int, seed: int, place: int) -> int:
     return int(_permutation(num_items, seed, epoch)[position])
 
 
-_permutations: dict[tuple[int, int, int], Any] = {}
-
-
+@functools.lru_cache(maxsize=2)
 def _permutation(num_items: int, seed: int, epoch: int) -> Any:
-    key = (num_items, seed, epoch)
-    if key not in _permutations:
-        _permutations.clear()
-        _permutations[key] = np.random.default_rng([seed, epoch]).permutation(num_items)
-    return _permutations[key]
+    return np.random.default_rng([seed, epoch]).permutation(num_items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What the loop trains: an objective turns views into a loss. `MaskedPrediction` covers all recipes made of branches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from corrkit.training.encoder import Encoder, Tokens
 from corrkit.training.losses import LOSSES, mean_over
 from corrkit.training.masks import Mask
 from corrkit.training.schema import Branch, Recipe
-from corrkit.training.targets import target_of
+from corrkit.training.targets import PIXELS, target_of, to_pixels
 
 
 @dataclass(slots=True)
@@ -32,11 +32,10 @@ class View:
 
 @dataclass(slots=True)
 class Step:
-    """loss: scalar to minimise. parts: named scalars for the log. pictures: name to images [N, 3, H, W], normalised."""
+    """loss: scalar to minimise. parts: named scalars for the log."""
 
     loss: Tensor
     parts: dict[str, Tensor]
-    pictures: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -72,6 +71,10 @@ class Objective(nn.Module):
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step: teachers follow here."""
 
+    def pictures(self, views: Sequence[View], seed: int) -> dict[str, Tensor]:
+        """Name to images [N, 3, H, W], normalised, that show what is learnt; none where there is nothing to see."""
+        return {}
+
 
 class MaskedPrediction(Objective):
     """Branches that each predict a target for the hidden (or all) tokens of a view, from it and from other views."""
@@ -96,7 +99,7 @@ class MaskedPrediction(Objective):
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
         """Weighted sum of the branches' losses."""
         tokens = self.encode(views, masks)
-        parts, predictions = {}, []
+        parts = {}
         for index, branch in enumerate(self.recipe.branches):
             prediction = self.predict(branch, tokens)
             with torch.no_grad():
@@ -106,9 +109,8 @@ class MaskedPrediction(Objective):
             exact = torch.promote_types(prediction.dtype, torch.float32)  # half-precision predictions are lifted
             losses = LOSSES[branch.loss](prediction.to(exact), target)
             parts[f"loss_{index}"] = mean_over(losses, hidden)
-            predictions.append(prediction)
         total = torch.stack([b.weight * part for b, part in zip(self.recipe.branches, parts.values(), strict=True)]).sum()
-        return Step(total, parts, self._pictures(views, masks, predictions))
+        return Step(total, parts)
 
     def predict(self, branch: Branch, tokens: Sequence[Tokens]) -> Tensor:
         """A branch's prediction [B, L, C]."""
@@ -117,7 +119,18 @@ class MaskedPrediction(Objective):
         decoder: Decoder = self.decoders[branch.decoder]  # type: ignore[assignment]  # ModuleList is untyped
         return decoder(tokens[branch.query], memory, cls)
 
-    def _pictures(
-        self, views: Sequence[View], masks: Sequence[Mask | None], predictions: Sequence[Tensor]
-    ) -> dict[str, Tensor]:
-        return {}
+    @torch.no_grad()
+    def pictures(self, views: Sequence[View], seed: int) -> dict[str, Tensor]:
+        """Memory, query as it is seen, prediction and truth of the first branch, if its target is pixels of an image."""
+        branch, patch = self.recipe.branches[0], self.recipe.encoder.patch
+        truth = views[branch.query].pixels
+        if branch.target not in PIXELS or truth.ndim != 4:
+            return {}
+        masks = self.draw_masks(len(truth), seed, truth.device)
+        prediction = self.predict(branch, self.encode(views, masks))
+        drawn = to_pixels(prediction.float(), truth, PIXELS[branch.target], patch)
+        mask = masks[branch.query]
+        hidden = torch.zeros_like(truth[:, :1], dtype=torch.bool) if mask is None else self.encoder.in_pixels(mask.hidden)
+        found = {f"view {index}": views[index].pixels for index in branch.memory}
+        seen = truth.masked_fill(hidden, 0.0)
+        return {**found, "visible": seen, "predicted": torch.where(hidden, drawn, truth), "truth": truth}

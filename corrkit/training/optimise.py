@@ -43,6 +43,11 @@ class Schedule:
         """Of the whole training."""
         return max(1, round(self.epochs * self.steps_per_epoch))
 
+    def stretch_to(self, steps: int) -> None:
+        """Makes the whole training `steps` long; warm-up keeps its share of it."""
+        factor = steps / self.total_steps
+        self.epochs, self.warmup = self.epochs * factor, self.warmup * factor
+
     def rate(self, step: int) -> float:
         """Learning rate of a step, set before it is taken."""
         if self.spec.schedule == "table":

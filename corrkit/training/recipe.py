@@ -55,6 +55,19 @@ def as_plain(recipe: Recipe) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _plain(recipe))
 
 
+def leaves(recipe: Recipe) -> list[tuple[str, Any]]:
+    """Every constant by its dotted name, for printing."""
+
+    def walk(value: Any, name: str) -> list[tuple[str, Any]]:
+        nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
+        if not nested:
+            return [(name, value)]
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [leaf for key, item in pairs for leaf in walk(item, f"{name}.{key}" if name else str(key))]
+
+    return walk(as_plain(recipe), "")
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -115,6 +115,16 @@ def unpatchify(tokens: Tensor, patch: int) -> Tensor:
     return cut.reshape(len(tokens), 3, side * patch, side * patch)
 
 
+def to_pixels(prediction: Tensor, pixels: Tensor, rule: PixelRule, patch: int) -> Tensor:
+    """A predicted target of images as pictures [B, 3, H, W], with the mean and deviation of the true tokens."""
+    tokens = patchify(pixels, patch)
+    predicted = prediction.unflatten(2, (patch * patch, 3))
+    if rule.over != "none":
+        dims = (2, 3) if rule.over == "patch" else (2,)
+        predicted = predicted * tokens.std(dims, keepdim=True) + tokens.mean(dims, keepdim=True)
+    return unpatchify(predicted.flatten(2), patch)
+
+
 def hog_target(pixels: Tensor, *, patch: int, tubelet: int = 1) -> Tensor:
     """[B, L, 27 · cells]; of a clip, the first frame of each tubelet."""
     if pixels.ndim == 4:

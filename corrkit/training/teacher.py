@@ -1,0 +1,20 @@
+"""Networks that follow the one that learns: moving averages."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy that no gradient reaches."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """teacher <- momentum · teacher + (1 - momentum) · student, for parameters; buffers are copied."""
+    for target, source in zip(teacher.parameters(), student.parameters(), strict=True):
+        target.mul_(momentum).add_(source.detach(), alpha=1 - momentum)
+    for target, source in zip(teacher.buffers(), student.buffers(), strict=True):
+        target.copy_(source)
