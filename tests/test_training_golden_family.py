@@ -109,3 +109,54 @@ def test_six_training_steps(golden: GoldenFinder, recipe: str, folder: str, trac
     for published, norm in zip(stored["param_names"], stored["param_norms_after"], strict=True):
         if "pos_embed" not in str(published):
             assert float(parameters[name(str(published))].detach().norm()) == pytest.approx(norm, rel=1e-6)
+
+
+@pytest.mark.parametrize("ratio", ["75", "90"])
+def test_tobo(golden: GoldenFinder, ratio: str) -> None:
+    stored = np.load(golden(f"pretraining/tobo/tobo_tiny_r{ratio}.npz"))
+    objective = tiny("tobo", **{"masks.1.ratio": int(ratio) / 100})
+    fill(objective, golden("pretraining/tobo/tobo_tiny_r75.npz"), csm_name)
+    mask = hide(objective, tensor(stored, "noise"))
+    both = views(stored, "src", "tgt")
+    step = objective.step(both, [None, mask])
+    assert_close(step.parts["loss_0"], tensor(stored, "loss_siammae_path"))
+    assert_close(step.parts["loss_1"], tensor(stored, "loss_tobo_path"))
+    tokens = objective.encode(both, [None, mask])
+    assert_close(objective.predict(objective.recipe.branches[1], tokens), tensor(stored, "pred_tobo_path"))
+    step.loss.backward()
+    assert_gradients(objective, stored, csm_name, norms="grad_norms_sum")
+
+
+@pytest.mark.parametrize(("case", "ratio", "patch", "depth"), [("p4", 0.75, 4, 2), ("p2_95", 0.95, 2, 1)])
+def test_cropmae(golden: GoldenFinder, case: str, ratio: float, patch: int, depth: int) -> None:
+    path = golden(f"pretraining/siammae/cropmae_class_{case}.npz")
+    stored = np.load(path)
+    objective = tiny("cropmae", **{"masks.1.ratio": ratio, "encoder.patch": patch, "decoders.0.depth": depth})
+    fill(objective, path, cropmae_name)
+    pixels = tensor(stored, "imgs")
+    pair = [View(pixels[:, 0]), View(pixels[:, 1])]
+    mask = hide(objective, tensor(stored, "noise"))
+    assert torch.equal(mask.restore, tensor(stored, "ids_restore"))
+    tokens = objective.encode(pair, [None, mask])
+    assert_close(tokens[0].z, tensor(stored, "memory"))
+    assert_close(tokens[1].z, tensor(stored, "latent"))
+    assert_close(objective.predict(objective.recipe.branches[0], tokens), tensor(stored, "pred"))
+    step = objective.step(pair, [None, mask])
+    assert_close(step.loss, tensor(stored, "loss"))
+    step.loss.backward()
+    assert_gradients(objective, stored, cropmae_name)
+
+
+def test_catmae(golden: GoldenFinder) -> None:
+    path = golden("pretraining/catmae/catmae_tiny.npz")
+    stored = np.load(path)
+    changes = {"masks.*.ratio": float(stored["mask_ratio"]), "masks.0.kind": "none", "decoders.0.depth": 1}
+    objective = tiny("catmae", **changes)
+    fill(objective, path, cropmae_name)
+    hidden = [None, hide(objective, tensor(stored, "noise2")), hide(objective, tensor(stored, "noise3"))]
+    step = objective.step(views(stored, "f1", "f2", "f3"), hidden)
+    assert_close(step.parts["loss_0"], tensor(stored, "loss_x2"))
+    assert_close(step.parts["loss_1"], tensor(stored, "loss_x3"))
+    assert_close(step.loss, tensor(stored, "loss"))
+    step.loss.backward()
+    assert_gradients(objective, stored, cropmae_name)

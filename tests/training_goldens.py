@@ -27,9 +27,9 @@ _CSM_BLOCK = {
     "attn.": "layers.s.", "norm4.": "norms.m.", "mlp2.": "layers.m.",
 }  # fmt: skip
 _CROPMAE_BLOCK = {
-    "multihead_attn.out_proj.": "layers.c.proj.", "multihead_attn.in_proj_": "layers.c.qkv.", "norm1.": "norms.c.",
-    "linear1.": "layers.m.fc1.", "linear2.": "layers.m.fc2.", "norm2.": "norms.m.",
-    "self_attn.in_proj_": "layers.s.qkv.", "self_attn.out_proj.": "layers.s.proj.", "norm3.": "norms.s.",
+    "multihead_attn.out_proj.": "layers.c.proj.", "multihead_attn.in_proj_": "layers.c.qkv.", "norm2.": "norms.c.",
+    "linear1.": "layers.m.fc1.", "linear2.": "layers.m.fc2.", "norm3.": "norms.m.",
+    "self_attn.in_proj_": "layers.s.qkv.", "self_attn.out_proj.": "layers.s.proj.", "norm1.": "norms.s.",
 }  # fmt: skip
 BLOCKS = {"mae": _MAE_BLOCK, "csm": _CSM_BLOCK, "cropmae": _CROPMAE_BLOCK}
 

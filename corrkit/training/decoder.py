@@ -81,7 +81,7 @@ class Decoder(nn.Module):
             x = self.embed(tokens.z)
             if self.spec.memory_position:
                 x = x + self._rows_of(tokens)
-            if self.frame_vectors is not None and len(views) > 1:
+            if self.frame_vectors is not None:
                 x = x + self.frame_vectors[index]
             parts.append(x)
         return torch.cat(parts, 1)

@@ -230,7 +230,7 @@ class _Training:
         return {
             "recipe": as_plain(self.recipe), "data": self.index.digest, "batch": self.batch, "ranks": self.ranks,
             **{name: getattr(self.options, name) for name in kept},
-            "corrkit": corrkit.__version__, "torch": torch.__version__, "device": self.device.type,
+            "corrkit": corrkit.__version__, "torch": str(torch.__version__), "device": self.device.type,
         }  # fmt: skip
 
     def _save(self, path: Path, done: int) -> None:
