@@ -32,10 +32,10 @@ TASKS = ("davis", "vip", "jhmdb")
 CLIPS_OF_A_TASK, FRAMES = 25, 16
 UNSEEN_SEED, UNSEEN = 2_000_000, {"davis": 8, "vip": 7, "jhmdb": 7}
 RECIPE = {
-    "views.size": 80, "views.area": [0.03, 0.12], "views.gap": [1, 12], "views.repeat": 4, "masks.1.ratio": 0.9,
+    "views.size": 64, "views.area": [0.02, 0.08], "views.gap": [1, 12], "views.repeat": 4, "masks.1.ratio": 0.9,
     "optimiser.batch": 8, "optimiser.rate": 1e-3, "optimiser.reference": 0, "optimiser.warmup": 20,
 }  # fmt: skip
-STEPS = 4000
+STEPS = 1600
 METRICS = {"davis": "J&F-Mean", "vip": "mIoU", "jhmdb": "PCK@0.1"}
 
 

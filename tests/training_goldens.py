@@ -53,10 +53,14 @@ def published_weights(path: Path, prefix: str = "w.") -> dict[str, Tensor]:
     return {n.removeprefix(prefix): torch.from_numpy(stored[n]).double() for n in stored.files if n.startswith(prefix)}
 
 
-def split_cross(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """PyTorch's packed projection of a cross-attention as separate ones for queries and memory."""
+def repacked(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Cross-attention's packed projection as two, for queries and memory; thirds named "#0" to "#2" as one."""
     result = {}
     for name, tensor in state.items():
+        if "#" in name:
+            thirds = [state[re.sub(r"#\d", f"#{index}", name)] for index in range(3)]
+            result[re.sub(r"#\d", "", name)] = torch.cat(thirds)
+            continue
         if ".layers.c.qkv." in name:
             dim = len(tensor) // 3
             result[name.replace(".qkv.", ".q.")] = tensor[:dim]
@@ -68,8 +72,9 @@ def split_cross(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def fill(module: nn.Module, path: Path, mapping: Callable[[str], str]) -> None:
     """All published weights into the module, none left over and none missing."""
-    state = split_cross({mapping(name): tensor for name, tensor in published_weights(path).items()})
-    module.double().load_state_dict(state)
+    tables = {name: table for name, table in module.named_buffers() if name.endswith("pos_embed")}
+    state = repacked({mapping(name): tensor for name, tensor in published_weights(path).items()})
+    module.double().load_state_dict({**tables, **state})  # some classes don't store their fixed tables
     module.eval()
 
 
@@ -87,11 +92,16 @@ def assert_gradients(
     module: nn.Module, stored: Any, mapping: Callable[[str], str], names: str = "grad_names", norms: str = "grad_norms"
 ) -> None:
     """Norms of all gradients equal the published ones; tensors without a gradient there have none here."""
-    found = {name: parameter.grad for name, parameter in module.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
+    compared = set()
     for name, norm in zip(stored[names], stored[norms], strict=True):
-        own = mapping(str(name))
-        parts = [own] if ".layers.c.qkv." not in own else [own.replace(".qkv.", ".q."), own.replace(".qkv.", ".kv.")]
-        gradients = [found.pop(part) for part in parts]
-        actual = torch.stack([torch.zeros((), dtype=torch.float64) if g is None else g.norm() for g in gradients]).norm()
+        own, _, third = re.match(r"([^#]*)(#(\d))?", mapping(str(name))).group(1, 2, 3)
+        own += mapping(str(name)).partition(f"#{third}")[2]
+        parts = [own.replace(".c.qkv.", ".c.q."), own.replace(".c.qkv.", ".c.kv.")] if ".c.qkv." in own else [own]
+        compared.update(parts)
+        values = [torch.zeros(1, dtype=torch.float64) if (g := gradients[part]) is None else g for part in parts]
+        if third is not None:
+            values = [value.chunk(3)[int(third)] for value in values]
+        actual = torch.stack([value.norm() for value in values]).norm()
         assert abs(float(actual) - norm) <= ROUNDING * max(1.0, abs(norm)), name
-    assert not {name for name, gradient in found.items() if gradient is not None}
+    assert not {name for name, gradient in gradients.items() if gradient is not None and name not in compared}

@@ -11,7 +11,12 @@ from corrkit.training.schema import Recipe
 if TYPE_CHECKING:
     from corrkit.training.objective import Objective
 
-OBJECTIVES: Mapping[str, str] = MappingProxyType({"masked": "corrkit.training.objective:MaskedPrediction"})
+OBJECTIVES: Mapping[str, str] = MappingProxyType(
+    {
+        "masked": "corrkit.training.objective:MaskedPrediction",
+        "rsp": "corrkit.training.rsp:RSP",
+    }
+)
 """Name in a recipe to "module:class"."""
 
 
