@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,3 +45,21 @@ def mean_per_sample(losses: Tensor, hidden: Tensor) -> Tensor:
     main_ibot.py:478-572."""
     weight = hidden.to(losses.dtype)
     return ((losses * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
+
+
+def unigrad(prediction: Tensor, target: Tensor, negative: float) -> Tensor:
+    """(mean ||p - t||² + negative · mean pᵀ R p) / D with R the mean of t tᵀ over all tokens and ranks.
+
+    OpenGVLab/Siamese-Image-Modeling bbdec30 models_sim.py:462-485.
+
+    Args:
+        prediction: [N, D], raw. target: [N, D], normalised, without gradient.
+        negative: weight of the second term.
+    """
+    correlation = target.T @ target / len(target)
+    if dist.is_initialized():
+        dist.all_reduce(correlation)
+        correlation = correlation / dist.get_world_size()
+    near = (prediction - target).square().sum(1).mean()
+    apart = ((prediction @ correlation) * prediction).sum(1).mean()
+    return (near + negative * apart) / target.shape[1]

@@ -15,6 +15,7 @@ OBJECTIVES: Mapping[str, str] = MappingProxyType(
     {
         "masked": "corrkit.training.objective:MaskedPrediction",
         "rsp": "corrkit.training.rsp:RSP",
+        "siameseim": "corrkit.training.siameseim:SiameseIM",
     }
 )
 """Name in a recipe to "module:class"."""

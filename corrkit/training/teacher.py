@@ -1,9 +1,12 @@
 """Networks that follow the one that learns: moving averages."""
 
 import copy
+import math
 
 import torch
 from torch import nn
+
+from corrkit.training.schema import TeacherSpec
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
@@ -18,3 +21,8 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         target.mul_(momentum).add_(source.detach(), alpha=1 - momentum)
     for target, source in zip(teacher.buffers(), student.buffers(), strict=True):
         target.copy_(source)
+
+
+def momentum_at(spec: TeacherSpec, progress: float) -> float:
+    """From `momentum` to `last` along half a cosine over the training (0 to 1)."""
+    return spec.last - (spec.last - spec.momentum) * (math.cos(math.pi * progress) + 1) / 2
