@@ -116,13 +116,18 @@ class Encoder(nn.Module):
         tokens = self.patch_embed(pixels)
         if self.mask_token is not None and mask is not None:
             tokens = torch.where(mask.hidden[..., None], self.mask_token, tokens)
-        first, rest = self.positions.rows()
+        first, rest = self.positions.rows(self._grid_of(pixels))
         tokens = tokens + rest
         if mask is not None and self.spec.hidden_tokens == "drop":
             tokens = gather(tokens, ids_of(mask, tokens.shape[1], len(tokens), tokens.device))
         if self.cls_token is None:
             return tokens
         return torch.cat([(self.cls_token + first).expand(len(tokens), -1, -1), tokens], 1)
+
+    def _grid_of(self, pixels: Tensor) -> Grid:
+        """Tokens (t, h, w) of views of this size."""
+        frames = self.grid[0] if pixels.ndim == 4 else pixels.shape[2] // self.spec.tubelet
+        return frames, pixels.shape[-2] // self.spec.patch, pixels.shape[-1] // self.spec.patch
 
     def in_pixels(self, hidden: Tensor) -> Tensor:
         """hidden [B, L] of one frame as [B, 1, H, W]."""

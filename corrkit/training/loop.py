@@ -116,7 +116,7 @@ class _Training:
         for step in range(self.first, self.total):
             rate = self.schedule.apply(self.optimiser, step)
             views, result = self._step(step, batches)
-            self.objective.after_step((step + 1) / self.total)
+            self.objective.after_step(step / self.total)
             if self.average is not None:
                 follow(self.average, self.objective.encoder, self.options.average)
             done = step + 1
@@ -162,6 +162,7 @@ class _Training:
                 "optimiser.clip=1), or use --precision bf16 or fp32.",
             )
         self.scaler.unscale_(self.optimiser)
+        self.objective.before_step(step / self.total)
         clip_gradients([p for p in self.objective.parameters() if p.requires_grad], self.recipe.optimiser)
         self.scaler.step(self.optimiser)
         self.scaler.update()

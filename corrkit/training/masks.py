@@ -3,6 +3,7 @@
 Rounding and stopping rules differ between systems and are tested by count (golden/pretraining/masking).
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def blocks(rule: MaskRule, grid: Grid, dice: Random) -> Tensor:
     return flat
 
 
-def _add_block(hidden: Tensor, rule: MaskRule, largest: int, dice: Random) -> int:
+def _add_block(hidden: Tensor, rule: MaskRule, largest: float, dice: Random) -> int:
     """Hides one more rectangle in place, in at most ten tries; returns how many tokens it added."""
     time, height, width = hidden.shape
     low, high = math.log(0.3), math.log(1 / 0.3)
@@ -175,7 +176,17 @@ def ibot_blocks(rule: MaskRule, grid: Grid, dice: Random) -> Tensor:
 
     bytedance/ibot da316d8 loader.py:33-116 with pred_ratio [0, ratio] and pred_ratio_var [0, 0.2].
     """
-    raise NotImplementedError
+    time, height, width = grid
+    ratio = dice.choice([0.0, dice.uniform(rule.ratio - 0.2, rule.ratio + 0.2)])
+    hidden = torch.zeros(time, height, width, dtype=torch.bool)
+    target, count = ratio * hidden.numel(), 0
+    smallest = dataclasses.replace(rule, smallest=(min(height, width) // 3) ** 2)
+    while count < target:
+        added = _add_block(hidden, smallest, target - count, dice)
+        if not added:
+            break
+        count += added
+    return hidden.flatten()
 
 
 def ids_of(mask: Mask | None, count: int, batch: int, device: torch.device) -> Tensor:

@@ -68,6 +68,9 @@ class Objective(nn.Module):
         """The loss for given masks."""
         raise NotImplementedError
 
+    def before_step(self, progress: float) -> None:
+        """Called with gradients at hand, before they are clipped."""
+
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step: teachers follow here."""
 

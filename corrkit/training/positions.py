@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.positions import sincos
+from corrkit.backbones.positions import resample, sincos
 from corrkit.training.masks import Grid
 
 
@@ -31,10 +31,18 @@ class Positions(nn.Module):
         for parameter in self.parameters():
             nn.init.trunc_normal_(parameter, std=0.02)
 
-    def rows(self) -> tuple[Tensor | float, Tensor | float]:
-        """Positions of prefix [1, P, D] and tokens [1, L, D]; 0.0 where there are none."""
+    def rows(self, grid: Grid | None = None) -> tuple[Tensor | float, Tensor | float]:
+        """Positions of prefix [1, P, D] and tokens [1, L, D]; 0.0 where there are none.
+
+        Tables of images are resampled to another `grid`, as facebookresearch/dino 7c446df does for its local crops.
+        """
         if self.rule == "none":
             return 0.0, 0.0
+        if grid is not None and grid != self.grid:
+            first, rest = self.rows()
+            assert isinstance(rest, Tensor)
+            image = rest.reshape(*self.grid[1:], -1)
+            return first, resample(image, grid[1:], "dino").flatten(0, 1)[None]
         if self.rule == "separable":
             time, cells = self.grid[0], self.grid[1] * self.grid[2]
             tokens = self.pos_embed_spatial.repeat(1, time, 1) + self.pos_embed_temporal.repeat_interleave(cells, 1)
