@@ -85,7 +85,7 @@ class MaskedPrediction(Objective):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         spec = recipe.encoder
-        self.targets = [target_of(branch.target, spec.patch, spec.tubelet) for branch in recipe.branches]
+        self.targets = [target_of(branch.target, recipe) for branch in recipe.branches]
         channels = {branch.decoder: target[1] for branch, target in zip(recipe.branches, self.targets, strict=True)}
         self.decoders = nn.ModuleList(
             Decoder(decoder, spec.dim, self.encoder.grid, channels[index], fills=spec.hidden_tokens == "drop")

@@ -20,7 +20,7 @@ class RSP(Objective):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         spec, options, width = recipe.encoder, recipe.options, recipe.decoders[0].dim
-        self.target, channels = target_of("pixels-patch", spec.patch, 1)
+        self.target, channels = target_of("pixels-patch", recipe)
         self.decoder = Decoder(recipe.decoders[0], spec.dim, self.encoder.grid, channels)
         self.groups, self.classes = options["groups"], options["classes"]
         latent = self.groups * self.classes

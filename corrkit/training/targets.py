@@ -12,6 +12,8 @@ from torch import Tensor
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.errors import UsageError, closest
 from corrkit.training.hog import hog_tokens
+from corrkit.training.schema import Recipe
+from corrkit.training.tokenizers import load_tokenizer
 
 Target = Callable[[Tensor], Tensor]
 """Normalised pixels [B, 3, (T,) H, W] to a target [B, L, C]."""
@@ -53,26 +55,28 @@ PIXELS: Mapping[str, PixelRule] = MappingProxyType(
 )
 
 
-def target_of(name: str, patch: int, tubelet: int) -> tuple[Target, int]:
-    """A target that needs nothing but pixels, and its channels.
+def target_of(name: str, recipe: Recipe) -> tuple[Target, int]:
+    """A target that needs nothing but pixels, and its channels (of "ids", the number of different ones).
 
     Args:
-        name: of `PIXELS`, or "hog".
-        patch: pixels of a token's side.
-        tubelet: frames of a token.
+        name: of `PIXELS`, "hog", or "ids" of the recipe's tokenizer (see `tokenizers`).
+        recipe: whose encoder says what a token is.
 
     Raises:
         UsageError: an unknown name.
     """
+    patch, tubelet = recipe.encoder.patch, recipe.encoder.tubelet
     if name in PIXELS:
         rule = PIXELS[name]
         frames = tubelet if rule.frames == "all" else 1
         return partial(pixel_target, rule=rule, patch=patch, tubelet=tubelet), frames * patch * patch * 3
+    if name == "ids":
+        return load_tokenizer(recipe.options["tokenizer"], patch)
     if name == "hog":
         if patch % 8:
             raise UsageError(f"The HOG target needs patches of whole 8-pixel cells, not of {patch}.", "Set encoder.patch.")
         return partial(hog_target, patch=patch, tubelet=tubelet), 27 * (patch // 8) ** 2
-    raise UsageError(f"There is no target {name!r} made of pixels.", closest(name, [*PIXELS, "hog"]))
+    raise UsageError(f"There is no target {name!r} made of pixels.", closest(name, [*PIXELS, "hog", "ids"]))
 
 
 def pixel_target(pixels: Tensor, *, rule: PixelRule, patch: int, tubelet: int = 1) -> Tensor:
