@@ -81,7 +81,9 @@ def test_siammae_token_flow(golden: GoldenFinder) -> None:
         ("siammae", "tobo", "siammae_path_train6.npz", "tobo_tiny_r75.npz", csm_name),
     ],
 )
-def test_six_training_steps(golden: GoldenFinder, recipe: str, folder: str, trace: str, weights: str, name: Any) -> None:
+def test_six_training_steps(
+    golden: GoldenFinder, recipe: str, folder: str, trace: str, weights: str, name: Any
+) -> None:
     """Losses, learning rates and weights of six AdamW steps with warm-up and cosine."""
     stored = np.load(golden(f"pretraining/{folder}/{trace}"))
     config_name = trace.replace("mae_train6.npz", "train6").replace(".npz", "") + "_config.json"

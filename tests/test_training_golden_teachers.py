@@ -13,9 +13,10 @@ from corrkit.training import masks
 from corrkit.training.distillation import DINO, IBOT, PrototypeHead
 from corrkit.training.losses import unigrad
 from corrkit.training.objective import View
+from corrkit.training.positions import crop_geometry, relative_positions
 from corrkit.training.recipe import load_recipe
 from corrkit.training.rsp import RSP, balanced_kl
-from corrkit.training.siameseim import SiameseIM, crop_geometry, relative_positions
+from corrkit.training.siameseim import SiameseIM
 from corrkit.training.teacher import follow
 
 pytestmark = pytest.mark.golden

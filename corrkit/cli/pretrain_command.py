@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="FOLDER", help="videos, frame folders, images, or `embedded`")
     parser.add_argument("--out", metavar="DIR", help="folder of the run")
     parser.add_argument("--show", action="store_true", help="print the recipe with what is unverified, and stop")
-    parser.add_argument("--scale", metavar="NAME", help="tiny, demo, small, base or large, in place of the recipe's own")
+    parser.add_argument(
+        "--scale", metavar="NAME", help="tiny, demo, small, base or large, in place of the recipe's own"
+    )
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="override a constant"
     )

@@ -53,7 +53,9 @@ class VideoFile:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, index)
             read, frame = capture.read()
             if not read:
-                raise DataError(f"{self.path}: frame {index} of {len(self)} can't be decoded.", "Encode the video again.")
+                raise DataError(
+                    f"{self.path}: frame {index} of {len(self)} can't be decoded.", "Encode the video again."
+                )
             found[index], position = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8), index + 1
         return [found[index] for index in indices]
 

@@ -104,3 +104,15 @@ def start_from(objective: Objective, spec: str) -> int:
         for name, tensor in wanted.items():
             tensor.copy_(given[name])
     return len(wanted)
+
+
+def differences(stored: Any, current: Any, name: str = "") -> list[str]:
+    """Dotted names of what differs between two nested plain values, with both values."""
+    if isinstance(stored, dict) and isinstance(current, dict):
+        names = [*stored, *(key for key in current if key not in stored)]
+        parts = [differences(stored.get(k), current.get(k), f"{name}.{k}" if name else k) for k in names]
+        return [item for part in parts for item in part]
+    if isinstance(stored, list) and isinstance(current, list) and len(stored) == len(current):
+        pairs = zip(stored, current, strict=True)
+        return [item for i, (a, b) in enumerate(pairs) for item in differences(a, b, f"{name}.{i}")]
+    return [] if stored == current else [f"{name} was {stored!r}, now {current!r}"]

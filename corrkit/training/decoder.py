@@ -54,7 +54,10 @@ class Decoder(nn.Module):
             memory: other views, read by cross-attention; without any the block's cross-attention is left out.
             cls: class token [B, 1, D] of the encoder that takes the place of the query's own.
         """
-        return self.decode(self.queries(query, cls), self.memory(memory) if memory else None)
+        queries, read = self.queries(query, cls), self.memory(memory) if memory else None
+        if read is not None and self.spec.concatenates:
+            return self.decode(torch.cat([queries, read], 1), None)[:, : query.count]
+        return self.decode(queries, read)
 
     def queries(self, query: Tokens, cls: Tensor | None = None) -> Tensor:
         """The full sequence [B, P + L, Dd]: embedded visible tokens, mask tokens, positions."""

@@ -141,7 +141,7 @@ def cross_entropy(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
 
 @torch.no_grad()
 def move_centre(centre: Tensor, mean: Tensor, momentum: float) -> None:
-    """centre <- momentum · centre + (1 - momentum) · mean over all ranks, in place."""
+    """Centre <- momentum · centre + (1 - momentum) · mean over all ranks, in place."""
     if dist.is_initialized():
         dist.all_reduce(mean)
         mean = mean / dist.get_world_size()

@@ -113,6 +113,8 @@ class Encoder(nn.Module):
         """Tokens [B, P + K, D] before the blocks: positions added, hidden tokens dropped or replaced."""
         if self.mask_colour is not None and mask is not None:
             pixels = torch.where(self.in_pixels(mask.hidden), self.mask_colour, pixels)
+        if self.spec.hidden_tokens == "grey" and mask is not None:
+            pixels = torch.where(self.in_pixels(mask.hidden), pixels.mean(1, keepdim=True), pixels)
         tokens = self.patch_embed(pixels)
         if self.mask_token is not None and mask is not None:
             tokens = torch.where(mask.hidden[..., None], self.mask_token, tokens)
@@ -130,7 +132,7 @@ class Encoder(nn.Module):
         return frames, pixels.shape[-2] // self.spec.patch, pixels.shape[-1] // self.spec.patch
 
     def in_pixels(self, hidden: Tensor) -> Tensor:
-        """hidden [B, L] of one frame as [B, 1, H, W]."""
+        """Hidden [B, L] of one frame as [B, 1, H, W]."""
         cells = hidden.reshape(len(hidden), 1, self.grid[1], self.grid[2])
         return cells.repeat_interleave(self.spec.patch, 2).repeat_interleave(self.spec.patch, 3)
 
@@ -158,7 +160,12 @@ def block(dim: int, heads: int, spec: EncoderSpec, index: int) -> nn.Module:
     norm = _norm
     if spec.bias == "qv":
         made: nn.Module = QVBlock(
-            dim, heads, qkv_bias=True, mlp_ratio=spec.mlp_ratio, drop_path=drop_path, norm_layer=norm,
+            dim,
+            heads,
+            qkv_bias=True,
+            mlp_ratio=spec.mlp_ratio,
+            drop_path=drop_path,
+            norm_layer=norm,
             init_values=spec.scale or None,
         )
         return made

@@ -55,7 +55,9 @@ def read_log(path: Path) -> list[Row]:
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{k: float(v) for k, v in row.items()} for row in rows if None not in row.values() and "" not in row.values()]
+    return [
+        {k: float(v) for k, v in row.items()} for row in rows if None not in row.values() and "" not in row.values()
+    ]
 
 
 def draw_curves(path: Path, panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> None:

@@ -249,7 +249,7 @@ class _Training:
         if not path.is_file():
             return 0
         tree = checkpoint.read(path)
-        differing = _differences(tree["fingerprint"], self._fingerprint())
+        differing = checkpoint.differences(tree["fingerprint"], self._fingerprint())
         if differing:
             raise RunError(
                 f"{self.out} holds another run: {'; '.join(differing)}.", "Repeat its options, or choose another --out."
@@ -263,18 +263,6 @@ class _Training:
 
 
 _SHOWN = ("davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", "jhmdb/PCK@0.2")
-
-
-def _differences(stored: Any, current: Any, name: str = "") -> list[str]:
-    """Dotted names of what differs between two nested plain values, with both values."""
-    if isinstance(stored, dict) and isinstance(current, dict):
-        names = [*stored, *(key for key in current if key not in stored)]
-        parts = [_differences(stored.get(k), current.get(k), f"{name}.{k}" if name else k) for k in names]
-        return [item for part in parts for item in part]
-    if isinstance(stored, list) and isinstance(current, list) and len(stored) == len(current):
-        pairs = zip(stored, current, strict=True)
-        return [item for i, (a, b) in enumerate(pairs) for item in _differences(a, b, f"{name}.{i}")]
-    return [] if stored == current else [f"{name} was {stored!r}, now {current!r}"]
 
 
 def _words(values: Mapping[str, float]) -> str:

@@ -25,7 +25,9 @@ LOSSES: Mapping[str, PerToken] = MappingProxyType(
     {
         "mse": lambda prediction, target: (prediction - target).square().mean(-1),
         "l1": lambda prediction, target: (prediction - target).abs().mean(-1),
-        "smooth-l1": lambda prediction, target: functional.smooth_l1_loss(prediction, target, reduction="none").mean(-1),
+        "smooth-l1": lambda prediction, target: functional.smooth_l1_loss(prediction, target, reduction="none").mean(
+            -1
+        ),
         "cosine": _cosine,
         "cross-entropy": _cross_entropy,
     }
@@ -42,7 +44,8 @@ def mean_over(losses: Tensor, hidden: Tensor | None) -> Tensor:
 
 def mean_per_sample(losses: Tensor, hidden: Tensor) -> Tensor:
     """Mean over each sample's hidden tokens (0 where it hides none), then over samples: bytedance/ibot da316d8
-    main_ibot.py:478-572."""
+    main_ibot.py:478-572.
+    """
     weight = hidden.to(losses.dtype)
     return ((losses * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
 

@@ -52,7 +52,9 @@ def draw(rule: MaskRule, grid: Grid, batch: int, seed: int) -> Mask | None:
         return None
     if rule.kind in ("block", "cube", "ibot"):
         dice = Random(seed)
-        rows = [blocks(rule, grid, dice) if rule.kind != "ibot" else ibot_blocks(rule, grid, dice) for _ in range(batch)]
+        rows = [
+            blocks(rule, grid, dice) if rule.kind != "ibot" else ibot_blocks(rule, grid, dice) for _ in range(batch)
+        ]
         return from_hidden(torch.stack(rows))
     noise = torch.rand(batch, *noise_shape(rule, grid), generator=torch.Generator().manual_seed(seed))
     mask = from_noise(rule, grid, noise)
@@ -198,7 +200,7 @@ def ids_of(mask: Mask | None, count: int, batch: int, device: torch.device) -> T
 
 
 def gather(tokens: Tensor, ids: Tensor) -> Tensor:
-    """tokens [B, L, D] at ids [B, K]: [B, K, D]."""
+    """Tokens [B, L, D] at ids [B, K]: [B, K, D]."""
     return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[2]))
 
 

@@ -112,7 +112,9 @@ class MaskedPrediction(Objective):
             exact = torch.promote_types(prediction.dtype, torch.float32)  # half-precision predictions are lifted
             losses = LOSSES[branch.loss](prediction.to(exact), target)
             parts[f"loss_{index}"] = mean_over(losses, hidden)
-        total = torch.stack([b.weight * part for b, part in zip(self.recipe.branches, parts.values(), strict=True)]).sum()
+        total = torch.stack(
+            [b.weight * part for b, part in zip(self.recipe.branches, parts.values(), strict=True)]
+        ).sum()
         return Step(total, parts)
 
     def predict(self, branch: Branch, tokens: Sequence[Tokens]) -> Tensor:
@@ -133,7 +135,9 @@ class MaskedPrediction(Objective):
         prediction = self.predict(branch, self.encode(views, masks))
         drawn = to_pixels(prediction.float(), truth, PIXELS[branch.target], patch)
         mask = masks[branch.query]
-        hidden = torch.zeros_like(truth[:, :1], dtype=torch.bool) if mask is None else self.encoder.in_pixels(mask.hidden)
+        hidden = (
+            torch.zeros_like(truth[:, :1], dtype=torch.bool) if mask is None else self.encoder.in_pixels(mask.hidden)
+        )
         found = {f"view {index}": views[index].pixels for index in branch.memory}
         seen = truth.masked_fill(hidden, 0.0)
         return {**found, "visible": seen, "predicted": torch.where(hidden, drawn, truth), "truth": truth}

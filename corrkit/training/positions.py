@@ -66,3 +66,41 @@ def sinusoid(count: int, dim: int) -> Tensor:
     columns = torch.arange(dim, dtype=torch.float64)
     angles = torch.arange(count, dtype=torch.float64)[:, None] / 10000 ** (2 * (columns // 2) / dim)
     return torch.where(columns % 2 == 0, angles.sin(), angles.cos()).float()
+
+
+def crop_geometry(first: Tensor, second: Tensor) -> Tensor:
+    """[6, B]: offsets of the second crop in units of the first (down, right, right where one is flipped), ratios of
+    their heights and widths, and whether exactly one is flipped.
+
+    OpenGVLab/Siamese-Image-Modeling bbdec30 main_pretrain.py:187-195; frames are flipped before they are cropped.
+
+    Args:
+        first: boxes [B, 6]: top, left, height, width, width of the frame, flipped.
+        second: likewise.
+    """
+    top, left, height, width, frame, flipped = first.double().T
+    top2, left2, height2, width2, _, flipped2 = second.double().T
+    offsets = (top2 - top) / height, (left2 - left) / width, (frame - left - left2) / width
+    return torch.stack([*offsets, height2 / height, width2 / width, (flipped != flipped2).double()])
+
+
+def relative_positions(geometry: Tensor, grid: int, dim: int) -> Tensor:
+    """Embeddings [B, grid · grid, 2 dim] of the cells of the second crop in the first one's coordinates.
+
+    OpenGVLab/Siamese-Image-Modeling bbdec30 util/pos_embed.py:72-107.
+
+    Args:
+        geometry: of `crop_geometry`.
+        grid: cells on a side.
+        dim: half of the channels.
+    """
+    down, right, mirrored, ratio_y, ratio_x, flipped = geometry.double()
+    cells = torch.arange(grid, dtype=torch.float64, device=geometry.device) + 0.5
+    y = ratio_y[:, None] * cells + down[:, None] * grid - 0.5  # [B, g]
+    direction, offset = torch.where(flipped > 0, -1.0, 1.0), torch.where(flipped > 0, mirrored, right)
+    x = (direction * ratio_x)[:, None] * cells + offset[:, None] * grid - 0.5
+    full = [y[:, :, None].expand(-1, -1, grid), x[:, None].expand(-1, grid, -1)]
+    full += [(10 * ratio.log())[:, None, None].expand(-1, grid, grid) for ratio in (ratio_y, ratio_x)]
+    frequencies = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64, device=geometry.device) / (dim // 4))
+    angles = [value.flatten(1)[..., None] * frequencies for value in full]
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], 2)

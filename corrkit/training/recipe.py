@@ -103,7 +103,13 @@ def _put(document: dict[str, Any], dotted: str, value: Any, *, only_existing: bo
     if isinstance(document.get(head), list) and rest:
         index, _, leaf = rest.partition(".")
         entries = document[head]
-        chosen = entries if index == "*" else [entries[int(index)]] if index.isdecimal() and int(index) < len(entries) else []
+        chosen = (
+            entries
+            if index == "*"
+            else [entries[int(index)]]
+            if index.isdecimal() and int(index) < len(entries)
+            else []
+        )
         if not chosen and not only_existing:
             raise UsageError(f"{dotted}: the recipe has {len(entries)} {head}.", f"Write {head}.0.{leaf}.")
         for entry in chosen:
@@ -146,7 +152,9 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         items = value.strip("[] ").split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             raise UsageError(f"{where} is {value!r}, not a list.", "Write it as [a, b].")
-        return tuple(_value(item, get_args(hint)[0], f"{where}.{index}") for index, item in enumerate(items) if item != "")
+        return tuple(
+            _value(item, get_args(hint)[0], f"{where}.{index}") for index, item in enumerate(items) if item != ""
+        )
     if origin is types.MappingProxyType:
         if not isinstance(value, Mapping):
             raise UsageError(f"{where} is {value!r}, not a table.", "Write name = value lines.")

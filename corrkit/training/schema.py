@@ -43,7 +43,8 @@ class Views:
 class MaskRule:
     """Which tokens of a view are hidden; see `masks.draw`.
 
-    kind: "none", "random", "tube", "cells", "block", "cube", "colour". ratio: share hidden. rounding of a count:
+    kind: "none", "random", "tube", "cells", "block", "cube" (blocks with a length in time), "ibot" (blocks of a drawn
+    share, half of the views have none), "complement" (what the mask before it shows). ratio: share hidden. rounding of a count:
     "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of a cell.
     count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get to the count.
     """
@@ -65,7 +66,7 @@ class EncoderSpec:
     patch: pixels of a token's side; tubelet: its frames. position: "sincos-column" (MAE), "sincos-row" (MoCo v3),
     "sinusoid" (VideoMAE, one-dimensional), "separable" (MAE-ST, learned), "learned", "none". bias: "qkv", or "qv"
     without one for keys. hidden_tokens: "drop" (only visible tokens are processed), "replace" (by a mask token),
-    "pixels" (by a learned colour). joint: the views go through the blocks together. view_vectors: learned vectors that
+    "pixels" (by a learned colour), "grey" (they lose their colour: the siamese baseline of colour dropout). joint: the views go through the blocks together. view_vectors: learned vectors that
     tell joint views apart. relative: BEiT's bias shared by all blocks. scale: initial LayerScale, 0 for none.
     """
 
@@ -79,7 +80,7 @@ class EncoderSpec:
     cls: bool = True
     final_norm: bool = True
     bias: Literal["qkv", "qv"] = "qkv"
-    hidden_tokens: Literal["drop", "replace", "pixels"] = "drop"
+    hidden_tokens: Literal["drop", "replace", "pixels", "grey"] = "drop"
     joint: bool = False
     view_vectors: int = 0
     frozen_patches: bool = False
@@ -97,7 +98,7 @@ class DecoderSpec:
     norm: before ("pre") or after ("post") each sublayer; eps: of the sublayers' norms. hidden: of the MLP, 0 for
     4 x dim. memory_position: positions are added to the memory too. frame_vectors: learned vectors that tell several
     memories apart. cls: "encoder" (its class token goes through), "own" (a learned one), "none". depth 0: only the
-    head. position: as in EncoderSpec; "none" where the decoder adds nothing to visible tokens is `visible_position`.
+    head. concatenates: the memory is appended to the queries and read by self-attention (SiamMAE's joint decoder).
     """
 
     blocks: str
@@ -111,6 +112,7 @@ class DecoderSpec:
     activation: Literal["gelu", "relu"] = "gelu"
     memory_position: bool = True
     frame_vectors: int = 0
+    concatenates: bool = False
     dropout: float = 0.0
     cls: Literal["encoder", "own", "none"] = "encoder"
     bias: Literal["qkv", "qv"] = "qkv"

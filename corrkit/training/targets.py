@@ -74,7 +74,9 @@ def target_of(name: str, recipe: Recipe) -> tuple[Target, int]:
         return load_tokenizer(recipe.options["tokenizer"], patch)
     if name == "hog":
         if patch % 8:
-            raise UsageError(f"The HOG target needs patches of whole 8-pixel cells, not of {patch}.", "Set encoder.patch.")
+            raise UsageError(
+                f"The HOG target needs patches of whole 8-pixel cells, not of {patch}.", "Set encoder.patch."
+            )
         return partial(hog_target, patch=patch, tubelet=tubelet), 27 * (patch // 8) ** 2
     raise UsageError(f"There is no target {name!r} made of pixels.", closest(name, [*PIXELS, "hog", "ids"]))
 
@@ -90,7 +92,9 @@ def pixel_target(pixels: Tensor, *, rule: PixelRule, patch: int, tubelet: int = 
     """
     if rule.unit:
         shape = (1, 3) + (1,) * (pixels.ndim - 2)
-        pixels = pixels * pixels.new_tensor(IMAGENET_STD).reshape(shape) + pixels.new_tensor(IMAGENET_MEAN).reshape(shape)
+        pixels = pixels * pixels.new_tensor(IMAGENET_STD).reshape(shape) + pixels.new_tensor(IMAGENET_MEAN).reshape(
+            shape
+        )
     if rule.frames != "all":
         pixels, tubelet = pixels[:, :, _frames(pixels.shape[2], tubelet, rule.frames)], 1
     tokens = patchify(pixels, patch, tubelet)  # [B, L, frames · p · p, 3]

@@ -16,7 +16,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher <- momentum · teacher + (1 - momentum) · student, for parameters; buffers are copied."""
+    """Teacher <- momentum · teacher + (1 - momentum) · student, for parameters; buffers are copied."""
     for target, source in zip(teacher.parameters(), student.parameters(), strict=True):
         target.mul_(momentum).add_(source.detach(), alpha=1 - momentum)
     for target, source in zip(teacher.buffers(), student.buffers(), strict=True):

@@ -94,7 +94,11 @@ _KINDS = {
 def _coloured(picture: Image.Image, blur: float, solarise: float, dice: Dice) -> Image.Image:
     """Jitter (0.4, 0.4, 0.2, 0.1) with p 0.8, grey with p 0.2, blur, solarisation: BYOL's, as DINO and SiameseIM."""
     if dice.random() < 0.8:
-        for enhance, strength in ((ImageEnhance.Brightness, 0.4), (ImageEnhance.Contrast, 0.4), (ImageEnhance.Color, 0.2)):
+        for enhance, strength in (
+            (ImageEnhance.Brightness, 0.4),
+            (ImageEnhance.Contrast, 0.4),
+            (ImageEnhance.Color, 0.2),
+        ):
             picture = enhance(picture).enhance(dice.uniform(1 - strength, 1 + strength))
         hue, saturation, value = picture.convert("HSV").split()
         turned = (np.asarray(hue, np.int16) + round(255 * dice.uniform(-0.1, 0.1))) % 256
