@@ -47,7 +47,7 @@ def losses(out: Path) -> list[str]:
         return [row["loss"] for row in csv.DictReader(file)]
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -56,7 +56,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
     def counted(self: Any, number: int, batches: Any) -> Any:
         if number == step:
-            raise Killed
+            raise KilledError
         return step_of(self, number, batches)
 
     monkeypatch.setattr(loop._Training, "_step", counted)
@@ -69,9 +69,10 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
     recipe = siammae(**{"decoders.0.dropout": 0.1, "optimiser.clip": 1.0})
     chosen = dataclasses.replace(OPTIONS, **options)
     pretrain(recipe, clips, tmp_path / "whole", chosen)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         stop_after(patch, 5)
-        pretrain(recipe, clips, tmp_path / "cut", chosen)  # its last checkpoint is that of step 3
+        with pytest.raises(KilledError):
+            pretrain(recipe, clips, tmp_path / "cut", chosen)  # its last checkpoint is that of step 3
     pretrain(recipe, clips, tmp_path / "cut", chosen)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "cut")) == 6

@@ -177,7 +177,7 @@ def code_lines(text: str) -> list[str]:
 def test_recipe_files_say_where_their_facts_come_from() -> None:
     for name in recipe_names():
         recipe = load_recipe(name)
-        assert recipe.source and recipe.proven and recipe.title
+        assert all((recipe.source, recipe.proven, recipe.title))
         for dotted in recipe.unverified:
             value: Any = as_plain(recipe)
             for part in dotted.split("."):

@@ -70,8 +70,8 @@ def build_index(data: str | Path, cache: Path, *, num_clips: int = 300) -> Index
     if cache.is_file():
         stored = json.loads(cache.read_text())
         if stored["root"] == str(root):
-            broken = tuple((path, why) for path, why in stored["broken"])
-            return Index(str(root), tuple(Entry(*entry) for entry in stored["entries"]), broken)
+            known = tuple((path, why) for path, why in stored["broken"])
+            return Index(str(root), tuple(Entry(*entry) for entry in stored["entries"]), known)
     entries, broken = _scan(root)
     if not entries:
         reasons = "".join(f" {path}: {why}" for path, why in broken[:3])
@@ -206,7 +206,7 @@ def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[list[Vi
     """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one)."""
     loading = DataLoader(
         samples,
-        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of lists of keys will do
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

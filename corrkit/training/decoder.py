@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from timm.layers import Mlp
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
 from timm.models.beit import Attention as QVAttention
-from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -64,7 +64,8 @@ class Decoder(nn.Module):
         embedded = self.embed(query.z)
         prefix, patches = embedded[:, : query.num_prefix], embedded[:, query.num_prefix :]
         if query.mask is not None and not query.full:
-            assert self.mask_token is not None and query.mask.restore is not None
+            assert self.mask_token is not None
+            assert query.mask.restore is not None
             hidden = self.mask_token.expand(len(patches), query.count - patches.shape[1], -1)
             patches = gather(torch.cat([patches, hidden], 1), query.mask.restore)
         if self.cls_token is not None:

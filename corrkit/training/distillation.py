@@ -103,8 +103,9 @@ class IBOT(DINO):
 
 
 class PrototypeHead(nn.Module):
-    """MLP with GELU, L2 norm, and prototypes of unit length: facebookresearch/dino 7c446df
-    vision_transformer.py:257-291.
+    """MLP with GELU, L2 norm, and prototypes of unit length.
+
+    facebookresearch/dino 7c446df vision_transformer.py:257-291.
 
     Args:
         widths: of the MLP's layers, input first.

@@ -115,7 +115,7 @@ class Encoder(nn.Module):
             pixels = torch.where(self.in_pixels(mask.hidden), self.mask_colour, pixels)
         if self.spec.hidden_tokens == "grey" and mask is not None:
             pixels = torch.where(self.in_pixels(mask.hidden), pixels.mean(1, keepdim=True), pixels)
-        tokens = self.patch_embed(pixels)
+        tokens: Tensor = self.patch_embed(pixels)
         if self.mask_token is not None and mask is not None:
             tokens = torch.where(mask.hidden[..., None], self.mask_token, tokens)
         first, rest = self.positions.rows(self._grid_of(pixels))
@@ -156,22 +156,12 @@ class Encoder(nn.Module):
 
 def block(dim: int, heads: int, spec: EncoderSpec, index: int) -> nn.Module:
     """A pre-norm block of timm, with biases for queries, keys and values or for queries and values only."""
+    kind: Any = QVBlock if spec.bias == "qv" else Block
     drop_path = spec.drop_path * index / max(1, spec.depth - 1)
-    norm = _norm
-    if spec.bias == "qv":
-        made: nn.Module = QVBlock(
-            dim,
-            heads,
-            qkv_bias=True,
-            mlp_ratio=spec.mlp_ratio,
-            drop_path=drop_path,
-            norm_layer=norm,
-            init_values=spec.scale or None,
-        )
-        return made
-    made = Block(
-        dim, heads, spec.mlp_ratio, qkv_bias=True, drop_path=drop_path, norm_layer=norm, init_values=spec.scale or None
-    )
+    made: nn.Module = kind(
+        dim, heads, mlp_ratio=spec.mlp_ratio, qkv_bias=True, drop_path=drop_path, norm_layer=_norm,
+        init_values=spec.scale or None,
+    )  # fmt: skip
     return made
 
 

@@ -27,7 +27,8 @@ def hog(pixels: Tensor, *, normalised: bool = True) -> Tensor:
     histogram = magnitude.new_zeros(*cells.shape[:3], NUM_BINS).scatter_add(3, cells, weights)
     if normalised:
         histogram = normalize(histogram, dim=3)
-    return histogram.permute(0, 3, 1, 2).reshape(batch, channels, NUM_BINS, height // CELL, width // CELL)
+    found: Tensor = histogram.permute(0, 3, 1, 2).reshape(batch, channels, NUM_BINS, height // CELL, width // CELL)
+    return found
 
 
 def hog_tokens(pixels: Tensor, patch: int) -> Tensor:
@@ -38,4 +39,5 @@ def hog_tokens(pixels: Tensor, patch: int) -> Tensor:
     cells = patch // CELL
     maps = hog(pixels).flatten(1, 2)  # [B, 27, H / 8, W / 8]
     cut = maps.unflatten(2, (-1, cells)).unflatten(4, (-1, cells)).permute(0, 2, 4, 1, 3, 5)
-    return cut.flatten(3).flatten(1, 2)
+    found: Tensor = cut.flatten(3).flatten(1, 2)
+    return found

@@ -97,7 +97,7 @@ class _Training:
         if options.steps:  # epochs follow, so that warm-up and cosine fit the given number of steps
             self.schedule.stretch_to(options.steps)
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")  # type: ignore[attr-defined]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         self.average = frozen_copy(self.objective.encoder) if options.average else None
         self.samples_per_step = items * recipe.views.repeat
         self.first = self._resume()

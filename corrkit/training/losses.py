@@ -16,9 +16,8 @@ def _cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
-    return functional.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none").unflatten(
-        0, target.shape
-    )
+    losses = functional.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none")
+    return losses.reshape(target.shape)
 
 
 LOSSES: Mapping[str, PerToken] = MappingProxyType(
@@ -43,8 +42,9 @@ def mean_over(losses: Tensor, hidden: Tensor | None) -> Tensor:
 
 
 def mean_per_sample(losses: Tensor, hidden: Tensor) -> Tensor:
-    """Mean over each sample's hidden tokens (0 where it hides none), then over samples: bytedance/ibot da316d8
-    main_ibot.py:478-572.
+    """Mean over each sample's hidden tokens (0 where it hides none), then over samples.
+
+    bytedance/ibot da316d8 main_ibot.py:478-572.
     """
     weight = hidden.to(losses.dtype)
     return ((losses * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
@@ -56,7 +56,8 @@ def unigrad(prediction: Tensor, target: Tensor, negative: float) -> Tensor:
     OpenGVLab/Siamese-Image-Modeling bbdec30 models_sim.py:462-485.
 
     Args:
-        prediction: [N, D], raw. target: [N, D], normalised, without gradient.
+        prediction: [N, D], raw.
+        target: [N, D], normalised, without gradient.
         negative: weight of the second term.
     """
     correlation = target.T @ target / len(target)

@@ -1,4 +1,4 @@
-"""What the loop trains: an objective turns views into a loss. `MaskedPrediction` covers all recipes made of branches."""
+"""An objective turns views into a loss; `MaskedPrediction` covers all recipes made of branches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,12 +121,12 @@ class MaskedPrediction(Objective):
         """A branch's prediction [B, L, C]."""
         cls = tokens[branch.cls_from].prefix if branch.cls_from >= 0 else None
         memory = [tokens[index] for index in branch.memory]
-        decoder: Decoder = self.decoders[branch.decoder]  # type: ignore[assignment]  # ModuleList is untyped
-        return decoder(tokens[branch.query], memory, cls)
+        found: Tensor = self.decoders[branch.decoder](tokens[branch.query], memory, cls)
+        return found
 
     @torch.no_grad()
     def pictures(self, views: Sequence[View], seed: int) -> dict[str, Tensor]:
-        """Memory, query as it is seen, prediction and truth of the first branch, if its target is pixels of an image."""
+        """Memory, visible part, prediction and truth of the first branch, if its target is pixels of an image."""
         branch, patch = self.recipe.branches[0], self.recipe.encoder.patch
         truth = views[branch.query].pixels
         if branch.target not in PIXELS or truth.ndim != 4:

@@ -69,8 +69,9 @@ def sinusoid(count: int, dim: int) -> Tensor:
 
 
 def crop_geometry(first: Tensor, second: Tensor) -> Tensor:
-    """[6, B]: offsets of the second crop in units of the first (down, right, right where one is flipped), ratios of
-    their heights and widths, and whether exactly one is flipped.
+    """Where the second crop lies in units of the first, [6, B].
+
+    Offsets down, right, and right where one is flipped; ratios of heights and widths; whether exactly one is flipped.
 
     OpenGVLab/Siamese-Image-Modeling bbdec30 main_pretrain.py:187-195; frames are flipped before they are cropped.
 

@@ -74,7 +74,8 @@ def balanced_kl(posterior: Tensor, prior: Tensor, groups: int, balance: float, f
     """max(free_bits, balance · KL(post || sg(prior)) + (1 - balance) · KL(sg(post) || prior)), mean over the batch.
 
     Args:
-        posterior: logits [B, groups · classes]. prior: likewise.
+        posterior: logits [B, groups · classes].
+        prior: likewise.
         groups: independent categorical variables, whose divergences add up.
         balance: share of the gradient that goes to the posterior.
         free_bits: below this value there is no gradient.

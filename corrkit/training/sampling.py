@@ -89,8 +89,7 @@ def _spread(views: Views, count: int, wanted: int, dice: Dice) -> tuple[int, ...
 
     naver-ai/tobo fa41194 util/kinetics_mfmae.py:227-250 with gap = [1, max_distance / (frames - 1)].
     """
-    low, high = views.gap
-    return _start_first(views, count, wanted, dice) if count > high else _gap_first(views, count, wanted, dice)
+    return _start_first(views, count, wanted, dice) if count > views.gap[1] else _gap_first(views, count, wanted, dice)
 
 
 def _evenly(views: Views, count: int, dice: Dice) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ class Views:
     size: pixels of a view's side. gap: frames between the frames of a pair, both ends included. pairing: how pair and
         triple are placed, see `sampling.choose_frames`. area: share of the frame that a crop covers; local_area: that
         of local crops. aspect: ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
-    flip: probability, of the frame before it is cropped. repeat: samples from each decoded item. frame_stride: frames between those of a clip.
-    crop_of_crop: the local crop is of the global one.
+    flip: probability, of the frame before it is cropped. repeat: samples from each decoded item. frame_stride: frames
+    between those of a clip. crop_of_crop: the local crop is of the global one.
     colour: augmentation of "augmented" and "multicrop" views, see `views.COLOURS`.
     """
 
@@ -44,9 +44,9 @@ class MaskRule:
     """Which tokens of a view are hidden; see `masks.draw`.
 
     kind: "none", "random", "tube", "cells", "block", "cube" (blocks with a length in time), "ibot" (blocks of a drawn
-    share, half of the views have none), "complement" (what the mask before it shows). ratio: share hidden. rounding of a count:
-    "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of a cell.
-    count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get to the count.
+    share, half of the views have none), "complement" (what the mask before it shows). ratio: share hidden. rounding of
+    a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
+    a cell. count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get there.
     """
 
     kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "complement"]
@@ -66,8 +66,9 @@ class EncoderSpec:
     patch: pixels of a token's side; tubelet: its frames. position: "sincos-column" (MAE), "sincos-row" (MoCo v3),
     "sinusoid" (VideoMAE, one-dimensional), "separable" (MAE-ST, learned), "learned", "none". bias: "qkv", or "qv"
     without one for keys. hidden_tokens: "drop" (only visible tokens are processed), "replace" (by a mask token),
-    "pixels" (by a learned colour), "grey" (they lose their colour: the siamese baseline of colour dropout). joint: the views go through the blocks together. view_vectors: learned vectors that
-    tell joint views apart. relative: BEiT's bias shared by all blocks. scale: initial LayerScale, 0 for none.
+    "pixels" (by a learned colour), "grey" (they lose their colour: the siamese baseline of colour dropout). joint: the
+    views go through the blocks together. view_vectors: learned vectors that tell joint views apart. relative: BEiT's
+    bias shared by all blocks. scale: initial LayerScale, 0 for none.
     """
 
     dim: int

@@ -46,7 +46,8 @@ class SiameseIM(Objective):
         """The teacher follows before its pass, as published."""
         for teacher, student in zip(self.teacher, self._taught(), strict=True):
             follow(teacher, student, momentum_at(self.recipe.teacher, progress))
-        assert views[0].boxes is not None and views[1].boxes is not None
+        assert views[0].boxes is not None
+        assert views[1].boxes is not None
         return self.losses(views, masks[0], crop_geometry(views[0].boxes, views[1].boxes))
 
     def losses(self, views: Sequence[View], mask: Mask | None, geometry: Tensor) -> Step:
@@ -63,7 +64,8 @@ class SiameseIM(Objective):
 
     def predict(self, view: View, mask: Mask | None, geometry: Tensor) -> Tensor:
         """Tokens [B, L, D] of the second view from the visible ones of the first."""
-        assert mask is not None and mask.keep is not None
+        assert mask is not None
+        assert mask.keep is not None
         visible = self.projector(self.embed(self.encoder(view.pixels, mask).z))
         first, rest = self.positions.rows()
         assert isinstance(rest, Tensor)

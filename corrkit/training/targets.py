@@ -138,7 +138,8 @@ def hog_target(pixels: Tensor, *, patch: int, tubelet: int = 1) -> Tensor:
     if pixels.ndim == 4:
         return hog_tokens(pixels, patch)
     frames = pixels[:, :, ::tubelet].transpose(1, 2)  # [B, t, 3, H, W]
-    return hog_tokens(frames.flatten(0, 1), patch).unflatten(0, frames.shape[:2]).flatten(1, 2)
+    tokens: Tensor = hog_tokens(frames.flatten(0, 1), patch)
+    return tokens.reshape(len(pixels), -1, tokens.shape[2])
 
 
 def _frames(count: int, tubelet: int, which: str) -> Tensor:

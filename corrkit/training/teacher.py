@@ -19,8 +19,8 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Teacher <- momentum · teacher + (1 - momentum) · student, for parameters; buffers are copied."""
     for target, source in zip(teacher.parameters(), student.parameters(), strict=True):
         target.mul_(momentum).add_(source.detach(), alpha=1 - momentum)
-    for target, source in zip(teacher.buffers(), student.buffers(), strict=True):
-        target.copy_(source)
+    for table, current in zip(teacher.buffers(), student.buffers(), strict=True):
+        table.copy_(current)
 
 
 def momentum_at(spec: TeacherSpec, progress: float) -> float:
