@@ -14,6 +14,7 @@ from corrkit.errors import CheckpointError, CorrkitError, closest
 if TYPE_CHECKING:
     from corrkit.backbones.building import Built
     from corrkit.backbones.framewise import Framewise
+    from corrkit.checkpoints.opening import Opened
     from corrkit.checkpoints.recognition import Recognised
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
@@ -100,7 +101,6 @@ def load_file(
 def _from_file(path: str | Path, heads: int | None, layer: int | str | None, key: str | None) -> "Framewise":
     from corrkit.checkpoints.heads import entry
     from corrkit.checkpoints.opening import open_checkpoint
-    from corrkit.checkpoints.recognition import recognise
 
     opened = open_checkpoint(path)
     if entry(opened.config, "architecture") is not None:  # timm's config.json
@@ -109,6 +109,15 @@ def _from_file(path: str | Path, heads: int | None, layer: int | str | None, key
         if name := timm_models.named_by_config(opened):
             _refuse_options(str(path), {"heads": heads, "key": key})
             return timm_models.fill(name, opened, layer)
+    return from_opened(opened, heads=heads, layer=layer, key=key)
+
+
+def from_opened(
+    opened: "Opened", *, heads: int | None = None, layer: int | str | None = None, key: str | None = None
+) -> "Framewise":
+    """A backbone from an opened file, or from the same tree in memory. Raises CheckpointError."""
+    from corrkit.checkpoints.recognition import recognise
+
     recognised = recognise(opened, key)
     module, function = recognised.system.build.split(":")
     built: Built = getattr(importlib.import_module(module), function)(recognised, heads=heads, layer=layer)

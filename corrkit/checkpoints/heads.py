@@ -18,7 +18,7 @@ _SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (
     (r"blocks\.\d+\.attn\.rel_pos_h", 1, "width", 1),  # SAM: [offsets, hd]
 )
 _CONFIG = ("num_attention_heads", "vision_config.num_attention_heads")
-_CROCO = ("croco_kwargs.enc_num_heads",)
+_FILE = ("croco_kwargs.enc_num_heads", "recipe.encoder.heads")  # CroCo, corrkit pretrain
 
 
 def stored(
@@ -32,7 +32,7 @@ def stored(
         config: of the file beside the checkpoint.
         tree: the whole file.
     """
-    for source, words, names in ((config, "config.json", _CONFIG), (tree, "the file", _CROCO)):
+    for source, words, names in ((config, "config.json", _CONFIG), (tree, "the file", _FILE)):
         for name in names:
             number = entry(source, name)
             if isinstance(number, int) and number > 0:

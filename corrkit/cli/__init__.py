@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "data": "check a data set against its manifest, write a manifest, download",
         "inspect": "say what a checkpoint is and why, and how to evaluate it",
         "convert": "write the cleaned backbone of a checkpoint as safetensors",
+        "pretrain": "train SiamMAE or a relative, scored as it trains",
         "leaderboard": "join runs into one table of comparable rows",
         "regress": "compare a checkpoint with a baseline on the embedded clips (CI)",
         "doctor": "say what this machine and installation can do",

@@ -18,7 +18,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset-name", metavar="NAME", help="name of a data set of your own in the task's layout")
     parser.add_argument("--protocol", metavar="NAME", help="published protocol (see corrkit protocols)")
     parser.add_argument(
-        "--set", metavar="NAME=VALUE", action="append", default=[], type=_assignment, help="override a constant"
+        "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="override a constant"
     )
 
 
@@ -59,7 +59,8 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
+    """NAME=VALUE as a pair."""
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

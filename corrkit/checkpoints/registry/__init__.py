@@ -12,6 +12,7 @@ from corrkit.checkpoints.system import Layout, System
 
 # Special before general: the first entry whose signs fit is taken. `plain` holds the fallbacks and comes last.
 _MODULES = (
+    "pretrained",
     "convolutional",
     "hierarchical",
     "recurrent",

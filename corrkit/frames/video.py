@@ -1,0 +1,66 @@
+"""Video files behind the same interface as image folders: OpenCV decodes, only the frames that are asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from corrkit.errors import DataError
+
+SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
+
+
+class VideoFile:
+    """Frames of a video file; each access opens the file, seeks and decodes one frame.
+
+    Args:
+        path: the file.
+        num_frames: known from an index; None reads it from the container.
+    """
+
+    def __init__(self, path: Path, num_frames: int | None = None) -> None:
+        self.path = path
+        self._num_frames = num_frames
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The file."""
+        return (self.path,)
+
+    def __len__(self) -> int:
+        if self._num_frames is None:
+            self._num_frames = int(self._open().get(cv2.CAP_PROP_FRAME_COUNT))
+        return max(self._num_frames, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frames in pixels."""
+        capture = self._open()
+        return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+
+    def __getitem__(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        return self.read((index,))[0]
+
+    def read(self, indices: Sequence[int]) -> "list[np.ndarray[Any, np.dtype[np.uint8]]]":
+        """Several frames in one pass, in the order of `indices`. Raises DataError naming file and frame."""
+        capture = self._open()
+        found: dict[int, np.ndarray[Any, np.dtype[np.uint8]]] = {}
+        position = -1
+        for index in sorted(set(indices)):
+            if index != position:
+                capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+            read, frame = capture.read()
+            if not read:
+                raise DataError(
+                    f"{self.path}: frame {index} of {len(self)} can't be decoded.", "Encode the video again."
+                )
+            found[index], position = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8), index + 1
+        return [found[index] for index in indices]
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise DataError(f"{self.path} can't be decoded as a video.", "Check or remove the file.")
+        return capture

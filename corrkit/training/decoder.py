@@ -1,0 +1,159 @@
+"""Decoders: blocks of cross-attention, self-attention and MLP in a written order, and a linear head."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
+from timm.models.beit import Attention as QVAttention
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from corrkit.training.encoder import Tokens, initialise
+from corrkit.training.masks import Grid, gather, ids_of
+from corrkit.training.positions import Positions
+from corrkit.training.schema import DecoderSpec
+
+
+class Decoder(nn.Module):
+    """From encoded tokens to a prediction [B, L, channels] for every token of the query view.
+
+    Args:
+        spec: the recipe's.
+        width: channels of the encoder.
+        grid: tokens of a view.
+        channels: of the prediction.
+        fills: whether hidden tokens are dropped by the encoder and come back here as mask tokens.
+    """
+
+    def __init__(self, spec: DecoderSpec, width: int, grid: Grid, channels: int, *, fills: bool = True) -> None:
+        super().__init__()
+        self.spec = spec
+        self.num_prefix = int(spec.cls != "none")
+        dim = spec.dim if spec.depth else width
+        if spec.depth:
+            self.embed: nn.Module = nn.Linear(width, dim, bias=spec.embed_bias)
+            self.positions = Positions(spec.position, grid, dim, self.num_prefix)
+            self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6)
+        else:
+            self.embed, self.norm = nn.Identity(), nn.Identity()
+            self.positions = Positions("none", grid, dim, 0)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if fills else None
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if spec.cls == "own" else None
+        self.frame_vectors = nn.Parameter(torch.zeros(spec.frame_vectors, 1, 1, dim)) if spec.frame_vectors else None
+        self.blocks = nn.ModuleList(DecoderBlock(spec) for _ in range(spec.depth))
+        self.head = nn.Linear(dim, channels)
+        initialise(self)
+
+    def forward(self, query: Tokens, memory: Sequence[Tokens] = (), cls: Tensor | None = None) -> Tensor:
+        """Predicts all tokens of the query view.
+
+        Args:
+            query: the view's visible (or all) tokens.
+            memory: other views, read by cross-attention; without any the block's cross-attention is left out.
+            cls: class token [B, 1, D] of the encoder that takes the place of the query's own.
+        """
+        queries, read = self.queries(query, cls), self.memory(memory) if memory else None
+        if read is not None and self.spec.concatenates:
+            return self.decode(torch.cat([queries, read], 1), None)[:, : query.count]
+        return self.decode(queries, read)
+
+    def queries(self, query: Tokens, cls: Tensor | None = None) -> Tensor:
+        """The full sequence [B, P + L, Dd]: embedded visible tokens, mask tokens, positions."""
+        embedded = self.embed(query.z)
+        prefix, patches = embedded[:, : query.num_prefix], embedded[:, query.num_prefix :]
+        if query.mask is not None and not query.full:
+            assert self.mask_token is not None
+            assert query.mask.restore is not None
+            hidden = self.mask_token.expand(len(patches), query.count - patches.shape[1], -1)
+            patches = gather(torch.cat([patches, hidden], 1), query.mask.restore)
+        if self.cls_token is not None:
+            prefix = self.cls_token.expand(len(patches), -1, -1)
+        return self.placed(prefix if cls is None else self.embed(cls), patches)
+
+    def placed(self, prefix: Tensor, patches: Tensor) -> Tensor:
+        """Prefix [B, P, Dd] and all patches [B, L, Dd] with positions, as one sequence."""
+        first, rest = self.positions.rows()
+        patches = patches + rest
+        return torch.cat([prefix + first, patches], 1) if self.num_prefix else patches
+
+    def memory(self, views: Sequence[Tokens]) -> Tensor:
+        """Embedded tokens of the memory views in one sequence [B, M, Dd], class tokens included."""
+        parts = []
+        for index, tokens in enumerate(views):
+            x = self.embed(tokens.z)
+            if self.spec.memory_position:
+                x = x + self._rows_of(tokens)
+            if self.frame_vectors is not None:
+                x = x + self.frame_vectors[index]
+            parts.append(x)
+        return torch.cat(parts, 1)
+
+    def decode(self, x: Tensor, memory: Tensor | None) -> Tensor:
+        """Blocks, norm and head; the prefix is dropped."""
+        for block in self.blocks:
+            x = block(x, memory)
+        prediction: Tensor = self.head(self.norm(x))
+        return prediction[:, self.num_prefix :] if self.spec.depth else prediction
+
+    def _rows_of(self, tokens: Tokens) -> Tensor:
+        """Positions [B or 1, P + K, Dd] of the tokens that are there."""
+        first, rest = self.positions.rows()
+        assert isinstance(rest, Tensor)
+        ids = ids_of(None if tokens.full else tokens.mask, tokens.count, len(tokens.z), tokens.z.device)
+        rows = gather(rest.expand(len(ids), -1, -1), ids)
+        if not tokens.num_prefix:
+            return rows
+        assert isinstance(first, Tensor)
+        return torch.cat([first.expand(len(rows), -1, -1), rows], 1)
+
+
+class DecoderBlock(nn.Module):
+    """Sublayers in the order of spec.blocks, each residual, normalised before or after."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        super().__init__()
+        self.order, self.pre = spec.blocks, spec.norm == "pre"
+        attention = QVAttention if spec.bias == "qv" else Attention
+        activation = {"gelu": nn.GELU, "relu": nn.ReLU}[spec.activation]
+        make = {
+            "c": partial(CrossAttention, spec.dim, spec.heads, spec.dropout),
+            "s": partial(attention, spec.dim, spec.heads, qkv_bias=True, attn_drop=spec.dropout),
+            "m": partial(Mlp, spec.dim, spec.hidden or 4 * spec.dim, act_layer=activation, drop=(spec.dropout, 0.0)),
+        }
+        self.layers = nn.ModuleDict({letter: make[letter]() for letter in spec.blocks})
+        self.norms = nn.ModuleDict({letter: nn.LayerNorm(spec.dim, eps=spec.eps) for letter in spec.blocks})
+        has_memory_norm = "c" in spec.blocks and self.pre
+        self.memory_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if has_memory_norm else nn.Identity()
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def forward(self, x: Tensor, memory: Tensor | None) -> Tensor:
+        """[B, N, D] with memory [B, M, D]; without memory there is no cross-attention."""
+        for letter in self.order:
+            if letter == "c" and memory is None:
+                continue
+            layer, norm = self.layers[letter], self.norms[letter]
+            extra = (self.memory_norm(memory),) if letter == "c" else ()
+            change = self.dropout(layer(norm(x) if self.pre else x, *extra))
+            x = x + change if self.pre else norm(x + change)
+        return x
+
+
+class CrossAttention(nn.Module):
+    """Queries [B, N, D] read a memory [B, M, D]."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.q, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        """[B, N, D]."""
+        batch, count, dim = x.shape
+        query = self.q(x).reshape(batch, count, self.heads, -1).transpose(1, 2)
+        pairs = self.kv(memory).reshape(batch, memory.shape[1], 2, self.heads, -1)
+        key, value = pairs.permute(2, 0, 3, 1, 4)  # each [B, heads, M, D / heads]
+        read = scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
+        out: Tensor = self.proj(read.transpose(1, 2).reshape(batch, count, dim))
+        return out

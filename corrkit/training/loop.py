@@ -1,0 +1,296 @@
+"""The one training loop. What a step needs follows from its number, so a resumed run is the undisturbed one."""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import corrkit
+from corrkit.errors import RunError, UsageError
+from corrkit.runs.atomic import make_folder, write_atomic
+from corrkit.training import checkpoint, log
+from corrkit.training.data import Batches, Index, Samples, build_index, loader
+from corrkit.training.objective import Objective, Step, View
+from corrkit.training.objectives import make_objective
+from corrkit.training.optimise import Schedule, clip_gradients, optimiser_of
+from corrkit.training.recipe import as_plain
+from corrkit.training.schema import Recipe
+from corrkit.training.teacher import follow, frozen_copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a recipe is run on this machine.
+
+    batch: items of one forward pass on one rank; accumulate: passes of a step; None makes their product with the ranks
+    the recipe's own batch. steps: of the whole training, None for the recipe's epochs. average: momentum of a moving
+    average of the encoder, 0 for none. The *_every count steps, 0 for never; tasks are those evaluated.
+    """
+
+    batch: int | None = None
+    accumulate: int = 1
+    steps: int | None = None
+    seed: int = 0
+    workers: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    average: float = 0.0
+    device: str = "auto"
+    start_from: str | None = None
+    log_every: int = 10
+    picture_every: int = 500
+    save_every: int = 500
+    evaluate_every: int = 0
+    tasks: tuple[str, ...] = ("davis", "vip", "jhmdb")
+    embedded_clips: int = 300
+
+
+def pretrain(recipe: Recipe, data: str | Path, out: str | Path, options: Options) -> Path:
+    """Trains a recipe, or goes on with what `out` holds; returns the checkpoint's path.
+
+    Args:
+        recipe: from `load_recipe`.
+        data: see `data.build_index`.
+        out: folder for checkpoint.pth, log.csv, scores.csv, curve.png and pictures.
+        options: see there. Under torchrun every rank calls this with the same arguments.
+
+    Raises:
+        CorrkitError: data, options or an `out` of another run that the user can mend; a loss that isn't finite.
+    """
+    with _process_group() as (rank, ranks):
+        return _Training(recipe, data, Path(out), options, rank, ranks).run()
+
+
+class _Training:
+    def __init__(self, recipe: Recipe, data: str | Path, out: Path, options: Options, rank: int, ranks: int) -> None:
+        self.recipe, self.out, self.options, self.rank, self.ranks = recipe, out, options, rank, ranks
+        self.device = _device(options.device)
+        if rank == 0:
+            make_folder(out)
+            build_index(data, out / "index.json", num_clips=options.embedded_clips)
+        _wait()
+        self.index: Index = build_index(data, out / "index.json", num_clips=options.embedded_clips)
+        self.batch = options.batch or max(1, recipe.optimiser.batch // (options.accumulate * ranks))
+        torch.manual_seed(options.seed)
+        self.objective: Objective = make_objective(recipe).to(self.device)
+        if options.start_from:
+            checkpoint.start_from(self.objective, options.start_from)
+        self.module: nn.Module = self.objective
+        if ranks > 1:
+            ids = [self.device.index or 0] if self.device.type == "cuda" else None
+            self.module = nn.parallel.DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
+        items = self.batch * options.accumulate * ranks
+        counted = items * (recipe.views.repeat if recipe.optimiser.rate_unit == "sample" else 1)
+        reference = recipe.optimiser.reference
+        peak = recipe.optimiser.rate * (counted / reference if reference else 1)
+        self.schedule = Schedule(recipe, peak, max(1, len(self.index.entries) // items))
+        self.total = options.steps or self.schedule.total_steps
+        if options.steps:  # epochs follow, so that warm-up and cosine fit the given number of steps
+            self.schedule.stretch_to(options.steps)
+        self.optimiser = optimiser_of(self.objective, recipe.optimiser)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
+        self.average = frozen_copy(self.objective.encoder) if options.average else None
+        self.samples_per_step = items * recipe.views.repeat
+        self.first = self._resume()
+
+    def run(self) -> Path:
+        """All steps that are left."""
+        path = self.out / "checkpoint.pth"
+        training, scores = log.Log(self.out / "log.csv", self.first), log.Log(self.out / "scores.csv", self.first)
+        if self.rank == 0:
+            training.write()
+            scores.write()
+        evaluator = self._evaluator()
+        batches = self._batches()
+        self.module.train()
+        started = time.perf_counter()
+        for step in range(self.first, self.total):
+            rate = self.schedule.apply(self.optimiser, step)
+            views, result = self._step(step, batches)
+            self.objective.after_step(step / self.total)
+            if self.average is not None:
+                follow(self.average, self.objective.encoder, self.options.average)
+            done = step + 1
+            if self._due(self.options.log_every, done):
+                row = self._row(done, rate, result, time.perf_counter() - started)
+                if self.rank == 0:
+                    training.add(row)
+                    self._say(row)
+            if evaluator is not None and self._due(self.options.evaluate_every, done):
+                found = evaluator(checkpoint.backbone_of(self.objective, self.average), step=done)
+                if self.rank == 0:
+                    scores.add(found)
+                    print(_words(found), file=sys.stderr)
+            if self.rank == 0 and self._due(self.options.picture_every, done):
+                self._draw(done, views, training, scores)
+            if self.rank == 0 and self._due(self.options.save_every, done):
+                self._save(path, done)
+        _wait()
+        return path
+
+    def _step(self, step: int, batches: Iterator[list[View]]) -> tuple[list[View], dict[str, float]]:
+        """One optimiser step; returns the last views and the mean losses of its passes."""
+        self.optimiser.zero_grad(set_to_none=True)
+        passes = self.options.accumulate
+        totals: dict[str, torch.Tensor] = {}
+        for number in range(passes):
+            views = [view.to(self.device) for view in next(batches)]
+            seed = self._seed(step, number)
+            torch.manual_seed(seed)  # dropout and the like
+            last = number == passes - 1
+            together = self.module.no_sync if self.ranks > 1 and not last else contextlib.nullcontext
+            with together(), self._precision():  # type: ignore[operator]  # no_sync is DDP's
+                result = cast(Step, self.module(views, seed, step / self.total))
+                self.scaler.scale(result.loss / passes).backward()
+            for name, value in {"loss": result.loss, **result.parts}.items():
+                totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach() / passes
+        losses = self._mean_over_ranks(totals)
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise RunError(
+                f"Step {step + 1}: the loss is not finite ({_words(losses)}); learning rate "
+                f"{self.optimiser.param_groups[0]['lr']:.3g}, precision {self.options.precision}.",
+                f"The last checkpoint in {self.out} is kept. Lower optimiser.rate, clip gradients (--set "
+                "optimiser.clip=1), or use --precision bf16 or fp32.",
+            )
+        self.scaler.unscale_(self.optimiser)
+        self.objective.before_step(step / self.total)
+        clip_gradients([p for p in self.objective.parameters() if p.requires_grad], self.recipe.optimiser)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return views, losses
+
+    def _mean_over_ranks(self, totals: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        values = torch.stack([value.double() for value in totals.values()])
+        if self.ranks > 1:
+            dist.all_reduce(values)
+            values /= self.ranks
+        return dict(zip(totals, values.tolist(), strict=True))
+
+    def _seed(self, step: int, number: int) -> int:
+        return ((self.options.seed * 1_000_003 + step) * self.options.accumulate + number) * self.ranks + self.rank
+
+    def _batches(self) -> Iterator[list[View]]:
+        share = (self.rank, self.ranks)
+        first = self.first * self.options.accumulate
+        keys = Batches(len(self.index.entries), self.batch, self.options.seed, share, first)
+        return loader(Samples(self.index, self.recipe.views, self.options.seed), keys, self.options.workers)
+
+    def _precision(self) -> Any:
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
+        return contextlib.nullcontext() if kind is None else torch.autocast(self.device.type, dtype=kind)
+
+    def _due(self, every: int, done: int) -> bool:
+        """Every so many steps, and at the end; 0 is never."""
+        return every > 0 and (done % every == 0 or done == self.total)
+
+    def _row(self, done: int, rate: float, losses: dict[str, float], seconds: float) -> dict[str, float]:
+        speed = (done - self.first) / max(seconds, 1e-9)
+        epoch = done / self.schedule.steps_per_epoch
+        return {
+            "step": done, "epoch": epoch, "rate": rate, **losses,
+            "samples_per_second": speed * self.samples_per_step, "seconds_left": (self.total - done) / speed,
+        }  # fmt: skip
+
+    def _say(self, row: dict[str, float]) -> None:
+        left = time.strftime("%H:%M:%S", time.gmtime(row["seconds_left"]))
+        print(
+            f"step {row['step']:.0f} of {self.total}, loss {row['loss']:.4f}, rate {row['rate']:.2e}, "
+            f"{row['samples_per_second']:.1f} samples/s, {left} left",
+            file=sys.stderr,
+        )
+
+    def _draw(self, done: int, views: list[View], training: log.Log, scores: log.Log) -> None:
+        panels = {}
+        for title, rows, wanted in (("loss", training.rows, "loss"), ("correspondence", scores.rows, "/")):
+            names = [name for name in (rows[0] if rows else ()) if wanted in name and name.count("/") < 2]
+            names = [name for name in names if wanted == "loss" or name in _SHOWN]
+            if names:
+                panels[title] = ([row["step"] for row in rows], {name: [row[name] for row in rows] for name in names})
+        log.draw_curves(self.out / "curve.png", panels)
+        pictures = self.objective.pictures(views, self._seed(done, 0))
+        if pictures:
+            log.draw_pictures(self.out / "pictures" / f"step-{done:08d}.png", pictures)
+
+    def _evaluator(self) -> Any:
+        if not self.options.evaluate_every:
+            return None
+        return corrkit.Evaluator(self.options.tasks)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must be equal for a run to go on as if undisturbed."""
+        kept = ("accumulate", "steps", "seed", "precision", "average", "start_from")
+        return {
+            "recipe": as_plain(self.recipe), "data": self.index.digest, "batch": self.batch, "ranks": self.ranks,
+            **{name: getattr(self.options, name) for name in kept},
+            "corrkit": corrkit.__version__, "torch": str(torch.__version__), "device": self.device.type,
+        }  # fmt: skip
+
+    def _save(self, path: Path, done: int) -> None:
+        average = {} if self.average is None else {"ema": self.average.state_dict()}
+        state = {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+        fingerprint = self._fingerprint()
+        checkpoint.save(
+            path, checkpoint.checkpoint_tree(self.objective, step=done, fingerprint=fingerprint, **state, **average)
+        )
+        write_atomic(self.out / "run.json", json.dumps({"step": done, "of": self.total, **fingerprint}, indent=1))
+
+    def _resume(self) -> int:
+        """Takes the state of `out`'s checkpoint, if there is one; returns the number of steps already done."""
+        path = self.out / "checkpoint.pth"
+        if not path.is_file():
+            return 0
+        tree = checkpoint.read(path)
+        differing = checkpoint.differences(tree["fingerprint"], self._fingerprint())
+        if differing:
+            raise RunError(
+                f"{self.out} holds another run: {'; '.join(differing)}.", "Repeat its options, or choose another --out."
+            )
+        checkpoint.load_model_state(self.objective, tree["model"])
+        self.optimiser.load_state_dict(tree["optimizer"])
+        self.scaler.load_state_dict(tree["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(tree["ema"])
+        return int(tree["step"])
+
+
+_SHOWN = ("davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", "jhmdb/PCK@0.2")
+
+
+def _words(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if "/" not in name or name in _SHOWN)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"There is no device {name!r}.", "Give auto, cpu, cuda or cuda:N.") from None
+
+
+@contextlib.contextmanager
+def _process_group() -> Iterator[tuple[int, int]]:
+    """(rank, number of ranks); under torchrun inside a process group, ended afterwards."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def _wait() -> None:
+    if dist.is_initialized():
+        dist.barrier()

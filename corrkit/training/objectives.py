@@ -1,0 +1,36 @@
+"""The objectives by name; each is imported when a recipe asks for it."""
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from corrkit.errors import UsageError, closest
+from corrkit.training.schema import Recipe
+
+if TYPE_CHECKING:
+    from corrkit.training.objective import Objective
+
+OBJECTIVES: Mapping[str, str] = MappingProxyType(
+    {
+        "masked": "corrkit.training.objective:MaskedPrediction",
+        "dino": "corrkit.training.distillation:DINO",
+        "ibot": "corrkit.training.distillation:IBOT",
+        "rsp": "corrkit.training.rsp:RSP",
+        "siameseim": "corrkit.training.siameseim:SiameseIM",
+    }
+)
+"""Name in a recipe to "module:class"."""
+
+
+def make_objective(recipe: Recipe) -> "Objective":
+    """The network that a recipe trains, freshly initialised from torch's global generator.
+
+    Raises:
+        UsageError: an objective that doesn't exist.
+    """
+    if recipe.objective not in OBJECTIVES:
+        raise UsageError(f"There is no objective {recipe.objective!r}.", closest(recipe.objective, OBJECTIVES))
+    module, name = OBJECTIVES[recipe.objective].split(":")
+    made: Objective = getattr(importlib.import_module(module), name)(recipe)
+    return made

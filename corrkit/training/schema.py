@@ -1,0 +1,199 @@
+"""What a recipe says, as frozen dataclasses. Leaves without a default must stand in the recipe or its parent."""
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """From a clip or image to the network's inputs.
+
+    kind: "single" (one image), "pair" and "triple" (frames of a clip), "clip" (`frames` frames), "crops" (a global and
+        a local crop of one image, see `crop_of_crop`), "augmented" (two augmented crops), "multicrop" (two global
+        crops, then `locals` local ones).
+    size: pixels of a view's side. gap: frames between the frames of a pair, both ends included. pairing: how pair and
+        triple are placed, see `sampling.choose_frames`. area: share of the frame that a crop covers; local_area: that
+        of local crops. aspect: ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
+    flip: probability, of the frame before it is cropped. repeat: samples from each decoded item. frame_stride: frames
+    between those of a clip. crop_of_crop: the local crop is of the global one.
+    colour: augmentation of "augmented" and "multicrop" views, see `views.COLOURS`.
+    """
+
+    kind: Literal["single", "pair", "triple", "clip", "crops", "augmented", "multicrop"]
+    size: int
+    area: tuple[float, ...]
+    flip: float
+    repeat: int = 1
+    aspect: tuple[float, ...] = (3 / 4, 4 / 3)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    gap: tuple[int, ...] = ()
+    pairing: Literal["gap-first", "start-first", "spread"] = "gap-first"
+    shared_box: bool = True
+    frames: int = 1
+    frame_stride: int = 1
+    crop_of_crop: bool = False
+    local_area: tuple[float, ...] = ()
+    local_size: int = 0
+    locals: int = 0
+    colour: Literal["none", "siameseim", "dino"] = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRule:
+    """Which tokens of a view are hidden; see `masks.draw`.
+
+    kind: "none", "random", "tube", "cells", "block", "cube" (blocks with a length in time), "ibot" (blocks of a drawn
+    share, half of the views have none), "complement" (what the mask before it shows). ratio: share hidden. rounding of
+    a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
+    a cell. count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get there.
+    """
+
+    kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "complement"]
+    ratio: float = 0.0
+    rounding: Literal["keep-floor", "hide-floor", "hide-ceil", "hide-round"] = "keep-floor"
+    cell: int = 1
+    count: int = 0
+    smallest: int = 0
+    largest: int = 0
+    fill: Literal["stop", "random", "endless"] = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """The network that is kept: a plain ViT of timm's blocks.
+
+    patch: pixels of a token's side; tubelet: its frames. position: "sincos-column" (MAE), "sincos-row" (MoCo v3),
+    "sinusoid" (VideoMAE, one-dimensional), "separable" (MAE-ST, learned), "learned", "none". bias: "qkv", or "qv"
+    without one for keys. hidden_tokens: "drop" (only visible tokens are processed), "replace" (by a mask token),
+    "pixels" (by a learned colour), "grey" (they lose their colour: the siamese baseline of colour dropout). joint: the
+    views go through the blocks together. view_vectors: learned vectors that tell joint views apart. relative: BEiT's
+    bias shared by all blocks. scale: initial LayerScale, 0 for none.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    patch: int
+    position: Literal["sincos-column", "sincos-row", "sinusoid", "separable", "learned", "none"]
+    mlp_ratio: float = 4.0
+    tubelet: int = 1
+    cls: bool = True
+    final_norm: bool = True
+    bias: Literal["qkv", "qv"] = "qkv"
+    hidden_tokens: Literal["drop", "replace", "pixels", "grey"] = "drop"
+    joint: bool = False
+    view_vectors: int = 0
+    frozen_patches: bool = False
+    drop_path: float = 0.0
+    relative: bool = False
+    scale: float = 0.0
+    network: str = "vit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSpec:
+    """From visible tokens to predictions for all tokens.
+
+    blocks: order of the sublayers of a block: c(ross-attention to the memory), s(elf-attention), m(lp).
+    norm: before ("pre") or after ("post") each sublayer; eps: of the sublayers' norms. hidden: of the MLP, 0 for
+    4 x dim. memory_position: positions are added to the memory too. frame_vectors: learned vectors that tell several
+    memories apart. cls: "encoder" (its class token goes through), "own" (a learned one), "none". depth 0: only the
+    head. concatenates: the memory is appended to the queries and read by self-attention (SiamMAE's joint decoder).
+    """
+
+    blocks: str
+    dim: int
+    depth: int
+    heads: int
+    position: Literal["sincos-column", "sincos-row", "sinusoid", "separable", "none"] = "sincos-column"
+    norm: Literal["pre", "post"] = "pre"
+    eps: float = 1e-6
+    hidden: int = 0
+    activation: Literal["gelu", "relu"] = "gelu"
+    memory_position: bool = True
+    frame_vectors: int = 0
+    concatenates: bool = False
+    dropout: float = 0.0
+    cls: Literal["encoder", "own", "none"] = "encoder"
+    bias: Literal["qkv", "qv"] = "qkv"
+    embed_bias: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One prediction: of `target` for the tokens of view `query`, from the tokens of the views in `memory`.
+
+    target: a name of `targets.PIXELS`, "hog", "ids", "features", ... over: the tokens whose losses are averaged.
+    cls_from: the view whose class token takes the place of the query's own (ToBo). decoder: index into the recipe's.
+    """
+
+    query: int
+    target: str
+    loss: Literal["mse", "l1", "smooth-l1", "cosine", "cross-entropy"]
+    memory: tuple[int, ...] = ()
+    over: Literal["masked", "all"] = "masked"
+    weight: float = 1.0
+    decoder: int = 0
+    cls_from: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimiser:
+    """AdamW and its schedules.
+
+    rate: base learning rate, for `reference` samples (0: absolute). rate_unit: whether the batch that scales it counts
+    decoded items or samples. schedule: "cosine" (MAE: by fractional epoch), "table" (DINO, VideoMAE), "steps" (tenths
+    at `milestones`). warmup, epochs: in epochs of the data; a `repeat` of the views shortens both where `divides`.
+    clip: largest gradient norm, 0 for none; clip_each: per parameter. last_decay: weight decay at the end (cosine).
+    """
+
+    rate: float
+    reference: int
+    batch: int
+    epochs: int
+    warmup: float
+    betas: tuple[float, ...]
+    decay: float
+    rate_unit: Literal["item", "sample"] = "item"
+    schedule: Literal["cosine", "table", "steps"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    last_rate: float = 0.0
+    last_decay: float = -1.0
+    clip: float = 0.0
+    clip_each: bool = False
+    divides: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherSpec:
+    """A second network: `rule` "none", "ema" (of the student, from `momentum` to `last` along a cosine), "frozen"."""
+
+    rule: Literal["none", "ema", "frozen"] = "none"
+    momentum: float = 1.0
+    last: float = 1.0
+    by: Literal["step", "epoch"] = "step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A whole objective.
+
+    objective: a name of `objectives.OBJECTIVES`. options: that objective's own constants. source: where the facts
+    come from; proven: what the goldens show. unverified: dotted name of a constant that nothing proves, to the reason.
+    """
+
+    name: str
+    title: str
+    source: str
+    proven: str
+    objective: str
+    views: Views
+    masks: tuple[MaskRule, ...]
+    encoder: EncoderSpec
+    decoders: tuple[DecoderSpec, ...] = ()
+    branches: tuple[Branch, ...] = ()
+    optimiser: Optimiser
+    teacher: TeacherSpec = TeacherSpec()
+    options: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    unverified: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))

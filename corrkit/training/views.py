@@ -1,0 +1,140 @@
+"""From decoded frames to a sample's views: crops, flips, colour, normalisation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
+from corrkit.training.sampling import Box, Dice, choose_box
+from corrkit.training.schema import Views
+
+Pixels = np.ndarray[Any, np.dtype[np.float32]]
+Frame = np.ndarray[Any, np.dtype[np.uint8]]
+
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_MEAN, _STD = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32)
+
+# Probability of blur and of solarisation for the first and the second augmented view.
+COLOURS = {"siameseim": ((1.0, 0.0), (0.1, 0.2)), "dino": ((1.0, 0.0), (0.1, 0.2), (0.5, 0.0))}
+
+
+def make_views(frames: Sequence[Frame], views: Views, dice: Dice) -> tuple[list[Pixels], list[tuple[int, ...]]]:
+    """The views of one sample.
+
+    Args:
+        frames: uint8 RGB [H, W, 3], those that `sampling.choose_frames` named.
+        views: the recipe's.
+        dice: source of all draws.
+
+    Returns:
+        Per view the normalised pixels, [3, S, S] or [3, T, S, S] float32, and the box (top, left, height, width, width
+        of the frame, flipped).
+    """
+    made = _KINDS[views.kind]([Image.fromarray(frame) for frame in frames], views, dice)
+    return [pixels for pixels, _ in made], [_numbers(box) for _, box in made]
+
+
+def _frames(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+    """One view per frame, under one box and flip or each under its own box with a common flip (CatMAE)."""
+    flipped = dice.random() < views.flip
+    box = _box(frames[0], views.area, views, dice)
+    boxes = [box] + [box if views.shared_box else _box(frame, views.area, views, dice) for frame in frames[1:]]
+    return [(_cut(frame, one, flipped, views), one) for frame, one in zip(frames, boxes, strict=True)]
+
+
+def _clip(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+    """One view of all frames."""
+    cut = _frames(frames, views, dice)
+    return [(np.stack([pixels for pixels, _ in cut], 1), cut[0][1])]
+
+
+def _crops(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+    """A global and a local crop: alexandre-eymael/CropMAE 5d0dab2 CropMAEStrategies.py:51-60.
+
+    The local crop is taken from the global view as resized; flips are independent.
+    """
+    outer = _box(frames[0], views.area, views, dice)
+    whole = _resize(_flip(frames[0], flipped := dice.random() < views.flip), outer, views.size, views)
+    source = whole if views.crop_of_crop else frames[0]
+    inner = _box(source, views.local_area, views, dice)
+    return [
+        (_normalise(whole), outer if not flipped else _as_flipped(outer)),
+        (_cut(source, inner, dice.random() < views.flip, views), inner),
+    ]
+
+
+def _augmented(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+    """Two global crops under colour augmentation, then `locals` small ones."""
+    made = []
+    for index in range(2 + views.locals):
+        area, size = (views.area, views.size) if index < 2 else (views.local_area, views.local_size)
+        flipped = dice.random() < views.flip
+        box = _box(frames[0], area, views, dice)
+        picture = _resize(_flip(frames[0], flipped), box, size, views)
+        chances = COLOURS[views.colour] if views.colour != "none" else ()
+        if chances:
+            picture = _coloured(picture, *chances[min(index, len(chances) - 1)], dice)
+        made.append((_normalise(picture), _as_flipped(box) if flipped else box))
+    return made
+
+
+_KINDS = {
+    "single": _frames,
+    "pair": _frames,
+    "triple": _frames,
+    "clip": _clip,
+    "crops": _crops,
+    "augmented": _augmented,
+    "multicrop": _augmented,
+}
+
+
+def _coloured(picture: Image.Image, blur: float, solarise: float, dice: Dice) -> Image.Image:
+    """Jitter (0.4, 0.4, 0.2, 0.1) with p 0.8, grey with p 0.2, blur, solarisation: BYOL's, as DINO and SiameseIM."""
+    if dice.random() < 0.8:
+        for enhance, strength in (
+            (ImageEnhance.Brightness, 0.4),
+            (ImageEnhance.Contrast, 0.4),
+            (ImageEnhance.Color, 0.2),
+        ):
+            picture = enhance(picture).enhance(dice.uniform(1 - strength, 1 + strength))
+        hue, saturation, value = picture.convert("HSV").split()
+        turned = (np.asarray(hue, np.int16) + round(255 * dice.uniform(-0.1, 0.1))) % 256
+        picture = Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert("RGB")
+    if dice.random() < 0.2:
+        picture = picture.convert("L").convert("RGB")
+    if dice.random() < blur:
+        picture = picture.filter(ImageFilter.GaussianBlur(dice.uniform(0.1, 2.0)))
+    return ImageOps.solarize(picture, 128) if dice.random() < solarise else picture
+
+
+def _box(picture: Image.Image, area: tuple[float, ...], views: Views, dice: Dice) -> Box:
+    return choose_box((picture.height, picture.width), area, views.aspect, dice)
+
+
+def _cut(picture: Image.Image, box: Box, flipped: bool, views: Views) -> Pixels:
+    return _normalise(_resize(_flip(picture, flipped), box, views.size, views))
+
+
+def _flip(picture: Image.Image, flipped: bool) -> Image.Image:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flipped else picture
+
+
+def _resize(picture: Image.Image, box: Box, size: int, views: Views) -> Image.Image:
+    edges = (box.left, box.top, box.left + box.width, box.top + box.height)
+    return picture.resize((size, size), _RESAMPLING[views.interpolation], box=edges)
+
+
+def _normalise(picture: Image.Image) -> Pixels:
+    values = (np.asarray(picture, np.float32) / np.float32(255) - _MEAN) / _STD
+    return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def _as_flipped(box: Box) -> Box:
+    return Box(box.top, box.left, box.height, box.width, box.frame_width, flipped=True)
+
+
+def _numbers(box: Box) -> tuple[int, ...]:
+    return (box.top, box.left, box.height, box.width, box.frame_width, int(box.flipped))

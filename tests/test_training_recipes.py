@@ -1,0 +1,205 @@
+"""Every recipe: it trains, its checkpoint is read, it stays thin; and what readers and counts say."""
+
+import ast
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from corrkit.backbones import load_backbone
+from corrkit.errors import UsageError
+from corrkit.training import checkpoint, masks, objectives
+from corrkit.training.data import collate
+from corrkit.training.objective import Objective, View
+from corrkit.training.objectives import make_objective
+from corrkit.training.optimise import optimiser_of
+from corrkit.training.recipe import as_plain, load_recipe, recipe_names
+from corrkit.training.sampling import choose_frames
+from corrkit.training.views import make_views
+
+PACKAGE = Path(checkpoint.__file__).parent
+LIMITS = {"package": 2500, "loop": 300, "toml": 40, "code": 60}
+
+
+def batch(objective: Objective, size: int = 2) -> list[View]:
+    """Views as the loop gets them, of moving noise."""
+    import random
+
+    views, dice = objective.recipe.views, random.Random(0)
+    generator = np.random.default_rng(0)
+    picture = generator.integers(0, 255, (20, 26, 3), dtype=np.uint8).repeat(7, 0).repeat(7, 1)
+    frames = [np.roll(picture, 5 * step, axis=1) for step in range(20)]
+    items = [
+        [make_views([frames[index] for index in choose_frames(views, 20, dice)], views, dice)] for _ in range(size)
+    ]
+    return collate(items)
+
+
+def tiny(name: str, **changes: Any) -> Objective:
+    torch.manual_seed(0)
+    return make_objective(load_recipe(name, scale="tiny", changes=changes))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_takes_two_steps_and_its_checkpoint_is_read(name: str, tmp_path: Path) -> None:
+    objective = tiny(name)
+    views = batch(objective)
+    optimiser = optimiser_of(objective, objective.recipe.optimiser)
+    for step in range(2):
+        optimiser.zero_grad()
+        result = objective(views, step, 0.5)
+        assert result.loss.isfinite()
+        assert result.loss.requires_grad
+        result.loss.backward()
+        objective.before_step(0.5)
+        optimiser.step()
+        objective.after_step(0.5)
+    assert objective(views, 7, 0.5).loss.equal(objective(views, 7, 0.5).loss) or objective.training
+    checkpoint.save(tmp_path / "checkpoint.pth", checkpoint.checkpoint_tree(objective))
+    backbone = load_backbone(tmp_path / "checkpoint.pth")
+    features = list(backbone.encode(torch.zeros(16, 3, 96, 96)))
+    assert len(features) == 16
+    assert features[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_gradients_flow_into_the_encoder_and_not_into_teachers(name: str) -> None:
+    objective = tiny(name, **({"encoder.drop_path": 0.0}))
+    objective(batch(objective), 3, 0.5).loss.backward()
+    without = [n for n, p in objective.encoder.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    teachers = [n for n, p in objective.named_parameters() if n.startswith("teacher.") and p.grad is not None]
+    assert not teachers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipe_names())
+def test_one_batch_is_learnt_by_heart(name: str) -> None:
+    objective = tiny(name, **{"encoder.drop_path": 0.0, "optimiser.clip": 0.0})
+    views = batch(objective)
+    optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 2e-3)
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        result = objective(views, 1, 0.5)
+        result.loss.backward()
+        optimiser.step()
+        losses.append(float(result.loss.detach()))
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
+
+
+def test_siammae_has_the_published_size_and_sees_nine_tokens() -> None:
+    with torch.device("meta"):
+        objective = make_objective(load_recipe("siammae"))
+    assert sum(tensor.numel() for tensor in objective.encoder.state_dict().values()) == 21_665_664
+    assert sum(tensor.numel() for tensor in objective.decoders.state_dict().values()) == 34_333_952
+    mask = masks.draw(objective.recipe.masks[1], objective.encoder.grid, 2, seed=0)
+    assert mask.keep.shape == (2, 9)
+    assert mask.hidden.shape == (2, 196)
+
+
+@pytest.mark.parametrize(("patch", "visible"), [(16, 9), (8, 39)])
+def test_the_encoder_processes_visible_tokens_only(patch: int, visible: int) -> None:
+    objective = make_objective(
+        load_recipe("siammae", scale="tiny", changes={"views.size": 224, "encoder.patch": patch})
+    )
+    seen: list[int] = []
+    objective.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    pixels = torch.zeros(1, 3, 224, 224)
+    objective([View(pixels), View(pixels)], 0)
+    assert seen == [1 + (224 // patch) ** 2, 1 + visible]
+
+
+VARIANTS = {
+    "joint encoder": {"encoder.joint": True, "encoder.view_vectors": 2},
+    "joint decoder": {"decoders.0.blocks": "sm", "decoders.0.concatenates": True, "decoders.0.frame_vectors": 1},
+    "cross decoder": {"decoders.0.blocks": "cm"},
+    "cross-self decoder after CropMAE": {"decoders.0.blocks": "cms", "decoders.0.norm": "post"},
+    "symmetric masks": {"masks.0.kind": "random", "masks.0.ratio": 0.75, "masks.1.ratio": 0.75},
+    "other ratio": {"masks.1.ratio": 0.5},
+    "other gap": {"views.gap": "[1, 2]"},
+    "patch 16": {"encoder.patch": 16, "masks.1.ratio": 0.9},
+    "colour dropout": {"encoder.hidden_tokens": "grey", "masks.1.ratio": 0.95},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ablations_of_siammae_are_options(variant: str) -> None:
+    objective = tiny("siammae", **VARIANTS[variant])
+    result = objective(batch(objective), 0)
+    result.loss.backward()
+    assert result.loss.isfinite()
+    assert objective.encoder.patch_embed.proj.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("scale", ["small", "base", "large"])
+def test_scales_are_the_published_widths(scale: str) -> None:
+    recipe = load_recipe("siammae", scale=scale)
+    expected = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}[scale]
+    assert (recipe.encoder.dim, recipe.encoder.depth, recipe.encoder.heads) == expected
+
+
+def test_training_is_thin() -> None:
+    """Lines of code: blank lines, comments and docstrings don't count. Recipes are data with a limit of their own."""
+    assert sum(len(code_lines(path.read_text())) for path in PACKAGE.rglob("*.py")) <= LIMITS["package"]
+    assert len((PACKAGE / "loop.py").read_text().splitlines()) <= LIMITS["loop"]
+    for path in (PACKAGE / "recipes").glob("*.toml"):
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        assert len(lines) <= LIMITS["toml"], path.name
+    for module in {target.split(":")[0].rsplit(".", 1)[1] for target in objectives.OBJECTIVES.values()} - {"objective"}:
+        text = (PACKAGE / f"{module}.py").read_text()
+        own = [line for line in code_lines(text) if not line.startswith(("import ", "from "))]
+        assert len(own) <= LIMITS["code"] * sum(f"{module}:" in target for target in objectives.OBJECTIVES.values()), (
+            module
+        )
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines that aren't blank, comments or docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        number
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, documented) and ast.get_docstring(node)
+        for number in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
+    numbered = enumerate(text.splitlines(), 1)
+    return [
+        line
+        for number, line in numbered
+        if line.strip() and not line.lstrip().startswith("#") and number not in docstrings
+    ]
+
+
+def test_recipe_files_say_where_their_facts_come_from() -> None:
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert all((recipe.source, recipe.proven, recipe.title))
+        for dotted in recipe.unverified:
+            value: Any = as_plain(recipe)
+            for part in dotted.split("."):
+                value = value[int(part)] if isinstance(value, list) else value[part]  # names something real
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"encoder.dmi": 3}, "'dim'"), ({"encoder.dim": "wide"}, "not of type int"), ({"masks.7.ratio": 0.5}, "2 masks"),
+    ({"views.size": 100}, "no multiple"), ({"encoder.heads": 5}, "don't divide"), ({"branches.0.query": 4}, "beyond"),
+    ({"branches.0.loss": "hinge"}, "mse"),
+])  # fmt: skip
+def test_wrong_overrides_are_explained(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("siammae", changes=changes)
+    assert words in f"{caught.value.problem} {caught.value.remedy}"
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'siammae'"):
+        load_recipe("siamae")
+
+
+def test_recipes_are_plain_toml() -> None:
+    for path in (PACKAGE / "recipes").glob("*.toml"):
+        tomllib.loads(path.read_text())
