@@ -1,6 +1,6 @@
 """Matching time and peak memory against dense passes and against the floor, as ratios of one interleaved run.
 
-    python benchmarks/matching.py              # all rows, about three minutes on one core
+    python benchmarks/matching.py              # all rows, some ten minutes on one quiet core
     python benchmarks/matching.py s16 --repeats 5
 
 CPU time per query frame of one thread (corrkit: everything in `propagate`), the least of the repeats, default malloc,
@@ -229,11 +229,11 @@ def report_memory(name: str, row: Row) -> None:
 
 
 def peak_memory(row: Row, frames: int) -> float:
-    """MB above the features. Where they would take gigabytes, one frame is handed in again and again, shifted."""
+    """MB above the features. Where they would take gigabytes, one frame's memory is handed in again and again."""
     labels = torch.rand(row.height, row.width, 3)
     if "ring" in row.bars:
         handed_in = synthetic(row, 1)[0]
-        features = (shifted(handed_in) for _ in range(frames))
+        features = (redrawn(handed_in) for _ in range(frames))
     else:
         features = synthetic(row, frames)
     list(propagate(torch.rand(3, 20, 20, 8), torch.rand(20, 20, 2), **row.overrides))  # torch's first-call allocations
@@ -243,13 +243,10 @@ def peak_memory(row: Row, frames: int) -> float:
     return (memory("VmHWM") - before) / 1e6
 
 
-def shifted(frame: torch.Tensor) -> torch.Tensor:
-    """The same memory with its cells moved by one row."""
-    first = frame[0].clone()
-    for row in range(len(frame) - 1):
-        frame[row] = frame[row + 1]
-    frame[-1] = first
-    return frame
+def redrawn(frame: torch.Tensor) -> torch.Tensor:
+    """The same memory with other unit features."""
+    frame.normal_()
+    return frame.div_(frame.norm(dim=-1, keepdim=True))
 
 
 def memory(field: str) -> float:

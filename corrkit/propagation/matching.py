@@ -31,7 +31,7 @@ from corrkit.protocols.schema import Affinity
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ROWS_WITH_TIES = 64  # worked on at a time: each holds every similarity of its query
+_TIED_PAIRS = 500_000  # similarities of rows with ties that are worked on at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,11 +312,13 @@ class _Block:
     ) -> Iterator[_Entries]:
         """Entries of rows whose k-th similarity is not unique, from all their similarities."""
         for number, tile in enumerate(group.tiles):
+            width = len(self.windowed.frames) * tile.keys.size + len(free_scores) * self.num_cells
+            num_rows = max(1, _TIED_PAIRS // width)
             in_tile = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
             for member in sorted(set(group.members[in_tile].tolist())):
                 of_member = in_tile[group.members[in_tile] == member]
-                for start in range(0, len(of_member), _ROWS_WITH_TIES):
-                    rows = of_member[start : start + _ROWS_WITH_TIES]
+                for start in range(0, len(of_member), num_rows):
+                    rows = of_member[start : start + num_rows]
                     tile_scores = scores[number] if scores else None
                     per_frame = self._whole_rows(group, tile, member, rows, tile_scores, free_scores)
                     values, indices, copies = zip(*per_frame, strict=True)
