@@ -177,4 +177,3 @@ def _halved_mask(mask: Mask, factor: int) -> Mask:
     h, w = mask.shape[0] // factor, mask.shape[1] // factor
     blocks = mask[: h * factor, : w * factor].reshape(h, factor, w, factor)
     return np.asarray(2 * blocks.sum((1, 3)) > factor * factor)
-
