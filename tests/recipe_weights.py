@@ -7,11 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
-
-import corrkit
-from corrkit.backbones.contract import Backbone
 
 
 def recipe_state(golden: Path) -> dict[str, torch.Tensor]:
@@ -28,22 +24,18 @@ def recipe_state(golden: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def crw_resnet18(golden: Path) -> Backbone:
-    """CRW's network: ResNet-18 without layer 4, layer 3 at stride 1, all padded convolutions by reflection.
+def save_vit(golden: Path, path: Path) -> Path:
+    """CropMAE's ViT-S/16 as a checkpoint file."""
+    torch.save({"model": recipe_state(golden)}, path)
+    return path
 
-    Source: ajabri/videowalk 047f3f4 code/resnet.py (golden/checkpoints/crw_resnet18/meta.json).
-    """
-    net = timm.create_model("resnet18", num_classes=0)
-    net.layer3[0].conv1.stride = net.layer3[0].downsample[0].stride = (1, 1)
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d) and module.padding != (0, 0):
-            module.padding_mode = "reflect"
-    encoder = torch.nn.Sequential(
-        *(getattr(net, name) for name in ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3"))
-    )
-    del net.layer4, net.global_pool
-    net.load_state_dict({name.removeprefix("model."): value for name, value in recipe_state(golden).items()})
-    return corrkit.wrap(encoder.eval(), stride=8)
+
+def save_crw_resnet18(golden: Path, path: Path) -> Path:
+    """CRW's ResNet-18 as its training script saves it, the head of pre-training beside it."""
+    state = {f"encoder.{name}": value for name, value in recipe_state(golden).items()}
+    head = {"selfsim_fc.0.weight": torch.zeros(128, 512), "selfsim_fc.0.bias": torch.zeros(128)}
+    torch.save({"model": state | head}, path)
+    return path
 
 
 def _draw(name: str, shape: tuple[int, ...]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from corrkit.protocols import load_protocol, override
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Geometry
 from tests.patch_backbone import PatchBackbone
-from tests.recipe_weights import crw_resnet18, recipe_state
+from tests.recipe_weights import save_crw_resnet18, save_vit
 
 pytestmark = pytest.mark.golden
 
@@ -110,8 +110,7 @@ def pck_without_read_out_ties(data: Path, arrays, joints: list[np.ndarray], prot
 def test_vit_by_recipe_gives_the_published_joints(shared, data, tmp_path):
     golden = shared / "golden/jhmdb/e2e/cropmae.npz"
     arrays = np.load(golden)
-    torch.save({"model": recipe_state(golden)}, tmp_path / "vit.pth")
-    percent, joints = run(tmp_path, data, tmp_path / "vit.pth", "cropmae")
+    percent, joints = run(tmp_path, data, save_vit(golden, tmp_path / "vit.pth"), "cropmae")
     print(percent, arrays["pck"])
     assert_joints_agree(joints, arrays, 20)
     assert np.abs(percent - arrays["pck"]).max() <= PCK_POINTS
@@ -121,7 +120,7 @@ def test_vit_by_recipe_gives_the_published_joints(shared, data, tmp_path):
 def test_resnet_by_recipe_gives_the_published_joints(shared, data, tmp_path):
     golden = shared / "golden/jhmdb/e2e/crw.npz"
     arrays = np.load(golden)
-    percent, joints = run(tmp_path, data, crw_resnet18(golden), "crw")
+    percent, joints = run(tmp_path, data, save_crw_resnet18(golden, tmp_path / "crw.pth"), "crw")
     print(percent, arrays["pck"])
     assert_joints_agree(joints, arrays, 40)
     assert np.abs(percent - arrays["pck"]).max() <= PCK_POINTS
@@ -136,10 +135,9 @@ def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_p
     clip = TASK.open(data, split="split1", dataset_name=None).clips[0]
     constants = load_protocol(protocol, "jhmdb")
     if name == "crw":
-        backbone, step = crw_resnet18(golden), 4
+        backbone, step = corrkit.load_backbone(save_crw_resnet18(golden, tmp_path / "crw.pth")), 4
     else:
-        torch.save({"model": recipe_state(golden)}, tmp_path / "vit.pth")
-        backbone, step = corrkit.load_backbone(tmp_path / "vit.pth").with_position("dino"), 2
+        backbone, step = corrkit.load_backbone(save_vit(golden, tmp_path / "vit.pth")).with_position("dino"), 2
     frame = FramePreparation((320, 320), constants.frames, backbone.mean, backbone.std)(clip.frames[0])
     np.testing.assert_allclose(frame[:, ::8, ::8].numpy(), arrays["input_frame0_every8"], atol=1e-6)
     with torch.no_grad():

@@ -15,7 +15,7 @@ from corrkit.protocols import load_protocol
 from corrkit.tasks import load_task
 from corrkit.tasks.masks import read_mask, resize_nearest
 from tests.patch_backbone import PatchBackbone
-from tests.recipe_weights import crw_resnet18, recipe_state
+from tests.recipe_weights import save_crw_resnet18, save_vit
 
 pytestmark = pytest.mark.golden
 
@@ -79,15 +79,16 @@ def published_masks(folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_vit_by_recipe_gives_the_published_masks(shared, data, tmp_path):
-    torch.save({"model": recipe_state(shared / "golden/jhmdb/e2e/cropmae.npz")}, tmp_path / "vit.pth")
-    result = run(data, tmp_path, tmp_path / "vit.pth", "cropmae")
+    checkpoint = save_vit(shared / "golden/jhmdb/e2e/cropmae.npz", tmp_path / "vit.pth")
+    result = run(data, tmp_path, checkpoint, "cropmae")
     assert_masks_agree(result, published_masks(shared / "golden/vip/e2e/cropmae"))
     assert_scores_agree(result, np.load(shared / "golden/vip/e2e/cropmae/scores.npz"))
 
 
 @pytest.mark.slow
 def test_resnet_by_recipe_gives_the_published_masks(shared, data, tmp_path):
-    result = run(data, tmp_path, crw_resnet18(shared / "golden/jhmdb/e2e/crw.npz"), "crw")
+    checkpoint = save_crw_resnet18(shared / "golden/jhmdb/e2e/crw.npz", tmp_path / "crw.pth")
+    result = run(data, tmp_path, checkpoint, "crw")
     assert_masks_agree(result, published_masks(shared / "golden/vip/e2e/crw"))
     assert_scores_agree(result, np.load(shared / "golden/vip/e2e/crw/scores.npz"))
 
@@ -97,10 +98,9 @@ def test_resnet_by_recipe_gives_the_published_masks(shared, data, tmp_path):
 def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_path, name, step):
     weights = shared / f"golden/jhmdb/e2e/{name}.npz"
     if name == "crw":
-        backbone = crw_resnet18(weights)
+        backbone = corrkit.load_backbone(save_crw_resnet18(weights, tmp_path / "crw.pth"))
     else:
-        torch.save({"model": recipe_state(weights)}, tmp_path / "vit.pth")
-        backbone = corrkit.load_backbone(tmp_path / "vit.pth").with_position("dino")
+        backbone = corrkit.load_backbone(save_vit(weights, tmp_path / "vit.pth")).with_position("dino")
     arrays = np.load(shared / f"golden/vip/e2e/{name}/scores.npz")
     clip = TASK.open(data, split="val", dataset_name=None).clips[0]
     rule = load_protocol(name, "vip").frames
