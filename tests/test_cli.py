@@ -145,7 +145,10 @@ def test_unwritable_output_is_named(data: Path, tmp_path: Path):
 def test_interrupt_says_what_is_done_and_how_to_go_on(data: Path, tmp_path: Path):
     for index in range(40):
         make_clip(data, f"more{index}", frames=4, size=(48, 64))
-    command = [sys.executable, "-m", "corrkit", "eval", "davis", "--ckpt", "rgb", "--data", str(data), "--out", "run"]
+    # A shell may start background jobs with SIGINT ignored, and children inherit that.
+    start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from corrkit.cli import main"
+    arguments = ["eval", "davis", "--ckpt", "rgb", "--data", str(data), "--out", "run"]
+    command = [sys.executable, "-c", f"{start}; sys.exit(main())", *arguments]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

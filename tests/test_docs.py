@@ -14,12 +14,13 @@ from .davis_folder import make_clip
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SLOW = re.compile(r"corrkit (regress|eval all|pretrain)|random:|Evaluator|timm")
 INSTALLS = re.compile(r"pip install \S+ (&& )?")
 
 
 def blocks(kind: str) -> list:
     return [
-        pytest.param(body, id=f"{page.name}-{number}")
+        pytest.param(body, id=f"{page.name}-{number}", marks=[pytest.mark.slow] if SLOW.search(body) else [])
         for page in PAGES
         for number, (language, body) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
         if language == kind

@@ -200,15 +200,9 @@ def test_learning_rates(golden: GoldenFinder) -> None:
 
 def test_weight_decay_groups(golden: GoldenFinder) -> None:
     stored = json.loads(golden("pretraining/optim/param_groups.json").read_text())["mae"]
-<<<<<<< HEAD
     small = {"encoder.dim": 24, "encoder.depth": 1, "encoder.heads": 2, "views.size": 32}
     small |= {"decoders.0.dim": 16, "decoders.0.depth": 1, "decoders.0.heads": 2}
     recipe = load_recipe("mae", changes=small)
-=======
-    sizes = {"encoder.dim": 24, "encoder.depth": 1, "encoder.heads": 2, "views.size": 32}
-    sizes |= {"decoders.0.dim": 16, "decoders.0.depth": 1, "decoders.0.heads": 2}
-    recipe = load_recipe("mae", changes=sizes)
->>>>>>> training
     objective = make_objective(recipe)
     optimiser = optimise.optimiser_of(objective, recipe.optimiser)
     for group, kind in zip(optimiser.param_groups, ("decay", "no_decay"), strict=True):
