@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from corrkit.training.encoder import Tokens, initialise
-from corrkit.training.masks import Grid, gather, ids_of
+from corrkit.training.masks import Grid, Mask, gather, ids_of
 from corrkit.training.positions import Positions
 from corrkit.training.schema import DecoderSpec
 
@@ -24,10 +24,13 @@ class Decoder(nn.Module):
         width: channels of the encoder.
         grid: tokens of a view.
         channels: of the prediction.
+        memory_width: channels of a memory that isn't embedded, 0 for the decoder's own.
         fills: whether hidden tokens are dropped by the encoder and come back here as mask tokens.
     """
 
-    def __init__(self, spec: DecoderSpec, width: int, grid: Grid, channels: int, *, fills: bool = True) -> None:
+    def __init__(
+        self, spec: DecoderSpec, width: int, grid: Grid, channels: int, *, memory_width: int = 0, fills: bool = True
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.num_prefix = int(spec.cls != "none")
@@ -42,7 +45,7 @@ class Decoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if fills else None
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if spec.cls == "own" else None
         self.frame_vectors = nn.Parameter(torch.zeros(spec.frame_vectors, 1, 1, dim)) if spec.frame_vectors else None
-        self.blocks = nn.ModuleList(DecoderBlock(spec) for _ in range(spec.depth))
+        self.blocks = nn.ModuleList(DecoderBlock(spec, memory_width or dim) for _ in range(spec.depth))
         self.head = nn.Linear(dim, channels)
         initialise(self)
 
@@ -70,13 +73,21 @@ class Decoder(nn.Module):
             patches = gather(torch.cat([patches, hidden], 1), query.mask.restore)
         if self.cls_token is not None:
             prefix = self.cls_token.expand(len(patches), -1, -1)
-        return self.placed(prefix if cls is None else self.embed(cls), patches)
+        prefix = prefix if cls is None else self.embed(cls)
+        if self.spec.visible_position or query.mask is None:
+            return self.placed(prefix, patches)
+        return torch.where(self._is_hidden(query.mask), self.placed(prefix, patches), torch.cat([prefix, patches], 1))
 
     def placed(self, prefix: Tensor, patches: Tensor) -> Tensor:
         """Prefix [B, P, Dd] and all patches [B, L, Dd] with positions, as one sequence."""
         first, rest = self.positions.rows()
         patches = patches + rest
         return torch.cat([prefix + first, patches], 1) if self.num_prefix else patches
+
+    def _is_hidden(self, mask: Mask) -> Tensor:
+        """[B, P + L, 1]; the class token is visible."""
+        visible = torch.zeros(len(mask.hidden), self.num_prefix, dtype=torch.bool, device=mask.hidden.device)
+        return torch.cat([visible, mask.hidden], 1)[..., None]
 
     def memory(self, views: Sequence[Tokens]) -> Tensor:
         """Embedded tokens of the memory views in one sequence [B, M, Dd], class tokens included."""
@@ -112,20 +123,20 @@ class Decoder(nn.Module):
 class DecoderBlock(nn.Module):
     """Sublayers in the order of spec.blocks, each residual, normalised before or after."""
 
-    def __init__(self, spec: DecoderSpec) -> None:
+    def __init__(self, spec: DecoderSpec, memory_width: int) -> None:
         super().__init__()
         self.order, self.pre = spec.blocks, spec.norm == "pre"
         attention = QVAttention if spec.bias == "qv" else Attention
         activation = {"gelu": nn.GELU, "relu": nn.ReLU}[spec.activation]
         make = {
-            "c": partial(CrossAttention, spec.dim, spec.heads, spec.dropout),
+            "c": partial(CrossAttention, spec.dim, memory_width, spec),
             "s": partial(attention, spec.dim, spec.heads, qkv_bias=True, attn_drop=spec.dropout),
             "m": partial(Mlp, spec.dim, spec.hidden or 4 * spec.dim, act_layer=activation, drop=(spec.dropout, 0.0)),
         }
         self.layers = nn.ModuleDict({letter: make[letter]() for letter in spec.blocks})
         self.norms = nn.ModuleDict({letter: nn.LayerNorm(spec.dim, eps=spec.eps) for letter in spec.blocks})
         has_memory_norm = "c" in spec.blocks and self.pre
-        self.memory_norm = nn.LayerNorm(spec.dim, eps=spec.eps) if has_memory_norm else nn.Identity()
+        self.memory_norm = nn.LayerNorm(memory_width, eps=spec.eps) if has_memory_norm else nn.Identity()
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, x: Tensor, memory: Tensor | None) -> Tensor:
@@ -141,12 +152,14 @@ class DecoderBlock(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Queries [B, N, D] read a memory [B, M, D]."""
+    """Queries [B, N, dim] read a memory [B, M, width]."""
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, dim: int, width: int, spec: DecoderSpec) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.q, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        self.heads, self.dropout, biased = spec.heads, spec.dropout, spec.bias == "qkv"
+        self.q, self.kv = nn.Linear(dim, dim), nn.Linear(width, 2 * dim, bias=biased)
+        self.v_bias = None if biased else nn.Parameter(torch.zeros(dim))  # keys have none
+        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
         """[B, N, D]."""
@@ -154,6 +167,8 @@ class CrossAttention(nn.Module):
         query = self.q(x).reshape(batch, count, self.heads, -1).transpose(1, 2)
         pairs = self.kv(memory).reshape(batch, memory.shape[1], 2, self.heads, -1)
         key, value = pairs.permute(2, 0, 3, 1, 4)  # each [B, heads, M, D / heads]
+        if self.v_bias is not None:
+            value = value + self.v_bias.reshape(self.heads, 1, -1)
         read = scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
         out: Tensor = self.proj(read.transpose(1, 2).reshape(batch, count, dim))
         return out

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 OBJECTIVES: Mapping[str, str] = MappingProxyType(
     {
         "masked": "corrkit.training.objective:MaskedPrediction",
+        "bootmae": "corrkit.training.bootstrapping:BootMAE",
+        "sdae": "corrkit.training.bootstrapping:SdAE",
         "dino": "corrkit.training.distillation:DINO",
         "ibot": "corrkit.training.distillation:IBOT",
         "rsp": "corrkit.training.rsp:RSP",

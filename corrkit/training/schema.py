@@ -99,7 +99,7 @@ class DecoderSpec:
     norm: before ("pre") or after ("post") each sublayer; eps: of the sublayers' norms. hidden: of the MLP, 0 for
     4 x dim. memory_position: positions are added to the memory too. frame_vectors: learned vectors that tell several
     memories apart. cls: "encoder" (its class token goes through), "own" (a learned one), "none". depth 0: only the
-    head. concatenates: the memory is appended to the queries and read by self-attention (SiamMAE's joint decoder).
+    head. visible_position: visible tokens get positions too, not only mask tokens. concatenates: the memory is appended to the queries and read by self-attention (SiamMAE's joint decoder).
     """
 
     blocks: str
@@ -114,6 +114,7 @@ class DecoderSpec:
     memory_position: bool = True
     frame_vectors: int = 0
     concatenates: bool = False
+    visible_position: bool = True
     dropout: float = 0.0
     cls: Literal["encoder", "own", "none"] = "encoder"
     bias: Literal["qkv", "qv"] = "qkv"

@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.errors import UsageError, closest
 from corrkit.training.hog import hog_tokens
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import EncoderSpec, Recipe
 from corrkit.training.tokenizers import load_tokenizer
 
 Target = Callable[[Tensor], Tensor]
@@ -59,7 +60,8 @@ def target_of(name: str, recipe: Recipe) -> tuple[Target, int]:
     """A target that needs nothing but pixels, and its channels (of "ids", the number of different ones).
 
     Args:
-        name: of `PIXELS`, "hog", or "ids" of the recipe's tokenizer (see `tokenizers`).
+        name: of `PIXELS`, "hog", "ids" of the recipe's tokenizer (see `tokenizers`), or "features-N" of the backbone
+            that options.teachers names at place N.
         recipe: whose encoder says what a token is.
 
     Raises:
@@ -72,13 +74,17 @@ def target_of(name: str, recipe: Recipe) -> tuple[Target, int]:
         return partial(pixel_target, rule=rule, patch=patch, tubelet=tubelet), frames * patch * patch * 3
     if name == "ids":
         return load_tokenizer(recipe.options["tokenizer"], patch)
+    if name.startswith("features-"):
+        return teacher_features(recipe.options["teachers"][int(name.removeprefix("features-"))], recipe.encoder)
     if name == "hog":
         if patch % 8:
             raise UsageError(
                 f"The HOG target needs patches of whole 8-pixel cells, not of {patch}.", "Set encoder.patch."
             )
         return partial(hog_target, patch=patch, tubelet=tubelet), 27 * (patch // 8) ** 2
-    raise UsageError(f"There is no target {name!r} made of pixels.", closest(name, [*PIXELS, "hog", "ids"]))
+    raise UsageError(
+        f"There is no target {name!r} made of pixels.", closest(name, [*PIXELS, "hog", "ids", "features-0"])
+    )
 
 
 def pixel_target(pixels: Tensor, *, rule: PixelRule, patch: int, tubelet: int = 1) -> Tensor:
@@ -140,6 +146,32 @@ def hog_target(pixels: Tensor, *, patch: int, tubelet: int = 1) -> Tensor:
     frames = pixels[:, :, ::tubelet].transpose(1, 2)  # [B, t, 3, H, W]
     tokens: Tensor = hog_tokens(frames.flatten(0, 1), patch)
     return tokens.reshape(len(pixels), -1, tokens.shape[2])
+
+
+def teacher_features(spec: str, encoder: EncoderSpec) -> tuple[Target, int]:
+    """Features of a frozen backbone, averaged over each token of the encoder's grid, and their channels.
+
+    Of a clip, the first frame of each tubelet; a backbone that sees time gets the whole clip.
+    """
+    from corrkit.backbones.loading import load_backbone
+
+    backbone: Any = load_backbone(spec)
+
+    @torch.no_grad()
+    def features(pixels: Tensor) -> Tensor:
+        teacher = backbone.to(pixels.device) if hasattr(backbone, "to") else backbone
+        clip = pixels[:, :, None] if pixels.ndim == 4 else pixels
+        frames = clip.transpose(1, 2)  # [B, T, 3, H, W]
+        if backbone.mode.kind == "framewise":
+            maps = teacher(frames[:, :: encoder.tubelet].flatten(0, 1).float())  # [B · t, h, w, C]
+        else:
+            maps = torch.cat([torch.stack(list(teacher.encode(one)))[:: encoder.tubelet] for one in frames.float()])
+        side = pixels.shape[-1] // encoder.patch
+        cells = adaptive_avg_pool2d(maps.permute(0, 3, 1, 2), side).flatten(2).transpose(1, 2)
+        return cells.reshape(len(pixels), -1, cells.shape[2])
+
+    side = 4 * max(encoder.patch, backbone.stride)
+    return features, features(torch.zeros(1, 3, encoder.tubelet, side, side)).shape[2]
 
 
 def _frames(count: int, tubelet: int, which: str) -> Tensor:
