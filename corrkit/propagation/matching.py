@@ -16,7 +16,7 @@ import torch
 
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, from_entries
-from corrkit.propagation.scoring import Extent, Group, Plan, Seen, Tile
+from corrkit.propagation.scoring import Extent, Group, Plan, Seen, Tile, Workspace
 from corrkit.propagation.selection import (
     Candidates,
     best_positions,
@@ -83,6 +83,7 @@ class Matcher:
             )
         self._affinity = affinity
         self._window = Window.of(affinity)
+        self._workspace: Workspace | None = None
         self._plan: Plan | None = None
 
     def match(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
@@ -163,8 +164,10 @@ class Matcher:
             num_free=len(free.frames),
             num_pairs=sum(frame.last - frame.first for frame in windowed.seen()),
         )
+        if self._workspace is None:
+            self._workspace = Workspace(device)
         if self._plan is None or self._plan.extent != extent:
-            self._plan = Plan(extent, self._window, device)
+            self._plan = Plan(extent, self._window, self._workspace, device)
         return self._plan
 
 

@@ -84,15 +84,31 @@ class Extent:
     num_pairs: int
 
 
-class Plan:
-    """How a block of query frames is worked on, and the buffers that are reused from block to block."""
+class Workspace:
+    """Buffers that are reused from block to block, so that memory is neither touched anew nor cut into pieces."""
 
-    def __init__(self, extent: Extent, window: Window, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._least = costs_of(device).memory // 4 if device.type == "cpu" else 0  # untouched pages cost nothing there
+        self._buffers: dict[str, Tensor] = {}
+
+    def buffer(self, name: str, size: int) -> "Tensor":
+        """[size] float32, uninitialised; the same memory for the same name."""
+        if name not in self._buffers or self._buffers[name].numel() < size:
+            self._buffers.pop(name, None)
+            self._buffers[name] = torch.empty(max(size, self._least), device=self._device)
+        return self._buffers[name][:size]
+
+
+class Plan:
+    """How a block of query frames is worked on: its groups of tiles and their windows."""
+
+    def __init__(self, extent: Extent, window: Window, workspace: Workspace, device: torch.device) -> None:
         self.extent = extent
+        self._workspace = workspace
         self._window = window
         self._device = device
         self._outside: dict[tuple[int, ...], Tensor] = {}
-        self._buffers: dict[str, Tensor] = {}
         grid = (extent.height, extent.width)
         reach = max(0, window.reach(*grid))
         costs = costs_of(device)
@@ -130,11 +146,13 @@ class Plan:
         num_queries, channels = self.extent.num_queries, rows.shape[1]
         shapes = [(len(frames), num_queries * tile.queries.size, tile.keys.size) for tile in group.tiles]
         sizes = [a * b * c for a, b, c in shapes]
-        buffers = torch.split(self._buffer("scores", sum(sizes)), sizes)
+        buffers = torch.split(self._workspace.buffer("scores", sum(sizes)), sizes)
         scores = [buffer.view(shape) for buffer, shape in zip(buffers, shapes, strict=True)]
         top, bottom = group.tiles[0].keys.top, group.tiles[-1].keys.bottom
         left, right = group.tiles[0].keys.left, group.tiles[0].keys.right
-        keys = self._buffer("keys", (bottom - top) * (right - left) * channels).view(bottom - top, -1, channels)
+        keys = self._workspace.buffer("keys", (bottom - top) * (right - left) * channels).view(
+            bottom - top, -1, channels
+        )
         for number, frame in enumerate(frames):
             keys.copy_(frame.features[top:bottom, left:right])
             for tile, out in zip(group.tiles, scores, strict=True):
@@ -147,17 +165,12 @@ class Plan:
         num_cells = self.extent.height * self.extent.width
         scores = []
         for number, frame in enumerate(frames):
-            out = self._buffer(f"free {number}", len(rows) * num_cells).view(len(rows), num_cells)
+            out = self._workspace.buffer(f"free {number}", len(rows) * num_cells).view(len(rows), num_cells)
             products(rows, frame.features.view(num_cells, -1), out)
             if frame.last - frame.first < self.extent.num_queries:
                 out[(group.members < frame.first) | (group.members >= frame.last)] = -torch.inf
             scores.append(out)
         return scores
-
-    def _buffer(self, name: str, size: int) -> "Tensor":
-        if name not in self._buffers or self._buffers[name].numel() < size:
-            self._buffers[name] = torch.empty(size, device=self._device)
-        return self._buffers[name][:size]
 
     def _group(self, boxes: Sequence[tuple[Box, Box]]) -> Group:
         num_queries, tiles, cells, members, first = self.extent.num_queries, [], [], [], 0
