@@ -69,14 +69,15 @@ def main() -> None:
     for seed in range(args.seeds):
         for method in METHODS:
             if (method, seed) not in done:
-                append(
-                    table, {"method": method, "seed": seed, **dict(zip(names, scores(method, seed, args, evaluators), strict=True))}
-                )
+                found = scores(method, seed, args, evaluators)
+                append(table, {"method": method, "seed": seed, **dict(zip(names, found, strict=True))})
     for method in METHODS:
-        found = [row for row in rows_of(table) if row["method"] == method]
-        values = np.array([[float(row[name]) for name in names] for row in found])
-        words = ", ".join(f"{n} {m:.1%} ± {s:.1%}" for n, m, s in zip(names, values.mean(0), values.std(0, ddof=1), strict=True))
-        print(f"{method} ({len(found)} seeds): {words}")
+        rows = [row for row in rows_of(table) if row["method"] == method]
+        values = np.array([[float(row[name]) for name in names] for row in rows])
+        spread = values.std(0, ddof=1) if len(rows) > 1 else values[0] * np.nan
+        triples = zip(names, values.mean(0), spread, strict=True)
+        words = ", ".join(f"{name} {mean:.1%} ± {deviation:.1%}" for name, mean, deviation in triples)
+        print(f"{method} ({len(rows)} seeds): {words}")
 
 
 def scores(method: str, seed: int, args: argparse.Namespace, evaluators: list[corrkit.Evaluator]) -> list[float]:

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from conftest import GoldenFinder
 from training_goldens import assert_close, assert_gradients, published_weights, tensor
 

@@ -18,6 +18,7 @@ from corrkit.training.objectives import make_objective
 from corrkit.training.optimise import optimiser_of
 from corrkit.training.recipe import as_plain, load_recipe, recipe_names
 from corrkit.training.sampling import choose_frames
+from corrkit.training.splitmask import info_nce
 from corrkit.training.views import make_views
 
 PACKAGE = Path(checkpoint.__file__).parent
@@ -203,3 +204,18 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 def test_recipes_are_plain_toml() -> None:
     for path in (PACKAGE / "recipes").glob("*.toml"):
         tomllib.loads(path.read_text())
+
+
+def test_splitmask_sees_each_half_on_its_own() -> None:
+    objective = tiny("splitmask")
+    seen: list[int] = []
+    objective.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    result = objective(batch(objective), 0)
+    assert seen == [1 + 72, 1 + 72]  # 144 tokens in two halves
+    assert set(result.parts) == {"filled", "matched"}
+
+
+def test_info_nce_of_equal_halves_is_that_of_orthogonal_rows() -> None:
+    """Two rows, cosine 1 with their own and 0 with the other: -log(e / (e + 1)) at temperature 1."""
+    rows = torch.eye(2)
+    assert float(info_nce(rows, rows, 1.0)) == pytest.approx(0.31326, abs=1e-5)

@@ -59,6 +59,17 @@ class VideoFile:
             found[index], position = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8), index + 1
         return [found[index] for index in indices]
 
+    def count_decodable(self) -> int:
+        """Frames that can be decoded: the container's number where its last frame can, else counted one by one."""
+        try:
+            self.read((len(self) - 1,))
+        except DataError:
+            capture = self._open()
+            self._num_frames = 0
+            while capture.grab():
+                self._num_frames += 1
+        return len(self)
+
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():

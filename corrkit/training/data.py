@@ -95,9 +95,9 @@ def _scan(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
                 entries.append(Entry(name, "folder", len(files)))
         elif path.suffix.lower() in VIDEOS:
             try:
-                count = len(VideoFile(path))
-                VideoFile(path).read((0,))
-                entries.append(Entry(name, "video", count))
+                video = VideoFile(path)
+                video.read((0,))
+                entries.append(Entry(name, "video", video.count_decodable()))
             except DataError as error:
                 broken.append((name, error.problem))
     return entries, broken

@@ -103,10 +103,15 @@ class Decoder(nn.Module):
 
     def decode(self, x: Tensor, memory: Tensor | None) -> Tensor:
         """Blocks, norm and head; the prefix is dropped."""
+        prediction: Tensor = self.head(self.run(x, memory))
+        return prediction[:, self.num_prefix :] if self.spec.depth else prediction
+
+    def run(self, x: Tensor, memory: Tensor | None) -> Tensor:
+        """Blocks and norm, [B, P + L, Dd]."""
         for block in self.blocks:
             x = block(x, memory)
-        prediction: Tensor = self.head(self.norm(x))
-        return prediction[:, self.num_prefix :] if self.spec.depth else prediction
+        normed: Tensor = self.norm(x)
+        return normed
 
     def _rows_of(self, tokens: Tokens) -> Tensor:
         """Positions [B or 1, P + K, Dd] of the tokens that are there."""

@@ -19,6 +19,7 @@ OBJECTIVES: Mapping[str, str] = MappingProxyType(
         "dino": "corrkit.training.distillation:DINO",
         "ibot": "corrkit.training.distillation:IBOT",
         "rsp": "corrkit.training.rsp:RSP",
+        "splitmask": "corrkit.training.splitmask:SplitMask",
         "siameseim": "corrkit.training.siameseim:SiameseIM",
     }
 )

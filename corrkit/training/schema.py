@@ -99,7 +99,8 @@ class DecoderSpec:
     norm: before ("pre") or after ("post") each sublayer; eps: of the sublayers' norms. hidden: of the MLP, 0 for
     4 x dim. memory_position: positions are added to the memory too. frame_vectors: learned vectors that tell several
     memories apart. cls: "encoder" (its class token goes through), "own" (a learned one), "none". depth 0: only the
-    head. visible_position: visible tokens get positions too, not only mask tokens. concatenates: the memory is appended to the queries and read by self-attention (SiamMAE's joint decoder).
+    head. visible_position: visible tokens get positions too, not only mask tokens. concatenates: the memory is appended
+    to the queries and read by self-attention (SiamMAE's joint decoder).
     """
 
     blocks: str

@@ -1,0 +1,150 @@
+"""The index, decoding of what a sample needs, and the order of samples."""
+
+import dataclasses
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from corrkit.errors import DataError
+from corrkit.frames.video import VideoFile
+from corrkit.training.data import Batches, Entry, Samples, build_index, collate, loader, order, read_frames
+from corrkit.training.recipe import load_recipe
+from corrkit.training.sampling import Box, choose_frames
+from corrkit.training.views import make_views
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One clip of six frames (frame f is grey 40 f), one image, one video that isn't one."""
+    clip = tmp_path / "data" / "clip"
+    clip.mkdir(parents=True)
+    for frame in range(6):
+        Image.new("RGB", (64, 48), (40 * frame,) * 3).save(clip / f"{frame}.png")
+    Image.new("RGB", (40, 40), (255, 0, 0)).save(tmp_path / "data" / "photo.png")
+    (tmp_path / "data" / "broken.mp4").write_bytes(b"no video")
+    return tmp_path / "data"
+
+
+def test_the_index_lists_clips_and_images_and_what_cannot_be_decoded(folder: Path, tmp_path: Path) -> None:
+    index = build_index(folder, tmp_path / "index.json")
+    assert index.entries == (Entry("photo.png", "image", 1), Entry("clip", "folder", 6))
+    assert [path for path, _ in index.broken] == ["broken.mp4"]
+    assert "broken.mp4" in index.broken[0][1]
+
+
+def test_the_index_is_built_once(folder: Path, tmp_path: Path) -> None:
+    first = build_index(folder, tmp_path / "index.json")
+    (folder / "clip" / "5.png").unlink()
+    assert build_index(folder, tmp_path / "index.json") == first
+    assert build_index(folder, tmp_path / "other.json").digest != first.digest
+
+
+def test_folders_without_frames_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder"):
+        build_index(tmp_path / "absent", tmp_path / "index.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no video and no image"):
+        build_index(tmp_path / "empty", tmp_path / "index.json")
+
+
+def test_videos_are_read_frame_by_frame(shared: Path, tmp_path: Path) -> None:
+    index = build_index(shared / "data" / "videos", tmp_path / "index.json")
+    assert not index.broken
+    for item, entry in enumerate(index.entries):
+        assert entry.kind == "video"
+        first, last = read_frames(index, item, (0, entry.frames - 1))
+        assert first.shape == last.shape
+        assert first.dtype == np.uint8
+
+
+def test_seeking_gives_the_frame_that_reading_in_order_gives(shared: Path) -> None:
+    for path in sorted((shared / "data" / "videos").iterdir())[:4]:
+        video = VideoFile(path)
+        in_order = video.read(range(9))
+        np.testing.assert_array_equal(VideoFile(path)[8], in_order[8])
+
+
+def test_damaged_videos_are_listed_or_cut_to_what_can_be_decoded(shared: Path, tmp_path: Path) -> None:
+    index = build_index(shared / "data" / "videos_bad", tmp_path / "index.json")
+    listed = {path for path, _ in index.broken}
+    assert {"empty.mp4", "text_named.mp4", "truncated_no_moov.mp4"} <= listed
+    for item, entry in enumerate(index.entries):
+        assert entry.path not in listed
+        read_frames(index, item, (0, entry.frames - 1))
+
+
+def test_samples_follow_from_seed_and_place(folder: Path, tmp_path: Path) -> None:
+    index = build_index(folder, tmp_path / "index.json")
+    views = load_recipe("siammae", scale="tiny").views
+    one, same, other = (Samples(index, views, seed)[(5, 1)] for seed in (0, 0, 1))
+    assert len(one) == views.repeat
+    np.testing.assert_array_equal(one[0][0][0], same[0][0][0])
+    assert one[0][1] != other[0][1]
+
+
+def test_each_epoch_takes_every_item_once() -> None:
+    items = [order(7, seed=3, place=place) for place in range(21)]
+    assert [sorted(items[start : start + 7]) for start in (0, 7, 14)] == [list(range(7))] * 3
+    assert items[:7] != items[7:14]
+
+
+def test_ranks_share_a_step_without_overlap_and_resuming_needs_its_number_only() -> None:
+    def taken(rank: int, ranks: int, first: int, count: int) -> list[list[tuple[int, int]]]:
+        batches = iter(Batches(num_items=10, batch=2, seed=0, share=(rank, ranks), first=first))
+        return [next(batches) for _ in range(count)]
+
+    assert taken(0, 1, 3, 2) == taken(0, 1, 0, 5)[3:]
+    together = [key for pair in zip(taken(0, 2, 0, 3), taken(1, 2, 0, 3), strict=True) for part in pair for key in part]
+    assert [place for place, _ in together] == list(range(12))
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_batches(folder: Path, tmp_path: Path) -> None:
+    index = build_index(folder, tmp_path / "index.json")
+    samples = Samples(index, load_recipe("siammae", scale="tiny").views, 0)
+    keys = Batches(num_items=2, batch=2, seed=0, share=(0, 1), first=0)
+    alone, helped = loader(samples, keys, 0), loader(samples, keys, 1)
+    for _ in range(2):
+        assert torch.equal(next(alone)[0].pixels, next(helped)[0].pixels)
+
+
+def test_frames_of_a_pair_share_box_and_flip() -> None:
+    """A frame and itself give the same view twice; with boxes of their own they don't."""
+    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    views = load_recipe("siammae", scale="tiny").views
+    (first, second), boxes = make_views([picture, picture], views, Random(1))
+    np.testing.assert_array_equal(first, second)
+    assert boxes[0] == boxes[1]
+    (first, second), _ = make_views([picture, picture], dataclasses.replace(views, shared_box=False), Random(1))
+    assert (first != second).any()
+
+
+def test_a_clip_that_is_too_short_repeats_its_last_frame() -> None:
+    views = load_recipe("videomae").views
+    assert choose_frames(views, 3, Random(0)) == (0, *[2] * 15)
+
+
+def test_cropmae_takes_its_local_crop_from_the_global_view() -> None:
+    """The local box lies within the resized global view, whatever the frame's size."""
+    picture = np.zeros((500, 700, 3), np.uint8)
+    views = load_recipe("cropmae", scale="tiny").views
+    for seed in range(20):
+        pixels, boxes = make_views([picture], views, Random(seed))
+        inner = Box(*boxes[1][:5])
+        assert inner.top + inner.height <= views.size
+        assert inner.frame_width == views.size
+        assert pixels[0].shape == pixels[1].shape == (3, views.size, views.size)
+
+
+def test_views_are_normalised_with_imagenet_s_statistics() -> None:
+    white = np.full((50, 50, 3), 255, np.uint8)
+    (pixels,), _ = make_views([white], load_recipe("mae", scale="tiny").views, Random(0))
+    expected = (1 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(pixels.mean((1, 2)), expected, rtol=1e-5)
+    batch = collate([[([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
+    assert batch[0].pixels.shape == (2, 3, 96, 96)
+    assert batch[0].boxes.tolist() == [[0, 0, 50, 50, 50, 0]] * 2
