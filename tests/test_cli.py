@@ -202,6 +202,11 @@ def test_all_takes_what_corrkit_data_holds(data: Path, tmp_path: Path):
     assert "vip" not in done.stdout
     assert (tmp_path / "runs/davis/summary.json").is_file()
     assert corrkit(*options, "--data", str(data), cwd=tmp_path).returncode == 2
+    (tmp_path / "JHMDB").mkdir()
+    broken = corrkit(*options, cwd=tmp_path, CORRKIT_DATA=str(data.parent))
+    assert broken.returncode == 2
+    assert "failed: jhmdb:" in broken.stderr
+    assert "davis/dino@1" in broken.stdout
     lacking = corrkit(*options, "--protocol", "dino", cwd=tmp_path, CORRKIT_DATA=str(tmp_path / "empty"))
     assert lacking.returncode == 2
 

@@ -24,7 +24,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """--json --format."""
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print the summary (several: a list) as JSON, no table")
     parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the table")
 
 

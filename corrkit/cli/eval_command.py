@@ -54,18 +54,25 @@ def run(args: argparse.Namespace) -> int:
     predictors = _predictors(args)
     for predictor in predictors:
         _describe(predictor)
-    results, summaries = [], []
+    results, summaries, code = [], [], 0
     for task in tasks:
-        found, references = _evaluate(task, predictors, args)
+        try:
+            found, references = _evaluate(task, predictors, args)
+        except CorrkitError as error:
+            if args.task != "all":
+                raise
+            print(f"failed: {task}: {error}", file=sys.stderr)  # the finished tasks keep their rows
+            code = error.exit_code
+            continue
         results += found
         summaries += [*(result.summary for result in found), *references]
     if args.json:
         print_json(summaries)
-    else:
+    elif summaries:
         print_table(summaries, args.format)
     if args.submission:
         _submit(args, results[0])
-    return max(_closing_words(result) for result in results)
+    return max([code, *(_closing_words(result) for result in results)])
 
 
 def _predictors(args: argparse.Namespace) -> "list[Predictor]":
