@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-HELP = "write the embedded clips in the layouts of DAVIS, VIP and JHMDB"
-
 _TASKS = ("davis", "vip", "jhmdb")
 
 
@@ -14,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     export = actions.add_parser(
         "export",
-        help=HELP,
+        help="write the embedded clips in the layouts of DAVIS, VIP and JHMDB",
         description="Writes the embedded clips to DIR/davis, DIR/vip and DIR/jhmdb, each a data root for --data.",
         epilog="example: corrkit clips export clips --task davis && corrkit eval davis --ckpt hog --data clips/davis",
         formatter_class=argparse.RawDescriptionHelpFormatter,
