@@ -159,8 +159,7 @@ def test_a_device_that_does_not_exist_is_named(clips: Path, tmp_path: Path) -> N
         pretrain(siammae(), clips, tmp_path / "out", dataclasses.replace(OPTIONS, device="abacus"))
 
 
-def test_two_processes_train_as_one_with_their_batches_together(clips: Path, tmp_path: Path) -> None:
-    """Equal counts of hidden tokens make the mean of two ranks' gradients that of the joint batch."""
+def test_two_gloo_processes_train_under_torchrun(clips: Path, tmp_path: Path) -> None:
     changes = [part for k, v in SMALL.items() for part in ("--set", f"{k}={v}")]
     command = ["-m", "corrkit", "pretrain", "siammae", "--scale", "tiny", "--data", str(clips), "--steps", "4",
                "--batch", "1", "--log-every", "1", "--out", str(tmp_path / "two"), *changes]  # fmt: skip
@@ -174,3 +173,26 @@ def test_two_processes_train_as_one_with_their_batches_together(clips: Path, tmp
     run = json.loads((tmp_path / "two" / "run.json").read_text())
     assert run["ranks"] == 2
     load_backbone(tmp_path / "two" / "checkpoint.pth")
+
+
+class Scores:
+    """An evaluator that scores a backbone by the mean of its features."""
+
+    def __init__(self, tasks: tuple[str, ...]) -> None:
+        assert tasks == ("davis",)
+
+    def __call__(self, backbone: Any, step: int) -> dict[str, float]:
+        features = backbone(torch.ones(1, 3, 32, 32))
+        return {"step": step, "davis/J&F-Mean": float(features.square().mean())}
+
+
+def test_the_encoder_is_scored_as_it_trains(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.corrkit, "Evaluator", Scores, raising=False)
+    options = dataclasses.replace(OPTIONS, evaluate_every=2, tasks=("davis",), picture_every=6)
+    path = pretrain(siammae(**{"optimiser.rate": 0.01, "optimiser.reference": 0}), clips, tmp_path / "out", options)
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    assert len({row["davis/J&F-Mean"] for row in rows}) == 3  # it is the network as it was at that step
+    last = Scores(("davis",))(load_backbone(path), 6)
+    assert float(rows[-1]["davis/J&F-Mean"]) == pytest.approx(last["davis/J&F-Mean"], rel=1e-6)

@@ -58,7 +58,6 @@ def test_a_recipe_takes_two_steps_and_its_checkpoint_is_read(name: str, tmp_path
         objective.before_step(0.5)
         optimiser.step()
         objective.after_step(0.5)
-    assert objective(views, 7, 0.5).loss.equal(objective(views, 7, 0.5).loss) or objective.training
     checkpoint.save(tmp_path / "checkpoint.pth", checkpoint.checkpoint_tree(objective))
     backbone = load_backbone(tmp_path / "checkpoint.pth")
     features = list(backbone.encode(torch.zeros(16, 3, 96, 96)))
