@@ -14,6 +14,6 @@ ENTRIES = (
         drop={r"(mask_colour|view_vectors)": "mask colour or view vectors of pre-training"},
         rules=ViTRules(final_norm="optional", cls=None),
         source="corrkit/training/checkpoint.py",
-        proven="golden",
+        proven="source",
     ),
 )
