@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         _say(f"corrkit: there is no command {name!r}. {closest(name, COMMANDS)}\nSee corrkit --help.")
         return CorrkitError.exit_code
+    _share_processors()
     command = importlib.import_module(f"corrkit.cli.{name}_command")
     parser = argparse.ArgumentParser(
         prog=f"corrkit {name}",
@@ -58,6 +59,16 @@ def main(argv: list[str] | None = None) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(arguments[1:])
     return _run(command, args)
+
+
+def _share_processors() -> None:
+    """Idle OpenMP threads sleep instead of spinning, unless the user says otherwise.
+
+    Spinning wins a little on an idle machine; where a second process wants the cores every small operation of the
+    matching waits for a thread that is not running (measured: 6 times slower, against 1.2 times asleep).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def _run(command: object, args: argparse.Namespace) -> int:
