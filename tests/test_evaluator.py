@@ -9,28 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from evaluator_ranks import SmallNet, failing_rank, rank_of_two, wrapped
 
 import corrkit
-from corrkit.errors import CorrkitError, UsageError
+from corrkit.errors import UsageError
 
 from .davis_folder import make_clip
-
-
-class SmallNet(torch.nn.Module):
-    """Patches of 16 pixels to 8 channels, with everything that an evaluation could disturb."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches = torch.nn.Conv2d(3, 8, 16, stride=16)
-        self.norm = torch.nn.BatchNorm2d(8)
-        self.dropout = torch.nn.Dropout(0.3)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.norm(self.patches(frames)))
-
-
-def wrapped(net: SmallNet):
-    return corrkit.wrap(net, patch=16)
 
 
 @pytest.fixture
@@ -139,25 +123,8 @@ def test_options_for_tasks_that_are_not_evaluated_are_refused(options: dict):
         corrkit.Evaluator([])
 
 
-class FailsOnRankOne(SmallNet):
-    """A user's network with an error of its own."""
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        if torch.distributed.get_rank() == 1:
-            raise ZeroDivisionError("theirs")
-        return super().forward(frames)
-
-
-def _failing_rank(rank: int, port: int, data: str, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    with pytest.raises(CorrkitError, match="theirs"):
-        corrkit.Evaluator("davis", data=data, clips="all")(wrapped(FailsOnRankOne().eval()))
-    (Path(folder) / f"{rank}.done").touch()
-    torch.distributed.destroy_process_group()
-
-
 def test_a_failure_on_one_rank_ends_the_call_on_all(data: Path, tmp_path: Path):
-    mp.spawn(_failing_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
+    mp.spawn(failing_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
     assert {path.name for path in tmp_path.glob("*.done")} == {"0.done", "1.done"}
 
 
@@ -167,16 +134,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _rank(rank: int, port: int, data: str, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.manual_seed(1)
-    scores = corrkit.Evaluator("davis", data=data, clips="all")(wrapped(SmallNet().eval()))
-    torch.save(scores, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def test_ranks_share_the_clips_and_all_return_the_same(data: Path, tmp_path: Path):
-    mp.spawn(_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
+    mp.spawn(rank_of_two, (free_port(), str(data), str(tmp_path)), nprocs=2)
     torch.manual_seed(1)
     alone = corrkit.Evaluator("davis", data=data, clips="all")(wrapped(SmallNet().eval()))
     assert torch.load(tmp_path / "0.pt") == torch.load(tmp_path / "1.pt") == alone
