@@ -168,14 +168,13 @@ class DavisTask:
         )
 
     def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
-        """The clip's mask codec. Raises DataError for an empty first mask, or one of another size than the frames."""
+        """The clip's mask codec. Raises DataError for a first mask of another size than the frames."""
         if clip.first.shape != geometry.original:
             (height, width), (rows, columns) = geometry.original, clip.first.shape
             raise DataError(
                 f"{clip.name}: the first mask is {columns}x{rows}, frame 0 is {width}x{height}.",
                 "Use masks of the frames' size.",
             )
-        assert clip.num_objects > 0
         return MaskCodec(clip.first, geometry, protocol.labels, protocol.readout)
 
     def truth(self, clip: DavisClip, protocol: Protocol) -> Callable[[int], FrameOutlines]:
