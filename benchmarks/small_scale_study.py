@@ -1,9 +1,11 @@
 """Does the objective matter at the scale of a laptop? One row per (method, seed), each recorded as it is finished.
 
-    python benchmarks/small_scale_study.py OUT --data FRAMES [--davis ROOT] [--seeds 3] [--steps 1500]
+    python benchmarks/demo_checkpoint.py render CACHE
+    python benchmarks/small_scale_study.py OUT --data CACHE/frames [--davis ROOT] [--seeds 0 1 2] [--methods mae ...]
 
-Every method trains a ViT of 1.2 M parameters on 112-pixel views for the same number of steps; `random` is the network
-before training. Repeating the command goes on: finished rows of OUT/study.csv are kept, unfinished runs are resumed.
+Every method trains a ViT of 1.3 M parameters (patch 16) on 112-pixel views for the same number of steps and samples;
+`random` is the network before training. Repeating the command goes on: finished rows of OUT/study.csv are kept,
+unfinished runs are resumed; several processes may share OUT if their methods or seeds differ.
 """
 
 import argparse
@@ -23,15 +25,15 @@ from corrkit.training.objectives import make_objective
 from corrkit.training.recipe import load_recipe
 
 COMMON = {
-    "views.size": 112, "views.area": [0.04, 0.15], "optimiser.rate": 5e-4, "optimiser.reference": 0,
-    "optimiser.warmup": 20, "optimiser.epochs": 400,
+    "views.size": 112, "views.area": [0.08, 0.3], "views.repeat": 2, "encoder.patch": 16, "optimiser.rate": 1e-3,
+    "optimiser.reference": 0, "optimiser.warmup": 20, "optimiser.epochs": 400,
 }  # fmt: skip
-PAIR = {"views.gap": [1, 12], "views.repeat": 2}
+PAIR = {"views.gap": [1, 12]}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "random": ("siammae", {}),
     "mae": ("mae", {}),
     "videomae-style": ("videomae", {"views.frames": 8, "views.frame_stride": 1}),
-    "cropmae": ("cropmae", {}),
+    "cropmae": ("cropmae", {"masks.1.ratio": 0.9}),
     "siammae": ("siammae", {**PAIR, "masks.1.ratio": 0.9}),
     "siammae, 75 % hidden": ("siammae", {**PAIR, "masks.1.ratio": 0.75}),
     "siammae, 95 % hidden": ("siammae", {**PAIR, "masks.1.ratio": 0.95}),
@@ -54,9 +56,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--davis", type=Path, help="a folder in DAVIS layout, scored too")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=16)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     table = args.out / "study.csv"
@@ -66,13 +69,15 @@ def main() -> None:
     if args.davis:
         evaluators.append(corrkit.Evaluator("davis", data=args.davis, clips="all"))
         names.append("real davis/J&F-Mean")
-    for seed in range(args.seeds):
-        for method in METHODS:
+    for seed in args.seeds:
+        for method in args.methods:
             if (method, seed) not in done:
                 found = scores(method, seed, args, evaluators)
                 append(table, {"method": method, "seed": seed, **dict(zip(names, found, strict=True))})
     for method in METHODS:
         rows = [row for row in rows_of(table) if row["method"] == method]
+        if not rows:
+            continue
         values = np.array([[float(row[name]) for name in names] for row in rows])
         spread = values.std(0, ddof=1) if len(rows) > 1 else values[0] * np.nan
         triples = zip(names, values.mean(0), spread, strict=True)
