@@ -75,6 +75,22 @@ def test_gradients_flow_into_the_encoder_and_not_into_teachers(name: str) -> Non
     assert not teachers
 
 
+CLIPS = [name for name in recipe_names() if load_recipe(name).views.kind == "clip"]
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_clip_recipe_s_checkpoint_gives_the_encoder_s_features_of_a_still_frame(name: str, tmp_path: Path) -> None:
+    objective = tiny(name).eval()
+    checkpoint.save(tmp_path / "checkpoint.pth", checkpoint.checkpoint_tree(objective))
+    backbone = load_backbone(tmp_path / "checkpoint.pth")
+    frames = torch.randn(2, 3, 96, 96)
+    still = frames[:, :, None].expand(-1, -1, objective.recipe.encoder.tubelet, -1, -1)
+    with torch.no_grad():
+        expected = objective.encoder(still).patches.reshape(2, 12, 12, -1)
+    torch.testing.assert_close(backbone(frames), expected, rtol=1e-4, atol=1e-4)
+    assert backbone.mean == pytest.approx((0.485, 0.456, 0.406))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
 def test_one_batch_is_learnt_by_heart(name: str) -> None:

@@ -50,12 +50,9 @@ def draw(rule: MaskRule, grid: Grid, batch: int, seed: int) -> Mask | None:
     """
     if rule.kind == "none":
         return None
-    if rule.kind in ("block", "cube", "ibot"):
-        dice = Random(seed)
-        rows = [
-            blocks(rule, grid, dice) if rule.kind != "ibot" else ibot_blocks(rule, grid, dice) for _ in range(batch)
-        ]
-        return from_hidden(torch.stack(rows))
+    if rule.kind in ("block", "cube", "ibot", "boxes"):
+        dice, pick = Random(seed), {"ibot": ibot_blocks, "boxes": boxes}.get(rule.kind, blocks)
+        return from_hidden(torch.stack([pick(rule, grid, dice) for _ in range(batch)]))
     noise = torch.rand(batch, *noise_shape(rule, grid), generator=torch.Generator().manual_seed(seed))
     mask = from_noise(rule, grid, noise)
     if not 0 < int(mask.hidden[0].sum()) < mask.hidden.shape[1]:
@@ -188,6 +185,22 @@ def ibot_blocks(rule: MaskRule, grid: Grid, dice: Random) -> Tensor:
         if not added:
             break
         count += added
+    return hidden.flatten()
+
+
+def boxes(rule: MaskRule, grid: Grid, dice: Random) -> Tensor:
+    """Hidden tokens [L] for VIOLET: in half of the views as many boxes as frames, else each token with chance `ratio`.
+
+    A box covers 1 to t - 1 frames and less than two thirds of each side: tsujuifu/pytorch_empirical-mvm c0f7790
+    main_pretrain.py `masking`, whose third choice, by attention, needs text.
+    """
+    hidden = torch.zeros(grid, dtype=torch.bool)
+    if dice.random() < 0.5:
+        return torch.tensor([dice.random() < rule.ratio for _ in range(hidden.numel())])
+    for _ in range(grid[0]):
+        sizes = [dice.randint(1, max(1, end - 1)) for end in (grid[0], grid[1] * 2 // 3, grid[2] * 2 // 3)]
+        starts = [dice.randint(0, cells - size) for cells, size in zip(grid, sizes, strict=True)]
+        hidden[tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))] = True
     return hidden.flatten()
 
 

@@ -101,7 +101,10 @@ class MaskedPrediction(Objective):
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
         """Weighted sum of the branches' losses."""
-        tokens = self.encode(views, masks)
+        return self.losses(views, masks, self.encode(views, masks))
+
+    def losses(self, views: Sequence[View], masks: Sequence[Mask | None], tokens: Sequence[Tokens]) -> Step:
+        """The same for views that are encoded already."""
         parts = {}
         for index, branch in enumerate(self.recipe.branches):
             prediction = self.predict(branch, tokens)
@@ -135,9 +138,8 @@ class MaskedPrediction(Objective):
         prediction = self.predict(branch, self.encode(views, masks))
         drawn = to_pixels(prediction.float(), truth, PIXELS[branch.target], patch)
         mask = masks[branch.query]
-        hidden = (
-            torch.zeros_like(truth[:, :1], dtype=torch.bool) if mask is None else self.encoder.in_pixels(mask.hidden)
-        )
+        hidden = torch.zeros_like(truth[:, :1], dtype=torch.bool)
+        hidden = hidden if mask is None else self.encoder.in_pixels(mask.hidden, truth)
         found = {f"view {index}": views[index].pixels for index in branch.memory}
         seen = truth.masked_fill(hidden, 0.0)
         return {**found, "visible": seen, "predicted": torch.where(hidden, drawn, truth), "truth": truth}

@@ -44,12 +44,13 @@ class MaskRule:
     """Which tokens of a view are hidden; see `masks.draw`.
 
     kind: "none", "random", "tube", "cells", "block", "cube" (blocks with a length in time), "ibot" (blocks of a drawn
-    share, half of the views have none), "complement" (what the mask before it shows). ratio: share hidden. rounding of
+    share, half of the views have none), "boxes" (VIOLET: boxes in half of the views, in the others each token is drawn
+    on its own), "complement" (what the mask before it shows). ratio: share hidden. rounding of
     a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
     a cell. count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get there.
     """
 
-    kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "complement"]
+    kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "boxes", "complement"]
     ratio: float = 0.0
     rounding: Literal["keep-floor", "hide-floor", "hide-ceil", "hide-round"] = "keep-floor"
     cell: int = 1
@@ -66,7 +67,8 @@ class EncoderSpec:
     patch: pixels of a token's side; tubelet: its frames. position: "sincos-column" (MAE), "sincos-row" (MoCo v3),
     "sinusoid" (VideoMAE, one-dimensional), "separable" (MAE-ST, learned), "learned", "none". bias: "qkv", or "qv"
     without one for keys. hidden_tokens: "drop" (only visible tokens are processed), "replace" (by a mask token),
-    "pixels" (by a learned colour), "grey" (they lose their colour: the siamese baseline of colour dropout). joint: the
+    "pixels" (by a learned colour), "zeros" (by zeros, the mean colour), "grey" (they lose their colour: the siamese
+    baseline of colour dropout). joint: the
     views go through the blocks together. view_vectors: learned vectors that tell joint views apart. relative: BEiT's
     bias shared by all blocks. scale: initial LayerScale, 0 for none.
     """
@@ -81,7 +83,7 @@ class EncoderSpec:
     cls: bool = True
     final_norm: bool = True
     bias: Literal["qkv", "qv"] = "qkv"
-    hidden_tokens: Literal["drop", "replace", "pixels", "grey"] = "drop"
+    hidden_tokens: Literal["drop", "replace", "pixels", "zeros", "grey"] = "drop"
     joint: bool = False
     view_vectors: int = 0
     frozen_patches: bool = False
@@ -126,7 +128,7 @@ class DecoderSpec:
 class Branch:
     """One prediction: of `target` for the tokens of view `query`, from the tokens of the views in `memory`.
 
-    target: a name of `targets.PIXELS`, "hog", "ids", "features", ... over: the tokens whose losses are averaged.
+    target: a name that `targets.target_of` knows. over: the tokens whose losses are averaged.
     cls_from: the view whose class token takes the place of the query's own (ToBo). decoder: index into the recipe's.
     """
 
