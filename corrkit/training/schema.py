@@ -48,6 +48,8 @@ class MaskRule:
     on its own), "complement" (what the mask before it shows). ratio: share hidden. rounding of
     a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
     a cell. count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get there.
+    total: number hidden in the end, the others at random (0: no others). roll: largest number of tokens of blocks that
+    are then swapped for visible ones.
     """
 
     kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "boxes", "complement"]
@@ -58,6 +60,8 @@ class MaskRule:
     smallest: int = 0
     largest: int = 0
     fill: Literal["stop", "random", "endless"] = "stop"
+    total: int = 0
+    roll: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
