@@ -13,7 +13,7 @@ from corrkit.errors import DataError
 from corrkit.frames.video import VideoFile
 from corrkit.training.data import Batches, Entry, Samples, build_index, collate, loader, order, read_frames
 from corrkit.training.recipe import load_recipe
-from corrkit.training.sampling import Box, choose_frames
+from corrkit.training.sampling import Box, choose_frames, size_at
 from corrkit.training.views import make_views
 
 
@@ -100,6 +100,21 @@ def test_ranks_share_a_step_without_overlap_and_resuming_needs_its_number_only()
     assert taken(0, 1, 3, 2) == taken(0, 1, 0, 5)[3:]
     together = [key for pair in zip(taken(0, 2, 0, 3), taken(1, 2, 0, 3), strict=True) for part in pair for key in part]
     assert [place for place, _ in together] == list(range(12))
+
+
+def test_sizes_follow_the_share_of_the_training_that_is_done() -> None:
+    views = load_recipe("fastmim-p").views
+    assert [size_at(views, share) for share in (0, 0.2499, 0.25, 0.5, 0.75, 1)] == [128, 128, 160, 192, 224, 224]
+    assert size_at(load_recipe("mae").views, 0.0) == 224
+
+
+def test_all_items_of_a_step_have_one_size(folder: Path, tmp_path: Path) -> None:
+    """Eight items a step, four steps, three more sizes: one a step."""
+    index = build_index(folder, tmp_path / "index.json")
+    views = load_recipe("fastmim-p", scale="tiny").views
+    samples = Samples(index, views, seed=0, per_step=8, steps=4)
+    sides = [samples[(place, place % 2)][0][0][0].shape[-1] for place in range(32)]
+    assert sides == [64] * 8 + [72] * 8 + [80] * 8 + [96] * 8
 
 
 @pytest.mark.slow

@@ -203,7 +203,8 @@ def test_recipe_files_say_where_their_facts_come_from() -> None:
 @pytest.mark.parametrize(("changes", "words"), [
     ({"encoder.dmi": 3}, "'dim'"), ({"encoder.dim": "wide"}, "not of type int"), ({"masks.7.ratio": 0.5}, "2 masks"),
     ({"views.size": 100}, "no multiple"), ({"encoder.heads": 5}, "don't divide"), ({"branches.0.query": 4}, "beyond"),
-    ({"branches.0.loss": "hinge"}, "mse"),
+    ({"branches.0.loss": "hinge"}, "mse"), ({"views.sizes": [32]}, "views.until"),
+    ({"views.sizes": [32], "views.until": [0.5]}, "single images"),
 ])  # fmt: skip
 def test_wrong_overrides_are_explained(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -219,6 +220,30 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 def test_recipes_are_plain_toml() -> None:
     for path in (PACKAGE / "recipes").glob("*.toml"):
         tomllib.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", ["fastmim-p", "mae", "simmim", "bootmae"])
+def test_images_of_another_size_are_masked_and_predicted_on_their_own_grid(name: str) -> None:
+    """Of 48 pixels in patches of 8: 36 tokens, and the loss is that of a network made for this size."""
+    large = tiny(name)
+    small = tiny(name, **{"views.size": 48, "views.sizes": [], "views.until": []})
+    tables = {key: value for key, value in small.state_dict().items() if key.endswith("pos_embed")}
+    small.load_state_dict({**large.state_dict(), **tables})
+    seen: list[int] = []
+    large.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    view = View(torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0)))
+    parts = large([view], 0, 0.5).parts
+    kept = large.recipe.encoder.hidden_tokens == "drop"
+    visible = 36 - int(large.draw_masks(view.pixels, 0)[0].hidden[0].sum()) if kept else 36
+    assert seen == [1 + visible]
+    with torch.no_grad():
+        for objective in (large, small):  # without positions both are the same network
+            for module in objective.modules():
+                if hasattr(module, "pos_embed"):
+                    module.pos_embed.zero_()
+    for key, value in large([view], 0, 0.5).parts.items():
+        torch.testing.assert_close(value, small([view], 0, 0.5).parts[key])
+        assert parts[key].isfinite()
 
 
 def test_splitmask_sees_each_half_on_its_own() -> None:

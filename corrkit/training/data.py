@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +19,7 @@ from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
 from corrkit.runs.atomic import write_atomic
 from corrkit.training.objective import View
-from corrkit.training.sampling import choose_frames
+from corrkit.training.sampling import choose_frames, size_at
 from corrkit.training.schema import Views
 from corrkit.training.views import make_views
 
@@ -121,10 +121,11 @@ class Samples(Dataset[list[tuple[list[Any], list[tuple[int, ...]]]]]):
         index: of the data.
         views: the recipe's.
         seed: of the run.
+        per_step, steps: items of a step of all ranks, and steps of the training, where sizes depend on the step.
     """
 
-    def __init__(self, index: Index, views: Views, seed: int) -> None:
-        self.index, self.views, self.seed = index, views, seed
+    def __init__(self, index: Index, views: Views, seed: int, per_step: int = 1, steps: int = 1) -> None:
+        self.index, self.views, self.seed, self.per_step, self.steps = index, views, seed, per_step, steps
 
     def __len__(self) -> int:
         return len(self.index.entries)
@@ -133,10 +134,11 @@ class Samples(Dataset[list[tuple[list[Any], list[tuple[int, ...]]]]]):
         """key: (place in the endless order of items, item)."""
         place, item = key
         dice = Random(f"{self.seed} {place} {item}")
-        chosen = [choose_frames(self.views, self.index.entries[item].frames, dice) for _ in range(self.views.repeat)]
+        views = replace(self.views, size=size_at(self.views, place // self.per_step / self.steps))
+        chosen = [choose_frames(views, self.index.entries[item].frames, dice) for _ in range(views.repeat)]
         wanted = sorted({number for numbers in chosen for number in numbers})
         decoded = dict(zip(wanted, read_frames(self.index, item, wanted), strict=True))
-        return [make_views([decoded[number] for number in numbers], self.views, dice) for numbers in chosen]
+        return [make_views([decoded[number] for number in numbers], views, dice) for numbers in chosen]
 
 
 def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Any]:

@@ -101,14 +101,14 @@ class Encoder(nn.Module):
             mask: tokens to hide.
             taps: numbers of blocks whose output is wanted too.
         """
-        return self._run([self.embed(pixels, mask)], [mask], taps)[0]
+        return self._run([self.embed(pixels, mask)], [mask], taps, self.grid_of(pixels))[0]
 
     def together(self, views: Sequence[Tensor], masks: Sequence[Mask | None]) -> list[Tokens]:
         """All views through the blocks as one sequence (the joint encoder of SiamMAE's ablation)."""
         embedded = [self.embed(pixels, mask) for pixels, mask in zip(views, masks, strict=True)]
         if self.view_vectors is not None:
             embedded = [tokens + vector for tokens, vector in zip(embedded, self.view_vectors, strict=True)]
-        return self._run(embedded, masks, ())
+        return self._run(embedded, masks, (), self.grid_of(views[0]))
 
     def embed(self, pixels: Tensor, mask: Mask | None) -> Tensor:
         """Tokens [B, P + K, D] before the blocks: positions added, hidden tokens dropped or replaced."""
@@ -139,7 +139,9 @@ class Encoder(nn.Module):
         size = pixels.shape[2:] if pixels.ndim == 5 else (1, *pixels.shape[2:])
         return interpolate(cells, size).bool().reshape(len(cells), 1, *pixels.shape[2:])
 
-    def _run(self, embedded: Sequence[Tensor], masks: Sequence[Mask | None], taps: Sequence[int]) -> list[Tokens]:
+    def _run(
+        self, embedded: Sequence[Tensor], masks: Sequence[Mask | None], taps: Sequence[int], grid: Grid
+    ) -> list[Tokens]:
         x = torch.cat(list(embedded), 1) if len(embedded) > 1 else embedded[0]
         kept: dict[int, Tensor] = {}
         extra: dict[str, Any] = {} if self.rel_pos_bias is None else {"shared_rel_pos_bias": self.rel_pos_bias()}
@@ -150,9 +152,7 @@ class Encoder(nn.Module):
         parts = self.norm(x).split([part.shape[1] for part in embedded], 1)
         dropped = self.spec.hidden_tokens == "drop"
         return [
-            Tokens(
-                z=z, grid=self.grid, num_prefix=self.num_prefix, mask=mask, full=mask is None or not dropped, taps=kept
-            )
+            Tokens(z=z, grid=grid, num_prefix=self.num_prefix, mask=mask, full=mask is None or not dropped, taps=kept)
             for z, mask in zip(parts, masks, strict=True)
         ]
 

@@ -88,7 +88,7 @@ class _Training:
         if ranks > 1:
             ids = [self.device.index or 0] if self.device.type == "cuda" else None
             self.module = nn.parallel.DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
-        items = self.batch * options.accumulate * ranks
+        self.items = items = self.batch * options.accumulate * ranks
         counted = items * (recipe.views.repeat if recipe.optimiser.rate_unit == "sample" else 1)
         reference = recipe.optimiser.reference
         peak = recipe.optimiser.rate * (counted / reference if reference else 1)
@@ -99,7 +99,6 @@ class _Training:
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         self.average = frozen_copy(self.objective.encoder) if options.average else None
-        self.samples_per_step = items * recipe.views.repeat
         self.first = self._resume()
 
     def run(self) -> Path:
@@ -182,7 +181,8 @@ class _Training:
         share = (self.rank, self.ranks)
         first = self.first * self.options.accumulate
         keys = Batches(len(self.index.entries), self.batch, self.options.seed, share, first)
-        return loader(Samples(self.index, self.recipe.views, self.options.seed), keys, self.options.workers)
+        samples = Samples(self.index, self.recipe.views, self.options.seed, self.items, self.total)
+        return loader(samples, keys, self.options.workers)
 
     def _precision(self) -> Any:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
@@ -194,10 +194,10 @@ class _Training:
 
     def _row(self, done: int, rate: float, losses: dict[str, float], seconds: float) -> dict[str, float]:
         speed = (done - self.first) / max(seconds, 1e-9)
-        epoch = done / self.schedule.steps_per_epoch
         return {
-            "step": done, "epoch": epoch, "rate": rate, **losses,
-            "samples_per_second": speed * self.samples_per_step, "seconds_left": (self.total - done) / speed,
+            "step": done, "epoch": done / self.schedule.steps_per_epoch, "rate": rate, **losses,
+            "samples_per_second": speed * self.items * self.recipe.views.repeat,
+            "seconds_left": (self.total - done) / speed,
         }  # fmt: skip
 
     def _say(self, row: dict[str, float]) -> None:

@@ -54,15 +54,15 @@ class Objective(nn.Module):
             seed: of the masks and other draws; equal seeds give equal losses.
             progress: share of the training that is done, 0 to 1.
         """
-        return self.step(views, self.draw_masks(len(views[0].pixels), seed, views[0].pixels.device), progress)
+        return self.step(views, self.draw_masks(views[0].pixels, seed), progress)
 
-    def draw_masks(self, batch: int, seed: int, device: torch.device) -> list[Mask | None]:
-        """One mask per rule of the recipe."""
+    def draw_masks(self, pixels: Tensor, seed: int) -> list[Mask | None]:
+        """One mask per rule of the recipe, for views of this size [B, 3, (T,) H, W]."""
+        grid, count = self.encoder.grid_of(pixels), len(self.recipe.masks)
         drawn = [
-            masking.draw(rule, self.encoder.grid, batch, seed * len(self.recipe.masks) + index)
-            for index, rule in enumerate(self.recipe.masks)
+            masking.draw(rule, grid, len(pixels), seed * count + index) for index, rule in enumerate(self.recipe.masks)
         ]
-        return [None if mask is None else mask.to(device) for mask in drawn]
+        return [None if mask is None else mask.to(pixels.device) for mask in drawn]
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
         """The loss for given masks."""
@@ -134,7 +134,7 @@ class MaskedPrediction(Objective):
         truth = views[branch.query].pixels
         if branch.target not in PIXELS or truth.ndim != 4:
             return {}
-        masks = self.draw_masks(len(truth), seed, truth.device)
+        masks = self.draw_masks(truth, seed)
         prediction = self.predict(branch, self.encode(views, masks))
         drawn = to_pixels(prediction.float(), truth, PIXELS[branch.target], patch)
         mask = masks[branch.query]

@@ -12,9 +12,10 @@ class Views:
     kind: "single" (one image), "pair" and "triple" (frames of a clip), "clip" (`frames` frames), "crops" (a global and
         a local crop of one image, see `crop_of_crop`), "augmented" (two augmented crops), "multicrop" (two global
         crops, then `locals` local ones).
-    size: pixels of a view's side. gap: frames between the frames of a pair, both ends included. pairing: how pair and
-        triple are placed, see `sampling.choose_frames`. area: share of the frame that a crop covers; local_area: that
-        of local crops. aspect: ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
+    size: pixels of a view's side. sizes, until: sizes that come first, and the share of the training where each ends.
+    gap: frames between the frames of a pair, both ends included. pairing: how pair and triple are placed, see
+        `sampling.choose_frames`. area: share of the frame that a crop covers; local_area: that of local crops. aspect:
+        ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
     flip: probability, of the frame before it is cropped. repeat: samples from each decoded item. frame_stride: frames
     between those of a clip. crop_of_crop: the local crop is of the global one.
     colour: augmentation of "augmented" and "multicrop" views, see `views.COLOURS`.
@@ -24,6 +25,8 @@ class Views:
     size: int
     area: tuple[float, ...]
     flip: float
+    sizes: tuple[int, ...] = ()
+    until: tuple[float, ...] = ()
     repeat: int = 1
     aspect: tuple[float, ...] = (3 / 4, 4 / 3)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
