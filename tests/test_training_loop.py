@@ -104,6 +104,36 @@ def test_a_run_with_growing_images_resumes_exactly(
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
+def test_a_run_on_images_and_videos_together_resumes_exactly(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four clips and two images: every third batch has images, of one tubelet, of which a quarter is seen."""
+    for name in ("a", "b"):
+        Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(
+            clips / f"{name}.png"
+        )
+    sizes = {"views.size": 32, "image_views.0.size": 32, "encoder.depth": 1, "views.repeat": 2}
+    recipe = load_recipe("omnimae", scale="tiny", changes=sizes)
+    seen: list[tuple[int, int]] = []
+    hide = Encoder.embed
+
+    def embed(self: Encoder, pixels: torch.Tensor, mask: Any) -> torch.Tensor:
+        tokens = hide(self, pixels, mask)
+        seen.append((pixels.shape[2], tokens.shape[1]))
+        return tokens
+
+    monkeypatch.setattr(Encoder, "embed", embed)
+    pretrain(recipe, clips, tmp_path / "whole", OPTIONS)
+    of_clip, of_image = (4, 32 - 28), (2, 16 - 12)  # frames, visible tokens
+    assert seen == [of_clip, of_clip, of_image] * 2
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(KilledError):
+            pretrain(recipe, clips, tmp_path / "cut", OPTIONS)
+    pretrain(recipe, clips, tmp_path / "cut", OPTIONS)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
 def test_a_finished_run_is_not_trained_further(clips: Path, tmp_path: Path) -> None:
     path = pretrain(siammae(), clips, tmp_path / "out", OPTIONS)
     before = path.read_bytes()

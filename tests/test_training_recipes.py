@@ -246,6 +246,18 @@ def test_images_of_another_size_are_masked_and_predicted_on_their_own_grid(name:
         assert parts[key].isfinite()
 
 
+def test_omnimae_hides_three_quarters_of_an_image_and_learns_from_it() -> None:
+    """144 tokens of one tubelet, of which 36 are seen; of the 288 of a clip, 29."""
+    objective = tiny("omnimae")
+    seen: list[int] = []
+    objective.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    image = torch.randn(2, 3, 1, 96, 96).expand(-1, -1, 2, -1, -1)
+    objective([View(image)], 0).loss.backward()
+    objective([View(torch.randn(2, 3, 4, 96, 96))], 0).loss.backward()
+    assert seen == [36, 288 - 259]
+    assert all(p.grad is not None for p in objective.parameters() if p.requires_grad)
+
+
 def test_splitmask_sees_each_half_on_its_own() -> None:
     objective = tiny("splitmask")
     seen: list[int] = []

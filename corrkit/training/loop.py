@@ -99,7 +99,7 @@ class _Training:
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         self.average = frozen_copy(self.objective.encoder) if options.average else None
-        self.first = self._resume()
+        self.first, self.samples = self._resume(), 0
 
     def run(self) -> Path:
         """All steps that are left."""
@@ -150,6 +150,7 @@ class _Training:
             with together(), self._precision():  # type: ignore[operator]  # no_sync is DDP's
                 result = cast(Step, self.module(views, seed, step / self.total))
                 self.scaler.scale(result.loss / passes).backward()
+            self.samples += len(views[0].pixels) * self.ranks
             for name, value in {"loss": result.loss, **result.parts}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach() / passes
         losses = self._mean_over_ranks(totals)
@@ -178,10 +179,10 @@ class _Training:
         return ((self.options.seed * 1_000_003 + step) * self.options.accumulate + number) * self.ranks + self.rank
 
     def _batches(self) -> Iterator[list[View]]:
-        share = (self.rank, self.ranks)
-        first = self.first * self.options.accumulate
-        keys = Batches(len(self.index.entries), self.batch, self.options.seed, share, first)
-        samples = Samples(self.index, self.recipe.views, self.options.seed, self.items, self.total)
+        views, seed = self.recipe.views, self.options.seed
+        share, first = (self.rank, self.ranks), self.first * self.options.accumulate
+        samples = Samples(self.index, views, seed, self.items, self.total, self.recipe.image_views)
+        keys = Batches(len(samples), self.batch, seed, share, first, tuple(samples.images), views.repeat)
         return loader(samples, keys, self.options.workers)
 
     def _precision(self) -> Any:
@@ -196,8 +197,7 @@ class _Training:
         speed = (done - self.first) / max(seconds, 1e-9)
         return {
             "step": done, "epoch": done / self.schedule.steps_per_epoch, "rate": rate, **losses,
-            "samples_per_second": speed * self.items * self.recipe.views.repeat,
-            "seconds_left": (self.total - done) / speed,
+            "samples_per_second": self.samples / max(seconds, 1e-9), "seconds_left": (self.total - done) / speed,
         }  # fmt: skip
 
     def _say(self, row: dict[str, float]) -> None:

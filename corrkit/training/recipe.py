@@ -179,7 +179,7 @@ def _scalar(value: Any, hint: Any, where: str) -> Any:
 
 def _require_consistent(recipe: Recipe) -> None:
     problems = []
-    for size in (recipe.views.size, *recipe.views.sizes):
+    for size in (recipe.views.size, *recipe.views.sizes, *(views.size for views in recipe.image_views)):
         if size % recipe.encoder.patch:
             problems.append(f"views of {size} pixels are no multiple of patches of {recipe.encoder.patch}")
     if len(recipe.views.sizes) != len(recipe.views.until):

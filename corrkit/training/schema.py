@@ -192,6 +192,7 @@ class Recipe:
 
     objective: a name of `objectives.OBJECTIVES`. options: that objective's own constants. source: where the facts
     come from; proven: what the goldens show. unverified: dotted name of a constant that nothing proves, to the reason.
+    image_views: at most one, how images become views where they are mixed with videos, in batches of their own.
     """
 
     name: str
@@ -200,6 +201,7 @@ class Recipe:
     proven: str
     objective: str
     views: Views
+    image_views: tuple[Views, ...] = ()
     masks: tuple[MaskRule, ...]
     encoder: EncoderSpec
     decoders: tuple[DecoderSpec, ...] = ()
