@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from corrkit.errors import DataError
 from corrkit.frames.video import VideoFile
 from corrkit.training.data import Batches, Entry, Samples, build_index, collate, loader, order, read_frames
 from corrkit.training.recipe import load_recipe
-from corrkit.training.sampling import Box, choose_frames
+from corrkit.training.sampling import Box, choose_frames, size_at
 from corrkit.training.views import make_views
 
 
@@ -92,14 +93,75 @@ def test_each_epoch_takes_every_item_once() -> None:
     assert items[:7] != items[7:14]
 
 
-def test_ranks_share_a_step_without_overlap_and_resuming_needs_its_number_only() -> None:
-    def taken(rank: int, ranks: int, first: int, count: int) -> list[list[tuple[int, int]]]:
-        batches = iter(Batches(num_items=10, batch=2, seed=0, share=(rank, ranks), first=first))
-        return [next(batches) for _ in range(count)]
+def taken(first: int, count: int, share: tuple[int, int] = (0, 1), **more: Any) -> list[list[tuple[int, int]]]:
+    batches = iter(Batches(num_items=10, batch=4, seed=0, share=share, first=first, **more))
+    return [next(batches) for _ in range(count)]
 
-    assert taken(0, 1, 3, 2) == taken(0, 1, 0, 5)[3:]
-    together = [key for pair in zip(taken(0, 2, 0, 3), taken(1, 2, 0, 3), strict=True) for part in pair for key in part]
-    assert [place for place, _ in together] == list(range(12))
+
+def test_ranks_share_a_step_without_overlap_and_resuming_needs_its_number_only() -> None:
+    assert taken(3, 2) == taken(0, 5)[3:]
+    ranks = taken(0, 3, (0, 2)), taken(0, 3, (1, 2))
+    together = [key for pair in zip(*ranks, strict=True) for part in pair for key in part]
+    assert [place for place, _ in together] == list(range(24))
+
+
+MIXED = {"images": (1, 2, 5, 6, 7, 9), "per_clip": 2}
+
+
+def test_batches_hold_images_or_clips_in_proportion_to_the_items() -> None:
+    """Six images and four clips: of ten batches six have four images and four have two clips."""
+    items = [[item for _, item in batch] for batch in taken(0, 10, **MIXED)]
+    kinds = [{item in MIXED["images"] for item in batch} for batch in items]
+    assert kinds.count({True}) == 6
+    assert kinds.count({False}) == 4
+    assert {len(batch) for batch, kind in zip(items, kinds, strict=True) if kind == {True}} == {4}
+    images, clips = ([i for batch in items for i in batch if (i in MIXED["images"]) is kind] for kind in (True, False))
+    assert sorted(images[:6]) == sorted(images[6:12]) == [1, 2, 5, 6, 7, 9]  # each once before any comes again
+    assert sorted(clips[:4]) == sorted(clips[4:8]) == [0, 3, 4, 8]
+    assert taken(7, 3, **MIXED) == taken(0, 10, **MIXED)[7:]  # resuming needs the number only
+
+
+def test_ranks_have_batches_of_the_same_kind_at_the_same_time() -> None:
+    one, other = taken(0, 10, (0, 2), **MIXED), taken(0, 10, (1, 2), **MIXED)
+    for first, second in zip(one, other, strict=True):
+        assert len({item in MIXED["images"] for _, item in (*first, *second)}) == 1
+    places = [place for pair in zip(one, other, strict=True) for batch in pair for place, _ in batch]
+    assert len(set(places)) == len(places)
+    clips = [item for pair in zip(one, other, strict=True) for batch in pair for _, item in batch]
+    clips = [item for item in clips if item not in MIXED["images"]]
+    assert sorted(clips[:4]) == [0, 3, 4, 8]  # shared out, not repeated
+
+
+def test_data_of_one_kind_only_has_no_other_batches() -> None:
+    everything = {item for batch in taken(0, 10, images=tuple(range(10)), per_clip=2) for _, item in batch}
+    assert everything == set(range(10))
+    assert taken(0, 3, per_clip=2) == taken(0, 3)
+
+
+def test_images_become_one_tubelet_of_equal_frames_and_clips_are_repeated(folder: Path, tmp_path: Path) -> None:
+    index = build_index(folder, tmp_path / "index.json")  # item 0 is an image, item 1 a clip
+    recipe = load_recipe("omnimae", scale="tiny")
+    samples = Samples(index, recipe.views, 0, image_views=recipe.image_views)
+    (image,) = samples[(0, 0)]
+    assert image[0][0].shape == (3, 2, 96, 96)
+    np.testing.assert_array_equal(image[0][0][:, 0], image[0][0][:, 1])
+    clips = samples[(1, 1)]
+    assert [clip[0][0].shape for clip in clips] == [(3, 4, 96, 96)] * 4
+
+
+def test_sizes_follow_the_share_of_the_training_that_is_done() -> None:
+    views = load_recipe("fastmim-p").views
+    assert [size_at(views, share) for share in (0, 0.2499, 0.25, 0.5, 0.75, 1)] == [128, 128, 160, 192, 224, 224]
+    assert size_at(load_recipe("mae").views, 0.0) == 224
+
+
+def test_all_items_of_a_step_have_one_size(folder: Path, tmp_path: Path) -> None:
+    """Eight items a step, four steps, three more sizes: one a step."""
+    index = build_index(folder, tmp_path / "index.json")
+    views = load_recipe("fastmim-p", scale="tiny").views
+    samples = Samples(index, views, seed=0, per_step=8, steps=4)
+    sides = [samples[(place, place % 2)][0][0][0].shape[-1] for place in range(32)]
+    assert sides == [64] * 8 + [72] * 8 + [80] * 8 + [96] * 8
 
 
 @pytest.mark.slow

@@ -2,9 +2,11 @@
 
 import json
 import re
+from random import Random
 
 import numpy as np
 import pytest
+import torch
 from conftest import GoldenFinder
 from training_goldens import assert_close, assert_gradients, published_weights, tensor
 
@@ -65,6 +67,37 @@ def test_bootmae(golden: GoldenFinder) -> None:
     step.loss.backward()
     objective.pixels.head.bias.grad = objective.pixels.head.bias.grad.reshape(16, 3).sum(0).repeat(16) / 4
     assert_gradients(objective, stored, bootmae_name)
+
+
+def test_bootmae_masks(golden: GoldenFinder) -> None:
+    stored = np.load(golden("pretraining/masking/bootmae_mask_to_index.npz"))
+    hidden = torch.from_numpy(stored["block_mask"]).flatten(1).bool()
+    noise = torch.from_numpy(stored["noise"]).flatten(1)  # float32, as published
+    for roll in range(4):
+        order = masks.rolled_order(hidden, noise, roll)
+        assert torch.equal(order, tensor(stored, f"idx_shuffle_roll{roll}"))
+        mask = masks.from_order(order, 49)
+        assert torch.equal(mask.keep, order[:, :49])
+        assert (mask.hidden.sum(1) == 147).all()
+        swapped = hidden & ~mask.hidden  # in a block, and yet visible
+        assert (swapped.sum(1) == roll).all()
+
+
+def test_bootmae_draws_masks_of_blocks_and_single_tokens() -> None:
+    """120 tokens of the 147 are in blocks, but for the 0 to 3 that the roll swaps: the same number in a whole batch."""
+    rule = load_recipe("bootmae").masks[0]
+    rolls = set()
+    for seed in range(20):
+        dice = Random(seed)
+        blocks = torch.stack([masks.blocks(rule, (1, 14, 14), dice) for _ in range(3)])
+        mask = masks.draw(rule, (1, 14, 14), 3, seed)
+        assert (blocks.sum(1) == 120).all()
+        assert (mask.hidden.sum(1) == 147).all()
+        missed = (blocks & ~mask.hidden).sum(1)
+        assert (missed == missed[0]).all()
+        rolls.add(int(missed[0]))
+    assert rolls == {0, 1, 2, 3}
+    assert int(masks.draw(rule, (1, 12, 12), 1, 0).hidden.sum()) == 108  # the same share of a smaller grid
 
 
 def test_bootmae_schedules(golden: GoldenFinder) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from corrkit.backbones import load_backbone
 from corrkit.errors import RunError, UsageError
 from corrkit.training import checkpoint, loop
+from corrkit.training.encoder import Encoder
 from corrkit.training.loop import Options, pretrain
 from corrkit.training.recipe import load_recipe
 
@@ -79,6 +80,58 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
     one, other = (checkpoint.read(tmp_path / name / "checkpoint.pth") for name in ("whole", "cut"))
     assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
     assert all(torch.equal(one["ema"][name], other["ema"][name]) for name in one.get("ema", {}))
+
+
+def test_a_run_with_growing_images_resumes_exactly(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six steps, two have images of 16 and one has images of 24 pixels; a cut and a change fall together."""
+    sizes = {"views.size": 32, "views.sizes": [16, 24], "views.until": [0.3, 0.5], "encoder.depth": 1}
+    recipe = load_recipe("fastmim-p", scale="tiny", changes=sizes)
+    chosen = dataclasses.replace(OPTIONS, accumulate=2, save_every=1)
+    seen: list[int] = []
+    hide = Encoder.embed
+    monkeypatch.setattr(
+        Encoder, "embed", lambda self, pixels, mask: seen.append(pixels.shape[-1]) or hide(self, pixels, mask)
+    )
+    pretrain(recipe, clips, tmp_path / "whole", chosen)
+    assert seen == [16] * 4 + [24] * 2 + [32] * 6
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KilledError):
+            pretrain(recipe, clips, tmp_path / "cut", chosen)
+    pretrain(recipe, clips, tmp_path / "cut", chosen)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_a_run_on_images_and_videos_together_resumes_exactly(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four clips and two images: every third batch has images, of one tubelet, of which a quarter is seen."""
+    for name in ("a", "b"):
+        Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(
+            clips / f"{name}.png"
+        )
+    sizes = {"views.size": 32, "image_views.0.size": 32, "encoder.depth": 1, "views.repeat": 2}
+    recipe = load_recipe("omnimae", scale="tiny", changes=sizes)
+    seen: list[tuple[int, int]] = []
+    hide = Encoder.embed
+
+    def embed(self: Encoder, pixels: torch.Tensor, mask: Any) -> torch.Tensor:
+        tokens = hide(self, pixels, mask)
+        seen.append((pixels.shape[2], tokens.shape[1]))
+        return tokens
+
+    monkeypatch.setattr(Encoder, "embed", embed)
+    pretrain(recipe, clips, tmp_path / "whole", OPTIONS)
+    of_clip, of_image = (4, 32 - 28), (2, 16 - 12)  # frames, visible tokens
+    assert seen == [of_clip, of_clip, of_image] * 2
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(KilledError):
+            pretrain(recipe, clips, tmp_path / "cut", OPTIONS)
+    pretrain(recipe, clips, tmp_path / "cut", OPTIONS)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_a_finished_run_is_not_trained_further(clips: Path, tmp_path: Path) -> None:

@@ -75,6 +75,22 @@ def test_gradients_flow_into_the_encoder_and_not_into_teachers(name: str) -> Non
     assert not teachers
 
 
+CLIPS = [name for name in recipe_names() if load_recipe(name).views.kind == "clip"]
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_clip_recipe_s_checkpoint_gives_the_encoder_s_features_of_a_still_frame(name: str, tmp_path: Path) -> None:
+    objective = tiny(name).eval()
+    checkpoint.save(tmp_path / "checkpoint.pth", checkpoint.checkpoint_tree(objective))
+    backbone = load_backbone(tmp_path / "checkpoint.pth")
+    frames = torch.randn(2, 3, 96, 96)
+    still = frames[:, :, None].expand(-1, -1, objective.recipe.encoder.tubelet, -1, -1)
+    with torch.no_grad():
+        expected = objective.encoder(still).patches.reshape(2, 12, 12, -1)
+    torch.testing.assert_close(backbone(frames), expected, rtol=1e-4, atol=1e-4)
+    assert backbone.mean == pytest.approx((0.485, 0.456, 0.406))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
 def test_one_batch_is_learnt_by_heart(name: str) -> None:
@@ -187,7 +203,8 @@ def test_recipe_files_say_where_their_facts_come_from() -> None:
 @pytest.mark.parametrize(("changes", "words"), [
     ({"encoder.dmi": 3}, "'dim'"), ({"encoder.dim": "wide"}, "not of type int"), ({"masks.7.ratio": 0.5}, "2 masks"),
     ({"views.size": 100}, "no multiple"), ({"encoder.heads": 5}, "don't divide"), ({"branches.0.query": 4}, "beyond"),
-    ({"branches.0.loss": "hinge"}, "mse"),
+    ({"branches.0.loss": "hinge"}, "mse"), ({"views.sizes": [32]}, "views.until"),
+    ({"views.sizes": [32], "views.until": [0.5]}, "single images"),
 ])  # fmt: skip
 def test_wrong_overrides_are_explained(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -203,6 +220,42 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 def test_recipes_are_plain_toml() -> None:
     for path in (PACKAGE / "recipes").glob("*.toml"):
         tomllib.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", ["fastmim-p", "mae", "simmim", "bootmae"])
+def test_images_of_another_size_are_masked_and_predicted_on_their_own_grid(name: str) -> None:
+    """Of 48 pixels in patches of 8: 36 tokens, and the loss is that of a network made for this size."""
+    large = tiny(name)
+    small = tiny(name, **{"views.size": 48, "views.sizes": [], "views.until": []})
+    tables = {key: value for key, value in small.state_dict().items() if key.endswith("pos_embed")}
+    small.load_state_dict({**large.state_dict(), **tables})
+    seen: list[int] = []
+    large.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    view = View(torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0)))
+    parts = large([view], 0, 0.5).parts
+    kept = large.recipe.encoder.hidden_tokens == "drop"
+    visible = 36 - int(large.draw_masks(view.pixels, 0)[0].hidden[0].sum()) if kept else 36
+    assert seen == [1 + visible]
+    with torch.no_grad():
+        for objective in (large, small):  # without positions both are the same network
+            for module in objective.modules():
+                if hasattr(module, "pos_embed"):
+                    module.pos_embed.zero_()
+    for key, value in large([view], 0, 0.5).parts.items():
+        torch.testing.assert_close(value, small([view], 0, 0.5).parts[key])
+        assert parts[key].isfinite()
+
+
+def test_omnimae_hides_three_quarters_of_an_image_and_learns_from_it() -> None:
+    """144 tokens of one tubelet, of which 36 are seen; of the 288 of a clip, 29."""
+    objective = tiny("omnimae")
+    seen: list[int] = []
+    objective.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    image = torch.randn(2, 3, 1, 96, 96).expand(-1, -1, 2, -1, -1)
+    objective([View(image)], 0).loss.backward()
+    objective([View(torch.randn(2, 3, 4, 96, 96))], 0).loss.backward()
+    assert seen == [36, 288 - 259]
+    assert all(p.grad is not None for p in objective.parameters() if p.requires_grad)
 
 
 def test_splitmask_sees_each_half_on_its_own() -> None:

@@ -16,6 +16,7 @@ from corrkit.backbones.heads import assumption, choose_heads
 from corrkit.backbones.positions import resample, sinusoid
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Attention, Block, Parts
+from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognition import Recognised
 from corrkit.checkpoints.rules import TubeletRules
 from corrkit.errors import CheckpointError
@@ -252,7 +253,8 @@ def _positions(recognised: Recognised, dim: int) -> Positions:
         side = rules.side // int(state["patch_embed.proj.weight"].shape[-1]) if dim in rules.widths else 0
         return Positions(kind="sinusoid", stored=(0, side, side))
     rows = int("cls_token" in state)
-    slices = rules.frames // int(state["patch_embed.proj.weight"].shape[2])
+    told = entry(recognised.tree, "recipe.views.frames")  # corrkit's own checkpoints say it
+    slices = (told if isinstance(told, int) else rules.frames) // int(state["patch_embed.proj.weight"].shape[2])
     for count in (slices, *(n for n in (8, 4, 2, 16, 32, 1, 3, 5, 6) if n != slices)):
         cells, rest = divmod(state["pos_embed"].shape[1] - rows, count)
         if rest == 0 and math.isqrt(cells) ** 2 == cells:

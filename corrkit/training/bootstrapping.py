@@ -33,7 +33,7 @@ class BootMAE(Objective):
         depth = self.recipe.encoder.depth
         with torch.no_grad():
             taught = self.teacher(images, None, (depth,)).taps[depth][:, 1:]
-        weight = edge_weight(mask.hidden, self.encoder.grid[1])
+        weight = edge_weight(mask.hidden, self.encoder.grid_of(images)[1])
         loss_pixels = weighted_square(pixels - self.target(images), weight, mask.hidden)
         loss_features = weighted_square(plain_norm(features) - plain_norm(taught), weight, mask.hidden)
         share = min(1.0, progress / self.recipe.options["ramp"])

@@ -2,9 +2,10 @@
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
 from corrkit.runs.atomic import write_atomic
 from corrkit.training.objective import View
-from corrkit.training.sampling import choose_frames
+from corrkit.training.sampling import choose_frames, size_at
 from corrkit.training.schema import Views
 from corrkit.training.views import make_views
 
@@ -121,10 +122,22 @@ class Samples(Dataset[list[tuple[list[Any], list[tuple[int, ...]]]]]):
         index: of the data.
         views: the recipe's.
         seed: of the run.
+        per_step, steps: items of a step of all ranks, and steps of the training, where sizes depend on the step.
+        image_views: the recipe's.
     """
 
-    def __init__(self, index: Index, views: Views, seed: int) -> None:
-        self.index, self.views, self.seed = index, views, seed
+    def __init__(
+        self,
+        index: Index,
+        views: Views,
+        seed: int,
+        per_step: int = 1,
+        steps: int = 1,
+        image_views: Sequence[Views] = (),
+    ) -> None:
+        self.index, self.views, self.seed, self.per_step, self.steps = index, views, seed, per_step, steps
+        images = [item for item, entry in enumerate(index.entries) if entry.kind == "image"]
+        self.images = {item: views for views in image_views for item in images}
 
     def __len__(self) -> int:
         return len(self.index.entries)
@@ -133,10 +146,12 @@ class Samples(Dataset[list[tuple[list[Any], list[tuple[int, ...]]]]]):
         """key: (place in the endless order of items, item)."""
         place, item = key
         dice = Random(f"{self.seed} {place} {item}")
-        chosen = [choose_frames(self.views, self.index.entries[item].frames, dice) for _ in range(self.views.repeat)]
+        views = self.images.get(item, self.views)
+        views = replace(views, size=size_at(views, place // self.per_step / self.steps))
+        chosen = [choose_frames(views, self.index.entries[item].frames, dice) for _ in range(views.repeat)]
         wanted = sorted({number for numbers in chosen for number in numbers})
         decoded = dict(zip(wanted, read_frames(self.index, item, wanted), strict=True))
-        return [make_views([decoded[number] for number in numbers], self.views, dice) for numbers in chosen]
+        return [make_views([decoded[number] for number in numbers], views, dice) for numbers in chosen]
 
 
 def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Any]:
@@ -175,7 +190,7 @@ def order(num_items: int, seed: int, place: int) -> int:
     return int(_permutation(num_items, seed, epoch)[position])
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _permutation(num_items: int, seed: int, epoch: int) -> Any:
     return np.random.default_rng([seed, epoch]).permutation(num_items)
 
@@ -184,7 +199,9 @@ def _permutation(num_items: int, seed: int, epoch: int) -> Any:
 class Batches:
     """Keys of the batches of one rank from a micro-step on, without end: what resuming needs is the number alone.
 
-    batch: items of a rank's micro-batch. share: (rank, number of ranks).
+    batch: items of a rank's micro-batch. share: (rank, number of ranks). images: items that have batches of their own,
+    evenly among those of clips and in proportion to the items; a batch of clips then has `per_clip` times fewer.
+    facebookresearch/omnivore 1d55abd omnivision/data/concat_dataset.py "use_one", whose order is random.
     """
 
     num_items: int
@@ -192,14 +209,21 @@ class Batches:
     seed: int
     share: tuple[int, int]
     first: int
+    images: tuple[int, ...] = ()
+    per_clip: int = 1
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         rank, ranks = self.share
-        number = self.first
-        while True:
+        clips = tuple(sorted(set(range(self.num_items)) - set(self.images)))
+        clips_of_a_batch = max(1, self.batch // self.per_clip) if self.images else self.batch
+        for number in itertools.count(self.first):
+            before, after = (step * len(self.images) // self.num_items for step in (number, number + 1))
+            items, turn, size = clips, number - before, clips_of_a_batch
+            if after > before:
+                items, turn, size = self.images, before, self.batch
+            places = range((turn * ranks + rank) * size, (turn * ranks + rank + 1) * size)
             start = (number * ranks + rank) * self.batch
-            yield [(place, order(self.num_items, self.seed, place)) for place in range(start, start + self.batch)]
-            number += 1
+            yield [(start + k, items[order(len(items), self.seed, place)]) for k, place in enumerate(places)]
 
 
 def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[list[View]]:

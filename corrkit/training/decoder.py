@@ -75,12 +75,13 @@ class Decoder(nn.Module):
             prefix = self.cls_token.expand(len(patches), -1, -1)
         prefix = prefix if cls is None else self.embed(cls)
         if self.spec.visible_position or query.mask is None:
-            return self.placed(prefix, patches)
-        return torch.where(self._is_hidden(query.mask), self.placed(prefix, patches), torch.cat([prefix, patches], 1))
+            return self.placed(prefix, patches, query.grid)
+        placed = self.placed(prefix, patches, query.grid)
+        return torch.where(self._is_hidden(query.mask), placed, torch.cat([prefix, patches], 1))
 
-    def placed(self, prefix: Tensor, patches: Tensor) -> Tensor:
-        """Prefix [B, P, Dd] and all patches [B, L, Dd] with positions, as one sequence."""
-        first, rest = self.positions.rows()
+    def placed(self, prefix: Tensor, patches: Tensor, grid: Grid | None = None) -> Tensor:
+        """Prefix [B, P, Dd] and all patches [B, L, Dd] of a grid with positions, as one sequence."""
+        first, rest = self.positions.rows(grid)
         patches = patches + rest
         return torch.cat([prefix + first, patches], 1) if self.num_prefix else patches
 
@@ -115,7 +116,7 @@ class Decoder(nn.Module):
 
     def _rows_of(self, tokens: Tokens) -> Tensor:
         """Positions [B or 1, P + K, Dd] of the tokens that are there."""
-        first, rest = self.positions.rows()
+        first, rest = self.positions.rows(tokens.grid)
         assert isinstance(rest, Tensor)
         ids = ids_of(None if tokens.full else tokens.mask, tokens.count, len(tokens.z), tokens.z.device)
         rows = gather(rest.expand(len(ids), -1, -1), ids)

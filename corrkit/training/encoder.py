@@ -9,6 +9,7 @@ from timm.models.beit import Block as QVBlock
 from timm.models.beit import RelativePositionBias
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from corrkit.training.masks import Grid, Mask, gather, ids_of
 from corrkit.training.positions import Positions
@@ -48,12 +49,12 @@ class Tokens:
 
 
 class PatchEmbedding(nn.Module):
-    """Pixels [B, 3, H, W] or [B, 3, T, H, W] to tokens [B, L, D]."""
+    """Pixels of images [B, 3, H, W] or, where there are several frames, clips [B, 3, T, H, W] to tokens [B, L, D]."""
 
-    def __init__(self, spec: EncoderSpec) -> None:
+    def __init__(self, spec: EncoderSpec, frames: int) -> None:
         super().__init__()
         cell = (spec.patch, spec.patch)
-        if spec.tubelet > 1:
+        if frames > 1:
             self.proj: nn.Module = nn.Conv3d(3, spec.dim, (spec.tubelet, *cell), (spec.tubelet, *cell))
         else:
             self.proj = nn.Conv2d(3, spec.dim, cell, cell)
@@ -79,7 +80,7 @@ class Encoder(nn.Module):
         side = size // spec.patch
         self.grid: Grid = (max(1, frames // spec.tubelet), side, side)
         self.num_prefix = int(spec.cls)
-        self.patch_embed = PatchEmbedding(spec)
+        self.patch_embed = PatchEmbedding(spec, frames)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.dim)) if spec.cls else None
         self.positions = Positions(spec.position, self.grid, spec.dim, self.num_prefix)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, spec.dim)) if spec.hidden_tokens == "replace" else None
@@ -100,25 +101,26 @@ class Encoder(nn.Module):
             mask: tokens to hide.
             taps: numbers of blocks whose output is wanted too.
         """
-        return self._run([self.embed(pixels, mask)], [mask], taps)[0]
+        return self._run([self.embed(pixels, mask)], [mask], taps, self.grid_of(pixels))[0]
 
     def together(self, views: Sequence[Tensor], masks: Sequence[Mask | None]) -> list[Tokens]:
         """All views through the blocks as one sequence (the joint encoder of SiamMAE's ablation)."""
         embedded = [self.embed(pixels, mask) for pixels, mask in zip(views, masks, strict=True)]
         if self.view_vectors is not None:
             embedded = [tokens + vector for tokens, vector in zip(embedded, self.view_vectors, strict=True)]
-        return self._run(embedded, masks, ())
+        return self._run(embedded, masks, (), self.grid_of(views[0]))
 
     def embed(self, pixels: Tensor, mask: Mask | None) -> Tensor:
         """Tokens [B, P + K, D] before the blocks: positions added, hidden tokens dropped or replaced."""
         if self.mask_colour is not None and mask is not None:
-            pixels = torch.where(self.in_pixels(mask.hidden), self.mask_colour, pixels)
-        if self.spec.hidden_tokens == "grey" and mask is not None:
-            pixels = torch.where(self.in_pixels(mask.hidden), pixels.mean(1, keepdim=True), pixels)
+            pixels = torch.where(self.in_pixels(mask.hidden, pixels), self.mask_colour, pixels)
+        if self.spec.hidden_tokens in ("zeros", "grey") and mask is not None:
+            colour = pixels.mean(1, keepdim=True) * (self.spec.hidden_tokens == "grey")
+            pixels = torch.where(self.in_pixels(mask.hidden, pixels), colour, pixels)
         tokens: Tensor = self.patch_embed(pixels)
         if self.mask_token is not None and mask is not None:
             tokens = torch.where(mask.hidden[..., None], self.mask_token, tokens)
-        first, rest = self.positions.rows(self._grid_of(pixels))
+        first, rest = self.positions.rows(self.grid_of(pixels))
         tokens = tokens + rest
         if mask is not None and self.spec.hidden_tokens == "drop":
             tokens = gather(tokens, ids_of(mask, tokens.shape[1], len(tokens), tokens.device))
@@ -126,17 +128,20 @@ class Encoder(nn.Module):
             return tokens
         return torch.cat([(self.cls_token + first).expand(len(tokens), -1, -1), tokens], 1)
 
-    def _grid_of(self, pixels: Tensor) -> Grid:
+    def grid_of(self, pixels: Tensor) -> Grid:
         """Tokens (t, h, w) of views of this size."""
         frames = self.grid[0] if pixels.ndim == 4 else pixels.shape[2] // self.spec.tubelet
         return frames, pixels.shape[-2] // self.spec.patch, pixels.shape[-1] // self.spec.patch
 
-    def in_pixels(self, hidden: Tensor) -> Tensor:
-        """Hidden [B, L] of one frame as [B, 1, H, W]."""
-        cells = hidden.reshape(len(hidden), 1, self.grid[1], self.grid[2])
-        return cells.repeat_interleave(self.spec.patch, 2).repeat_interleave(self.spec.patch, 3)
+    def in_pixels(self, hidden: Tensor, pixels: Tensor) -> Tensor:
+        """Hidden [B, L] tokens of views [B, 3, (T,) H, W] as [B, 1, (T,) H, W]."""
+        cells = hidden.reshape(len(hidden), 1, *self.grid_of(pixels)).float()
+        size = pixels.shape[2:] if pixels.ndim == 5 else (1, *pixels.shape[2:])
+        return interpolate(cells, size).bool().reshape(len(cells), 1, *pixels.shape[2:])
 
-    def _run(self, embedded: Sequence[Tensor], masks: Sequence[Mask | None], taps: Sequence[int]) -> list[Tokens]:
+    def _run(
+        self, embedded: Sequence[Tensor], masks: Sequence[Mask | None], taps: Sequence[int], grid: Grid
+    ) -> list[Tokens]:
         x = torch.cat(list(embedded), 1) if len(embedded) > 1 else embedded[0]
         kept: dict[int, Tensor] = {}
         extra: dict[str, Any] = {} if self.rel_pos_bias is None else {"shared_rel_pos_bias": self.rel_pos_bias()}
@@ -147,9 +152,7 @@ class Encoder(nn.Module):
         parts = self.norm(x).split([part.shape[1] for part in embedded], 1)
         dropped = self.spec.hidden_tokens == "drop"
         return [
-            Tokens(
-                z=z, grid=self.grid, num_prefix=self.num_prefix, mask=mask, full=mask is None or not dropped, taps=kept
-            )
+            Tokens(z=z, grid=grid, num_prefix=self.num_prefix, mask=mask, full=mask is None or not dropped, taps=kept)
             for z, mask in zip(parts, masks, strict=True)
         ]
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.runs.atomic import write_atomic
+from corrkit.training.views import unit_range
 
 Row = dict[str, float]
 
@@ -96,10 +96,9 @@ def draw_curves(path: Path, panels: Mapping[str, tuple[Sequence[float], Mapping[
 
 def draw_pictures(path: Path, pictures: Mapping[str, Tensor], count: int = 4) -> None:
     """Columns of pictures [N, 3, H, W] (normalised), one per name, one row per sample."""
-    scale = torch.tensor(IMAGENET_STD).reshape(3, 1, 1), torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1)
     columns = []
     for images in pictures.values():
-        pixels = (images[:count].detach().float().cpu() * scale[0] + scale[1]).clamp(0, 1)
+        pixels = unit_range(images[:count].detach().float().cpu()).clamp(0, 1)
         columns.append(torch.cat(list(pixels), 1))
     sheet = torch.cat(columns, 2).mul(255).round().byte().permute(1, 2, 0).numpy()
     canvas = Image.new("RGB", (sheet.shape[1], sheet.shape[0] + 14), "white")

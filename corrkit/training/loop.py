@@ -88,7 +88,7 @@ class _Training:
         if ranks > 1:
             ids = [self.device.index or 0] if self.device.type == "cuda" else None
             self.module = nn.parallel.DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
-        items = self.batch * options.accumulate * ranks
+        self.items = items = self.batch * options.accumulate * ranks
         counted = items * (recipe.views.repeat if recipe.optimiser.rate_unit == "sample" else 1)
         reference = recipe.optimiser.reference
         peak = recipe.optimiser.rate * (counted / reference if reference else 1)
@@ -99,8 +99,7 @@ class _Training:
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         self.average = frozen_copy(self.objective.encoder) if options.average else None
-        self.samples_per_step = items * recipe.views.repeat
-        self.first = self._resume()
+        self.first, self.samples = self._resume(), 0
 
     def run(self) -> Path:
         """All steps that are left."""
@@ -151,6 +150,7 @@ class _Training:
             with together(), self._precision():  # type: ignore[operator]  # no_sync is DDP's
                 result = cast(Step, self.module(views, seed, step / self.total))
                 self.scaler.scale(result.loss / passes).backward()
+            self.samples += len(views[0].pixels) * self.ranks
             for name, value in {"loss": result.loss, **result.parts}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach() / passes
         losses = self._mean_over_ranks(totals)
@@ -179,10 +179,11 @@ class _Training:
         return ((self.options.seed * 1_000_003 + step) * self.options.accumulate + number) * self.ranks + self.rank
 
     def _batches(self) -> Iterator[list[View]]:
-        share = (self.rank, self.ranks)
-        first = self.first * self.options.accumulate
-        keys = Batches(len(self.index.entries), self.batch, self.options.seed, share, first)
-        return loader(Samples(self.index, self.recipe.views, self.options.seed), keys, self.options.workers)
+        views, seed = self.recipe.views, self.options.seed
+        share, first = (self.rank, self.ranks), self.first * self.options.accumulate
+        samples = Samples(self.index, views, seed, self.items, self.total, self.recipe.image_views)
+        keys = Batches(len(samples), self.batch, seed, share, first, tuple(samples.images), views.repeat)
+        return loader(samples, keys, self.options.workers)
 
     def _precision(self) -> Any:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
@@ -194,10 +195,9 @@ class _Training:
 
     def _row(self, done: int, rate: float, losses: dict[str, float], seconds: float) -> dict[str, float]:
         speed = (done - self.first) / max(seconds, 1e-9)
-        epoch = done / self.schedule.steps_per_epoch
         return {
-            "step": done, "epoch": epoch, "rate": rate, **losses,
-            "samples_per_second": speed * self.samples_per_step, "seconds_left": (self.total - done) / speed,
+            "step": done, "epoch": done / self.schedule.steps_per_epoch, "rate": rate, **losses,
+            "samples_per_second": self.samples / max(seconds, 1e-9), "seconds_left": (self.total - done) / speed,
         }  # fmt: skip
 
     def _say(self, row: dict[str, float]) -> None:

@@ -50,12 +50,14 @@ def draw(rule: MaskRule, grid: Grid, batch: int, seed: int) -> Mask | None:
     """
     if rule.kind == "none":
         return None
-    if rule.kind in ("block", "cube", "ibot"):
-        dice = Random(seed)
-        rows = [
-            blocks(rule, grid, dice) if rule.kind != "ibot" else ibot_blocks(rule, grid, dice) for _ in range(batch)
-        ]
-        return from_hidden(torch.stack(rows))
+    if rule.kind in ("block", "cube", "ibot", "boxes"):
+        dice, pick = Random(seed), {"ibot": ibot_blocks, "boxes": boxes}.get(rule.kind, blocks)
+        hidden = torch.stack([pick(rule, grid, dice) for _ in range(batch)])
+        if not rule.total:
+            return from_hidden(hidden)
+        total = wanted(dataclasses.replace(rule, count=rule.total), hidden.shape[1])
+        noise = torch.rand(hidden.shape, generator=torch.Generator().manual_seed(seed))
+        return from_order(rolled_order(hidden, noise, dice.randint(0, rule.roll)), hidden.shape[1] - total)
     noise = torch.rand(batch, *noise_shape(rule, grid), generator=torch.Generator().manual_seed(seed))
     mask = from_noise(rule, grid, noise)
     if not 0 < int(mask.hidden[0].sum()) < mask.hidden.shape[1]:
@@ -85,8 +87,7 @@ def from_noise(rule: MaskRule, grid: Grid, noise: Tensor) -> Mask:
     order = noise.argsort(dim=1)
     visible = cells - num_hidden(rule, cells)
     if rule.kind == "random":
-        restore = order.argsort(dim=1)
-        return Mask(restore >= visible, order[:, :visible], restore)
+        return from_order(order, visible)
     hidden = torch.ones(noise.shape, dtype=torch.bool).scatter(1, order[:, :visible], False)
     time, height, width = grid
     if rule.kind == "tube":
@@ -94,6 +95,20 @@ def from_noise(rule: MaskRule, grid: Grid, noise: Tensor) -> Mask:
     coarse = hidden.reshape(len(hidden), height // rule.cell, width // rule.cell)
     fine = coarse.repeat_interleave(rule.cell, 1).repeat_interleave(rule.cell, 2)
     return from_hidden(fine.flatten(1).repeat(1, time))
+
+
+def from_order(order: Tensor, visible: int) -> Mask:
+    """Shows the first `visible` of the ids [B, L], in their order."""
+    restore = order.argsort(dim=1)
+    return Mask(restore >= visible, order[:, :visible], restore)
+
+
+def rolled_order(hidden: Tensor, noise: Tensor, roll: int) -> Tensor:
+    """Ids [B, L]: tokens outside blocks, then those in blocks, both by falling noise; then `roll` from end to front.
+
+    LightDXY/BootMAE d604b18 utils.py:596-603, where one roll of 0 to 3 is drawn for the batch.
+    """
+    return (1 - (1 - hidden.float() + noise)).argsort(dim=1).roll(roll, 1)
 
 
 def from_hidden(hidden: Tensor) -> Mask:
@@ -188,6 +203,22 @@ def ibot_blocks(rule: MaskRule, grid: Grid, dice: Random) -> Tensor:
         if not added:
             break
         count += added
+    return hidden.flatten()
+
+
+def boxes(rule: MaskRule, grid: Grid, dice: Random) -> Tensor:
+    """Hidden tokens [L] for VIOLET: in half of the views as many boxes as frames, else each token with chance `ratio`.
+
+    A box covers 1 to t - 1 frames and less than two thirds of each side: tsujuifu/pytorch_empirical-mvm c0f7790
+    main_pretrain.py `masking`, whose third choice, by attention, needs text.
+    """
+    hidden = torch.zeros(grid, dtype=torch.bool)
+    if dice.random() < 0.5:
+        return torch.tensor([dice.random() < rule.ratio for _ in range(hidden.numel())])
+    for _ in range(grid[0]):
+        sizes = [dice.randint(1, max(1, end - 1)) for end in (grid[0], grid[1] * 2 // 3, grid[2] * 2 // 3)]
+        starts = [dice.randint(0, cells - size) for cells, size in zip(grid, sizes, strict=True)]
+        hidden[tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))] = True
     return hidden.flatten()
 
 

@@ -54,15 +54,15 @@ class Objective(nn.Module):
             seed: of the masks and other draws; equal seeds give equal losses.
             progress: share of the training that is done, 0 to 1.
         """
-        return self.step(views, self.draw_masks(len(views[0].pixels), seed, views[0].pixels.device), progress)
+        return self.step(views, self.draw_masks(views[0].pixels, seed), progress)
 
-    def draw_masks(self, batch: int, seed: int, device: torch.device) -> list[Mask | None]:
-        """One mask per rule of the recipe."""
+    def draw_masks(self, pixels: Tensor, seed: int) -> list[Mask | None]:
+        """One mask per rule of the recipe, for views of this size [B, 3, (T,) H, W]."""
+        grid, count = self.encoder.grid_of(pixels), len(self.recipe.masks)
         drawn = [
-            masking.draw(rule, self.encoder.grid, batch, seed * len(self.recipe.masks) + index)
-            for index, rule in enumerate(self.recipe.masks)
+            masking.draw(rule, grid, len(pixels), seed * count + index) for index, rule in enumerate(self.recipe.masks)
         ]
-        return [None if mask is None else mask.to(device) for mask in drawn]
+        return [None if mask is None else mask.to(pixels.device) for mask in drawn]
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
         """The loss for given masks."""
@@ -101,7 +101,10 @@ class MaskedPrediction(Objective):
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
         """Weighted sum of the branches' losses."""
-        tokens = self.encode(views, masks)
+        return self.losses(views, masks, self.encode(views, masks))
+
+    def losses(self, views: Sequence[View], masks: Sequence[Mask | None], tokens: Sequence[Tokens]) -> Step:
+        """The same for views that are encoded already."""
         parts = {}
         for index, branch in enumerate(self.recipe.branches):
             prediction = self.predict(branch, tokens)
@@ -131,13 +134,12 @@ class MaskedPrediction(Objective):
         truth = views[branch.query].pixels
         if branch.target not in PIXELS or truth.ndim != 4:
             return {}
-        masks = self.draw_masks(len(truth), seed, truth.device)
+        masks = self.draw_masks(truth, seed)
         prediction = self.predict(branch, self.encode(views, masks))
         drawn = to_pixels(prediction.float(), truth, PIXELS[branch.target], patch)
         mask = masks[branch.query]
-        hidden = (
-            torch.zeros_like(truth[:, :1], dtype=torch.bool) if mask is None else self.encoder.in_pixels(mask.hidden)
-        )
+        hidden = torch.zeros_like(truth[:, :1], dtype=torch.bool)
+        hidden = hidden if mask is None else self.encoder.in_pixels(mask.hidden, truth)
         found = {f"view {index}": views[index].pixels for index in branch.memory}
         seen = truth.masked_fill(hidden, 0.0)
         return {**found, "visible": seen, "predicted": torch.where(hidden, drawn, truth), "truth": truth}

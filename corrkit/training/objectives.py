@@ -20,6 +20,8 @@ OBJECTIVES: Mapping[str, str] = MappingProxyType(
         "ibot": "corrkit.training.distillation:IBOT",
         "rsp": "corrkit.training.rsp:RSP",
         "splitmask": "corrkit.training.splitmask:SplitMask",
+        "omnimae": "corrkit.training.omnimae:OmniMAE",
+        "violet": "corrkit.training.violet:Violet",
         "siameseim": "corrkit.training.siameseim:SiameseIM",
     }
 )

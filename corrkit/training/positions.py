@@ -34,15 +34,16 @@ class Positions(nn.Module):
     def rows(self, grid: Grid | None = None) -> tuple[Tensor | float, Tensor | float]:
         """Positions of prefix [1, P, D] and tokens [1, L, D]; 0.0 where there are none.
 
-        Tables of images are resampled to another `grid`, as facebookresearch/dino 7c446df does for its local crops.
+        For another `grid` tables are resampled in space, as facebookresearch/dino 7c446df does for its local crops, and
+        fewer slices of time take the first ones, as facebookresearch/omnivore 1d55abd does for images.
         """
         if self.rule == "none":
             return 0.0, 0.0
         if grid is not None and grid != self.grid:
             first, rest = self.rows()
             assert isinstance(rest, Tensor)
-            image = rest.reshape(*self.grid[1:], -1)
-            return first, resample(image, grid[1:], "dino").flatten(0, 1)[None]
+            slices = rest.unflatten(1, self.grid)[0, : grid[0]]  # [t, h, w, D]
+            return first, torch.stack([resample(one, grid[1:], "dino") for one in slices]).flatten(0, 2)[None]
         if self.rule == "separable":
             time, cells = self.grid[0], self.grid[1] * self.grid[2]
             tokens = self.pos_embed_spatial.repeat(1, time, 1) + self.pos_embed_temporal.repeat_interleave(cells, 1)

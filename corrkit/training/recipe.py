@@ -179,8 +179,13 @@ def _scalar(value: Any, hint: Any, where: str) -> Any:
 
 def _require_consistent(recipe: Recipe) -> None:
     problems = []
-    if recipe.views.size % recipe.encoder.patch:
-        problems.append(f"views of {recipe.views.size} pixels are no multiple of patches of {recipe.encoder.patch}")
+    for size in (recipe.views.size, *recipe.views.sizes, *(views.size for views in recipe.image_views)):
+        if size % recipe.encoder.patch:
+            problems.append(f"views of {size} pixels are no multiple of patches of {recipe.encoder.patch}")
+    if len(recipe.views.sizes) != len(recipe.views.until):
+        problems.append("views.sizes need a share in views.until each")
+    if recipe.views.sizes and (recipe.views.kind != "single" or recipe.encoder.relative):
+        problems.append("views.sizes need single images and positions that can be resampled")
     if recipe.encoder.dim % recipe.encoder.heads:
         problems.append(f"{recipe.encoder.heads} heads don't divide the width {recipe.encoder.dim}")
     for branch in recipe.branches:

@@ -32,7 +32,7 @@ class RSP(Objective):
     def forward(self, views: Sequence[View], seed: int, progress: float = 0.0) -> Step:
         """Draws the mask, the perturbation of the future frame and the latent."""
         future = views[1].pixels
-        masks = self.draw_masks(len(future), seed, future.device)
+        masks = self.draw_masks(future, seed)
         generator = torch.Generator(future.device).manual_seed(seed)
         noise = torch.randn(future.shape, generator=generator, device=future.device)
         latents = self.logits(views, noise)

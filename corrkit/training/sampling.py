@@ -35,6 +35,11 @@ class Box:
     flipped: bool = False
 
 
+def size_at(views: Views, progress: float) -> int:
+    """Pixels of a view's side when a share `progress` (0 to 1) of the training is done."""
+    return next((size for size, end in zip(views.sizes, views.until, strict=True) if progress < end), views.size)
+
+
 def choose_frames(views: Views, count: int, dice: Dice) -> tuple[int, ...]:
     """Indices, in order, of the frames that a sample of a clip of `count` frames needs.
 

@@ -12,9 +12,10 @@ class Views:
     kind: "single" (one image), "pair" and "triple" (frames of a clip), "clip" (`frames` frames), "crops" (a global and
         a local crop of one image, see `crop_of_crop`), "augmented" (two augmented crops), "multicrop" (two global
         crops, then `locals` local ones).
-    size: pixels of a view's side. gap: frames between the frames of a pair, both ends included. pairing: how pair and
-        triple are placed, see `sampling.choose_frames`. area: share of the frame that a crop covers; local_area: that
-        of local crops. aspect: ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
+    size: pixels of a view's side. sizes, until: sizes that come first, and the share of the training where each ends.
+    gap: frames between the frames of a pair, both ends included. pairing: how pair and triple are placed, see
+        `sampling.choose_frames`. area: share of the frame that a crop covers; local_area: that of local crops. aspect:
+        ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
     flip: probability, of the frame before it is cropped. repeat: samples from each decoded item. frame_stride: frames
     between those of a clip. crop_of_crop: the local crop is of the global one.
     colour: augmentation of "augmented" and "multicrop" views, see `views.COLOURS`.
@@ -24,6 +25,8 @@ class Views:
     size: int
     area: tuple[float, ...]
     flip: float
+    sizes: tuple[int, ...] = ()
+    until: tuple[float, ...] = ()
     repeat: int = 1
     aspect: tuple[float, ...] = (3 / 4, 4 / 3)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
@@ -44,12 +47,15 @@ class MaskRule:
     """Which tokens of a view are hidden; see `masks.draw`.
 
     kind: "none", "random", "tube", "cells", "block", "cube" (blocks with a length in time), "ibot" (blocks of a drawn
-    share, half of the views have none), "complement" (what the mask before it shows). ratio: share hidden. rounding of
+    share, half of the views have none), "boxes" (VIOLET: boxes in half of the views, in the others each token is drawn
+    on its own), "complement" (what the mask before it shows). ratio: share hidden. rounding of
     a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
     a cell. count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get there.
+    total: number hidden in the end, the others at random (0: no others). roll: largest number of tokens of blocks that
+    are then swapped for visible ones.
     """
 
-    kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "complement"]
+    kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "boxes", "complement"]
     ratio: float = 0.0
     rounding: Literal["keep-floor", "hide-floor", "hide-ceil", "hide-round"] = "keep-floor"
     cell: int = 1
@@ -57,6 +63,8 @@ class MaskRule:
     smallest: int = 0
     largest: int = 0
     fill: Literal["stop", "random", "endless"] = "stop"
+    total: int = 0
+    roll: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +74,8 @@ class EncoderSpec:
     patch: pixels of a token's side; tubelet: its frames. position: "sincos-column" (MAE), "sincos-row" (MoCo v3),
     "sinusoid" (VideoMAE, one-dimensional), "separable" (MAE-ST, learned), "learned", "none". bias: "qkv", or "qv"
     without one for keys. hidden_tokens: "drop" (only visible tokens are processed), "replace" (by a mask token),
-    "pixels" (by a learned colour), "grey" (they lose their colour: the siamese baseline of colour dropout). joint: the
+    "pixels" (by a learned colour), "zeros" (by zeros, the mean colour), "grey" (they lose their colour: the siamese
+    baseline of colour dropout). joint: the
     views go through the blocks together. view_vectors: learned vectors that tell joint views apart. relative: BEiT's
     bias shared by all blocks. scale: initial LayerScale, 0 for none.
     """
@@ -81,7 +90,7 @@ class EncoderSpec:
     cls: bool = True
     final_norm: bool = True
     bias: Literal["qkv", "qv"] = "qkv"
-    hidden_tokens: Literal["drop", "replace", "pixels", "grey"] = "drop"
+    hidden_tokens: Literal["drop", "replace", "pixels", "zeros", "grey"] = "drop"
     joint: bool = False
     view_vectors: int = 0
     frozen_patches: bool = False
@@ -126,7 +135,7 @@ class DecoderSpec:
 class Branch:
     """One prediction: of `target` for the tokens of view `query`, from the tokens of the views in `memory`.
 
-    target: a name of `targets.PIXELS`, "hog", "ids", "features", ... over: the tokens whose losses are averaged.
+    target: a name that `targets.target_of` knows. over: the tokens whose losses are averaged.
     cls_from: the view whose class token takes the place of the query's own (ToBo). decoder: index into the recipe's.
     """
 
@@ -183,6 +192,7 @@ class Recipe:
 
     objective: a name of `objectives.OBJECTIVES`. options: that objective's own constants. source: where the facts
     come from; proven: what the goldens show. unverified: dotted name of a constant that nothing proves, to the reason.
+    image_views: at most one, how images become views where they are mixed with videos, in batches of their own.
     """
 
     name: str
@@ -191,6 +201,7 @@ class Recipe:
     proven: str
     objective: str
     views: Views
+    image_views: tuple[Views, ...] = ()
     masks: tuple[MaskRule, ...]
     encoder: EncoderSpec
     decoders: tuple[DecoderSpec, ...] = ()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.errors import UsageError, closest
-from corrkit.training.hog import hog_tokens
+from corrkit.training.hog import hog_image, hog_tokens
 from corrkit.training.schema import EncoderSpec, Recipe
 from corrkit.training.tokenizers import load_tokenizer
+from corrkit.training.views import unit_range
 
 Target = Callable[[Tensor], Tensor]
 """Normalised pixels [B, 3, (T,) H, W] to a target [B, L, C]."""
@@ -60,8 +60,8 @@ def target_of(name: str, recipe: Recipe) -> tuple[Target, int]:
     """A target that needs nothing but pixels, and its channels (of "ids", the number of different ones).
 
     Args:
-        name: of `PIXELS`, "hog", "ids" of the recipe's tokenizer (see `tokenizers`), or "features-N" of the backbone
-            that options.teachers names at place N.
+        name: of `PIXELS`, "hog", "hog-image", "ids" of the recipe's tokenizer (see `tokenizers`), or "features-N" of
+            the backbone that options.teachers names at place N.
         recipe: whose encoder says what a token is.
 
     Raises:
@@ -73,18 +73,20 @@ def target_of(name: str, recipe: Recipe) -> tuple[Target, int]:
         frames = tubelet if rule.frames == "all" else 1
         return partial(pixel_target, rule=rule, patch=patch, tubelet=tubelet), frames * patch * patch * 3
     if name == "ids":
-        return load_tokenizer(recipe.options["tokenizer"], patch)
+        tokenize, count = load_tokenizer(recipe.options["tokenizer"], patch)
+        return partial(per_frame, target=tokenize, tubelet=tubelet), count
     if name.startswith("features-"):
         return teacher_features(recipe.options["teachers"][int(name.removeprefix("features-"))], recipe.encoder)
-    if name == "hog":
+    if name in ("hog", "hog-image"):
         if patch % 8:
             raise UsageError(
                 f"The HOG target needs patches of whole 8-pixel cells, not of {patch}.", "Set encoder.patch."
             )
-        return partial(hog_target, patch=patch, tubelet=tubelet), 27 * (patch // 8) ** 2
-    raise UsageError(
-        f"There is no target {name!r} made of pixels.", closest(name, [*PIXELS, "hog", "ids", "features-0"])
-    )
+        target = {"hog": hog_tokens, "hog-image": hog_image_tokens}[name]
+        channels = {"hog": 27 * (patch // 8) ** 2, "hog-image": patch**2}[name]
+        return partial(per_frame, target=partial(target, patch=patch), tubelet=tubelet), channels
+    known = [*PIXELS, "hog", "hog-image", "ids", "features-0"]
+    raise UsageError(f"There is no target {name!r} made of pixels.", closest(name, known))
 
 
 def pixel_target(pixels: Tensor, *, rule: PixelRule, patch: int, tubelet: int = 1) -> Tensor:
@@ -97,10 +99,7 @@ def pixel_target(pixels: Tensor, *, rule: PixelRule, patch: int, tubelet: int = 
         tubelet: frames of a token.
     """
     if rule.unit:
-        shape = (1, 3) + (1,) * (pixels.ndim - 2)
-        pixels = pixels * pixels.new_tensor(IMAGENET_STD).reshape(shape) + pixels.new_tensor(IMAGENET_MEAN).reshape(
-            shape
-        )
+        pixels = unit_range(pixels)
     if rule.frames != "all":
         pixels, tubelet = pixels[:, :, _frames(pixels.shape[2], tubelet, rule.frames)], 1
     tokens = patchify(pixels, patch, tubelet)  # [B, L, frames · p · p, 3]
@@ -114,7 +113,7 @@ def pixel_target(pixels: Tensor, *, rule: PixelRule, patch: int, tubelet: int = 
 
 
 def patchify(pixels: Tensor, patch: int, tubelet: int = 1) -> Tensor:
-    """[B, 3, (T,) H, W] to [B, L, frames · p · p, 3]: facebookresearch/mae efb2a80 models_mae.py:95-107."""
+    """[B, C, (T,) H, W] to [B, L, frames · p · p, C]: facebookresearch/mae efb2a80 models_mae.py:95-107."""
     clip = pixels[:, :, None] if pixels.ndim == 4 else pixels
     batch, channels, frames, height, width = clip.shape
     cut = clip.reshape(batch, channels, frames // tubelet, tubelet, height // patch, patch, width // patch, patch)
@@ -139,13 +138,18 @@ def to_pixels(prediction: Tensor, pixels: Tensor, rule: PixelRule, patch: int) -
     return unpatchify(predicted.flatten(2), patch)
 
 
-def hog_target(pixels: Tensor, *, patch: int, tubelet: int = 1) -> Tensor:
-    """[B, L, 27 · cells]; of a clip, the first frame of each tubelet."""
+def per_frame(pixels: Tensor, *, target: Target, tubelet: int) -> Tensor:
+    """A target of images [B, L, ...]; of a clip, that of the first frame of each tubelet."""
     if pixels.ndim == 4:
-        return hog_tokens(pixels, patch)
+        return target(pixels)
     frames = pixels[:, :, ::tubelet].transpose(1, 2)  # [B, t, 3, H, W]
-    tokens: Tensor = hog_tokens(frames.flatten(0, 1), patch)
-    return tokens.reshape(len(pixels), -1, tokens.shape[2])
+    tokens = target(frames.flatten(0, 1))
+    return tokens.reshape(len(pixels), -1, *tokens.shape[2:])
+
+
+def hog_image_tokens(pixels: Tensor, patch: int) -> Tensor:
+    """[B, L, p · p] of images, pixels of a token by row."""
+    return patchify(hog_image(pixels)[:, None], patch).flatten(2)
 
 
 def teacher_features(spec: str, encoder: EncoderSpec) -> tuple[Target, int]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.errors import UsageError
+from corrkit.training.views import unit_range
 
 Tokenizer = Callable[[Tensor], Tensor]
 """Normalised pixels [B, 3, H, W] to ids [B, L]."""
@@ -39,6 +39,5 @@ def load_tokenizer(spec: str, patch: int) -> tuple[Tokenizer, int]:
 
 def mean_colours(pixels: Tensor, *, patch: int) -> Tensor:
     """Each token's mean colour in 8 steps per channel: 512 ids. No published tokenizer, but one without weights."""
-    scale = pixels.new_tensor(IMAGENET_STD).reshape(3, 1, 1), pixels.new_tensor(IMAGENET_MEAN).reshape(3, 1, 1)
-    steps = (avg_pool2d(pixels * scale[0] + scale[1], patch) * 8).long().clamp(0, 7).flatten(2)  # [B, 3, L]
+    steps = (avg_pool2d(unit_range(pixels), patch) * 8).long().clamp(0, 7).flatten(2)  # [B, 3, L]
     return steps[:, 0] * 64 + steps[:, 1] * 8 + steps[:, 2]

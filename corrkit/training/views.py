@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from torch import Tensor
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.training.sampling import Box, Dice, choose_box
@@ -34,6 +35,12 @@ def make_views(frames: Sequence[Frame], views: Views, dice: Dice) -> tuple[list[
     """
     made = _KINDS[views.kind]([Image.fromarray(frame) for frame in frames], views, dice)
     return [pixels for pixels, _ in made], [_numbers(box) for _, box in made]
+
+
+def unit_range(pixels: Tensor) -> Tensor:
+    """Normalised pixels [B, 3, ...] back in [0, 1]."""
+    shape = (3,) + (1,) * (pixels.ndim - 2)
+    return pixels * pixels.new_tensor(IMAGENET_STD).reshape(shape) + pixels.new_tensor(IMAGENET_MEAN).reshape(shape)
 
 
 def _frames(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
