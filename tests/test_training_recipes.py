@@ -91,6 +91,16 @@ def test_one_batch_is_learnt_by_heart(name: str) -> None:
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
 
 
+@pytest.mark.parametrize("name", ["simmim", "maskfeat"])
+def test_a_head_without_blocks_predicts_the_patches_and_not_the_class_token(name: str) -> None:
+    changes = {"views.size": 64, "encoder.depth": 1, "encoder.dim": 48, "encoder.heads": 2}
+    objective = make_objective(load_recipe(name, changes=changes))
+    view = View(torch.zeros(1, 3, 64, 64))
+    prediction = objective.predict(objective.recipe.branches[0], objective.encode([view], [None]))
+    assert prediction.shape[:2] == (1, 16)
+    assert set(dict(objective.decoders[0].named_parameters())) == {"head.weight", "head.bias"}
+
+
 def test_siammae_has_the_published_size_and_sees_nine_tokens() -> None:
     with torch.device("meta"):
         objective = make_objective(load_recipe("siammae"))
@@ -187,7 +197,8 @@ def test_recipe_files_say_where_their_facts_come_from() -> None:
 @pytest.mark.parametrize(("changes", "words"), [
     ({"encoder.dmi": 3}, "'dim'"), ({"encoder.dim": "wide"}, "not of type int"), ({"masks.7.ratio": 0.5}, "2 masks"),
     ({"views.size": 100}, "no multiple"), ({"encoder.heads": 5}, "don't divide"), ({"branches.0.query": 4}, "beyond"),
-    ({"branches.0.loss": "hinge"}, "mse"),
+    ({"branches.0.loss": "hinge"}, "mse"), ({"encoder.network": "mvit"}, "doesn't go with"),
+    ({"encoder.widens": [1]}, "doesn't go with"),
 ])  # fmt: skip
 def test_wrong_overrides_are_explained(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -1,7 +1,9 @@
-"""The encoder: a plain ViT of timm's blocks that processes visible tokens only (or all, with a mask token)."""
+"""Encoders: a plain ViT of timm's blocks that processes visible tokens only (or all, with a mask token)."""
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -64,8 +66,20 @@ class PatchEmbedding(nn.Module):
         return tokens.flatten(2).transpose(1, 2)
 
 
-class Encoder(nn.Module):
-    """A ViT under timm's names.
+NETWORKS = MappingProxyType(
+    {"vit": "encoder:Encoder", "convnextv2": "convnext:SparseConvNeXt", "mvit": "mvit:MaskedMViT"}
+)
+"""`EncoderSpec.network` to "module:class" of this package."""
+
+
+def make_encoder(spec: EncoderSpec, size: int, frames: int) -> Any:
+    """The encoder that a recipe names, freshly initialised; arguments as of `MaskedEncoder`."""
+    module, name = NETWORKS[spec.network].split(":")
+    return getattr(importlib.import_module(f"corrkit.training.{module}"), name)(spec, size, frames)
+
+
+class MaskedEncoder(nn.Module):
+    """What all encoders have: the tokens of a view, and where they lie in it.
 
     Args:
         spec: the recipe's.
@@ -79,6 +93,23 @@ class Encoder(nn.Module):
         side = size // spec.patch
         self.grid: Grid = (max(1, frames // spec.tubelet), side, side)
         self.num_prefix = int(spec.cls)
+
+    def in_pixels(self, hidden: Tensor) -> Tensor:
+        """Hidden [B, L] of one frame as [B, 1, H, W]."""
+        cells = hidden.reshape(len(hidden), 1, self.grid[1], self.grid[2])
+        return cells.repeat_interleave(self.spec.patch, 2).repeat_interleave(self.spec.patch, 3)
+
+    def settings(self) -> dict[str, str]:
+        """What a checkpoint must say of the network because its tensors don't."""
+        return {}
+
+
+class Encoder(MaskedEncoder):
+    """A ViT under timm's names."""
+
+    def __init__(self, spec: EncoderSpec, size: int, frames: int = 1) -> None:
+        super().__init__(spec, size, frames)
+        side = self.grid[1]
         self.patch_embed = PatchEmbedding(spec)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.dim)) if spec.cls else None
         self.positions = Positions(spec.position, self.grid, spec.dim, self.num_prefix)
@@ -130,11 +161,6 @@ class Encoder(nn.Module):
         """Tokens (t, h, w) of views of this size."""
         frames = self.grid[0] if pixels.ndim == 4 else pixels.shape[2] // self.spec.tubelet
         return frames, pixels.shape[-2] // self.spec.patch, pixels.shape[-1] // self.spec.patch
-
-    def in_pixels(self, hidden: Tensor) -> Tensor:
-        """Hidden [B, L] of one frame as [B, 1, H, W]."""
-        cells = hidden.reshape(len(hidden), 1, self.grid[1], self.grid[2])
-        return cells.repeat_interleave(self.spec.patch, 2).repeat_interleave(self.spec.patch, 3)
 
     def _run(self, embedded: Sequence[Tensor], masks: Sequence[Mask | None], taps: Sequence[int]) -> list[Tokens]:
         x = torch.cat(list(embedded), 1) if len(embedded) > 1 else embedded[0]

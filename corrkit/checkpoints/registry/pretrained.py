@@ -2,18 +2,35 @@
 
 from corrkit.checkpoints.registry.layouts import TIMM
 from corrkit.checkpoints.rules import ViTRules
-from corrkit.checkpoints.system import System
+from corrkit.checkpoints.system import Layout, System
+
+_MARKER = (r"corrkit_pretrain",)
+_SOURCE = "corrkit/training/checkpoint.py"
+
+TIMM_CONVNEXT = Layout(
+    name="timm ConvNeXt V2",
+    anchors={r"stem\.0\.weight": 4, r"stages\.0\.blocks\.0\.mlp\.grn\.weight": 1},
+)
 
 ENTRIES = (
+    System(
+        name="corrkit_convnextv2",
+        title="ConvNeXt V2 trained with corrkit pretrain",
+        layouts=(TIMM_CONVNEXT,),
+        beside=_MARKER,
+        build="corrkit.backbones.hierarchical:build_convnext",
+        source=_SOURCE,
+        proven="source",
+    ),
     System(
         name="corrkit",
         title="ViT trained with corrkit pretrain",
         layouts=(TIMM,),
-        beside=(r"corrkit_pretrain",),
+        beside=_MARKER,
         without=(r"rel_pos_bias\..*",),  # BEiT's own entry reads those
         drop={r"(mask_colour|view_vectors)": "mask colour or view vectors of pre-training"},
         rules=ViTRules(final_norm="optional", cls=None),
-        source="corrkit/training/checkpoint.py",
+        source=_SOURCE,
         proven="source",
     ),
 )
