@@ -34,7 +34,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.num_prefix = int(spec.cls != "none")
+        self.num_prefix = int(spec.cls != "none" and spec.blocks != "")
         dim = spec.dim if spec.blocks else width
         if spec.blocks:
             self.embed: nn.Module = nn.Linear(width, dim, bias=spec.embed_bias)

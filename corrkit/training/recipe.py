@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, Literal, get_args, get_origin
 
 from corrkit.errors import UsageError, closest
-from corrkit.training.schema import EncoderSpec, Recipe
+from corrkit.training.schema import Recipe
 
 _FOLDER = "recipes"
 
@@ -193,7 +193,7 @@ def _require_consistent(recipe: Recipe) -> None:
         problems.append(f"views of {recipe.views.size} pixels are no multiple of patches of {recipe.encoder.patch}")
     if recipe.encoder.dim % recipe.encoder.heads:
         problems.append(f"{recipe.encoder.heads} heads don't divide the width {recipe.encoder.dim}")
-    problems += _problems_of_stages(recipe.encoder, recipe.objective)
+    problems += _problems_of_stages(recipe)
     for branch in recipe.branches:
         if max((branch.query, branch.cls_from, *branch.memory)) >= len(recipe.masks):
             problems.append(f"a branch names a view beyond the {len(recipe.masks)} masks")
@@ -203,15 +203,17 @@ def _require_consistent(recipe: Recipe) -> None:
         raise UsageError(f"Recipe {recipe.name}: {'; '.join(problems)}.", "Correct the values given with --set.")
 
 
-def _problems_of_stages(spec: EncoderSpec, objective: str) -> list[str]:
+def _problems_of_stages(recipe: Recipe) -> list[str]:
     """What a network in stages can't do, in words."""
+    spec = recipe.encoder
     stages, halvings = len(spec.widens), max(0, (spec.patch // 4).bit_length() - 1)
+    plain = recipe.objective == "masked" and not spec.joint and spec.position == "none"
+    mvit = (spec.patch, spec.hidden_tokens) == (4 << halvings, "replace") and spec.tubelet in (1, 2)
     fits = {
         "vit": stages == 0,
-        "convnextv2": (stages, spec.patch, spec.hidden_tokens, spec.cls) == (3, 32, "drop", False),
-        "mvit": (4 << halvings, spec.hidden_tokens) == (spec.patch, "replace") and halvings <= stages,
+        "convnextv2": plain and (stages, spec.patch, spec.hidden_tokens, spec.cls) == (3, 32, "drop", False),
+        "mvit": plain and mvit and halvings <= stages,
     }
-    plain = objective == "masked" and not spec.joint and spec.position == "none"
-    if fits[spec.network] and (plain or spec.network == "vit"):
+    if fits[spec.network]:
         return []
-    return [f"{spec.network} doesn't go with this patch, widens, hidden_tokens, cls, position, joint or objective"]
+    return [f"{spec.network} doesn't go with this patch, widens, hidden_tokens, cls, position, joint ..."]

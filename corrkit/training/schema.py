@@ -46,7 +46,8 @@ class MaskRule:
     kind: "none", "random", "tube", "cells", "block", "cube" (blocks with a length in time), "ibot" (blocks of a drawn
     share, half of the views have none), "complement" (what the mask before it shows). ratio: share hidden. rounding of
     a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
-    a cell. count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get there.
+    a cell ("cells", "block", "cube"). count: exact number of cells hidden by blocks, of `smallest` to `largest` cells
+    each. fill: how blocks get there.
     """
 
     kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "complement"]

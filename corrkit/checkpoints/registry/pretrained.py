@@ -1,7 +1,8 @@
 """Checkpoints of `corrkit pretrain`."""
 
 from corrkit.checkpoints.registry.layouts import TIMM
-from corrkit.checkpoints.rules import ViTRules
+from corrkit.checkpoints.registry.video import MVIT
+from corrkit.checkpoints.rules import MViTRules, ViTRules
 from corrkit.checkpoints.system import Layout, System
 
 _MARKER = (r"corrkit_pretrain",)
@@ -19,6 +20,16 @@ ENTRIES = (
         layouts=(TIMM_CONVNEXT,),
         beside=_MARKER,
         build="corrkit.backbones.hierarchical:build_convnext",
+        source=_SOURCE,
+        proven="source",
+    ),
+    System(
+        name="corrkit_mvit",
+        title="MViTv2 trained with corrkit pretrain",
+        layouts=(MVIT,),
+        beside=_MARKER,
+        build="corrkit.backbones.mvit:build",
+        rules=MViTRules(),
         source=_SOURCE,
         proven="source",
     ),
