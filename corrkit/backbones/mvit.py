@@ -64,6 +64,26 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
+def new_mvit(designs: list[BlockDesign], *, video: bool, cls: bool, norm: bool) -> "MViT":
+    """A freshly initialised MViTv2 of `mvit_design.new_designs`, without absolute positions.
+
+    Initialised as facebookresearch/SlowFast 287ec00: N(0, 0.02), truncated, and 0 for biases.
+    """
+    dim = designs[0].dim
+    kernel = (3, 7, 7) if video else (7, 7)
+    shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj.weight": (dim, 3, *kernel)}
+    shapes |= {"cls_token": (1, 1, dim)} if cls else {}
+    shapes |= {"norm.weight": (designs[-1].out_dim,)} if norm else {}
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    network = MViT(state, designs, len(designs), patch_strides(state["patch_embed.proj.weight"], {}), None)
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return network
+
+
 class MViT(nn.Module):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C]; each frame on its own.
 
@@ -131,9 +151,16 @@ class MViT(nn.Module):
 
     def _tokens(self, pixels: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
         """[B, 3, (T,) H, W] to [B, T', h, w, C] per layer."""
+        return self.encode(*self.embed(pixels), layers)
+
+    def embed(self, pixels: Tensor) -> tuple[Tensor, Grid]:
+        """[B, 3, (T,) H, W] to tokens [B, N, D] without positions, and their grid."""
         patches = self.patch_embed.proj(pixels)  # type: ignore[operator]
         grid: Grid = tuple(patches.shape[2:]) if self.video else (1, *patches.shape[2:])
-        x = patches.flatten(2).transpose(1, 2)
+        return patches.flatten(2).transpose(1, 2), grid
+
+    def encode(self, x: Tensor, grid: Grid, layers: tuple[int, ...]) -> list[Tensor]:
+        """Embedded tokens [B, N, D] of a grid to features [B, T', h, w, C] after each of the given blocks."""
         table = self._table(grid)
         x = x if table is None else x + table
         if self.cls_token is not None:

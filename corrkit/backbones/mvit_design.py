@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from corrkit.checkpoints.rules import MViTRules
 from corrkit.errors import CheckpointError
 
 Grid = tuple[int, int, int]  # time slices, rows, columns
+_NEW_KEY_STRIDE = {True: 8, False: 4}  # of rows and columns in the first block, for videos and for images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,69 @@ def read_designs(recognised: Recognised, config: dict[str, Any]) -> list[BlockDe
             )
         )
     return designs
+
+
+def new_designs(
+    *, dim: int, heads: int, depth: int, widens: Sequence[int], pooled: int, grid: Grid, video: bool, in_attention: bool
+) -> list[BlockDesign]:
+    """Blocks of an MViTv2 that is in no file: facebookresearch/SlowFast 287ec00 video_model_builder.py:985.
+
+    Args:
+        dim: width of the first block.
+        heads: of the first block.
+        depth: number of blocks.
+        widens: blocks (0 is the first) at which width and heads double.
+        pooled: how many of these, the first ones, halve rows and columns.
+        grid: of the embedded tokens.
+        video: whether kernels have a time axis.
+        in_attention: whether attention, or the MLP of the block before, changes the width.
+    """
+    import torch
+
+    key, head = _NEW_KEY_STRIDE[video], dim // heads
+    designs = []
+    for index in range(depth):
+        source = index - 1 if in_attention else index
+        width, inside, after = (dim * 2 ** sum(at <= block for at in widens) for block in (source, index, source + 1))
+        step = 2 if index in widens[:pooled] else 1
+        key = max(key // step, 1)
+        sides = dict(zip("thw" if video else "hw", grid if video else grid[1:], strict=True))
+        rows = {axis: side if axis == "t" else max(side // step, side // key) for axis, side in sides.items()}
+        shapes: dict[str, tuple[int, ...]] = {
+            "attn.qkv.bias": (3 * inside,),
+            "mlp.fc1.weight": (4 * inside, inside),
+            **{f"attn.pool_{part}.weight": (head, 1, *(3,) * len(sides)) for part in "qkv"},
+            **{f"attn.rel_pos_{axis}": (2 * count - 1, head) for axis, count in rows.items()},
+            **({"proj.weight": (after, width)} if after != width else {}),
+        }
+        designs.append(
+            BlockDesign(
+                dim=width,
+                attention_dim=inside,
+                out_dim=after,
+                heads=inside // head,
+                query_stride=(1, step, step),
+                key_stride=(1, key, key),
+                adds_query=True,
+                state={name: torch.empty(shape, device="meta") for name, shape in shapes.items()},
+            )
+        )
+        grid = (grid[0], grid[1] // step, grid[2] // step)
+    return designs
+
+
+def new_config(designs: Sequence[BlockDesign], *, video: bool, cls: bool) -> str:
+    """What a file must hold beside the tensors of `new_designs` so that `read_config` finds their strides."""
+    import json
+
+    side = _NEW_KEY_STRIDE[video]
+    mvit = {
+        "POOL_Q_STRIDE": [(index, *design.query_stride) for index, design in enumerate(designs)],
+        "POOL_KV_STRIDE_ADAPTIVE": (1, side, side),
+        "RESIDUAL_POOLING": True,
+        "CLS_EMBED_ON": cls,
+    }
+    return json.dumps({"MVIT": mvit})  # JSON is YAML
 
 
 def _query_strides(config: dict[str, Any], blocks: list[dict[str, Tensor]]) -> dict[int, Grid]:

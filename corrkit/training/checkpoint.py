@@ -36,7 +36,8 @@ def _stored_name(name: str) -> str:
 def checkpoint_tree(objective: Objective, **more: Any) -> dict[str, Any]:
     """What a checkpoint holds: "model", the recipe, and `more`."""
     marker = torch.tensor(1)  # its name tells corrkit's checkpoints from others
-    return {"model": model_state(objective), "corrkit_pretrain": marker, "recipe": as_plain(objective.recipe), **more}
+    said = {"recipe": as_plain(objective.recipe), **objective.encoder.settings(), **more}
+    return {"model": model_state(objective), "corrkit_pretrain": marker, **said}
 
 
 def save(path: Path, tree: dict[str, Any]) -> None:

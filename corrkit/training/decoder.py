@@ -7,6 +7,7 @@ import torch
 from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from timm.models.beit import Attention as QVAttention
+from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -33,19 +34,22 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.num_prefix = int(spec.cls != "none")
-        dim = spec.dim if spec.depth else width
-        if spec.depth:
+        self.num_prefix = int(spec.cls != "none" and spec.blocks != "")
+        dim = spec.dim if spec.blocks else width
+        if spec.blocks:
             self.embed: nn.Module = nn.Linear(width, dim, bias=spec.embed_bias)
             self.positions = Positions(spec.position, grid, dim, self.num_prefix)
-            self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6)
+            self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if spec.final_norm else nn.Identity()
         else:
             self.embed, self.norm = nn.Identity(), nn.Identity()
             self.positions = Positions("none", grid, dim, 0)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if fills else None
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if spec.cls == "own" else None
         self.frame_vectors = nn.Parameter(torch.zeros(spec.frame_vectors, 1, 1, dim)) if spec.frame_vectors else None
-        self.blocks = nn.ModuleList(DecoderBlock(spec, memory_width or dim) for _ in range(spec.depth))
+        self.blocks = nn.ModuleList(
+            ConvBlock(dim, grid) if spec.blocks == "v" else DecoderBlock(spec, memory_width or dim)
+            for _ in range(spec.depth if spec.blocks else 0)
+        )
         self.head = nn.Linear(dim, channels)
         initialise(self)
 
@@ -105,7 +109,7 @@ class Decoder(nn.Module):
     def decode(self, x: Tensor, memory: Tensor | None) -> Tensor:
         """Blocks, norm and head; the prefix is dropped."""
         prediction: Tensor = self.head(self.run(x, memory))
-        return prediction[:, self.num_prefix :] if self.spec.depth else prediction
+        return prediction[:, self.num_prefix :]
 
     def run(self, x: Tensor, memory: Tensor | None) -> Tensor:
         """Blocks and norm, [B, P + L, Dd]."""
@@ -155,6 +159,20 @@ class DecoderBlock(nn.Module):
             change = self.dropout(layer(norm(x) if self.pre else x, *extra))
             x = x + change if self.pre else norm(x + change)
         return x
+
+
+class ConvBlock(nn.Module):
+    """A dense ConvNeXt V2 block on the grid of an image's tokens."""
+
+    def __init__(self, dim: int, grid: Grid) -> None:
+        super().__init__()
+        self.sides = grid[1:]
+        self.block = ConvNeXtBlock(dim, use_grn=True, ls_init_value=None)
+
+    def forward(self, x: Tensor, memory: None = None) -> Tensor:
+        """[B, h · w, D]; there is no memory."""
+        maps: Tensor = self.block(x.transpose(1, 2).unflatten(2, self.sides))
+        return maps.flatten(2).transpose(1, 2)
 
 
 class CrossAttention(nn.Module):

@@ -1,7 +1,9 @@
-"""The encoder: a plain ViT of timm's blocks that processes visible tokens only (or all, with a mask token)."""
+"""Encoders: a plain ViT of timm's blocks that processes visible tokens only (or all, with a mask token)."""
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -65,8 +67,20 @@ class PatchEmbedding(nn.Module):
         return tokens.flatten(2).transpose(1, 2)
 
 
-class Encoder(nn.Module):
-    """A ViT under timm's names.
+NETWORKS = MappingProxyType(
+    {"vit": "encoder:Encoder", "convnextv2": "convnext:SparseConvNeXt", "mvit": "mvit:MaskedMViT"}
+)
+"""`EncoderSpec.network` to "module:class" of this package."""
+
+
+def make_encoder(spec: EncoderSpec, size: int, frames: int) -> Any:
+    """The encoder that a recipe names, freshly initialised; arguments as of `MaskedEncoder`."""
+    module, name = NETWORKS[spec.network].split(":")
+    return getattr(importlib.import_module(f"corrkit.training.{module}"), name)(spec, size, frames)
+
+
+class MaskedEncoder(nn.Module):
+    """What all encoders have: the tokens of a view, and where they lie in it.
 
     Args:
         spec: the recipe's.
@@ -80,6 +94,29 @@ class Encoder(nn.Module):
         side = size // spec.patch
         self.grid: Grid = (max(1, frames // spec.tubelet), side, side)
         self.num_prefix = int(spec.cls)
+
+    def grid_of(self, pixels: Tensor) -> Grid:
+        """Tokens (t, h, w) of views of this size."""
+        frames = self.grid[0] if pixels.ndim == 4 else pixels.shape[2] // self.spec.tubelet
+        return frames, pixels.shape[-2] // self.spec.patch, pixels.shape[-1] // self.spec.patch
+
+    def in_pixels(self, hidden: Tensor, pixels: Tensor) -> Tensor:
+        """Hidden [B, L] tokens of views [B, 3, (T,) H, W] as [B, 1, (T,) H, W]."""
+        cells = hidden.reshape(len(hidden), 1, *self.grid_of(pixels)).float()
+        size = pixels.shape[2:] if pixels.ndim == 5 else (1, *pixels.shape[2:])
+        return interpolate(cells, size).bool().reshape(len(cells), 1, *pixels.shape[2:])
+
+    def settings(self) -> dict[str, str]:
+        """What a checkpoint must say of the network because its tensors don't."""
+        return {}
+
+
+class Encoder(MaskedEncoder):
+    """A ViT under timm's names."""
+
+    def __init__(self, spec: EncoderSpec, size: int, frames: int = 1) -> None:
+        super().__init__(spec, size, frames)
+        side = self.grid[1]
         self.patch_embed = PatchEmbedding(spec, frames)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.dim)) if spec.cls else None
         self.positions = Positions(spec.position, self.grid, spec.dim, self.num_prefix)
@@ -127,17 +164,6 @@ class Encoder(nn.Module):
         if self.cls_token is None:
             return tokens
         return torch.cat([(self.cls_token + first).expand(len(tokens), -1, -1), tokens], 1)
-
-    def grid_of(self, pixels: Tensor) -> Grid:
-        """Tokens (t, h, w) of views of this size."""
-        frames = self.grid[0] if pixels.ndim == 4 else pixels.shape[2] // self.spec.tubelet
-        return frames, pixels.shape[-2] // self.spec.patch, pixels.shape[-1] // self.spec.patch
-
-    def in_pixels(self, hidden: Tensor, pixels: Tensor) -> Tensor:
-        """Hidden [B, L] tokens of views [B, 3, (T,) H, W] as [B, 1, (T,) H, W]."""
-        cells = hidden.reshape(len(hidden), 1, *self.grid_of(pixels)).float()
-        size = pixels.shape[2:] if pixels.ndim == 5 else (1, *pixels.shape[2:])
-        return interpolate(cells, size).bool().reshape(len(cells), 1, *pixels.shape[2:])
 
     def _run(
         self, embedded: Sequence[Tensor], masks: Sequence[Mask | None], taps: Sequence[int], grid: Grid

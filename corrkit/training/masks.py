@@ -146,33 +146,35 @@ def wanted(rule: MaskRule, cells: int) -> int:
 def blocks(rule: MaskRule, grid: Grid, dice: Random) -> Tensor:
     """Hidden tokens [L] of rectangles drawn until enough are hidden: microsoft/unilm 768a3c8 beit/masking_generator.py.
 
-    "cube" gives each rectangle a length in time of 1 to t (facebookresearch/SlowFast 287ec00
-    slowfast/datasets/transform.py:869-945). `fill` says what happens when ten tries in a row fail: "stop" (fewer
+    "cube" gives each rectangle a length in time of 1 to t, and draws areas up to `largest` however little is missing
+    (facebookresearch/SlowFast 287ec00 slowfast/datasets/transform.py:869-945). Rectangles are of cells of `cell` tokens
+    on a side. `fill` says what happens when all tries in a row fail: "stop" (fewer
     tokens), "random" (single tokens up to the count, SiameseIM), "endless" (BootMAE: go on).
     """
     time, height, width = grid
-    target = wanted(rule, time * height * width)
-    hidden = torch.zeros(time, height, width, dtype=torch.bool)
+    hidden = torch.zeros(time, height // rule.cell, width // rule.cell, dtype=torch.bool)
+    target = wanted(rule, hidden.numel())
     count = 0
     while count < target:
-        largest = target - count if rule.largest <= 0 else min(target - count, rule.largest)
+        largest = target - count if rule.largest <= 0 or rule.kind == "cube" else min(target - count, rule.largest)
         added = _add_block(hidden, rule, largest, dice)
         if not added and rule.fill != "endless":
             break
         count += added
-    flat = hidden.flatten()
+    flat = hidden.view(-1)
     if rule.fill == "random" and count < target:
         free = (~flat).nonzero().flatten().tolist()
         flat[dice.sample(free, target - count)] = True
-    return flat
+    return hidden.repeat_interleave(rule.cell, 1).repeat_interleave(rule.cell, 2).flatten()
 
 
 def _add_block(hidden: Tensor, rule: MaskRule, largest: float, dice: Random) -> int:
-    """Hides one more rectangle in place, in at most ten tries; returns how many tokens it added."""
+    """Hides one more rectangle in place, of at most `largest` new cells; returns how many it added."""
     time, height, width = hidden.shape
+    tries, most = (100, rule.largest or largest) if rule.kind == "cube" else (10, largest)
     low, high = math.log(0.3), math.log(1 / 0.3)
-    for _ in range(10):
-        area = dice.uniform(rule.smallest, largest)
+    for _ in range(tries):
+        area = dice.uniform(rule.smallest, most)
         ratio = math.exp(dice.uniform(low, high))
         h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         length = dice.randint(1, time) if rule.kind == "cube" else time

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from corrkit.training import masks as masking
 from corrkit.training.decoder import Decoder
-from corrkit.training.encoder import Encoder, Tokens
+from corrkit.training.encoder import Tokens, make_encoder
 from corrkit.training.losses import LOSSES, mean_over
 from corrkit.training.masks import Mask
 from corrkit.training.schema import Branch, Recipe
@@ -44,7 +44,7 @@ class Objective(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.encoder = Encoder(recipe.encoder, recipe.views.size, recipe.views.frames)
+        self.encoder = make_encoder(recipe.encoder, recipe.views.size, recipe.views.frames)
 
     def forward(self, views: Sequence[View], seed: int, progress: float = 0.0) -> Step:
         """One forward pass.
@@ -88,7 +88,7 @@ class MaskedPrediction(Objective):
         self.targets = [target_of(branch.target, recipe) for branch in recipe.branches]
         channels = {branch.decoder: target[1] for branch, target in zip(recipe.branches, self.targets, strict=True)}
         self.decoders = nn.ModuleList(
-            Decoder(decoder, spec.dim, self.encoder.grid, channels[index], fills=spec.hidden_tokens == "drop")
+            Decoder(decoder, spec.width, self.encoder.grid, channels[index], fills=spec.hidden_tokens == "drop")
             for index, decoder in enumerate(recipe.decoders)
         )
 
@@ -96,7 +96,8 @@ class MaskedPrediction(Objective):
         """Every view once: each on its own, or all together for a joint encoder."""
         pixels = [view.pixels for view in views]
         if self.recipe.encoder.joint:
-            return self.encoder.together(pixels, masks)
+            found: list[Tokens] = self.encoder.together(pixels, masks)
+            return found
         return [self.encoder(one, mask) for one, mask in zip(pixels, masks, strict=True)]
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:

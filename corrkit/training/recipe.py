@@ -41,7 +41,8 @@ def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, An
     if scale is not None:
         if scale not in _scales():
             raise UsageError(f"There is no scale {scale!r}.", closest(scale, _scales()))
-        for dotted, value in _scales()[scale].items():
+        network = str((changes or {}).get("encoder.network", document["encoder"].get("network", "vit")))
+        for dotted, value in _sizes(scale, network).items():
             _put(document, dotted, value, only_existing=True)
     for dotted, value in (changes or {}).items():
         _put(document, dotted, value)
@@ -90,6 +91,15 @@ def _document(name: str) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "unverified"
         merged[key] = {**merged[key], **value} if both else value
     return merged
+
+
+def _sizes(scale: str, network: str) -> dict[str, Any]:
+    """A scale's constants: the common ones, whose encoder is a ViT, then those of another network's own table."""
+    sizes = _scales()[scale]
+    own = {name: table for name, table in {"vit": {}, **sizes}.items() if isinstance(table, dict)}
+    if network not in own:
+        raise UsageError(f"There is no scale {scale!r} of {network}.", "Leave --scale out and set encoder.dim ...")
+    return {name: value for name, value in sizes.items() if name not in own} | own[network]
 
 
 def _scales() -> dict[str, dict[str, Any]]:
@@ -188,6 +198,7 @@ def _require_consistent(recipe: Recipe) -> None:
         problems.append("views.sizes need single images and positions that can be resampled")
     if recipe.encoder.dim % recipe.encoder.heads:
         problems.append(f"{recipe.encoder.heads} heads don't divide the width {recipe.encoder.dim}")
+    problems += _problems_of_stages(recipe)
     for branch in recipe.branches:
         if max((branch.query, branch.cls_from, *branch.memory)) >= len(recipe.masks):
             problems.append(f"a branch names a view beyond the {len(recipe.masks)} masks")
@@ -195,3 +206,19 @@ def _require_consistent(recipe: Recipe) -> None:
             problems.append(f"a branch names decoder {branch.decoder} of {len(recipe.decoders)}")
     if problems:
         raise UsageError(f"Recipe {recipe.name}: {'; '.join(problems)}.", "Correct the values given with --set.")
+
+
+def _problems_of_stages(recipe: Recipe) -> list[str]:
+    """What a network in stages can't do, in words."""
+    spec = recipe.encoder
+    stages, halvings = len(spec.widens), max(0, (spec.patch // 4).bit_length() - 1)
+    plain = recipe.objective == "masked" and not spec.joint and spec.position == "none"
+    mvit = (spec.patch, spec.hidden_tokens) == (4 << halvings, "replace") and spec.tubelet in (1, 2)
+    fits = {
+        "vit": stages == 0,
+        "convnextv2": plain and (stages, spec.patch, spec.hidden_tokens, spec.cls) == (3, 32, "drop", False),
+        "mvit": plain and mvit and halvings <= stages,
+    }
+    if fits[spec.network]:
+        return []
+    return [f"{spec.network} doesn't go with this patch, widens, hidden_tokens, cls, position, joint ..."]

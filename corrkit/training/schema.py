@@ -50,9 +50,9 @@ class MaskRule:
     share, half of the views have none), "boxes" (VIOLET: boxes in half of the views, in the others each token is drawn
     on its own), "complement" (what the mask before it shows). ratio: share hidden. rounding of
     a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
-    a cell. count: exact number hidden by blocks, of `smallest` to `largest` tokens each. fill: how blocks get there.
-    total: number hidden in the end, the others at random (0: no others). roll: largest number of tokens of blocks that
-    are then swapped for visible ones.
+    a cell ("cells", "block", "cube"). count: exact number of cells hidden by blocks, of `smallest` to `largest` cells
+    each. fill: how blocks get there. total: number hidden in the end, the others at random (0: no others). roll:
+    largest number of tokens of blocks that are then swapped for visible ones.
     """
 
     kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "boxes", "complement"]
@@ -69,8 +69,12 @@ class MaskRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSpec:
-    """The network that is kept: a plain ViT of timm's blocks.
+    """The network that is kept.
 
+    network: "vit" (of timm's blocks), "convnextv2" (FCMAE) or "mvit" (MViTv2). Of the latter two, networks in stages,
+    dim and heads are those of the first stage and double at the blocks `widens` (0 is the first), where the grid halves
+    until a token has `patch` pixels. widening: whether attention or the MLP of the block before changes MViT's width.
+    grn: responses of ConvNeXt V2 are normalised over each "image", or over the "batch" as its sparse code does.
     patch: pixels of a token's side; tubelet: its frames. position: "sincos-column" (MAE), "sincos-row" (MoCo v3),
     "sinusoid" (VideoMAE, one-dimensional), "separable" (MAE-ST, learned), "learned", "none". bias: "qkv", or "qv"
     without one for keys. hidden_tokens: "drop" (only visible tokens are processed), "replace" (by a mask token),
@@ -97,17 +101,26 @@ class EncoderSpec:
     drop_path: float = 0.0
     relative: bool = False
     scale: float = 0.0
-    network: str = "vit"
+    network: Literal["vit", "convnextv2", "mvit"] = "vit"
+    widens: tuple[int, ...] = ()
+    widening: Literal["attention", "mlp"] = "attention"
+    grn: Literal["image", "batch"] = "image"
+
+    @property
+    def width(self) -> int:
+        """Channels of a token behind the last block."""
+        return int(self.dim * 2 ** len(self.widens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderSpec:
     """From visible tokens to predictions for all tokens.
 
-    blocks: order of the sublayers of a block: c(ross-attention to the memory), s(elf-attention), m(lp).
+    blocks: order of the sublayers of a block: c(ross-attention to the memory), s(elf-attention), m(lp); "v" for
+    ConvNeXt V2's; "" for none: only the head.
     norm: before ("pre") or after ("post") each sublayer; eps: of the sublayers' norms. hidden: of the MLP, 0 for
     4 x dim. memory_position: positions are added to the memory too. frame_vectors: learned vectors that tell several
-    memories apart. cls: "encoder" (its class token goes through), "own" (a learned one), "none". depth 0: only the
+    memories apart. cls: "encoder" (its class token goes through), "own" (a learned one), "none". final_norm: before the
     head. visible_position: visible tokens get positions too, not only mask tokens. concatenates: the memory is appended
     to the queries and read by self-attention (SiamMAE's joint decoder).
     """
@@ -129,6 +142,7 @@ class DecoderSpec:
     cls: Literal["encoder", "own", "none"] = "encoder"
     bias: Literal["qkv", "qv"] = "qkv"
     embed_bias: bool = True
+    final_norm: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
