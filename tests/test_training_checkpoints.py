@@ -1,4 +1,4 @@
-"""A checkpoint of every recipe passes `corrkit inspect` and `corrkit eval` as it is, with the features it was trained for."""
+"""A checkpoint of every recipe passes `corrkit inspect` and `corrkit eval`, with the features it was trained for."""
 
 import copy
 import json
