@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode ahead")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     parser.add_argument("--ema", type=float, default=0.0, metavar="M", help="momentum of an average of the encoder")
+    parser.add_argument(
+        "--parallel",
+        choices=["ddp", "fsdp"],
+        default="ddp",
+        help="what torchrun's processes hold: all, or a share each",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--log-every", type=int, default=10, metavar="N")
     parser.add_argument("--picture-every", type=int, default=500, metavar="N")
@@ -78,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         precision=args.precision,
         average=args.ema,
+        parallel=args.parallel,
         device=args.device,
         start_from=args.init,
         log_every=args.log_every,

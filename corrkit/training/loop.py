@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 import corrkit
 from corrkit.errors import RunError, UsageError
@@ -23,6 +22,7 @@ from corrkit.training.data import Batches, Index, Samples, build_index, loader
 from corrkit.training.objective import Objective, Step, View
 from corrkit.training.objectives import make_objective
 from corrkit.training.optimise import Schedule, clip_gradients, optimiser_of
+from corrkit.training.parallel import WAYS, process_group, wait
 from corrkit.training.recipe import as_plain
 from corrkit.training.schema import Recipe
 from corrkit.training.teacher import follow, frozen_copy
@@ -34,7 +34,8 @@ class Options:
 
     batch: items of one forward pass on one rank; accumulate: passes of a step; None makes their product with the ranks
     the recipe's own batch. steps: of the whole training, None for the recipe's epochs. average: momentum of a moving
-    average of the encoder, 0 for none. The *_every count steps, 0 for never; tasks are those evaluated.
+    average of the encoder, 0 for none. parallel: how ranks share, a name of `parallel.WAYS`. The *_every count steps, 0
+    for never; tasks are those evaluated.
     """
 
     batch: int | None = None
@@ -44,6 +45,7 @@ class Options:
     workers: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     average: float = 0.0
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     device: str = "auto"
     start_from: str | None = None
     log_every: int = 10
@@ -66,7 +68,7 @@ def pretrain(recipe: Recipe, data: str | Path, out: str | Path, options: Options
     Raises:
         CorrkitError: data, options or an `out` of another run that the user can mend; a loss that isn't finite.
     """
-    with _process_group() as (rank, ranks):
+    with process_group() as (rank, ranks):
         return _Training(recipe, data, Path(out), options, rank, ranks).run()
 
 
@@ -77,17 +79,14 @@ class _Training:
         if rank == 0:
             make_folder(out)
             build_index(data, out / "index.json", num_clips=options.embedded_clips)
-        _wait()
+        wait()
         self.index: Index = build_index(data, out / "index.json", num_clips=options.embedded_clips)
         self.batch = options.batch or max(1, recipe.optimiser.batch // (options.accumulate * ranks))
         torch.manual_seed(options.seed)
         self.objective: Objective = make_objective(recipe).to(self.device)
         if options.start_from:
             checkpoint.start_from(self.objective, options.start_from)
-        self.module: nn.Module = self.objective
-        if ranks > 1:
-            ids = [self.device.index or 0] if self.device.type == "cuda" else None
-            self.module = nn.parallel.DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
+        self.average = frozen_copy(self.objective.encoder) if options.average else None
         self.items = items = self.batch * options.accumulate * ranks
         counted = items * (recipe.views.repeat if recipe.optimiser.rate_unit == "sample" else 1)
         reference = recipe.optimiser.reference
@@ -96,10 +95,13 @@ class _Training:
         self.total = options.steps or self.schedule.total_steps
         if options.steps:  # epochs follow, so that warm-up and cosine fit the given number of steps
             self.schedule.stretch_to(options.steps)
-        self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
-        self.average = frozen_copy(self.objective.encoder) if options.average else None
-        self.first, self.samples = self._resume(), 0
+        stored = self._stored()
+        self.first, self.samples = int(stored["step"]) if stored else 0, 0
+        self.shared = WAYS[options.parallel](self.objective, self.average, self.device, ranks)
+        self.optimiser = optimiser_of(self.objective, recipe.optimiser)
+        if stored:
+            self.shared.load_optimiser(self.optimiser, stored["optimizer"])
 
     def run(self) -> Path:
         """All steps that are left."""
@@ -110,7 +112,7 @@ class _Training:
             scores.write()
         evaluator = self._evaluator()
         batches = self._batches()
-        self.module.train()
+        self.shared.module.train()
         started = time.perf_counter()
         for step in range(self.first, self.total):
             rate = self.schedule.apply(self.optimiser, step)
@@ -125,15 +127,15 @@ class _Training:
                     training.add(row)
                     self._say(row)
             if evaluator is not None and self._due(self.options.evaluate_every, done):
-                found = evaluator(checkpoint.backbone_of(self.objective, self.average), step=done)
+                found = evaluator(checkpoint.backbone_of(*self.shared.whole()), step=done)
                 if self.rank == 0:
                     scores.add(found)
                     print(_words(found), file=sys.stderr)
-            if self.rank == 0 and self._due(self.options.picture_every, done):
+            if self._due(self.options.picture_every, done):
                 self._draw(done, views, training, scores)
-            if self.rank == 0 and self._due(self.options.save_every, done):
+            if self._due(self.options.save_every, done):
                 self._save(path, done)
-        _wait()
+        wait()
         return path
 
     def _step(self, step: int, batches: Iterator[list[View]]) -> tuple[list[View], dict[str, float]]:
@@ -146,9 +148,8 @@ class _Training:
             seed = self._seed(step, number)
             torch.manual_seed(seed)  # dropout and the like
             last = number == passes - 1
-            together = self.module.no_sync if self.ranks > 1 and not last else contextlib.nullcontext
-            with together(), self._precision():  # type: ignore[operator]  # no_sync is DDP's
-                result = cast(Step, self.module(views, seed, step / self.total))
+            with contextlib.nullcontext() if last else self.shared.apart(), self._precision():
+                result = cast(Step, self.shared.module(views, seed, step / self.total))
                 self.scaler.scale(result.loss / passes).backward()
             self.samples += len(views[0].pixels) * self.ranks
             for name, value in {"loss": result.loss, **result.parts}.items():
@@ -209,6 +210,9 @@ class _Training:
         )
 
     def _draw(self, done: int, views: list[View], training: log.Log, scores: log.Log) -> None:
+        objective, _ = self.shared.whole()
+        if self.rank > 0:
+            return
         panels = {}
         for title, rows, wanted in (("loss", training.rows, "loss"), ("correspondence", scores.rows, "/")):
             names = [name for name in (rows[0] if rows else ()) if wanted in name and name.count("/") < 2]
@@ -216,7 +220,7 @@ class _Training:
             if names:
                 panels[title] = ([row["step"] for row in rows], {name: [row[name] for row in rows] for name in names})
         log.draw_curves(self.out / "curve.png", panels)
-        pictures = self.objective.pictures(views, self._seed(done, 0))
+        pictures = objective.pictures(views, self._seed(done, 0))
         if pictures:
             log.draw_pictures(self.out / "pictures" / f"step-{done:08d}.png", pictures)
 
@@ -235,19 +239,21 @@ class _Training:
         }  # fmt: skip
 
     def _save(self, path: Path, done: int) -> None:
-        average = {} if self.average is None else {"ema": self.average.state_dict()}
-        state = {"optimizer": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+        objective, average = self.shared.whole()
+        state = {"optimizer": self.shared.optimiser_state(self.optimiser), "scaler": self.scaler.state_dict()}
+        if self.rank > 0:
+            return
+        if average is not None:
+            state["ema"] = average.state_dict()
         fingerprint = self._fingerprint()
-        checkpoint.save(
-            path, checkpoint.checkpoint_tree(self.objective, step=done, fingerprint=fingerprint, **state, **average)
-        )
+        checkpoint.save(path, checkpoint.checkpoint_tree(objective, step=done, fingerprint=fingerprint, **state))
         write_atomic(self.out / "run.json", json.dumps({"step": done, "of": self.total, **fingerprint}, indent=1))
 
-    def _resume(self) -> int:
-        """Takes the state of `out`'s checkpoint, if there is one; returns the number of steps already done."""
+    def _stored(self) -> dict[str, Any] | None:
+        """`out`'s checkpoint, if there is one, with its weights taken."""
         path = self.out / "checkpoint.pth"
         if not path.is_file():
-            return 0
+            return None
         tree = checkpoint.read(path)
         differing = checkpoint.differences(tree["fingerprint"], self._fingerprint())
         if differing:
@@ -255,11 +261,10 @@ class _Training:
                 f"{self.out} holds another run: {'; '.join(differing)}.", "Repeat its options, or choose another --out."
             )
         checkpoint.load_model_state(self.objective, tree["model"])
-        self.optimiser.load_state_dict(tree["optimizer"])
-        self.scaler.load_state_dict(tree["scaler"])
         if self.average is not None:
             self.average.load_state_dict(tree["ema"])
-        return int(tree["step"])
+        self.scaler.load_state_dict(tree["scaler"])
+        return tree
 
 
 _SHOWN = ("davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", "jhmdb/PCK@0.2")
@@ -276,21 +281,3 @@ def _device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError:
         raise UsageError(f"There is no device {name!r}.", "Give auto, cpu, cuda or cuda:N.") from None
-
-
-@contextlib.contextmanager
-def _process_group() -> Iterator[tuple[int, int]]:
-    """(rank, number of ranks); under torchrun inside a process group, ended afterwards."""
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
-        yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield dist.get_rank(), dist.get_world_size()
-    finally:
-        dist.destroy_process_group()
-
-
-def _wait() -> None:
-    if dist.is_initialized():
-        dist.barrier()
