@@ -12,7 +12,17 @@ from PIL import Image
 
 from corrkit.errors import DataError
 from corrkit.frames.video import VideoFile
-from corrkit.training.data import Batches, Entry, Samples, build_index, collate, loader, order, read_frames
+from corrkit.training.data import (
+    Batches,
+    Entry,
+    Samples,
+    build_index,
+    collate,
+    loader,
+    order,
+    read_frames,
+    workers_for,
+)
 from corrkit.training.recipe import load_recipe
 from corrkit.training.sampling import Box, choose_frames, size_at
 from corrkit.training.views import make_views
@@ -210,3 +220,13 @@ def test_views_are_normalised_with_imagenet_s_statistics() -> None:
     batch = collate([[([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
     assert batch[0].pixels.shape == (2, 3, 96, 96)
     assert batch[0].boxes.tolist() == [[0, 0, 50, 50, 50, 0]] * 2
+
+
+@pytest.mark.parametrize(("cores", "ranks", "expected"), [(2, 1, 1), (16, 1, 8), (32, 8, 3), (1, 1, 1)])
+def test_workers_are_a_rank_s_share_of_the_cores_but_one(
+    cores: int, ranks: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    assert workers_for(torch.device("cuda")) == expected
+    assert workers_for(torch.device("cpu")) == 0

@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accumulate", type=int, default=1, metavar="N", help="passes of one step")
     parser.add_argument("--steps", type=int, metavar="N", help="length of the training, in place of the epochs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode ahead")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that decode ahead of each rank; default: what the machine has",
+    )
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     parser.add_argument("--ema", type=float, default=0.0, metavar="M", help="momentum of an average of the encoder")
     parser.add_argument(

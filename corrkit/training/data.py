@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -238,6 +239,12 @@ def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[list[Vi
         multiprocessing_context="spawn" if workers else None,
     )
     return iter(loading)
+
+
+def workers_for(device: torch.device) -> int:
+    """Processes that decode for one rank: its share of the cores but one; on a CPU the training itself takes them."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) // ranks_here - 1))
 
 
 def collate(items: Sequence[list[tuple[list[Any], list[tuple[int, ...]]]]]) -> list[View]:

@@ -18,7 +18,7 @@ import corrkit
 from corrkit.errors import RunError, UsageError
 from corrkit.runs.atomic import make_folder, write_atomic
 from corrkit.training import checkpoint, log
-from corrkit.training.data import Batches, Index, Samples, build_index, loader
+from corrkit.training.data import Batches, Index, Samples, build_index, loader, workers_for
 from corrkit.training.objective import Objective, Step, View
 from corrkit.training.objectives import make_objective
 from corrkit.training.optimise import Schedule, clip_gradients, optimiser_of
@@ -34,15 +34,15 @@ class Options:
 
     batch: items of one forward pass on one rank; accumulate: passes of a step; None makes their product with the ranks
     the recipe's own batch. steps: of the whole training, None for the recipe's epochs. average: momentum of a moving
-    average of the encoder, 0 for none. parallel: how ranks share, a name of `parallel.WAYS`. The *_every count steps, 0
-    for never; tasks are those evaluated.
+    average of the encoder, 0 for none. workers: None for `data.workers_for`. parallel: how ranks share, a name of
+    `parallel.WAYS`. The *_every count steps, 0 for never; tasks are those evaluated.
     """
 
     batch: int | None = None
     accumulate: int = 1
     steps: int | None = None
     seed: int = 0
-    workers: int = 0
+    workers: int | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     average: float = 0.0
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -184,7 +184,8 @@ class _Training:
         share, first = (self.rank, self.ranks), self.first * self.options.accumulate
         samples = Samples(self.index, views, seed, self.items, self.total, self.recipe.image_views)
         keys = Batches(len(samples), self.batch, seed, share, first, tuple(samples.images), views.repeat)
-        return loader(samples, keys, self.options.workers)
+        workers = workers_for(self.device) if self.options.workers is None else self.options.workers
+        return loader(samples, keys, workers)
 
     def _precision(self) -> Any:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
