@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import multiprocessing
+from training_ranks import both_ways, stopped_and_resumed
 
 from corrkit.backbones import load_backbone
 from corrkit.errors import UsageError
@@ -16,8 +17,6 @@ from corrkit.training import checkpoint
 from corrkit.training.log import read_log
 from corrkit.training.loop import Options, pretrain
 from corrkit.training.recipe import load_recipe, recipe_names
-
-from .training_ranks import both_ways, stopped_and_resumed
 
 SUMMED_IN_ANOTHER_ORDER = {"rtol": 2e-4, "atol": 2e-5}
 
