@@ -220,6 +220,7 @@ def test_recipe_files_say_where_their_facts_come_from() -> None:
     ({"views.size": 100}, "no multiple"), ({"encoder.heads": 5}, "don't divide"), ({"branches.0.query": 4}, "beyond"),
     ({"branches.0.loss": "hinge"}, "mse"), ({"views.sizes": [32]}, "views.until"),
     ({"views.sizes": [32], "views.until": [0.5]}, "single images"),
+    ({"encoder.cls": False}, "class token"),
     ({"encoder.network": "mvit"}, "doesn't go with"), ({"encoder.widens": [1]}, "doesn't go with"),
 ])  # fmt: skip
 def test_wrong_overrides_are_explained(changes: dict[str, Any], words: str) -> None:

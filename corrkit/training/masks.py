@@ -5,7 +5,6 @@ Rounding and stopping rules differ between systems and are tested by count (gold
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -235,8 +234,3 @@ def ids_of(mask: Mask | None, count: int, batch: int, device: torch.device) -> T
 def gather(tokens: Tensor, ids: Tensor) -> Tensor:
     """Tokens [B, L, D] at ids [B, K]: [B, K, D]."""
     return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[2]))
-
-
-def stack(masks: Sequence[Mask]) -> Mask:
-    """Masks of several batches as one."""
-    return from_hidden(torch.cat([mask.hidden for mask in masks]))

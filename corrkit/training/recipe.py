@@ -199,6 +199,8 @@ def _require_consistent(recipe: Recipe) -> None:
     if recipe.encoder.dim % recipe.encoder.heads:
         problems.append(f"{recipe.encoder.heads} heads don't divide the width {recipe.encoder.dim}")
     problems += _problems_of_stages(recipe)
+    if not recipe.encoder.cls and any(spec.blocks and spec.cls == "encoder" for spec in recipe.decoders):
+        problems.append("a decoder takes the encoder's class token, which there is none of (decoders.0.cls=none)")
     for branch in recipe.branches:
         if max((branch.query, branch.cls_from, *branch.memory)) >= len(recipe.masks):
             problems.append(f"a branch names a view beyond the {len(recipe.masks)} masks")
