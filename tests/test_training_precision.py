@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -130,28 +130,33 @@ def test_the_average_moves_by_its_momentum(clips: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(tree["ema"]["blocks.0.mlp.fc1.weight"], 0.75 * before + 0.25 * after)
 
 
-def test_a_run_that_is_killed_goes_on_with_the_losses_of_an_undisturbed_one(clips: Path, tmp_path: Path) -> None:
-    changes = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+KILLED_AT = [
+    *("step-1", "step-5", "step-6", "step-12"),
+    *(f"half-write-{number}" for number in (1, 3, 4, 6, 8)),
+    *(f"before-replace-{number}" for number in (1, 3, 4, 5)),
+    *(f"after-replace-{number}" for number in (1, 3, 4, 5)),
+]
 
-    def start(out: Path) -> "subprocess.Popen[bytes]":
-        command = [
-            "pretrain", "siammae", "--scale", "tiny", "--data", str(clips), "--out", str(out), "--steps", "40",
-            "--batch", "2", "--log-every", "1", "--save-every", "5", "--picture-every", "0", *changes,
-        ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.Popen(
-            [sys.executable, "-m", "corrkit", *command], env=environment, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
 
-    killed = start(tmp_path / "killed")
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoint.pth").is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert checkpoint.read(tmp_path / "killed" / "checkpoint.pth")["step"] < 40
-    assert start(tmp_path / "killed").wait(timeout=120) == 0
-    assert start(tmp_path / "whole").wait(timeout=120) == 0
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    assert len(losses(tmp_path / "whole")) == 40
+def test_a_killed_run_repeated_ends_with_the_losses_and_weights_of_an_undisturbed_one(
+    clips: Path, tmp_path: Path
+) -> None:
+    """Killed in steps, and while index, logs and checkpoints are written."""
+    tests = REPOSITORY / "tests"
+    done = subprocess.run(
+        [sys.executable, tests / "killed_training.py", clips, tmp_path / "runs", "undisturbed", *KILLED_AT],
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{tests}", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    statuses = json.loads(done.stdout.splitlines()[-1])
+    assert statuses.pop("undisturbed") == [0, 0]
+    assert statuses == {point: [-signal.SIGKILL, 0] for point in KILLED_AT}, done.stderr[-2000:]
+    whole = checkpoint.read(tmp_path / "runs" / "undisturbed" / "checkpoint.pth")
+    assert len(losses(tmp_path / "runs" / "undisturbed")) == 12
+    for point in KILLED_AT:
+        assert losses(tmp_path / "runs" / point) == losses(tmp_path / "runs" / "undisturbed"), point
+        repeated = checkpoint.read(tmp_path / "runs" / point / "checkpoint.pth")
+        assert repeated["step"] == 12
+        for part in ("model", "ema"):
+            assert all(torch.equal(repeated[part][name], whole[part][name]) for name in whole[part]), point

@@ -11,6 +11,7 @@ from corrkit.backbones.contract import Backbone
 from corrkit.errors import CheckpointError
 from corrkit.runs.atomic import write_atomic
 from corrkit.training.objective import Objective
+from corrkit.training.parallel import whole
 from corrkit.training.recipe import as_plain
 
 State = dict[str, Tensor]
@@ -18,8 +19,11 @@ _ENCODER, _REST = "encoder.", "decoder."
 
 
 def model_state(objective: Objective) -> State:
-    """All weights: the encoder's under the names of its published class, the rest behind "decoder."."""
-    return {_stored_name(name): tensor for name, tensor in objective.state_dict().items()}
+    """All weights: the encoder's under the names of its published class, the rest behind "decoder.".
+
+    Where they are divided among ranks, every rank must call it.
+    """
+    return {_stored_name(name): tensor for name, tensor in whole(objective.state_dict()).items()}
 
 
 def load_model_state(objective: Objective, stored: State) -> None:
@@ -70,8 +74,11 @@ def backbone_of(objective: Objective, encoder: nn.Module | None = None) -> Backb
 
     tree = checkpoint_tree(objective)
     if encoder is not None:
-        tree["model"].update({_stored_name(_ENCODER + name): value for name, value in encoder.state_dict().items()})
-    tree["model"] = {name: tensor.detach().clone() for name, tensor in tree["model"].items()}
+        tree["model"].update(
+            {_stored_name(_ENCODER + name): value for name, value in whole(encoder.state_dict()).items()}
+        )
+    device = next(objective.parameters()).device
+    tree["model"] = {name: tensor.detach().to(device, copy=True) for name, tensor in tree["model"].items()}
     return from_opened(Opened(tree=tree, container="in memory", digest="", path=Path("training")))
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,14 +14,14 @@ import torch
 import torch.distributed as dist
 
 import corrkit
-from corrkit.errors import RunError, UsageError
+from corrkit.errors import RunError
 from corrkit.runs.atomic import make_folder, write_atomic
 from corrkit.training import checkpoint, log
 from corrkit.training.data import Batches, Index, Samples, build_index, loader, workers_for
 from corrkit.training.objective import Objective, Step, View
 from corrkit.training.objectives import make_objective
 from corrkit.training.optimise import Schedule, clip_gradients, optimiser_of
-from corrkit.training.parallel import WAYS, process_group, wait
+from corrkit.training.parallel import WAYS, device_of, process_group, wait, whole
 from corrkit.training.recipe import as_plain
 from corrkit.training.schema import Recipe
 from corrkit.training.teacher import follow, frozen_copy
@@ -68,14 +67,14 @@ def pretrain(recipe: Recipe, data: str | Path, out: str | Path, options: Options
     Raises:
         CorrkitError: data, options or an `out` of another run that the user can mend; a loss that isn't finite.
     """
-    with process_group() as (rank, ranks):
+    with process_group(device_of(options.device)) as (rank, ranks):
         return _Training(recipe, data, Path(out), options, rank, ranks).run()
 
 
 class _Training:
     def __init__(self, recipe: Recipe, data: str | Path, out: Path, options: Options, rank: int, ranks: int) -> None:
         self.recipe, self.out, self.options, self.rank, self.ranks = recipe, out, options, rank, ranks
-        self.device = _device(options.device)
+        self.device = device_of(options.device)
         if rank == 0:
             make_folder(out)
             build_index(data, out / "index.json", num_clips=options.embedded_clips)
@@ -127,7 +126,7 @@ class _Training:
                     training.add(row)
                     self._say(row)
             if evaluator is not None and self._due(self.options.evaluate_every, done):
-                found = evaluator(checkpoint.backbone_of(*self.shared.whole()), step=done)
+                found = evaluator(checkpoint.backbone_of(self.objective, self.average), step=done)
                 if self.rank == 0:
                     scores.add(found)
                     print(_words(found), file=sys.stderr)
@@ -148,6 +147,7 @@ class _Training:
             seed = self._seed(step, number)
             torch.manual_seed(seed)  # dropout and the like
             last = number == passes - 1
+            self.objective.before_pass(step / self.total)
             with contextlib.nullcontext() if last else self.shared.apart(), self._precision():
                 result = cast(Step, self.shared.module(views, seed, step / self.total))
                 self.scaler.scale(result.loss / passes).backward()
@@ -211,7 +211,7 @@ class _Training:
         )
 
     def _draw(self, done: int, views: list[View], training: log.Log, scores: log.Log) -> None:
-        objective, _ = self.shared.whole()
+        pictures = self.objective.pictures(views, self._seed(done, 0))
         if self.rank > 0:
             return
         panels = {}
@@ -221,7 +221,6 @@ class _Training:
             if names:
                 panels[title] = ([row["step"] for row in rows], {name: [row[name] for row in rows] for name in names})
         log.draw_curves(self.out / "curve.png", panels)
-        pictures = objective.pictures(views, self._seed(done, 0))
         if pictures:
             log.draw_pictures(self.out / "pictures" / f"step-{done:08d}.png", pictures)
 
@@ -240,14 +239,13 @@ class _Training:
         }  # fmt: skip
 
     def _save(self, path: Path, done: int) -> None:
-        objective, average = self.shared.whole()
-        state = {"optimizer": self.shared.optimiser_state(self.optimiser), "scaler": self.scaler.state_dict()}
+        average = {} if self.average is None else {"ema": whole(self.average.state_dict())}
+        state = {"optimizer": whole(self.optimiser.state_dict()), "scaler": self.scaler.state_dict()}
+        fingerprint = self._fingerprint()
+        tree = checkpoint.checkpoint_tree(self.objective, step=done, fingerprint=fingerprint, **state, **average)
         if self.rank > 0:
             return
-        if average is not None:
-            state["ema"] = average.state_dict()
-        fingerprint = self._fingerprint()
-        checkpoint.save(path, checkpoint.checkpoint_tree(objective, step=done, fingerprint=fingerprint, **state))
+        checkpoint.save(path, tree)
         write_atomic(self.out / "run.json", json.dumps({"step": done, "of": self.total, **fingerprint}, indent=1))
 
     def _stored(self) -> dict[str, Any] | None:
@@ -273,12 +271,3 @@ _SHOWN = ("davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", "jhmdb/PCK@0.2")
 
 def _words(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if "/" not in name or name in _SHOWN)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"There is no device {name!r}.", "Give auto, cpu, cuda or cuda:N.") from None

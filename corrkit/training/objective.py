@@ -68,6 +68,9 @@ class Objective(nn.Module):
         """The loss for given masks."""
         raise NotImplementedError
 
+    def before_pass(self, progress: float) -> None:
+        """Called before each forward pass, for teachers that follow then."""
+
     def before_step(self, progress: float) -> None:
         """Called with gradients at hand, before they are clipped."""
 

@@ -1,9 +1,8 @@
-"""Several processes of torchrun: their group, and the two ways of sharing a training among them."""
+"""Several processes of torchrun: their devices and group, and the two ways of sharing a training among them."""
 
 import contextlib
-import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,22 +11,35 @@ from timm.models.beit import Block as QVBlock
 from timm.models.vision_transformer import Block
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corrkit.errors import UsageError
 from corrkit.training.decoder import DecoderBlock
 from corrkit.training.objective import Objective
-from corrkit.training.objectives import make_objective
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a name stands for on this rank. Raises UsageError where no device has such a name."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"There is no device {name!r}.", "Give auto, cpu, cuda or cuda:N.") from None
 
 
 @contextlib.contextmanager
-def process_group() -> Iterator[tuple[int, int]]:
+def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     """(rank, number of ranks); under torchrun inside a process group, ended afterwards."""
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank(), dist.get_world_size()
     finally:
@@ -61,37 +73,30 @@ class Replicated:
         """Around a pass whose gradients the ranks don't exchange yet."""
         return self.module.no_sync() if self.module is not self.objective else contextlib.nullcontext()
 
-    def whole(self) -> tuple[Objective, nn.Module | None]:
-        """The objective and the average with all weights; every rank must call it."""
-        return self.objective, self.average
-
-    def optimiser_state(self, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """The whole state; every rank must call it."""
-        return optimiser.state_dict()
-
     def load_optimiser(self, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Takes back what `optimiser_state` gave, of this or another way of sharing."""
+        """Takes the whole state that a training of either way has stored."""
         optimiser.load_state_dict(state)
 
 
 class Sharded(Replicated):
     """Weights, gradients and optimiser are divided among the ranks (FSDP2); arguments as of `Replicated`.
 
-    What is evaluated, drawn and stored is a whole copy, filled when it is asked for.
+    Weights are whole only inside `forward` and `pictures` of the objective. What is written to them there is lost, so
+    teachers follow outside.
     """
 
     def __init__(self, objective: Objective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
         if ranks == 1:
             raise UsageError("Nothing can be divided among one process.", "Start with torchrun, or leave out fsdp.")
         super().__init__(objective, average, device, ranks=1)
-        self.copies = make_objective(objective.recipe).to(device), copy.deepcopy(average)
         mesh = init_device_mesh(device.type, (ranks,))
         for part in (objective, average):
             for block in [] if part is None else part.modules():
                 if isinstance(block, Block | QVBlock | DecoderBlock):  # called as modules, which gathers their weights
                     fully_shard(block, mesh=mesh)
             if part is not None:
-                fully_shard(part, mesh=mesh)
+                fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        register_fsdp_forward_method(objective, "pictures")
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
@@ -102,31 +107,31 @@ class Sharded(Replicated):
         finally:
             self.module.set_requires_gradient_sync(True)
 
-    def whole(self) -> tuple[Objective, nn.Module | None]:
-        """Copies with all weights."""
-        for target, source in zip(self.copies, (self.objective, self.average), strict=True):
-            if target is not None and source is not None:
-                target.load_state_dict({name: _whole(value) for name, value in source.state_dict().items()})
-        return self.copies
-
-    def optimiser_state(self, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """The whole state, in the form of an undivided optimiser."""
-        state = optimiser.state_dict()
-        kept = {key: {name: _whole(value) for name, value in row.items()} for key, row in state["state"].items()}
-        return {**state, "state": kept}
-
     def load_optimiser(self, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Divides a whole state."""
-        optimiser.load_state_dict(state)
-        for parameter, row in optimiser.state.items():
-            assert isinstance(parameter, DTensor)
-            for name, value in row.items():
-                if value.shape == parameter.shape:  # moments, not the count of steps
-                    row[name] = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+        """Divides the moments; the count of steps is a scalar, and isn't."""
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        rows = {
+            index: {name: _divided_like(parameters[index], value) for name, value in row.items()}
+            for index, row in state["state"].items()
+        }
+        optimiser.load_state_dict({**state, "state": rows})
 
 
 WAYS = {"ddp": Replicated, "fsdp": Sharded}
 
 
+def whole(state: Mapping[Any, Any]) -> dict[Any, Any]:
+    """A state, nested or not, with divided tensors in full on the CPU; every rank must call it."""
+    return {name: _whole(value) for name, value in state.items()}
+
+
 def _whole(value: Any) -> Any:
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    if isinstance(value, DTensor):
+        return value.full_tensor().cpu()
+    return whole(value) if isinstance(value, dict) else value
+
+
+def _divided_like(parameter: Any, value: torch.Tensor) -> torch.Tensor:
+    if not value.ndim:
+        return value
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)

@@ -42,10 +42,13 @@ class SiameseIM(Objective):
     def _taught(self) -> tuple[nn.Module, ...]:
         return self.encoder, self.embed, self.projector
 
-    def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
+    def before_pass(self, progress: float) -> None:
         """The teacher follows before its pass, as published."""
         for teacher, student in zip(self.teacher, self._taught(), strict=True):
             follow(teacher, student, momentum_at(self.recipe.teacher, progress))
+
+    def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
+        """The dense loss, and the global one where it counts."""
         assert views[0].boxes is not None
         assert views[1].boxes is not None
         return self.losses(views, masks[0], crop_geometry(views[0].boxes, views[1].boxes))
