@@ -32,10 +32,11 @@ TASKS = ("davis", "vip", "jhmdb")
 CLIPS_OF_A_TASK, FRAMES = 25, 16
 UNSEEN_SEED, UNSEEN = 2_000_000, {"davis": 8, "vip": 7, "jhmdb": 7}
 RECIPE = {
-    "views.size": 64, "views.area": [0.02, 0.08], "views.gap": [1, 12], "views.repeat": 4, "masks.1.ratio": 0.9,
+    "views.size": 96, "views.area": [0.04, 0.15], "views.gap": [1, 6], "views.repeat": 4, "masks.1.ratio": 0.5,
+    "encoder.heads": 4,
     "optimiser.batch": 8, "optimiser.rate": 1e-3, "optimiser.reference": 0, "optimiser.warmup": 20,
 }  # fmt: skip
-STEPS = 1600
+STEPS = 400
 METRICS = {"davis": "J&F-Mean", "vip": "mIoU", "jhmdb": "PCK@0.1"}
 
 
@@ -55,7 +56,7 @@ def train(cache: Path, out: Path) -> int:
     changes = [part for name, value in RECIPE.items() for part in ("--set", f"{name}={value}")]
     command = [
         sys.executable, "-m", "corrkit", "pretrain", "siammae", "--scale", "demo", "--data", str(cache / "frames"),
-        "--out", str(out), "--steps", str(STEPS), "--log-every", "20", "--save-every", "100", "--picture-every", "500",
+        "--out", str(out), "--steps", str(STEPS), "--log-every", "20", "--save-every", "100", "--picture-every", "400",
         *changes,
     ]  # fmt: skip
     print(" ".join(command), file=sys.stderr)

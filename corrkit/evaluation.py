@@ -79,8 +79,8 @@ def evaluate(
 
     Args:
         task: "davis", "vip" or "jhmdb".
-        model: a spec (path, "rgb", "hog", "identity", "oracle", "random:NAME", ...), a backbone, or a module that
-            `corrkit.wrap` understands; also a predictor made by `make_predictor`.
+        model: a spec (path, "demo", "rgb", "hog", "identity", "oracle", "random:NAME", ...), a backbone, or a module
+            that `corrkit.wrap` understands; also a predictor made by `make_predictor`.
         data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
         protocol: name or constants; None takes the task's default.
         out: run folder, created or resumed; None writes nothing.

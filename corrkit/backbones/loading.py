@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""
 
+DEMO = Path(__file__).parent / "demo" / "demo.pth"
+"""The checkpoint behind the spec "demo"; the folder says how it was trained."""
+
 _PREFIXES = ("random:", "timm:", "hf:", "py:")
 
 
@@ -34,9 +37,9 @@ def load_backbone(
     """A frozen backbone from a spec.
 
     Args:
-        spec: a file or folder, "rgb", "hog", "random:TIMM_NAME[@SEED]", "timm:TIMM_NAME=FILE",
-            "hf:OWNER/NAME[@REVISION]", "py:FILE.py:FUNCTION" (returns a module or backbone), or "a.pth+b.pth" for a
-            system that needs two files.
+        spec: a file or folder, "demo" (the checkpoint that comes with corrkit), "rgb", "hog",
+            "random:TIMM_NAME[@SEED]", "timm:TIMM_NAME=FILE", "hf:OWNER/NAME[@REVISION]", "py:FILE.py:FUNCTION" (returns
+            a module or backbone), or "a.pth+b.pth" for a system that needs two files.
         heads: attention heads, where the file can't tell; of networks in stages the first stage's, alone or with the
             others, which follow from it.
         layer: layer to evaluate; None takes the system's default. ViTs count blocks, others stages, both from 1.
@@ -47,7 +50,7 @@ def load_backbone(
         CheckpointError: nothing at that path, an unknown spec, or a file that doesn't load completely. Only "random:"
             makes weights up.
     """
-    text = str(spec)
+    text = str(DEMO if spec == "demo" else spec)
     heads = heads[0] if isinstance(heads, Sequence) else heads
     options = {"heads": heads, "layer": layer, "key": key, "window": window}
     kind = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
@@ -209,7 +212,7 @@ def _nothing_there(spec: str) -> CheckpointError:
         return CheckpointError(f"{spec} doesn't exist.", known)
     return CheckpointError(
         f"{spec!r} is neither a file nor a known spec.",
-        closest(spec, [*BUILT_IN, *_PREFIXES]) + " Untrained networks: random:TIMM_NAME.",
+        closest(spec, ["demo", *BUILT_IN, *_PREFIXES]) + " Untrained networks: random:TIMM_NAME.",
     )
 
 

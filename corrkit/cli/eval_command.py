@@ -22,7 +22,7 @@ examples:
   corrkit eval all --ckpt dino_deitsmall16_pretrain.pth
   corrkit eval davis --ckpt mae.pth --set radius=20 --set topk=7 --format markdown
 
---ckpt takes a file or folder, rgb, hog, identity (floor), oracle (ceiling), random:TIMM_NAME[@SEED],
+--ckpt takes a file or folder, demo, rgb, hog, identity (floor), oracle (ceiling), random:TIMM_NAME[@SEED],
 timm:TIMM_NAME=FILE, hf:OWNER/NAME[@REVISION], py:FILE.py:FUNCTION, a.pth+b.pth where a system needs two.
 Repeating a command resumes its run. Data: --data, else $CORRKIT_DATA/TASK, else the embedded clips."""
 
