@@ -23,6 +23,22 @@ def golden() -> "GoldenFinder":
     return GoldenFinder()
 
 
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Training data: four clips of five small frames of noise."""
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for clip in range(4):
+        folder = tmp_path / "data" / f"clip{clip}"
+        folder.mkdir(parents=True)
+        for frame in range(5):
+            pixels = generator.integers(0, 255, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{frame:03d}.png")
+    return tmp_path / "data"
+
+
 class GoldenFinder:
     """golden("davis/level1/dino/c01.npz"): the copy in tests/golden, else the one in shared, else a visible skip."""
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import colour_backbone
@@ -25,24 +26,11 @@ def main(data: Path, folder: Path, points: list[str]) -> None:
     statuses = {}
     for point in points:
         out = folder / point
-        statuses[point] = [_forked(data, out, point), _forked(data, out, "never")]
+        statuses[point] = [kill_points.forked(then, partial(_evaluate, data, out, then)) for then in (point, "never")]
     print(json.dumps(statuses))
 
 
-def _forked(data: Path, out: Path, point: str) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            kill_points.arm(point)
-            _evaluate(data, out, point)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def _evaluate(data: Path, out: Path, point: str) -> None:
+def _evaluate(data: Path, out: Path, point: str) -> int:
     frames: Counter[str] = Counter()
 
     def progress(clip: str, done: int, total: int) -> None:
@@ -52,6 +40,7 @@ def _evaluate(data: Path, out: Path, point: str) -> None:
 
     backbone = colour_backbone.ColourBackbone()
     corrkit.evaluate("davis", backbone, data=data, out=out, save_predictions=True, progress=progress, size=[96])
+    return 0
 
 
 if __name__ == "__main__":

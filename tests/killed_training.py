@@ -33,16 +33,11 @@ def main(data: str, folder: Path, points: list[str]) -> None:
 
 
 def _forked(data: str, out: Path, point: str) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            kill_points.arm(point)
-            _kill_in_step(point)
-            code = corrkit(["pretrain", "siammae", "--data", data, "--out", str(out), *OPTIONS.split()])
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def run() -> int:
+        _kill_in_step(point)
+        return corrkit(["pretrain", "siammae", "--data", data, "--out", str(out), *OPTIONS.split()])
+
+    return kill_points.forked(point, run)
 
 
 def _kill_in_step(point: str) -> None:

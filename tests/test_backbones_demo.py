@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from corrkit.backbones import load_backbone
-from corrkit.backbones.loading import DEMO
+from corrkit.backbones.loading import SHIPPED
 from corrkit.cli import main
 from corrkit.training import checkpoint
 from corrkit.training.log import read_log
 from corrkit.training.recipe import as_plain, load_recipe
 
 MEGABYTE = 2**20
+DEMO = SHIPPED["demo"]
 
 
 def test_the_demo_is_a_file_like_any_other() -> None:

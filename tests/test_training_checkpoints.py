@@ -81,20 +81,26 @@ def trained_features(objective: Objective, frames: torch.Tensor) -> torch.Tensor
     return encoder(pixels).patches.unflatten(1, encoder.grid[1:])
 
 
+def calls_of(owner: type, method: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Frames and features of each call from now on."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    original = getattr(owner, method)
+
+    def recorded(self: Any, frames: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = original(self, frames)
+        seen.append((frames.clone(), features.clone()))
+        return features
+
+    monkeypatch.setattr(owner, method, recorded)
+    return seen
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_eval_scores_a_clip_with_the_features_of_the_trained_encoder(
     name: str, tmp_path: Path, davis: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objective, path = stored(name, tmp_path)
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    called = Framewise.__call__
-
-    def recorded(self: Framewise, frames: torch.Tensor) -> torch.Tensor:
-        features = called(self, frames)
-        seen.append((frames.clone(), features.clone()))
-        return features
-
-    monkeypatch.setattr(Framewise, "__call__", recorded)
+    seen = calls_of(Framewise, "__call__", monkeypatch)
     spec = objective.recipe.encoder
     last_stage = ("--layer", str(len(spec.widens) + 1)) if spec.network == "convnextv2" else ()  # default: the third
     assert main(evaluation(objective, path, davis, *last_stage)) == 0
@@ -113,15 +119,7 @@ def test_eval_in_windows_sees_clips_as_the_training_did(
 ) -> None:
     objective, path = stored(name, tmp_path)
     assert objective.recipe.views.frames == NUM_FRAMES
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    maps = Windowed._maps
-
-    def recorded(self: Windowed, window: torch.Tensor) -> torch.Tensor:
-        features = maps(self, window)
-        seen.append((window.clone(), features.clone()))
-        return features
-
-    monkeypatch.setattr(Windowed, "_maps", recorded)
+    seen = calls_of(Windowed, "_maps", monkeypatch)
     assert main(evaluation(objective, path, davis, "--window", str(NUM_FRAMES))) == 0
     summary = json.loads(capsys.readouterr().out)
     assert math.isfinite(summary["metrics"]["J&F-Mean"])

@@ -175,6 +175,7 @@ def test_without_a_mask_it_is_timms_network() -> None:
     network = ConvNeXt(depths=(1, 1, 2, 1), dims=(8, 16, 32, 64), use_grn=True, ls_init_value=None, num_classes=0)
     missing = network.double().load_state_dict(objective.encoder.state_dict(), strict=False)
     assert not missing.unexpected_keys
+    assert all(name.startswith("head.") for name in missing.missing_keys)
     pixels = torch.randn(1, 3, 96, 96, dtype=torch.float64)
     features = network.stages(network.stem(pixels))
     assert_close(objective.encode([View(pixels)], [None])[0].z, features.flatten(2).transpose(1, 2), 1e-10)

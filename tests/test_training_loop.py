@@ -26,19 +26,6 @@ SMALL = {"views.size": 32, "encoder.patch": 8, "masks.1.ratio": 0.75, "encoder.d
 OPTIONS = Options(batch=2, steps=6, log_every=1, picture_every=0, save_every=3)
 
 
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
-    """Four clips of five small frames."""
-    generator = np.random.default_rng(0)
-    for clip in range(4):
-        folder = tmp_path / "data" / f"clip{clip}"
-        folder.mkdir(parents=True)
-        for frame in range(5):
-            pixels = generator.integers(0, 255, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{frame:03d}.png")
-    return tmp_path / "data"
-
-
 def siammae(**changes: Any) -> Any:
     return load_recipe("siammae", scale="tiny", changes={**SMALL, **changes})
 
@@ -52,29 +39,30 @@ class KilledError(Exception):
     pass
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def stop_and_go_on(recipe: Any, clips: Path, out: Path, options: Options, *, step: int) -> None:
+    """A run that ends in the middle, before a step, and is repeated; it goes on from its last checkpoint."""
     step_of = loop._Training._step
 
-    def counted(self: Any, number: int, batches: Any) -> Any:
+    def stopped(self: Any, number: int, batches: Any) -> Any:
         if number == step:
             raise KilledError
         return step_of(self, number, batches)
 
-    monkeypatch.setattr(loop._Training, "_step", counted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Training, "_step", stopped)
+        with pytest.raises(KilledError):
+            pretrain(recipe, clips, out, options)
+    pretrain(recipe, clips, out, options)
 
 
 @pytest.mark.parametrize("options", [{}, {"accumulate": 2, "average": 0.9}])
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    clips: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     recipe = siammae(**{"decoders.0.dropout": 0.1, "optimiser.clip": 1.0})
     chosen = dataclasses.replace(OPTIONS, **options)
     pretrain(recipe, clips, tmp_path / "whole", chosen)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        with pytest.raises(KilledError):
-            pretrain(recipe, clips, tmp_path / "cut", chosen)  # its last checkpoint is that of step 3
-    pretrain(recipe, clips, tmp_path / "cut", chosen)
+    stop_and_go_on(recipe, clips, tmp_path / "cut", chosen, step=5)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "cut")) == 6
     one, other = (checkpoint.read(tmp_path / name / "checkpoint.pth") for name in ("whole", "cut"))
@@ -96,11 +84,7 @@ def test_a_run_with_growing_images_resumes_exactly(
     )
     pretrain(recipe, clips, tmp_path / "whole", chosen)
     assert seen == [16] * 4 + [24] * 2 + [32] * 6
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        with pytest.raises(KilledError):
-            pretrain(recipe, clips, tmp_path / "cut", chosen)
-    pretrain(recipe, clips, tmp_path / "cut", chosen)
+    stop_and_go_on(recipe, clips, tmp_path / "cut", chosen, step=2)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
@@ -126,11 +110,7 @@ def test_a_run_on_images_and_videos_together_resumes_exactly(
     pretrain(recipe, clips, tmp_path / "whole", OPTIONS)
     of_clip, of_image = (4, 32 - 28), (2, 16 - 12)  # frames, visible tokens
     assert seen == [of_clip, of_clip, of_image] * 2
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)
-        with pytest.raises(KilledError):
-            pretrain(recipe, clips, tmp_path / "cut", OPTIONS)
-    pretrain(recipe, clips, tmp_path / "cut", OPTIONS)
+    stop_and_go_on(recipe, clips, tmp_path / "cut", OPTIONS, step=4)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 

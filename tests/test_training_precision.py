@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from corrkit.training import checkpoint, loop
@@ -27,18 +25,6 @@ from corrkit.training.schema import Recipe
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = {"views.size": 32, "masks.1.ratio": 0.75, "encoder.depth": 1, "views.gap": [1, 3], "optimiser.warmup": 0}
 OPTIONS = Options(batch=2, steps=3, log_every=1, picture_every=0, save_every=1, device="cpu")
-
-
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for clip in range(4):
-        folder = tmp_path / "data" / f"clip{clip}"
-        folder.mkdir(parents=True)
-        for frame in range(5):
-            pixels = generator.integers(0, 255, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{frame:03d}.png")
-    return tmp_path / "data"
 
 
 def siammae(**changes: Any) -> Recipe:

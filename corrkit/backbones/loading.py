@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""
 
-DEMO = Path(__file__).parent / "demo" / "demo.pth"
-"""The checkpoint behind the spec "demo"; the folder says how it was trained."""
+SHIPPED = {"demo": Path(__file__).parent / "demo" / "demo.pth"}
+"""Checkpoints that come with corrkit; their folders say how they were trained."""
 
 _PREFIXES = ("random:", "timm:", "hf:", "py:")
 
@@ -50,7 +50,7 @@ def load_backbone(
         CheckpointError: nothing at that path, an unknown spec, or a file that doesn't load completely. Only "random:"
             makes weights up.
     """
-    text = str(DEMO if spec == "demo" else spec)
+    text = str(SHIPPED.get(str(spec), spec))
     heads = heads[0] if isinstance(heads, Sequence) else heads
     options = {"heads": heads, "layer": layer, "key": key, "window": window}
     kind = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
@@ -212,7 +212,7 @@ def _nothing_there(spec: str) -> CheckpointError:
         return CheckpointError(f"{spec} doesn't exist.", known)
     return CheckpointError(
         f"{spec!r} is neither a file nor a known spec.",
-        closest(spec, ["demo", *BUILT_IN, *_PREFIXES]) + " Untrained networks: random:TIMM_NAME.",
+        closest(spec, [*SHIPPED, *BUILT_IN, *_PREFIXES]) + " Untrained networks: random:TIMM_NAME.",
     )
 
 

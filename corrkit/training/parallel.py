@@ -63,7 +63,7 @@ class Replicated:
     """
 
     def __init__(self, objective: Objective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
-        self.objective, self.average = objective, average
+        self.objective = objective
         self.module: Any = objective
         if ranks > 1:
             ids = [device.index or 0] if device.type == "cuda" else None
