@@ -21,6 +21,7 @@ from corrkit.runs.results import Data, Summary, build_summary
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
 from corrkit.tasks.identity import data_identity
+from corrkit.tasks.roots import require_outside_data
 from corrkit.tasks.sources import open_data, takes_embedded
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def evaluate_together(
     constants = constants_of(opened_task, protocol, overrides)
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
+    for out in filter(None, outs):
+        require_outside_data(out, data, dataset.root)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor in predictors:

@@ -77,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.data or not args.out:
         raise UsageError("Training needs --data and --out.", "Give both, or --show to print the recipe.")
+    from corrkit.tasks.roots import require_outside_data
+
+    require_outside_data(args.out, args.data)
     for name, reason in recipe.unverified.items():
         print(f"unverified: {name}: {reason}", file=sys.stderr)
     from corrkit.training.loop import Options, pretrain
