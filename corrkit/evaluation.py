@@ -142,8 +142,9 @@ def evaluate_together(
     constants = constants_of(opened_task, protocol, overrides)
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
-    for out in filter(None, outs):
-        require_outside_data(out, data, dataset.root)
+    for out in outs:
+        if out is not None:
+            require_outside_data(out, data, dataset.root)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor in predictors:

@@ -9,6 +9,7 @@ from corrkit.datasets.faults import RESTORE, Fault, FaultGroup
 from corrkit.datasets.frame_faults import frame_size_faults, number_faults, read_sizes, surplus_files
 from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.frames.files import is_folder, is_there
 from corrkit.frames.pictures import SUFFIXES
 from corrkit.tasks.jhmdb_layout import ClipFiles
 
@@ -76,11 +77,18 @@ class DataCheck:
         clips = self._clips(copy, listed)
         for number, (files, expected) in enumerate(clips):
             progress(files.name, number, len(clips))
-            yield from self._clip_faults(copy, files, expected)
+            try:
+                yield from self._clip_faults(copy, files, expected)
+            except DataError as error:
+                yield _fault_of(error, files.name)
             self.num_clips += 1
         remedy = "Move it away, or add it to a list."
         strays = FaultGroup("surplus", None, "clip folder that no list names", remedy, copy.root)
-        yield from strays.extend(list(copy.surplus_clips())).faults()
+        try:
+            yield from strays.extend(list(copy.surplus_clips())).faults()
+        except DataError as error:  # a list of another split
+            if listed:
+                yield _fault_of(error, None)
 
     def _layout_fault(self, error: DataError) -> Fault:
         tops = [line.split("/")[0] for line in COPIES[self._task].tree]
@@ -123,7 +131,7 @@ class DataCheck:
         return [(files, None) for files in listed.values()]
 
     def _clip_faults(self, copy: Copy, files: ClipFiles, expected: ManifestClip | None) -> Iterator[Fault]:
-        absent = [path for path in (files.frames, files.annotation) if not path.exists()]
+        absent = [path for path in (files.frames, files.annotation) if not (is_folder(path) or is_there(path))]
         if len(absent) == 2:
             yield from FaultGroup("missing", files.name, "the whole clip", RESTORE, copy.root).extend(absent).faults()
             return
@@ -165,6 +173,11 @@ class DataCheck:
             else:
                 remedy = "Restore the clip, or write a new manifest if the change is meant."
                 yield Fault(kind="damaged", clip=files.name, problem=difference, remedy=remedy)
+
+
+def _fault_of(error: DataError, clip: str | None) -> Fault:
+    """What keeps a clip or list from being read, as a fault."""
+    return Fault(kind="damaged", clip=clip, problem=error.problem.rstrip("."), remedy=error.remedy)
 
 
 def _found(

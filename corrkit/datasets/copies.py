@@ -242,7 +242,7 @@ COPIES: Mapping[str, type[DavisCopy] | type[VipCopy] | type[JhmdbCopy]] = Mappin
 
 def numbered(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """`numbered_files` of a folder, links to nothing left out; empty where there is no folder."""
-    return [path for path in numbered_files(folder, suffixes) if path.is_file()]
+    return [path for path in numbered_files(folder, suffixes) if path.exists()]
 
 
 def subfolders(folder: Path) -> list[Path]:
