@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 import corrkit
+from corrkit.backbones.contract import with_position
 from corrkit.evaluation import evaluate_clip, exact_inference
 from corrkit.frames.preparation import FramePreparation, network_size
 from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Propagator, protocol_std, with_protocol_position
+from corrkit.predictors import Propagator, protocol_std
 from corrkit.protocols import load_protocol
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import select_clips
@@ -56,9 +57,9 @@ def compare_times(args: argparse.Namespace) -> None:
     clip = select_clips(dataset, [args.clip])[0] if args.clip else dataset.clips[0]
     predictor = make_predictor(args.ckpt, device="cpu")
     assert isinstance(predictor, Propagator)
-    backbone = with_protocol_position(predictor.backbone, protocol)
+    backbone = with_position(predictor.backbone, protocol.features.position)
     size = network_size(clip.frames.size, protocol.frames, backbone.stride)
-    prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol))
+    prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(predictor.interface, protocol))
     frames = [prepare(clip.frames[index]) for index in range(len(clip.frames))]
     whole, bare = [], []
     with exact_inference():

@@ -6,7 +6,16 @@ from collections.abc import Callable, Hashable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from corrkit.backbones.contract import IMAGENET_STD, Backbone, Mode, Report
+from corrkit.backbones.contract import (
+    IMAGENET_STD,
+    Backbone,
+    Interface,
+    Mode,
+    Report,
+    interface_of,
+    on_device,
+    with_position,
+)
 from corrkit.errors import ProtocolError
 from corrkit.protocols import Protocol as ProtocolConstants
 from corrkit.tasks.contract import Clip, Geometry, Task
@@ -59,16 +68,14 @@ class Propagator(Predictor):
     ) -> None:
         self.name = name
         self._resized = resized
-        self.backbone = backbone.to(device) if hasattr(backbone, "to") else backbone
-        self.device = device
-        self.report, self.mode = backbone.report, backbone.mode
-        self.stride: int = backbone.stride
-        self.digest = getattr(backbone, "digest", None)
-        self.device_type = device.type
+        self.backbone, self.interface = on_device(backbone, device), interface_of(backbone)
+        self.device, self.device_type = device, device.type
+        self.report, self.mode, self.digest = self.interface.report, self.interface.mode, self.interface.digest
+        self.stride: int = self.interface.stride
 
     def require(self, protocol: ProtocolConstants) -> None:
         """Raises ProtocolError where the protocol is for networks of another colour."""
-        asked, colour = protocol.features.colour, colour_of(self.backbone)
+        asked, colour = protocol.features.colour, self.interface.colour
         if asked not in ("published", colour):
             raise ProtocolError(
                 f"{protocol.identifier} is for networks that take {asked} pictures; {self.name} takes {colour}.",
@@ -80,10 +87,9 @@ class Propagator(Predictor):
         from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, network_size, read_ahead
         from corrkit.propagation import propagate
 
-        backbone = with_protocol_position(self.backbone, protocol)
-        colour = colour_of(backbone)
-        size = network_size(clip.frames.size, protocol.frames, getattr(backbone, "multiple", backbone.stride))
-        prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol), colour)
+        said, backbone = self.interface, with_position(self.backbone, protocol.features.position)
+        size = network_size(clip.frames.size, protocol.frames, said.multiple)
+        prepare = FramePreparation(size, protocol.frames, said.mean, protocol_std(said, protocol), said.colour)
         first_annotation = clip.annotation(0)
 
         def read(index: int) -> "np.ndarray[Any, Any]":
@@ -91,7 +97,7 @@ class Propagator(Predictor):
 
         resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
-            key = (clip.name, size, protocol.frames.interpolation, colour)
+            key = (clip.name, size, protocol.frames.interpolation, said.colour)
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
@@ -101,7 +107,7 @@ class Propagator(Predictor):
         features = iter(backbone.encode(frames))
         first = next(features)
         grid = (first.shape[0], first.shape[1])
-        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=backbone.stride)
+        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=said.stride)
         codec = task.codec(clip, geometry, protocol)
         labels = codec.encode(first_annotation).to(first.device)
         if not protocol.memory.predict_first:
@@ -151,23 +157,6 @@ class Oracle(Predictor):
             yield None if annotation is None else codec.decode(codec.encode(annotation))
 
 
-def with_protocol_position(backbone: Backbone, protocol: ProtocolConstants) -> Backbone:
-    """The backbone under the protocol's position rule, where it has an absolute position embedding to resample."""
-    rule = protocol.features.position
-    if rule == "published" or backbone.report.position != "absolute" or not hasattr(backbone, "with_position"):
-        return backbone
-    resampled: Backbone = backbone.with_position(rule)
-    return resampled
-
-
-def colour_of(backbone: Backbone) -> str:
-    """What the backbone takes: "rgb" unless it says otherwise."""
-    colour: str = getattr(backbone, "input_colour", "rgb")
-    return colour
-
-
-def protocol_std(backbone: Backbone, protocol: ProtocolConstants) -> tuple[float, ...]:
+def protocol_std(interface: Interface, protocol: ProtocolConstants) -> tuple[float, ...]:
     """The protocol's divisor for backbones with ImageNet statistics, the backbone's own for all others."""
-    if protocol.features.std and tuple(backbone.std) == IMAGENET_STD:
-        return protocol.features.std
-    return tuple(backbone.std)
+    return protocol.features.std if protocol.features.std and interface.std == IMAGENET_STD else interface.std

@@ -137,7 +137,7 @@ def test_sam2_windows_of_an_unpublished_size_must_be_told(golden):
 def test_a_window_of_frames_gives_the_published_time_slices(golden, name):
     backbone, arrays = loaded(golden, name)
     clip, published = torch.from_numpy(arrays["clip"]), arrays["f_clip"]
-    assert distance(Windowed(backbone, len(clip))._framewise.network.clip, arrays["clip"], published) < TOLERANCE
+    assert distance(Windowed(backbone, len(clip)).network.clip, arrays["clip"], published) < TOLERANCE
     windowed, _ = loaded(golden, name, window=len(clip))
     assert windowed.mode.kind == "windowed"
     assert windowed.mode.sees_future
@@ -249,8 +249,7 @@ def test_swin_takes_other_sizes_than_its_own(golden):
 def test_layers_share_one_pass_and_equal_their_own(golden, name):
     backbone, arrays = loaded(golden, name)
     frames = torch.from_numpy(arrays["x"])
-    count = getattr(backbone.network, "num_layers", None) or backbone.network.layer
-    together = backbone.network.taps(frames, tuple(range(1, count + 1)))
+    together = backbone.network.taps(frames, tuple(range(1, backbone.network.num_layers + 1)))
     for number, features in enumerate(together, 1):
         alone, _ = loaded(golden, name, layer=number)
         assert torch.equal(features, alone(frames))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from corrkit.backbones.contract import Report
+from corrkit.backbones.contract import Interface, Report
 from corrkit.backbones.framewise import Framewise
 from corrkit.checkpoints.heads import entry
 from corrkit.errors import CheckpointError
@@ -164,14 +164,15 @@ def _backbone(
             raise CheckpointError(f"Layers of timm's {name} can't be chosen.", "Leave --layer out.")
         stride = _stride(model)
         network = WrappedNetwork(model, model.forward_features, stride)  # type: ignore[arg-type]
-    return Framewise(
-        network,
+    interface = Interface(
         stride=stride,
+        multiple=stride,
         mean=tuple(statistics["mean"]),
         std=tuple(statistics["std"]),
         report=report,
         digest=digest,
     )
+    return Framewise(network, interface)
 
 
 def _stride(model: Any) -> int:
