@@ -102,19 +102,19 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
+    constants = constants_of(load_task(task), protocol, overrides)
     predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key, window=window)
     (result,) = evaluate_together(
         task,
         [predictor],
+        constants,
         outs=[out],
         data=data,
-        protocol=protocol,
         split=split,
         clips=clips,
         dataset_name=dataset_name,
         save_predictions=save_predictions,
         progress=progress,
-        **overrides,
     )
     return result
 
@@ -122,23 +122,22 @@ def evaluate(
 def evaluate_together(
     task: str,
     predictors: Sequence[Predictor],
+    constants: Protocol,
     *,
     outs: Sequence[str | Path | None],
     data: str | Path | None = None,
-    protocol: str | Protocol | None = None,
     split: str | None = None,
     clips: Sequence[str] | None = None,
     dataset_name: str | None = None,
     save_predictions: bool = False,
     progress: Progress | None = None,
-    **overrides: Any,
 ) -> list[Result]:
     """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
 
-    Args and errors as for `evaluate`; one run folder or None in `outs` for each predictor.
+    Args and errors as for `evaluate`; `constants` are the protocol with its overrides (`constants_of`); one run folder
+    or None in `outs` for each predictor.
     """
     opened_task = load_task(task)
-    constants = constants_of(opened_task, protocol, overrides)
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
     if save_predictions and None in outs:
@@ -277,34 +276,23 @@ def evaluate_clip(
     ]
 
 
-def run_folder(
-    predictor: Predictor,
-    task: str,
-    protocol: str | None = None,
-    *,
-    data: str | Path | None = None,
-    **settings: Any,
-) -> Path:
+def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:
     """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
 
     Args:
         predictor: gives name and digest.
-        task: of the run.
-        protocol: None takes the task's default.
+        constants: the protocol; its overrides count by their values, however they were spelled.
         data: the data root, if one was named.
-        **settings: whatever else was asked for (clips, split, dataset_name, overrides); None counts as not asked for.
-
-    Raises:
-        ProtocolError: for an unknown protocol.
+        **chosen: what else was asked of the data (clips, split, dataset_name); None counts as not asked for.
     """
-    constants = load_protocol(protocol or DEFAULTS[load_task(task).name], task)
-    folder = default_folder(predictor.name, predictor.digest or "unknown", task, constants.name)
+    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, constants.name)
     parts = [folder.name]
-    if takes_embedded(task, data):
+    if takes_embedded(constants.task, data):
         parts.append("embedded")
-    asked = {name: value for name, value in sorted(settings.items()) if value is not None}
-    if asked:
-        parts.append(hashlib.sha256(repr(asked).encode()).hexdigest()[:8])
+    asked = {name: value for name, value in sorted(chosen.items()) if value is not None}
+    if asked or constants.overrides:
+        settings = repr((asked, dict(constants.overrides)))
+        parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
     return folder.with_name("-".join(parts))
 
 

@@ -12,6 +12,7 @@ import corrkit
 from corrkit.errors import CorrkitError, DataError, ProtocolError, RunError, UsageError
 from corrkit.evaluation import run_folder
 from corrkit.predictor_loading import make_predictor
+from corrkit.protocols import load_protocol, override
 from corrkit.runs.tables import results_table
 from corrkit.tasks.masks import write_mask
 
@@ -187,19 +188,26 @@ def test_other_data_of_the_same_content_is_another_run(data: Path, tmp_path: Pat
 
 def test_default_folders_differ_where_settings_do(tmp_path: Path):
     predictor = make_predictor("identity")
+    plain = load_protocol("davis/dino")
     folders = [
-        run_folder(predictor, "davis", **settings)
-        for settings in (
-            {"data": "DAVIS"},
-            {},
-            {"data": "DAVIS", "radius": "20"},
-            {"data": "DAVIS", "radius": "21"},
-            {"data": "DAVIS", "clips": ["a"]},
+        run_folder(predictor, protocol, **settings)
+        for protocol, settings in (
+            (plain, {"data": "DAVIS"}),
+            (plain, {}),
+            (override(plain, {"radius": "20"}), {"data": "DAVIS"}),
+            (override(plain, {"radius": "21"}), {"data": "DAVIS"}),
+            (plain, {"data": "DAVIS", "clips": ["a"]}),
         )
     ]
     assert len(set(folders)) == len(folders)
     assert folders[0].name == "identity-identity-davis-dino"
     assert folders[1].name == "identity-identity-davis-dino-embedded"
+
+
+@pytest.mark.parametrize("changes", [{"size": "[240]"}, {"frames.size": "240"}, {"frames.size": (240,)}])
+def test_one_value_in_another_spelling_is_the_same_run(changes: dict):
+    predictor, plain = make_predictor("identity"), load_protocol("davis/dino")
+    assert run_folder(predictor, override(plain, changes)) == run_folder(predictor, override(plain, {"size": [240]}))
 
 
 def test_forward_passes_that_fail_are_the_users_to_mend(data: Path):

@@ -11,10 +11,12 @@ from corrkit.cli import main
 from corrkit.errors import CheckpointError, UsageError
 from corrkit.evaluation import evaluate_together
 from corrkit.predictor_loading import layer_predictors
+from corrkit.protocols import load_protocol, override
 
 from .davis_folder import make_clip
 
 SMALL = {"size": [64], "multiple": 16}
+PROTOCOL = override(load_protocol("davis/dino"), SMALL)
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_every_layer_scores_as_in_its_own_run(checkpoint: str, data: Path, tmp_path: Path):
     predictors = layer_predictors(checkpoint, ["all"], heads=4)
-    together = evaluate_together("davis", predictors, outs=[tmp_path / p.name for p in predictors], data=data, **SMALL)
+    together = evaluate_together("davis", predictors, PROTOCOL, outs=[tmp_path / p.name for p in predictors], data=data)
     assert len(together) == 4
     for layer, result in enumerate(together, start=1):
         alone = corrkit.evaluate("davis", checkpoint, heads=4, layer=layer, data=data, **SMALL)
@@ -45,7 +47,7 @@ def test_the_network_runs_once_per_frame(checkpoint: str, data: Path):
     passes = []
     network = predictors[0].backbone.network
     network.patch_embed.register_forward_hook(lambda *_: passes.append(1))
-    evaluate_together("davis", predictors, outs=[None, None], data=data, **SMALL)
+    evaluate_together("davis", predictors, PROTOCOL, outs=[None, None], data=data)
     assert len(passes) == 2 * 4  # two clips of four frames
 
 

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, names, print_json, print_table
+from corrkit.cli.arguments import (
+    add_data_arguments,
+    add_output_arguments,
+    constants,
+    data_options,
+    names,
+    print_json,
+    print_table,
+)
 from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
     from corrkit.evaluation import Result
     from corrkit.predictors import Predictor
+    from corrkit.protocols import Protocol
     from corrkit.runs.results import Summary
 
 EXAMPLES = """\
@@ -109,11 +118,13 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     return found or list(TASKS)
 
 
-def _folders(args: argparse.Namespace, task: str, predictors: "Sequence[Predictor]") -> list[Path]:
+def _folders(
+    args: argparse.Namespace, task: str, protocol: "Protocol", predictors: "Sequence[Predictor]"
+) -> list[Path]:
     from corrkit.evaluation import run_folder
 
     if not args.out:
-        return [run_folder(predictor, task, **data_options(args)) for predictor in predictors]
+        return [run_folder(predictor, protocol, **data_options(args)) for predictor in predictors]
     folder = Path(args.out) / task if args.task == "all" else Path(args.out)
     return [folder] if args.layers is None else [folder / predictor.name for predictor in predictors]
 
@@ -126,18 +137,23 @@ def _evaluate(
     from corrkit.evaluation import evaluate, evaluate_together
     from corrkit.predictors import GRID_STRIDE, Identity, Oracle
 
-    common, folders = data_options(args), _folders(args, task, predictors)
+    protocol, common = constants(args, task), data_options(args)
+    folders = _folders(args, task, protocol, predictors)
     with ClipProgress(quiet=args.quiet, folder=str(folders[0])) as progress:
         results = evaluate_together(
             task,
             predictors,
+            protocol,
             outs=folders,
             save_predictions=args.save_predictions or bool(args.submission),
             progress=progress,
             **common,
         )
         references = (Identity(), Oracle(stride=predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ()
-        rows = [evaluate(task, reference, progress=progress, **common).summary for reference in references]
+        rows = [
+            evaluate(task, reference, protocol=protocol, progress=progress, **common).summary
+            for reference in references
+        ]
     return results, rows
 
 
