@@ -13,7 +13,7 @@ from corrkit.datasets.faults import Fault, FaultGroup
 from corrkit.datasets.joint_faults import joint_faults
 from corrkit.datasets.manifest import ManifestClip, official_clips, official_splits
 from corrkit.datasets.mask_faults import DavisIds, VipIds, mask_faults, missing_masks
-from corrkit.frames.sequence import numbered_files
+from corrkit.frames.files import numbered_files
 from corrkit.metrics.region_contour import VOID, count_objects
 from corrkit.tasks import davis_layout, jhmdb_layout, vip_layout
 from corrkit.tasks.jhmdb import read_joint_positions

@@ -6,8 +6,8 @@ from pathlib import Path
 from corrkit.datasets.copies import COPIES, Copy, numbered
 from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.frames.pictures import SUFFIXES
 from corrkit.frames.sequence import ImageFolder
-from corrkit.tasks.roots import IMAGE_SUFFIXES
 
 _DETECTION_ORDER = ("jhmdb", "vip", "davis")
 """DAVIS last: its reader asks for nothing but Annotations, which VIP has, too."""
@@ -26,7 +26,7 @@ def describe(task: str, root: Path, *, split: str) -> Iterator[ManifestClip]:
     """
     copy: Copy = COPIES[task](root)
     for files in copy.listed(split).values():
-        paths = numbered(files.frames, IMAGE_SUFFIXES)
+        paths = numbered(files.frames, SUFFIXES)
         annotations = copy.annotations(files)
         if not paths or not annotations.paths:
             raise DataError(

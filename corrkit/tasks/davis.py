@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.frames.files import numbered_files, require_one_each
+from corrkit.frames.pictures import SUFFIXES, require_pictures
+from corrkit.frames.sequence import ImageFolder
 from corrkit.manifests import manifest
 from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sums, object_statistics, table_metrics
 from corrkit.metrics.intervals import bootstrap_intervals
@@ -19,7 +21,7 @@ from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.davis_layout import find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
-from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
+from corrkit.tasks.roots import stray_caches
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 
@@ -41,9 +43,9 @@ class DavisClip:
     def frames(self) -> ImageFolder:
         """The frames, sorted by number. Raises DataError for an empty or missing folder, or a mask without a frame."""
         folder = self._frame_folder
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
+        paths = numbered_files(folder, SUFFIXES) if folder.is_dir() else []
+        require_pictures(paths, folder, self.name)
+        require_one_each(paths)
         orphans = sorted(set(self._masks) - {path.stem for path in paths})
         if orphans:
             raise DataError(

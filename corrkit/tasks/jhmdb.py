@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.frames.files import numbered_files, require_one_each
+from corrkit.frames.pictures import SUFFIXES, require_pictures
+from corrkit.frames.sequence import ImageFolder
 from corrkit.manifests import manifest
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
@@ -20,7 +22,6 @@ from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.jhmdb_layout import ClipFiles, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
-from corrkit.tasks.roots import IMAGE_SUFFIXES
 
 
 class JhmdbClip:
@@ -40,9 +41,9 @@ class JhmdbClip:
     def frames(self) -> ImageFolder:
         """The frames, sorted by number. Raises DataError for a missing or empty folder, or a gap in the numbers."""
         folder = self._files.frames
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
+        paths = numbered_files(folder, SUFFIXES) if folder.is_dir() else []
+        require_pictures(paths, folder, self.name)
+        require_one_each(paths)
         numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
         missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)) if numbers else []
         if missing:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from corrkit.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
 
 def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expected: str) -> Path:
     """The first of `root`, its subfolders and its two parents that is in the task's layout.

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.frames.files import numbered_files, require_one_each
+from corrkit.frames.pictures import SUFFIXES, require_pictures
+from corrkit.frames.sequence import ImageFolder
 from corrkit.manifests import manifest
 from corrkit.metrics.confusion import NUM_CLASSES, VOID, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
-from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
+from corrkit.tasks.roots import stray_caches
 from corrkit.tasks.vip_layout import find_layout
 
 
@@ -37,9 +39,9 @@ class VipClip:
     def frames(self) -> ImageFolder:
         """The frames, sorted by number. Raises DataError for a missing or empty folder, or a label without a frame."""
         folder = self._frame_folder
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
+        paths = numbered_files(folder, SUFFIXES) if folder.is_dir() else []
+        require_pictures(paths, folder, self.name)
+        require_one_each(paths)
         orphans = sorted(set(self._labels) - {path.stem for path in paths})
         if orphans:
             raise DataError(
