@@ -8,6 +8,7 @@ import torch
 
 from corrkit.backbones import load_backbone
 from corrkit.backbones.windowed import Windowed
+from corrkit.errors import CheckpointError
 
 TOLERANCE = 1e-4  # of the features' scale: float32 with another order of sums (golden README-image.md)
 GOLDENS = [
