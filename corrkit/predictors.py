@@ -3,12 +3,14 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.contract import (
     IMAGENET_STD,
     Backbone,
+    Colour,
     Interface,
     Mode,
     Report,
@@ -18,6 +20,7 @@ from corrkit.backbones.contract import (
 )
 from corrkit.errors import ProtocolError
 from corrkit.protocols import Protocol as ProtocolConstants
+from corrkit.protocols.schema import Frames
 from corrkit.tasks.contract import Clip, Geometry, Task
 
 if TYPE_CHECKING:
@@ -53,6 +56,23 @@ class Predictor(ABC):
         """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkInput:
+    """All that a backbone's features of a clip depend on beside clip and backbone; equal for protocols that agree.
+
+    size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
+    the colour. position: see `backbones.contract.with_position`. rule: where size and interpolation come from.
+    """
+
+    size: tuple[int, int]
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    colour: Colour
+    position: str
+    rule: Frames = field(compare=False)
+
+
 class Propagator(Predictor):
     """A backbone under a protocol: features of every frame, nearest neighbours in the context, labels carried along.
 
@@ -82,32 +102,50 @@ class Propagator(Predictor):
                 "Choose another protocol, or run it with the network's own colours: --set colour=published.",
             )
 
-    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
-        """See `Predictor`. Memory holds the context, not the clip."""
-        from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, network_size, read_ahead
-        from corrkit.propagation import propagate
+    def network_input(self, clip: Clip, protocol: ProtocolConstants) -> NetworkInput:
+        """What the network sees of a clip under a protocol. Raises DataError for frames that are too small."""
+        from corrkit.frames.preparation import network_size
 
-        said, backbone = self.interface, with_position(self.backbone, protocol.features.position)
-        size = network_size(clip.frames.size, protocol.frames, said.multiple)
-        prepare = FramePreparation(size, protocol.frames, said.mean, protocol_std(said, protocol), said.colour)
-        first_annotation = clip.annotation(0)
+        said = self.interface
+        return NetworkInput(
+            size=network_size(clip.frames.size, protocol.frames, said.multiple),
+            interpolation=protocol.frames.interpolation,
+            mean=said.mean,
+            std=protocol_std(said, protocol),
+            colour=said.colour,
+            position=protocol.features.position if said.report.position == "absolute" else "published",
+            rule=protocol.frames,
+        )
+
+    def features(self, clip: Clip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
+        """Features [h, w, C] of every frame, in order, streaming: equal wherever the input is."""
+        from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, read_ahead
+
+        prepare = FramePreparation(seen.size, seen.rule, seen.mean, seen.std, seen.colour)
 
         def read(index: int) -> "np.ndarray[Any, Any]":
             return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
 
         resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
-            key = (clip.name, size, protocol.frames.interpolation, said.colour)
+            key = (clip.name, seen.size, seen.interpolation, seen.colour)
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
             return prepare.normalise(resized(index))
 
         frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
-        features = iter(backbone.encode(frames))
+        return iter(with_position(self.backbone, seen.position).encode(frames))
+
+    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
+        """See `Predictor`. Memory holds the context, not the clip."""
+        from corrkit.propagation import propagate
+
+        seen, first_annotation = self.network_input(clip, protocol), clip.annotation(0)
+        features = self.features(clip, seen)
         first = next(features)
         grid = (first.shape[0], first.shape[1])
-        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=said.stride)
+        geometry = Geometry(original=clip.frames.size, network=seen.size, grid=grid, stride=self.stride)
         codec = task.codec(clip, geometry, protocol)
         labels = codec.encode(first_annotation).to(first.device)
         if not protocol.memory.predict_first:
