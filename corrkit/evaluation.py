@@ -16,13 +16,12 @@ from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
 from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Predictor
-from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
+from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
 from corrkit.runs.results import Data, Summary, build_summary
-from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
-from corrkit.tasks.identity import data_identity
-from corrkit.tasks.sources import open_data, takes_embedded
+from corrkit.subject import Subject, open_subject
+from corrkit.tasks.contract import Clip, Task
+from corrkit.tasks.sources import takes_embedded
 
 if TYPE_CHECKING:
     import pandas
@@ -103,17 +102,14 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
-    constants = constants_of(load_task(task), protocol, overrides)
+    subject = open_subject(
+        task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
+    )
     predictor = make_predictor(model, device=device, loading=Loading(heads=heads, layer=layer, key=key, window=window))
     (result,) = evaluate_together(
-        task,
-        [predictor],
-        constants,
+        subject,
+        [(predictor, subject.protocol)],
         outs=[out],
-        data=data,
-        split=split,
-        clips=clips,
-        dataset_name=dataset_name,
         save_predictions=save_predictions,
         progress=progress,
     )
@@ -121,71 +117,63 @@ def evaluate(
 
 
 def evaluate_together(
-    task: str,
-    predictors: Sequence[Predictor],
-    constants: Protocol,
+    subject: Subject,
+    lanes: Sequence[tuple[Predictor, Protocol]],
     *,
     outs: Sequence[str | Path | None],
-    data: str | Path | None = None,
-    split: str | None = None,
-    clips: Sequence[str] | None = None,
-    dataset_name: str | None = None,
     save_predictions: bool = False,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
 
-    Args and errors as for `evaluate`; `constants` are the protocol with its overrides (`constants_of`); one run folder
-    or None in `outs` for each predictor.
+    Args:
+        subject: what is evaluated on.
+        lanes: predictors, each with the protocol that it works and is scored by.
+        outs: a run folder or None for each lane.
+        save_predictions: as for `evaluate`.
+        progress: as for `evaluate`.
+
+    Raises:
+        CorrkitError: as `evaluate`.
     """
-    opened_task = load_task(task)
-    dataset = open_data(opened_task, data, split, dataset_name)
-    chosen = dataset.clips if clips is None else select_clips(dataset, clips)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
-    for predictor in predictors:
-        predictor.require(constants)
-    scored_data = described(dataset, chosen, data_identity(chosen))
-    runs = [
-        None if out is None else _open_run(Path(out), predictor, constants, scored_data)
-        for predictor, out in zip(predictors, outs, strict=True)
+    for predictor, protocol in lanes:
+        predictor.require(protocol)
+    opened = [
+        Lane(predictor, protocol, None if out is None else _open_run(Path(out), predictor, protocol, subject.data))
+        for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
-    lanes = [Lane(predictor, run) for predictor, run in zip(predictors, runs, strict=True)]
-    _evaluate_clips(lanes, chosen, opened_task, constants, save_predictions=save_predictions, progress=progress)
-    return [_finish(lane, opened_task, constants, dataset, scored_data) for lane in lanes]
+    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress)
+    return [_finish(lane, subject) for lane in opened]
 
 
 @dataclass(slots=True)
 class Lane:
-    """One predictor's way through the clips: what is finished, and what failed."""
+    """One predictor's way through the clips under one protocol: what is finished, and what failed."""
 
     predictor: Predictor
+    protocol: Protocol
     run: Run | None
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, CorrkitError] = field(default_factory=dict)
 
 
 def _evaluate_clips(
-    lanes: Sequence[Lane],
-    clips: Sequence[Clip],
-    task: Task,
-    protocol: Protocol,
-    *,
-    save_predictions: bool,
-    progress: Progress | None,
+    lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool, progress: Progress | None
 ) -> None:
     """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
-    predictors = [lane.predictor for lane in lanes]
+    pairs = [(lane.predictor, lane.protocol) for lane in lanes]
     finished = [_finished(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
     folders = [lane.run.predictions if lane.run is not None and save_predictions else None for lane in lanes]
     with exact_inference():
-        for clip in clips:
+        for clip in subject.clips:
             if all(clip.name in done for done in finished):
                 for lane, done in zip(lanes, finished, strict=True):
                     lane.records[clip.name] = done[clip.name]
                 continue
             try:
-                records = evaluate_clip(predictors, clip, task, protocol, predictions=folders, progress=progress)
+                records = evaluate_clip(pairs, clip, subject.task, predictions=folders, progress=progress)
             except CorrkitError as error:
                 for lane in lanes:
                     lane.failures[clip.name] = error
@@ -206,55 +194,63 @@ def _finished(run: Run, save_predictions: bool) -> dict[str, dict[str, Any]]:
     }
 
 
-def _finish(lane: Lane, task: Task, constants: Protocol, dataset: DataSet, data: Data) -> Result:
+def _finish(lane: Lane, subject: Subject) -> Result:
     """Aggregates a lane's records, and closes its run."""
     statistics = {name: record["statistics"] for name, record in lane.records.items()}
-    scores = task.scores(statistics, constants, split=dataset.split)
+    scores = subject.task.scores(statistics, lane.protocol, split=subject.dataset.split)
     predictor, run = lane.predictor, lane.run
     summary = build_summary(
         scores,
-        constants,
+        lane.protocol,
         checkpoint=_checkpoint(predictor),
-        data=data,
+        data=subject.data,
         precision="float32",
         device=predictor.device_type,
         layer=predictor.report.layer,
         stride=predictor.stride,
         parameters=predictor.report.parameters,
         versions=_versions(),
-        missing=[clip.name for clip in dataset.clips if clip.name not in lane.records],
+        missing=subject.missing(lane.records),
     )
     if run is not None:
         run.finish(summary, scores.csvs)
     return Result(
         summary=summary,
         failures=lane.failures,
-        notes=(*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else run.notes)),
+        notes=(*subject.dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else run.notes)),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
     )
 
 
 def evaluate_clip(
-    predictors: Sequence[Predictor],
+    lanes: Sequence[tuple[Predictor, Protocol]],
     clip: Clip,
     task: Task,
-    protocol: Protocol,
     *,
     truth: Callable[[int], Any] | None = None,
     predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
+    """One pass over a clip: predict, score and save frame by frame; a record for each lane.
+
+    Args:
+        lanes: predictors, each with its protocol.
+        clip: of the task's data.
+        task: of all the protocols.
+        truth: `Task.truth` of the clip under the protocol of all lanes, where the caller keeps it.
+        predictions: the folder for each lane's predictions, or None.
+        progress: called after every frame.
+    """
     started = time.perf_counter()
     num_frames = len(clip.frames)
-    truth = truth or functools.lru_cache(maxsize=1)(task.truth(clip, protocol))
-    scorers = [task.scorer(clip, protocol, truth) for _ in predictors]
-    folders = predictions or [None] * len(predictors)
+    truths = [truth] * len(lanes) if truth is not None else _truths(lanes, clip, task)
+    scorers = [task.scorer(clip, protocol, true) for (_, protocol), true in zip(lanes, truths, strict=True)]
+    folders = predictions or [None] * len(lanes)
     with ExitStack() as stack:
         streams = [
             stack.enter_context(closing(predictor.predict(clip, task, protocol)))  # type: ignore[type-var]  # generators
-            for predictor in predictors
+            for predictor, protocol in lanes
         ]
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
@@ -275,6 +271,14 @@ def evaluate_clip(
         }
         for scorer, folder in zip(scorers, folders, strict=True)
     ]
+
+
+def _truths(lanes: Sequence[tuple[Predictor, Protocol]], clip: Clip, task: Task) -> list[Callable[[int], Any]]:
+    """`Task.truth` for each lane; lanes under one protocol share it, and what it prepared for the latest frame."""
+    protocols = [protocol for _, protocol in lanes]
+    first = [protocols.index(protocol) for protocol in protocols]
+    made = {index: functools.lru_cache(maxsize=1)(task.truth(clip, protocols[index])) for index in set(first)}
+    return [made[index] for index in first]
 
 
 def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:
@@ -313,22 +317,6 @@ def exact_inference() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
-
-
-def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
-    """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
-    constants = protocol if isinstance(protocol, Protocol) else None
-    if constants is None:
-        constants = load_protocol(str(protocol or DEFAULTS[task.name]), task.name)
-    elif constants.task != task.name:
-        raise UsageError(f"{constants.identifier} is no protocol for {task.name}.", "Choose one of the task's own.")
-    return override(constants, overrides)
-
-
-def described(dataset: DataSet, clips: Sequence[Clip], identity: str) -> Data:
-    """The data part of a summary; a subset of an official data set is not official."""
-    official = dataset.official and len(clips) == len(dataset.clips)
-    return {"name": dataset.name, "split": dataset.split, "identity": identity, "official": official}
 
 
 def _checkpoint(predictor: Predictor) -> dict[str, Any]:

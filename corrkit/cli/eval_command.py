@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from corrkit.cli.arguments import (
     add_data_arguments,
     add_output_arguments,
-    constants,
     data_options,
     names,
+    opened_subject,
     print_json,
     print_table,
 )
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from corrkit.predictors import Predictor
     from corrkit.protocols import Protocol
     from corrkit.runs.results import Summary
+    from corrkit.subject import Subject
 
 EXAMPLES = """\
 examples:
@@ -66,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     results, summaries, code = [], [], 0
     for task in tasks:
         try:
-            found, references = _evaluate(task, predictors, args)
+            subject = opened_subject(args, task)
+            found, references = _evaluate(subject, predictors, args)
         except CorrkitError as error:
             if args.task != "all":
                 raise
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     elif summaries:
         print_table(summaries, args.format)
     if args.submission:
-        _submit(args, results[0])
+        _submit(subject, results[0], Path(args.submission))
     return max([code, *(_closing_words(result) for result in results)])
 
 
@@ -118,54 +120,46 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     return found or list(TASKS)
 
 
-def _folders(
-    args: argparse.Namespace, task: str, protocol: "Protocol", predictors: "Sequence[Predictor]"
-) -> list[Path]:
+def _folders(args: argparse.Namespace, protocol: "Protocol", predictors: "Sequence[Predictor]") -> list[Path]:
     from corrkit.evaluation import run_folder
 
     if not args.out:
         return [run_folder(predictor, protocol, **data_options(args)) for predictor in predictors]
-    folder = Path(args.out) / task if args.task == "all" else Path(args.out)
+    folder = Path(args.out) / protocol.task if args.task == "all" else Path(args.out)
     return [folder] if args.layers is None else [folder / predictor.name for predictor in predictors]
 
 
 def _evaluate(
-    task: str, predictors: "Sequence[Predictor]", args: argparse.Namespace
+    subject: "Subject", predictors: "Sequence[Predictor]", args: argparse.Namespace
 ) -> "tuple[list[Result], list[Summary]]":
     """The results, and summaries of the floor and of the ceiling at the predictors' stride where asked for."""
     from corrkit.cli.progress import ClipProgress
-    from corrkit.evaluation import evaluate, evaluate_together
+    from corrkit.evaluation import evaluate_together
     from corrkit.predictors import GRID_STRIDE, Identity, Oracle
 
-    protocol, common = constants(args, task), data_options(args)
-    folders = _folders(args, task, protocol, predictors)
+    protocol = subject.protocol
+    folders = _folders(args, protocol, predictors)
     with ClipProgress(quiet=args.quiet, folder=str(folders[0])) as progress:
         results = evaluate_together(
-            task,
-            predictors,
-            protocol,
+            subject,
+            [(predictor, protocol) for predictor in predictors],
             outs=folders,
             save_predictions=args.save_predictions or bool(args.submission),
             progress=progress,
-            **common,
         )
-        references = (Identity(), Oracle(stride=predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ()
-        rows = [
-            evaluate(task, reference, protocol=protocol, progress=progress, **common).summary
-            for reference in references
-        ]
+        rows = []
+        for reference in (Identity(), Oracle(predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ():
+            (result,) = evaluate_together(subject, [(reference, protocol)], outs=[None], progress=progress)
+            rows.append(result.summary)
     return results, rows
 
 
-def _submit(args: argparse.Namespace, result: "Result") -> None:
-    from corrkit.tasks import load_task
+def _submit(subject: "Subject", result: "Result", file: Path) -> None:
     from corrkit.tasks.davis_submission import write_submission
-    from corrkit.tasks.sources import open_data
 
     assert result.folder is not None
-    dataset = open_data(load_task(args.task), args.data, args.split, args.dataset_name)
-    write_submission(result.folder / "predictions", dataset.clips, Path(args.submission))  # type: ignore[arg-type]  # DAVIS clips
-    print(f"submission: {args.submission}", file=sys.stderr)
+    write_submission(result.folder / "predictions", subject.dataset.clips, file)  # type: ignore[arg-type]  # DAVIS clips
+    print(f"submission: {file}", file=sys.stderr)
 
 
 def _describe(predictor: "Predictor") -> None:

@@ -6,8 +6,7 @@ import sys
 from corrkit.cli.arguments import (
     add_data_arguments,
     add_output_arguments,
-    constants,
-    data_options,
+    opened_subject,
     print_json,
     print_table,
 )
@@ -32,16 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores and prints the table."""
-    from corrkit.scoring import score
+    from corrkit.scoring import score_subject
 
-    result = score(
-        args.task,
-        pred=args.pred,
+    result = score_subject(
+        opened_subject(args, args.task),
+        args.pred,
         allow_partial=args.allow_partial,
         allow_ground_truth=args.allow_ground_truth,
         grid=args.grid,
-        protocol=constants(args, args.task),
-        **data_options(args),
     )
     if args.csv_dir:
         from pathlib import Path
