@@ -147,6 +147,8 @@ def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewi
 
 def report(built: "Built", recognised: "Recognised") -> Report:
     """Every decision of recognising and building, in one record."""
+    from corrkit.checkpoints.pretraining import pretraining
+
     return Report(
         system=recognised.system.name,
         architecture=built.architecture,
@@ -158,6 +160,7 @@ def report(built: "Built", recognised: "Recognised") -> Report:
         dropped=recognised.dropped,
         evidence=(*recognised.evidence, *built.evidence),
         notes=(*recognised.notes, *built.notes),
+        pretraining=pretraining(recognised.tree),
     )
 
 

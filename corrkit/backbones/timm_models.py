@@ -29,7 +29,9 @@ def load(spec: str) -> Framewise:
     untrained = re.fullmatch(r"random:([^@=]+)(?:@(\d+))?", spec)
     if untrained:
         name, seed = untrained[1], int(untrained[2] or 0)
-        return _backbone(_untrained(name, seed), name, Report(system="random", architecture=name, parameters=0))
+        return _backbone(
+            _untrained(name, seed), name, Report(system="random", architecture=name, parameters=0, pretraining="none")
+        )
     from_file = re.fullmatch(r"timm:([^=]+)=(.+)", spec)
     if from_file:
         from corrkit.checkpoints.opening import open_checkpoint
