@@ -62,7 +62,7 @@ _RATE = _Number(0, 1, whole=False)  # of dropout: without effect on a frozen net
 _RATIO = _Number(0, 100, longest=8, whole=False)
 _PIXELS = _Number(1, 4096, longest=2)
 _WIDTH = _Number(1, 16384, longest=8)
-_BLOCKS = _Number(0, 256, longest=8)
+_DEPTHS = {"depth", "depths", "layers"}
 _NORMS = ("layernorm", "layernorm2d", "rmsnorm", "rmsnorm2d", "simplenorm", "batchnorm", "batchnorm2d", "groupnorm")
 _ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "relu6", "leaky_relu", "elu", "silu", "swish", "mish")
 
@@ -73,7 +73,7 @@ _ALLOWED: dict[str, _Number | _Choice] = {
     "in_chans": _Number(3, 3),
     "num_classes": _Number(0, 1 << 20),  # replaced by 0
     **dict.fromkeys(("embed_dim", "embed_dims", "dims", "channels", "head_dim"), _WIDTH),
-    **dict.fromkeys(("depth", "depths", "layers"), _BLOCKS),
+    **dict.fromkeys(_DEPTHS, _Number(0, 256, longest=8)),
     **dict.fromkeys(("num_heads", "heads", "num_kv_heads"), _Number(1, 256, longest=8)),
     "window_size": _Number(1, 64, longest=8),
     "reg_tokens": _Number(0, 1024),
@@ -95,11 +95,15 @@ _ALLOWED: dict[str, _Number | _Choice] = {
 }
 
 
-def architecture_arguments(opened: "Opened") -> dict[str, Any]:
+def architecture_arguments(opened: "Opened", num_tensors: int) -> dict[str, Any]:
     """The `model_args` of a file's config.json, each of a known name, type and range; null ones are left to timm.
 
+    Args:
+        opened: the file.
+        num_tensors: how many it holds, the most blocks that its network can have.
+
     Raises:
-        CheckpointError: any other argument; it names the first.
+        CheckpointError: any other argument, which it names, or more blocks than tensors.
     """
     given = entry(opened.config, "model_args")
     if given is None:
@@ -117,6 +121,15 @@ def architecture_arguments(opened: "Opened") -> dict[str, Any]:
             raise CheckpointError(
                 f"{opened.path}: model_args in config.json sets {name} to {repr(value)[:60]}.",
                 f"It must be {_ALLOWED[name]}.",
+            )
+    for name in _DEPTHS & arguments.keys():
+        depths = arguments[name]
+        blocks = sum(depths) if isinstance(depths, list) else depths
+        if blocks > num_tensors:
+            raise CheckpointError(
+                f"{opened.path}: model_args in config.json asks for {blocks} blocks ({name}), the file has "
+                f"{num_tensors} tensors.",
+                "Get config.json and weights from one source.",
             )
     return arguments
 

@@ -74,7 +74,7 @@ def fill(name: str, opened: "Opened", layer: int | str | None = None) -> Framewi
     from corrkit.checkpoints.opening import require_usable
 
     tensors = flatten(opened.tree)
-    arguments = architecture_arguments(opened)
+    arguments = architecture_arguments(opened, len(tensors))
     blank = _on_meta(name, arguments)
     expected = blank.state_dict()
     some = next(iter(expected))
