@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
 from corrkit.backbones.contract import Backbone
+from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
 from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Predictor
@@ -103,7 +104,7 @@ def evaluate(
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
     constants = constants_of(load_task(task), protocol, overrides)
-    predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key, window=window)
+    predictor = make_predictor(model, device=device, loading=Loading(heads=heads, layer=layer, key=key, window=window))
     (result,) = evaluate_together(
         task,
         [predictor],

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import asdict
 from typing import Any
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
 from corrkit.backbones.loading import load_backbone
 from corrkit.checkpoints.registry import SYSTEMS
@@ -40,7 +40,8 @@ def inspect(
 
 
 def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Any]:
-    report = backbone.report
+    interface = interface_of(backbone)
+    report = interface.report
     system = SYSTEMS.get(report.system)
     evidence = dict(report.evidence)
     if unknown:
@@ -53,19 +54,19 @@ def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Any]:
         "architecture": report.architecture,
         "parameters": report.parameters,
         "heads_unknown": unknown is not None,
-        "stride": backbone.stride,
-        "multiple": getattr(backbone, "multiple", backbone.stride),
+        "stride": interface.stride,
+        "multiple": interface.multiple,
         "layer": report.layer,
         "position": report.position,
-        "mode": asdict(backbone.mode),
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
+        "mode": asdict(interface.mode),
+        "mean": list(interface.mean),
+        "std": list(interface.std),
         "tensors_used": report.tensors_used,
         "tensors_total": report.tensors_total,
         "dropped": [{"group": group, "reason": reason} for group, reason in report.dropped],
         "evidence": evidence,
         "notes": [note for note in report.notes if not (unknown and "--heads" in note)],
-        "digest": None if unknown else getattr(backbone, "digest", None),
+        "digest": None if unknown else interface.digest,
     }
 
 

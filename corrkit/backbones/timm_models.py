@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from corrkit.backbones.contract import Report
+from corrkit.backbones.contract import Interface, Report
 from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.timm_arguments import Statistics, architecture_arguments, statistics
 from corrkit.checkpoints.heads import entry
@@ -224,7 +224,9 @@ def _backbone(
         stride = _stride(model, name)
         network = WrappedNetwork(model, model.forward_features, stride)  # type: ignore[arg-type]
     mean, std = statistics
-    return Framewise(network, stride=stride, mean=mean, std=std, report=report, digest=digest)
+    return Framewise(
+        network, Interface(stride=stride, multiple=stride, mean=mean, std=std, report=report, digest=digest)
+    )
 
 
 def _stride(model: Any, name: str) -> int:

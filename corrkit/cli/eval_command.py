@@ -86,15 +86,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _predictors(args: argparse.Namespace) -> "list[Predictor]":
     """One predictor, or one for each layer of --layers."""
+    from corrkit.backbones.loading import Loading
     from corrkit.predictor_loading import layer_predictors, make_predictor
 
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window)
     if args.layers is None:
-        options = {"heads": args.heads, "layer": args.layer, "key": args.ckpt_key, "window": args.window}
-        return [make_predictor(args.ckpt, device=args.device, **options)]
-    for option in ("layer", "window", "submission"):
-        if getattr(args, option) is not None:
-            raise UsageError(f"--layers and --{option} exclude each other.", "Use one of them.")
-    return layer_predictors(args.ckpt, args.layers, device=args.device, heads=args.heads, key=args.ckpt_key)
+        return [make_predictor(args.ckpt, device=args.device, loading=loading)]
+    if args.submission is not None:
+        raise UsageError("--layers and --submission exclude each other.", "Use one of them.")
+    return layer_predictors(args.ckpt, args.layers, device=args.device, loading=loading)
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:

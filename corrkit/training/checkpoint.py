@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CheckpointError
 from corrkit.runs.atomic import write_atomic
 from corrkit.training.objective import AnyObjective
@@ -92,7 +92,7 @@ def start_from(objective: AnyObjective, spec: str) -> int:
     """
     from corrkit.backbones.loading import load_backbone
 
-    network = getattr(load_backbone(spec), "network", None)
+    network = network_of(load_backbone(spec))
     given = {} if network is None else network.state_dict()
     fresh = ("mask_token", "mask_colour", "view_vectors")
     encoder = objective.encoder
