@@ -54,6 +54,11 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
     )
 
 
+def ways_on() -> str:
+    """How any network can be evaluated that corrkit doesn't know by its names."""
+    return "A model of timm: timm:NAME=FILE. Any other: py:FILE.py:FUNCTION, which builds it with its own code."
+
+
 def nearest(tensors: "Mapping[str, Tensor]", only: str | None = None) -> tuple[str, str] | None:
     """The layout that fits best though anchors are missing, and the names of these; None where nothing fits.
 

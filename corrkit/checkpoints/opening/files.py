@@ -48,7 +48,8 @@ class Opened:
     container: "torch zip", "torch legacy", "TorchScript archive", "pickle", "safetensors", "npz", with the number of
         shards where there are several.
     digest: sha256 (hex) of the bytes; of shards, of their digests by name.
-    config, preprocessor: config.json and preprocessor_config.json beside conventionally named weights, else None.
+    config, preprocessor: config.json (of open_clip's weights: open_clip_config.json) and preprocessor_config.json beside
+        conventionally named weights, else None.
     metadata: the text entries of a safetensors header.
     notes: what was stubbed or changed on the way, as sentences.
     """
@@ -187,9 +188,9 @@ def _open_shards(index: Path) -> Opened:
 
 def _with_configs(opened: Opened) -> Opened:
     folder = opened.path if opened.path.is_dir() else opened.path.parent
+    own = "open_clip_config.json" if opened.path.name.startswith("open_clip_") else "config.json"
     config, preprocessor = (
-        _json(folder / name) if (folder / name).is_file() else None
-        for name in ("config.json", "preprocessor_config.json")
+        _json(folder / name) if (folder / name).is_file() else None for name in (own, "preprocessor_config.json")
     )
     return replace(opened, config=config, preprocessor=preprocessor)
 
