@@ -21,16 +21,18 @@ def make_predictor(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
 ) -> Predictor:
     """The predictor of a spec, backbone or module.
 
     Args:
         model: see `corrkit.evaluate`.
         device: see `resolve_device`.
-        heads: as for `corrkit.load_backbone`, as are layer, key and window.
+        heads: as for `corrkit.load_backbone`, as are layer, key, window and system.
         layer: see heads.
         key: see heads.
         window: see heads.
+        system: see heads.
 
     Raises:
         CheckpointError: for a spec that gives no backbone.
@@ -46,10 +48,12 @@ def make_predictor(
     if isinstance(model, str | Path):
         from corrkit.backbones import load_backbone
 
-        backbone = load_backbone(str(model), heads=heads, layer=layer, key=key, window=window)
+        backbone = load_backbone(str(model), heads=heads, layer=layer, key=key, window=window, system=system)
         return Propagator(backbone, target, name=spec_name(model))
-    if any(option is not None for option in (heads, layer, key, window)):
-        raise UsageError("heads, layer, key and window are options of loading.", "Leave them out for a live model.")
+    if any(option is not None for option in (heads, layer, key, window, system)):
+        raise UsageError(
+            "heads, layer, key, window and system are options of loading.", "Leave them out for a live model."
+        )
     live = model if isinstance(model, Backbone) else _wrapped(model)
     return Propagator(live, target, name=live.report.architecture)
 
@@ -70,7 +74,13 @@ def spec_name(spec: str | Path) -> str:
 
 
 def layer_predictors(
-    spec: str, layers: Sequence[str], *, device: str = "auto", heads: int | None = None, key: str | None = None
+    spec: str,
+    layers: Sequence[str],
+    *,
+    device: str = "auto",
+    heads: int | None = None,
+    key: str | None = None,
+    system: str | None = None,
 ) -> list[Predictor]:
     """One predictor per layer of a checkpoint, for `evaluate_together`: they share one pass of the network.
 
@@ -80,6 +90,7 @@ def layer_predictors(
         device: see `resolve_device`.
         heads: as for `corrkit.load_backbone`.
         key: as for `corrkit.load_backbone`.
+        system: as for `corrkit.load_backbone`.
 
     Raises:
         CheckpointError: as `corrkit.load_backbone`.
@@ -90,7 +101,7 @@ def layer_predictors(
     target, name = resolve_device(device), spec_name(spec)
     return [
         Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
-        for backbone in load_layers(spec, layers, heads=heads, key=key)
+        for backbone in load_layers(spec, layers, heads=heads, key=key, system=system)
     ]
 
 

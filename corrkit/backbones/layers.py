@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def load_layers(
-    spec: str, layers: Sequence[str], *, heads: int | None = None, key: str | None = None
+    spec: str, layers: Sequence[str], *, heads: int | None = None, key: str | None = None, system: str | None = None
 ) -> "list[SharedLayer]":
     """One backbone per layer; consumed in lockstep they cost one forward pass per frame.
 
@@ -21,6 +21,7 @@ def load_layers(
         layers: numbers from 1, or ["all"].
         heads: as for `load_backbone`.
         key: as for `load_backbone`.
+        system: as for `load_backbone`.
 
     Raises:
         CheckpointError: as `load_backbone`, and for a layer that does not exist.
@@ -28,7 +29,7 @@ def load_layers(
     """
     from corrkit.backbones.loading import load_backbone
 
-    whole = load_backbone(spec, heads=heads, key=key)
+    whole = load_backbone(spec, heads=heads, key=key, system=system)
     network = getattr(whole, "network", None)
     depth = getattr(network, "num_layers", getattr(network, "layer", None))
     if not isinstance(whole, Framewise) or not isinstance(depth, int):
@@ -37,7 +38,7 @@ def load_layers(
     shared = SharedPass(whole, tuple(numbers))
     found: list[SharedLayer] = []
     for number in numbers:
-        single = load_backbone(spec, heads=heads, layer=number, key=key)
+        single = load_backbone(spec, heads=heads, layer=number, key=key, system=system)
         assert isinstance(single, Framewise)
         if single.multiple != whole.multiple:
             raise UsageError(f"The layers of {spec} need inputs of different sizes.", "Use --layer, one at a time.")

@@ -33,6 +33,7 @@ def load_backbone(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
 ) -> Backbone:
     """A frozen backbone from a spec.
 
@@ -45,6 +46,7 @@ def load_backbone(
         layer: layer to evaluate; None takes the system's default. ViTs count blocks, others stages, both from 1.
         key: dotted path of the branch, in a file that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
+        system: name of the system (docs/checkpoints.md), where a file fits several.
 
     Raises:
         CheckpointError: nothing at that path, an unknown spec, or a file that doesn't load completely. Only "random:"
@@ -52,18 +54,20 @@ def load_backbone(
     """
     text = str(SHIPPED.get(str(spec), spec))
     heads = heads[0] if isinstance(heads, Sequence) else heads
-    options = {"heads": heads, "layer": layer, "key": key, "window": window}
+    options = {"heads": heads, "layer": layer, "key": key, "window": window, "system": system}
     kind = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
     if text in BUILT_IN:
         _refuse_options(text, options)
         made: Backbone = getattr(importlib.import_module("corrkit.backbones.cells"), BUILT_IN[text])()
         return made
     if kind is None:
-        return load_file(text, heads=heads, layer=layer, key=key, window=window)
+        return load_file(text, heads=heads, layer=layer, key=key, window=window, system=system)
     if kind == "hf:":
         from corrkit.backbones.hub import download
 
-        return load_file(download(text.removeprefix("hf:")), heads=heads, layer=layer, key=key, window=window)
+        return load_file(
+            download(text.removeprefix("hf:")), heads=heads, layer=layer, key=key, window=window, system=system
+        )
     _refuse_options(text, options)
     if kind == "py:":
         return _from_function(text)
@@ -79,6 +83,7 @@ def load_file(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
 ) -> Backbone:
     """A backbone from a file or folder of any known system, or from two files joined by +.
 
@@ -89,11 +94,11 @@ def load_file(
     if not Path(path).exists() and len(parts) == 2 and all(part.exists() for part in parts):
         from corrkit.backbones.fusion import fuse
 
-        _refuse_options(str(path), {"heads": heads, "layer": layer, "key": key, "window": window})
-        return fuse(*(_from_file(part, None, None, None) for part in parts))
+        _refuse_options(str(path), {"heads": heads, "layer": layer, "key": key, "window": window, "system": system})
+        return fuse(*(_from_file(part, None, None, None, None) for part in parts))
     if not Path(path).exists():
         raise _nothing_there(str(path))
-    backbone = _from_file(path, heads, layer, key)
+    backbone = _from_file(path, heads, layer, key, system)
     if window is None:
         return backbone
     from corrkit.backbones.windowed import Windowed
@@ -101,7 +106,9 @@ def load_file(
     return Windowed(backbone, window)
 
 
-def _from_file(path: str | Path, heads: int | None, layer: int | str | None, key: str | None) -> "Framewise":
+def _from_file(
+    path: str | Path, heads: int | None, layer: int | str | None, key: str | None, system: str | None
+) -> "Framewise":
     from corrkit.checkpoints.heads import entry
     from corrkit.checkpoints.opening import open_checkpoint
 
@@ -110,21 +117,26 @@ def _from_file(path: str | Path, heads: int | None, layer: int | str | None, key
         from corrkit.backbones import timm_models
 
         if name := timm_models.named_by_config(opened):
-            _refuse_options(str(path), {"heads": heads, "key": key})
+            _refuse_options(str(path), {"heads": heads, "key": key, "system": system})
             return timm_models.fill(name, opened, layer)
-    return from_opened(opened, heads=heads, layer=layer, key=key)
+    return from_opened(opened, heads=heads, layer=layer, key=key, system=system)
 
 
 def from_opened(
-    opened: "Opened", *, heads: int | None = None, layer: int | str | None = None, key: str | None = None
+    opened: "Opened",
+    *,
+    heads: int | None = None,
+    layer: int | str | None = None,
+    key: str | None = None,
+    system: str | None = None,
 ) -> "Framewise":
     """A backbone from an opened file, or from the same tree in memory. Raises CheckpointError."""
     from corrkit.checkpoints.recognition import recognise
 
-    recognised = recognise(opened, key)
+    recognised = recognise(opened, key, system)
     module, function = recognised.system.build.split(":")
     built: Built = getattr(importlib.import_module(module), function)(recognised, heads=heads, layer=layer)
-    digest = _digest(opened.digest, {"heads": heads, "layer": layer, "key": key})
+    digest = _digest(opened.digest, {"heads": heads, "layer": layer, "key": key, "system": system})
     return _backbone(built, recognised, digest)
 
 

@@ -1,5 +1,6 @@
 """From the tensors of a file to one system's complete state dict under canonical names, with every decision."""
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints import configuration, drops, heads
 from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
-from corrkit.checkpoints.completeness import Tensors, absent
+from corrkit.checkpoints.completeness import Tensors, absent, gap
 from corrkit.checkpoints.conversions import IncompleteError, unify, without_some_biases
+from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONVERTED = "corrkit"  # the header's entry in files of `corrkit convert`
-_SHOWN = 6  # names in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +64,7 @@ class Recognised:
 
     def missing(self, names: Iterable[str]) -> CheckpointError:
         """The error for canonical names that the file lacks, under the names that the file would give them."""
-        every = list(names)
-        listed = ", ".join(self.file_name(name) for name in every[:_SHOWN])
-        more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-        return CheckpointError(
-            f"{self.path} ({self.system.name}) is incomplete: {listed}{more} missing.",
-            "Get the complete file; a network is never loaded in part.",
-        )
+        return gap(self.path, self.system, list(names), self.state, self.file_name)
 
     def depth(self, stem: str) -> int:
         """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
@@ -111,6 +106,7 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
     prefix, layout = reading.prefix, reading.layout
     names = relative(tensors, prefix)
     kept, dropped = _sift(names, {**entry.drop, **drops.GENERAL})
+    require_plain({prefix + name: tensor for name, tensor in kept.items()}, tensors, opened.path)
     require_usable({prefix + name: tensor for name, tensor in kept.items()}, opened.path)
     state, origins = _rename(kept, layout, prefix, opened)
     state = _unified(state, origins, reading, entry, opened)
@@ -146,10 +142,10 @@ def _require_no_better(reading: Candidate, tensors: "Mapping[str, Tensor]", open
     """Refuses to take another branch than the one its paper evaluates, only because that one lacks tensors."""
     better = preferred_but_incomplete(reading, tensors, LAYOUTS, PREFERS)
     if better is not None:
-        layout, absent = nearest(tensors, better) or (reading.layout.name, "a part of it")
+        layout, absent = nearest(tensors, better) or (reading.layout.name, "a part of it is missing")
         raise CheckpointError(
             f"{opened.path} is incomplete: {better.removesuffix('.')!r} ({layout} names) is the branch to evaluate, "
-            f"and {absent} is missing.",
+            f"and {absent}.",
             f"Get the complete file, or take the other branch with --ckpt-key {reading.prefix.removesuffix('.')}.",
         )
 
@@ -198,11 +194,8 @@ def _unified(
         if gaps := list(absent(state, system.requires)):
             raise IncompleteError(gaps)
     except IncompleteError as error:
-        names = ", ".join(file_name(name, origins, reading.layout, reading.prefix) for name in error.names)
-        raise CheckpointError(
-            f"{opened.path} ({system.name}) is incomplete: {names} missing.",
-            "Get the complete file; a network is never loaded in part.",
-        ) from error
+        spell = functools.partial(file_name, origins=origins, layout=reading.layout, prefix=reading.prefix)
+        raise gap(opened.path, system, error.names, origins, spell) from error
     return state
 
 

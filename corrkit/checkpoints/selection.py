@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.branches import Candidate
+from corrkit.checkpoints.completeness import ways_on
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.system import System
-from corrkit.checkpoints.unrecognised import plain, ways_on
+from corrkit.checkpoints.unrecognised import plain
 from corrkit.errors import CheckpointError, closest
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def select(
     kind = configuration.model_type(opened.config)
     if kind is not None:
         every = [found for found in every if kind in found.system.model_types]
-    possible = []
+    possible: list[Selection] = []
     for found in every:
         if found.system.certain is None:
             if possible:
@@ -157,9 +158,7 @@ def _other_model(kind: str, readings: Sequence[Candidate], opened: Opened) -> Ch
     )
 
 
-def _no_system(
-    readings: Sequence[Candidate], tensors: "Mapping[str, Tensor]", opened: Opened
-) -> CheckpointError:
+def _no_system(readings: Sequence[Candidate], tensors: "Mapping[str, Tensor]", opened: Opened) -> CheckpointError:
     """The error for names that no system has in this combination; it says what each would need."""
     lacking = []
     for system in SYSTEMS.values():
@@ -168,7 +167,9 @@ def _no_system(
                 names = relative(tensors, reading.prefix)
                 absent = next((sign for sign in (*system.signs, *system.shapes) if first(sign, names) is None), None)
                 extra = next((name for sign in system.without if (name := first(sign, names))), None)
-                why = f"{plain(absent)} is missing" if absent else f"{extra} is too many" if extra else "others beside it"
+                why = (
+                    f"{plain(absent)} is missing" if absent else f"{extra} is too many" if extra else "others beside it"
+                )
                 lacking.append(f"{system.name} ({why})")
     return CheckpointError(
         f"{opened.path} has {readings[0].layout.name} names in a combination that no known system has: it isn't "

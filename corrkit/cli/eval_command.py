@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
     parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
     parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
@@ -81,11 +82,12 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
 
     if args.layers is None:
         options = {"heads": args.heads, "layer": args.layer, "key": args.ckpt_key, "window": args.window}
-        return [make_predictor(args.ckpt, device=args.device, **options)]
+        return [make_predictor(args.ckpt, device=args.device, system=args.system, **options)]
     for option in ("layer", "window", "submission"):
         if getattr(args, option) is not None:
             raise UsageError(f"--layers and --{option} exclude each other.", "Use one of them.")
-    return layer_predictors(args.ckpt, args.layers, device=args.device, heads=args.heads, key=args.ckpt_key)
+    options = {"heads": args.heads, "key": args.ckpt_key, "system": args.system}
+    return layer_predictors(args.ckpt, args.layers, device=args.device, **options)
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:

@@ -22,9 +22,7 @@ _HEADS = {(1280, 32): 16, (1408, 40): 16}
 _BLIND_NORM = {r"post_layernorm\..*": "norm of the class token alone"}
 _CLIP_TYPES = ("clip", "clip_vision_model")
 _CLIP_PARTS = ("cls_token", "norm_pre.weight", "norm_pre.bias")
-_CLIP = ViTRules(
-    eps=1e-5, final_norm="none", activation="quick-gelu", position="size", absent=frozenset({"patch"})
-)
+_CLIP = ViTRules(eps=1e-5, final_norm="none", activation="quick-gelu", position="size", absent=frozenset({"patch"}))
 _PRE_NORM = r"pre_layrnorm\..*"  # sic
 
 ENTRIES = (
