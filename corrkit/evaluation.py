@@ -73,6 +73,7 @@ def evaluate(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
     progress: Progress | None = None,
     **overrides: Any,
 ) -> Result:
@@ -94,6 +95,7 @@ def evaluate(
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
+        system: name of a checkpoint's system, where the file fits several.
         progress: called after every frame.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
@@ -104,7 +106,8 @@ def evaluate(
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
     constants = constants_of(load_task(task), protocol, overrides)
-    predictor = make_predictor(model, device=device, loading=Loading(heads=heads, layer=layer, key=key, window=window))
+    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
+    predictor = make_predictor(model, device=device, loading=loading)
     (result,) = evaluate_together(
         task,
         [predictor],

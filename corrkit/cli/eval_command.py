@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
     parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
     parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
@@ -89,7 +90,7 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
     from corrkit.backbones.loading import Loading
     from corrkit.predictor_loading import layer_predictors, make_predictor
 
-    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window)
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window, system=args.system)
     if args.layers is None:
         return [make_predictor(args.ckpt, device=args.device, loading=loading)]
     if args.submission is not None:
