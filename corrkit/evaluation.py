@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
 from corrkit.backbones.contract import Backbone
+from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
 from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Predictor
@@ -75,6 +76,7 @@ def evaluate(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
     name: str | None = None,
     seed_of: str | None = None,
     progress: Progress | None = None,
@@ -98,6 +100,7 @@ def evaluate(
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
+        system: name of a checkpoint's system, where the file fits several.
         name: in tables and for the leaderboard; None takes it from the model.
         seed_of: name of the method of which the model is one training seed; the leaderboard groups seeds by it.
         progress: called after every frame.
@@ -110,7 +113,8 @@ def evaluate(
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
     constants = constants_of(load_task(task), protocol, overrides)
-    predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key, window=window)
+    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
+    predictor = make_predictor(model, device=device, loading=loading)
     predictor.declare(name, seed_of)
     (result,) = evaluate_together(
         task,

@@ -1,9 +1,12 @@
 """`corrkit.evaluate` and `corrkit.score`: one pipeline, whatever goes wrong with a clip, a run or a setting."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,9 +15,12 @@ import corrkit
 from corrkit.errors import CorrkitError, DataError, ProtocolError, RunError, UsageError
 from corrkit.evaluation import run_folder
 from corrkit.predictor_loading import make_predictor
+from corrkit.predictors import Propagator
 from corrkit.protocols import load_protocol, override
 from corrkit.runs.tables import results_table
+from corrkit.tasks import load_task
 from corrkit.tasks.masks import write_mask
+from corrkit.tasks.sources import open_data
 
 from .colour_backbone import ColourBackbone, NaNBackbone
 from .davis_folder import make_clip
@@ -162,6 +168,20 @@ def test_changed_annotations_are_another_data_set(data: Path, tmp_path: Path):
     evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
     write_mask(data / "Annotations/480p/a/00003.png", np.ones((48, 64), np.uint8))
     with pytest.raises(RunError, match="data"):
+        evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+
+
+def test_a_corrected_frame_of_the_same_size_is_another_data_set(data: Path, tmp_path: Path):
+    frame = data / "JPEGImages/480p/a/00002.jpg"
+    pixels = np.full((48, 64, 3), 7, np.uint8)
+    for value in (b"BM-one", b"BM-two"):
+        cv2.imwrite(str(frame), pixels)
+        with frame.open("ab") as file:  # bytes after the end marker: the same size, other content
+            file.write(value)
+        os.utime(frame, (1, 1))
+        if value == b"BM-one":
+            evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+    with pytest.raises(RunError, match=r"data\.identity"):
         evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
 
 
@@ -357,3 +377,32 @@ class TestScore:
         with_frames = corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"]
         shutil.rmtree(data / "JPEGImages")
         assert corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"] == with_frames
+
+
+class TestNetworkInput:
+    """Protocols that agree on what the network sees may share its features."""
+
+    def seen(self, data: Path, backbone=None, **changes):
+        (clip, *_) = open_data(load_task("davis"), data, None).clips
+        protocol = override(load_protocol("davis/dino"), {"size": [64], "multiple": 16, **changes})
+        return make_propagator(backbone or ColourBackbone()).network_input(clip, protocol)
+
+    @pytest.mark.parametrize("changes", [{"topk": 7}, {"radius": 3}, {"temperature": 0.5}, {"position": "size"}])
+    def test_is_equal_where_only_what_follows_the_network_differs(self, data: Path, changes: dict):
+        assert self.seen(data, **changes) == self.seen(data)
+
+    @pytest.mark.parametrize("changes", [{"size": [48]}, {"std": [0.5, 0.5, 0.5]}, {"interpolation": "bilinear-float"}])
+    def test_differs_where_the_frames_do(self, data: Path, changes: dict):
+        assert self.seen(data, **changes) != self.seen(data)
+
+    def test_differs_by_the_position_rule_where_there_are_positions_to_resample(self, data: Path):
+        backbone = ColourBackbone()
+        backbone.report = replace(backbone.report, position="absolute")
+        assert self.seen(data, backbone, position="size") != self.seen(data, backbone)
+
+    def test_is_the_size_alone_that_counts_not_how_it_was_said(self, data: Path):
+        assert self.seen(data, resize="exact", size=[64, 80]) == self.seen(data)
+
+
+def make_propagator(backbone) -> Propagator:
+    return Propagator(backbone, torch.device("cpu"), name="test")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import corrkit
+from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
-from corrkit.frames.sequence import read_image
 from corrkit.protocols import load_protocol
 from corrkit.tasks.masks import read_mask
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
-from corrkit.frames.sequence import read_image
 from corrkit.protocols import load_protocol
 from corrkit.tasks.contract import Geometry
 from corrkit.tasks.masks import MaskCodec, read_mask, resize_nearest
