@@ -11,7 +11,7 @@ from corrkit import __version__
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
 from corrkit.protocols import Protocol
-from corrkit.runs.results import build_summary
+from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import Clip
 
@@ -81,7 +81,7 @@ def score_subject(
     summary = build_summary(
         scores,
         subject.protocol,
-        checkpoint={"spec": folder.name, "digest": None, "system": "predictions", "architecture": "unknown"},
+        checkpoint=CheckpointFacts(spec=folder.name, digest=None, system="predictions", architecture="unknown"),
         data=subject.data,
         precision="",
         device="none",

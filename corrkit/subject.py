@@ -17,23 +17,28 @@ from corrkit.tasks.sources import open_data
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """An opened request: the chosen clips of a data set, under a task's protocol. `replace` gives other clips of it."""
+    """An opened request: the chosen clips of a data set, under a task's protocol. `replace` gives other clips of it.
+
+    dataset_name: as it was asked for.
+    """
 
     task: Task
     protocol: Protocol
     dataset: DataSet
     clips: tuple[Clip, ...]
+    dataset_name: str | None = None
 
     @cached_property
     def data(self) -> Data:
-        """The data part of a summary; a subset of an official data set is not official. Reads every annotation once."""
+        """What is scored, for summaries; the identity of the chosen clips is worked out once."""
         dataset = self.dataset
-        return {
-            "name": dataset.name,
-            "split": dataset.split,
-            "identity": data_identity(self.clips),
-            "official": dataset.official and len(self.clips) == len(dataset.clips),
-        }
+        return Data(
+            name=dataset.name,
+            split=dataset.split,
+            identity=data_identity(self.clips),
+            origin=dataset.origin,
+            complete=len(self.clips) == len(dataset.clips),
+        )
 
     def missing(self, scored: Mapping[str, Any]) -> list[str]:
         """The clips of the data set that have no score."""
@@ -68,7 +73,7 @@ def open_subject(
     constants = constants_of(opened, protocol, overrides or {})
     dataset = open_data(opened, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
-    return Subject(task=opened, protocol=constants, dataset=dataset, clips=tuple(chosen))
+    return Subject(task=opened, protocol=constants, dataset=dataset, clips=tuple(chosen), dataset_name=dataset_name)
 
 
 def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:

@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from corrkit.metrics.intervals import compare_paired, holm
 from corrkit.protocols import load_protocol, override
 from corrkit.runs.folder import Run
 from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
-from corrkit.runs.results import build_summary
+from corrkit.runs.records import ClipRecord
+from corrkit.runs.results import CheckpointFacts, Data, build_summary
 from corrkit.tasks import load_task
 
 OFFICIAL = {"davis": ("DAVIS-2017", "val"), "vip": ("VIP", "val"), "jhmdb": ("JHMDB", "test")}
@@ -36,27 +38,27 @@ def finished(tmp_path):
         folder = tmp_path / f"run{next(numbers)}"
         protocol = override(load_protocol(summary.pop("protocol", PROTOCOLS[task])), changes or {})
         name, split = OFFICIAL[task]
-        data = {
-            "name": {"official": name, "embedded": f"embedded-{task}", "own": f"kitchen-{task}"}[origin],
-            "split": split,
-            "identity": identity or f"{origin}-{task}",
-            "official": origin == "official" and not missing,
-        }
+        data = Data(
+            name={"official": name, "embedded": f"embedded-{task}", "own": f"kitchen-{task}"}[origin],
+            split=split,
+            identity=identity or f"{origin}-{task}",
+            origin=origin,
+            complete=not missing,
+        )
         run = Run.open(folder, {"folder": folder.name}, {})
         for clip in CLIPS:
             if clip not in missing:
-                timing = {"seconds": summary.get("seconds", 2.0)}
-                run.write_clip(
-                    clip, {"frames": 10, "statistics": STATISTICS[task](skill, clip, seed), "timing": timing}
-                )
+                statistics, seconds = STATISTICS[task](skill, clip, seed), summary.get("seconds", 2.0)
+                record = ClipRecord(clip=clip, frames=10, statistics=statistics, seconds=seconds)
+                run.write_clip(clip, record.plain())
         statistics = {clip: record["statistics"] for clip, record in run.finished.items()}
         scores = load_task(task).scores(statistics, protocol, split=split)
         system = spec if spec in {"identity", "oracle"} else "dino"
-        checkpoint = {"spec": spec, "digest": f"sha-of-{spec}", "system": system, "architecture": "vit"}
+        checkpoint = CheckpointFacts(spec=spec, digest=f"sha-of-{spec}", system=system, architecture="vit")
         built = build_summary(
             scores,
             protocol,
-            checkpoint=checkpoint | summary.get("checkpoint", {}),
+            checkpoint=replace(checkpoint, **summary.get("checkpoint", {})),
             data=data,
             precision=summary.get("precision", "float32"),
             device=summary.get("device", "cpu"),
@@ -110,7 +112,7 @@ def test_the_three_benchmarks_of_a_checkpoint_stand_side_by_side(finished):
 
 def test_columns_and_their_order_never_change(finished):
     one = corrkit.leaderboard([finished("vip", "a.pth", 0.3)])
-    folders = [finished("davis", f"b_seed{n}.pth", 0.3, seed=n) for n in range(2)]
+    folders = [finished("davis", f"b{n}.pth", 0.3, seed=n, checkpoint={"seed_of": "b"}) for n in range(2)]
     assert list(one) == list(corrkit.leaderboard(folders, reference=folders[0]))
     assert list(one)[:14] == [
         *("method", "architecture", "parameters", "pretraining", "stride", "input_size", "layer", "protocol"),
@@ -192,8 +194,9 @@ def test_duplicates_and_conflicts_are_named(finished):
 
 
 def test_training_seeds_are_grouped_as_mean_and_sd(finished):
-    folders = [finished("davis", f"mae_seed{n}.pth", 0.3 + n / 100, seed=n) for n in range(3)]
-    folders += [finished("davis", f"random:vit@{n}", 0.2, seed=n) for n in range(2)]
+    seeds, untrained = {"seed_of": "mae"}, {"seed_of": "random-vit"}
+    folders = [finished("davis", f"mae{n}.pth", 0.3 + n / 100, seed=n, checkpoint=seeds) for n in range(3)]
+    folders += [finished("davis", f"random-vit@{n}", 0.2, seed=n, checkpoint=untrained) for n in range(2)]
     folders += [finished("davis", "single_seed7.pth", 0.9), finished("davis", "oracle", 0.95)]
     table = corrkit.leaderboard(folders)
     mae = table[table["method"].str.startswith("mae")]
@@ -209,7 +212,24 @@ def test_training_seeds_are_grouped_as_mean_and_sd(finished):
 
 
 def test_seeds_of_unlike_standing_are_not_grouped(finished):
-    folders = [finished("davis", "a_seed1.pth", 0.5), finished("davis", "a_seed2.pth", 0.5, changes={"radius": 6})]
+    seeds = {"checkpoint": {"seed_of": "a"}}
+    folders = [
+        finished("davis", "a1.pth", 0.5, **seeds),
+        finished("davis", "a2.pth", 0.5, changes={"radius": 6}, **seeds),
+    ]
+    assert set(corrkit.leaderboard(folders)["seeds"]) == {1}
+
+
+def test_seeds_are_never_guessed_from_a_name(finished):
+    names = (
+        "mae_seed1.pth",
+        "mae_seed2.pth",
+        "dino/checkpoint.pth",
+        "mae/checkpoint.pth",
+        "random@1.pth",
+        "random@2.pth",
+    )
+    folders = [finished("davis", name, 0.3 + n / 100) for n, name in enumerate(names)]
     assert set(corrkit.leaderboard(folders)["seeds"]) == {1}
 
 
@@ -245,7 +265,7 @@ def test_only_runs_on_the_same_protocol_data_and_clips_are_compared(finished):
     reference = finished("vip", "base.pth", 0.5)
     others = {
         "other protocol": finished("vip", "a.pth", 0.5, protocol="vip/crw"),
-        "other data, data identity": finished("vip", "b.pth", 0.5, origin="own"),
+        "other data": finished("vip", "b.pth", 0.5, origin="own"),
         "other clips": finished("vip", "c.pth", 0.5, missing=CLIPS[:2]),
     }
     table = corrkit.leaderboard([reference, *others.values()], reference=[reference])

@@ -11,7 +11,12 @@ from corrkit.checkpoints.registry import SYSTEMS
 
 
 def inspect(
-    spec: str, *, heads: int | None = None, layer: int | str | None = None, key: str | None = None
+    spec: str,
+    *,
+    heads: int | None = None,
+    layer: int | str | None = None,
+    key: str | None = None,
+    system: str | None = None,
 ) -> dict[str, Any]:
     """Loads a backbone and tells every decision behind it.
 
@@ -20,6 +25,7 @@ def inspect(
         heads: attention heads; where they are needed and unknown, everything else is told, and that they are.
         layer: layer to evaluate.
         key: branch of a file that holds several networks.
+        system: name of the system, where the file fits several.
 
     Returns:
         JSON-ready values; `heads_unknown` says that the command needs --heads.
@@ -28,14 +34,16 @@ def inspect(
         CheckpointError: where the file can't be loaded for another reason.
     """
     try:
-        backbone, unknown = load_backbone(spec, heads=heads, layer=layer, key=key), None
+        backbone, unknown = load_backbone(spec, heads=heads, layer=layer, key=key, system=system), None
     except UnknownHeadsError as error:
         # One head divides every width: all but the attention itself is built and checked as it will be.
-        backbone, unknown = load_backbone(spec, heads=1, layer=layer, key=key), error.problem
+        backbone, unknown = load_backbone(spec, heads=1, layer=layer, key=key, system=system), error.problem
     return {
         "file": spec,
         **_facts(backbone, unknown),
-        "command": _command(spec, {"heads": heads or ("N" if unknown else None), "layer": layer, "ckpt-key": key}),
+        "command": _command(
+            spec, {"heads": heads or ("N" if unknown else None), "layer": layer, "ckpt-key": key, "system": system}
+        ),
     }
 
 

@@ -5,7 +5,7 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,18 +32,20 @@ class Loading:
     """Options of loading: what a checkpoint can't tell, or the user chooses. None: not given.
 
     heads: attention heads; of networks in stages the first stage's. layer: layer to evaluate. key: dotted path of the
-    branch, in a file that holds several networks. window: frames that a video network sees at a time.
+    branch, in a file that holds several networks. window: frames that a video network sees at a time. system: name of
+    the system, where a file fits several.
     """
 
     heads: int | None = None
     layer: int | str | None = None
     key: str | None = None
     window: int | None = None
+    system: str | None = None
 
     @property
     def given(self) -> dict[str, int | str]:
         """Name to value of those that were given."""
-        options = {"heads": self.heads, "layer": self.layer, "key": self.key, "window": self.window}
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in options.items() if value is not None}
 
     def refuse(self, spec: str | Path) -> None:
@@ -63,6 +65,7 @@ def load_backbone(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
 ) -> Backbone:
     """A frozen backbone from a spec.
 
@@ -75,13 +78,14 @@ def load_backbone(
         layer: layer to evaluate; None takes the system's default. ViTs count blocks, others stages, both from 1.
         key: dotted path of the branch, in a file that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
+        system: name of the system (docs/checkpoints.md), where a file fits several.
 
     Raises:
         CheckpointError: nothing at that path, an unknown spec, or a file that doesn't load completely. Only "random:"
             makes weights up.
     """
     first = heads[0] if isinstance(heads, Sequence) else heads
-    return load(spec, Loading(heads=first, layer=layer, key=key, window=window))
+    return load(spec, Loading(heads=first, layer=layer, key=key, window=window, system=system))
 
 
 def load(spec: str | Path, loading: Loading) -> Backbone:
@@ -176,7 +180,7 @@ def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None],
 def _layers_of(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":
     from corrkit.checkpoints.recognition import recognise
 
-    recognised = recognise(opened, loading.key)
+    recognised = recognise(opened, loading.key, loading.system)
     module, function = recognised.system.build.split(":")
     build: Callable[..., Built] = getattr(importlib.import_module(module), function)
 
@@ -207,6 +211,8 @@ def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewi
 
 def report(built: "Built", recognised: "Recognised") -> Report:
     """Every decision of recognising and building, in one record."""
+    from corrkit.checkpoints.pretraining import pretraining
+
     return Report(
         system=recognised.system.name,
         architecture=built.architecture,
@@ -218,6 +224,7 @@ def report(built: "Built", recognised: "Recognised") -> Report:
         dropped=recognised.dropped,
         evidence=(*recognised.evidence, *built.evidence),
         notes=(*recognised.notes, *built.notes),
+        pretraining=pretraining(recognised.tree),
     )
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 
 from corrkit.backbones.network import Network
 from corrkit.backbones.positions import resample, sincos
-from corrkit.backbones.relative import RelativeBias
+from corrkit.backbones.relative import RelativeBias, Rule
 from corrkit.backbones.rotary import Grid, Rotation, Setting, rotation
 
 _NUM_TABLES = 4  # networks under several position rules share what is kept
@@ -33,7 +33,8 @@ class Parts:
     stem: widths of convolutions in place of the patch projection.
     layerscale, mlp_norm, pre_norm, patch_norm: whether the file has them. position: rule of `positions.RULES`, or
     "sincos" where nothing is stored. rotary: a variant of `rotary.VARIANTS`; frequencies: the shape of
-    its stored frequencies, where the file has them. relative: BEiT's tables.
+    its stored frequencies, where the file has them; rotary_base: where a configuration gives it. relative: BEiT's
+    tables, resampled by relative_rule.
     """
 
     dim: int
@@ -54,7 +55,9 @@ class Parts:
     grid: Grid | None = None
     rotary: str | None = None
     frequencies: tuple[int, ...] = ()
+    rotary_base: float | None = None
     relative: Literal["shared", "blockwise"] | None = None
+    relative_rule: Rule = "geometric"
     layerscale: bool = False
     stem: tuple[int, ...] = ()
     mlp_norm: bool = False
@@ -88,7 +91,7 @@ class VisionTransformer(Network):
             rows = parts.position_rows + parts.grid[0] * parts.grid[1]
             self.pos_embed = nn.Parameter(torch.empty(1, rows, parts.dim))
         if parts.relative == "shared":
-            self.rel_pos_bias = RelativeBias(_stored(parts), parts.heads)
+            self.rel_pos_bias = RelativeBias(_stored(parts), parts.heads, parts.relative_rule)
         if parts.frequencies:
             self.rope = Frequencies(parts)
         self.norm_pre = _norm(parts) if parts.pre_norm else nn.Identity()
@@ -154,6 +157,7 @@ class VisionTransformer(Network):
                 width=self.parts.dim // self.parts.heads,
                 stored=self.parts.grid,
                 frequencies=self.rope.freqs.cpu() if self.parts.frequencies else None,
+                base=self.parts.rotary_base,
                 has_cls_token=self.parts.has_cls_token,
                 num_registers=self.parts.num_registers,
             )
@@ -206,7 +210,8 @@ class Attention(nn.Module):
         self.heads = parts.heads
         self.qkv = nn.Linear(parts.dim, 3 * parts.dim, bias="qkv" in parts.biases)
         self.proj = nn.Linear(parts.dim, parts.dim, bias="proj" in parts.biases)
-        self.relative = RelativeBias(_stored(parts), parts.heads) if parts.relative == "blockwise" else None
+        own = parts.relative == "blockwise"
+        self.relative = RelativeBias(_stored(parts), parts.heads, parts.relative_rule) if own else None
 
     def forward(self, x: Tensor, turn: Rotation | None, shared: Tensor | None, grid: Grid) -> Tensor:
         """Tokens [B, P + N, D] to the same."""

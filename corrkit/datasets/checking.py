@@ -64,6 +64,7 @@ class DataCheck:
         except DataError as error:
             yield self._layout_fault(error)
             return
+        self.notes.extend(copy.notes)
         self._note_ignored_members(copy.root)
         listed: Mapping[str, ClipFiles] = {}
         try:

@@ -8,6 +8,7 @@ from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
 from corrkit.frames.pictures import SUFFIXES
 from corrkit.frames.sequence import ImageFolder
+from corrkit.tasks.roots import shown_name
 
 _DETECTION_ORDER = ("jhmdb", "vip", "davis")
 """DAVIS last: its reader asks for nothing but Annotations, which VIP has, too."""
@@ -39,8 +40,8 @@ def describe(task: str, root: Path, *, split: str) -> Iterator[ManifestClip]:
             clip=files.name,
             folder=copy.folder(files),
             num_frames=len(paths),
-            first_frame=paths[0].stem,
-            last_frame=paths[-1].stem,
+            first_frame=shown_name(paths[0].stem),
+            last_frame=shown_name(paths[-1].stem),
             num_annotations=annotations.num_annotations,
             num_objects=annotations.num_objects,
             width=width,

@@ -10,6 +10,7 @@ from corrkit.errors import UsageError
 from corrkit.runs.atomic import write_atomic
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.runs.results import FULL_PRECISION
 from corrkit.runs.rows import METRICS
 from corrkit.runs.tables import MARKS, per_cent
 from corrkit.tasks import TASKS
@@ -133,7 +134,7 @@ def _marks(row: dict[str, Any]) -> list[tuple[str, str]]:
         found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
     if row["partial"]:
         found.append((MARKS["partial"], f"partial, clips missing: {row['partial']}"))
-    if row["precision"] not in {"float32", "float64"}:
+    if row["precision"] not in FULL_PRECISION:
         found.append((MARKS["precision"], f"reduced precision: {row['precision']}"))
     if row["sees_future"]:
         found.append((MARKS["future"], "features of a frame depend on later frames"))

@@ -22,6 +22,7 @@ from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.jhmdb_layout import ClipFiles, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
+from corrkit.tasks.roots import shown_name
 
 
 class JhmdbClip:
@@ -41,7 +42,7 @@ class JhmdbClip:
     def frames(self) -> ImageFolder:
         """The frames, sorted by number. Raises DataError for a missing or empty folder, or a gap in the numbers."""
         folder = self._files.frames
-        paths = numbered_files(folder, SUFFIXES) if folder.is_dir() else []
+        paths = numbered_files(folder, SUFFIXES)
         require_pictures(paths, folder, self.name)
         require_one_each(paths)
         numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
@@ -92,12 +93,16 @@ class JhmdbTask:
         official = dataset_name is None and _has_official_clips(clips)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("JHMDB" if official else layout.root.name),
+            name=dataset_name or ("JHMDB" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=tuple(note for clip in clips for note in _count_notes(clip)),
+            notes=(
+                *layout.notes,
+                *(layout.left_out() if split == "all" else ()),
+                *(note for clip in clips for note in _count_notes(clip)),
+            ),
         )
 
     def codec(self, clip: JhmdbClip, geometry: Geometry, protocol: Protocol) -> PointCodec:
