@@ -91,7 +91,7 @@ class Propagator(Predictor):
 
         resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
-            key = (clip.name, size, protocol.frames.interpolation, colour)
+            key = (clip.name, size, protocol.frames, colour)
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
