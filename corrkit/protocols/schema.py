@@ -186,6 +186,9 @@ class PointLabels:
     sigma: standard deviation of the Gaussian that is drawn at a joint (peak 1), in units of `sigma_unit`.
     sigma_unit: "cells" draws on the grid; "pixels" draws on the original frame, then goes to the network's size
         (OpenCV's bilinear) and from there to the grid (bilinear, align_corners False).
+    scaling: how pixels of the frame become cells: "stride" takes the network's size over the frame's, divided by the
+        stride; "grid" the grid's size over the frame's, which also spreads a cropped grid over the whole frame. Where
+        the stride divides the size they differ by rounding alone.
     border: where the (6 sigma + 1) wide window begins at x - 3 sigma: "truncate" cuts towards zero as published, which
         moves the peaks of joints near the left and top border inwards; "floor" cuts downwards everywhere.
     background: whether a channel 0 stands before the joints, 1 in the cells where all joints are exactly 0.
@@ -196,6 +199,7 @@ class PointLabels:
 
     sigma: float = field(metadata=POSITIVE)
     sigma_unit: Literal["cells", "pixels"]
+    scaling: Literal["stride", "grid"]
     border: Literal["truncate", "floor"]
     background: bool
     feedback: Literal["soft", "minmax"]
