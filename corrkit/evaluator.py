@@ -96,7 +96,7 @@ class _Benchmark:
         self.clips = _choose(dataset, clips)
         self.resized: ResizedFrames = {}
         self.truths: list[Callable[[int], Any]] = [
-            functools.cache(task.truth(clip, self.protocol)) for clip in self.clips
+            functools.cache(task.truth(task.resaved(clip, self.protocol), self.protocol)) for clip in self.clips
         ]
 
     def scores(self, backbone: Backbone, device: "torch.device") -> dict[str, float]:

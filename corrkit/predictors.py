@@ -3,7 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -60,17 +60,16 @@ class Predictor(ABC):
 class NetworkInput:
     """All that a backbone's features of a clip depend on beside clip and backbone; equal for protocols that agree.
 
-    size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
-    the colour. position: see `backbones.contract.with_position`. rule: where size and interpolation come from.
+    size: (height, width) of the network's input. rule: how frames are brought to it. mean, std: per channel, in the
+    units of the colour. position: see `backbones.contract.with_position`.
     """
 
     size: tuple[int, int]
-    interpolation: str
+    rule: Frames
     mean: tuple[float, ...]
     std: tuple[float, ...]
     colour: Colour
     position: str
-    rule: Frames = field(compare=False)
 
 
 class Propagator(Predictor):
@@ -109,12 +108,11 @@ class Propagator(Predictor):
         said = self.interface
         return NetworkInput(
             size=network_size(clip.frames.size, protocol.frames, said.multiple),
-            interpolation=protocol.frames.interpolation,
+            rule=protocol.frames,
             mean=said.mean,
             std=protocol_std(said, protocol),
             colour=said.colour,
             position=protocol.features.position if said.report.position == "absolute" else "published",
-            rule=protocol.frames,
         )
 
     def features(self, clip: Clip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
@@ -128,7 +126,7 @@ class Propagator(Predictor):
 
         resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
-            key = (clip.name, seen.size, seen.interpolation, seen.colour)
+            key = (clip.name, seen.size, seen.rule, seen.colour)
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
