@@ -3,7 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -60,16 +60,19 @@ class Predictor(ABC):
 class NetworkInput:
     """All that a backbone's features of a clip depend on beside clip and backbone; equal for protocols that agree.
 
-    size: (height, width) of the network's input. rule: how frames are brought to it. mean, std: per channel, in the
-    units of the colour. position: see `backbones.contract.with_position`.
+    source: which kind of frames, of which (height, width): a re-saved copy is another than the data set's own.
+    size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
+    the colour. position: see `backbones.contract.with_position`. rule: where size and interpolation come from.
     """
 
+    source: tuple[type, tuple[int, int]]
     size: tuple[int, int]
-    rule: Frames
+    interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     colour: Colour
     position: str
+    rule: Frames = field(compare=False)
 
 
 class Propagator(Predictor):
@@ -107,12 +110,14 @@ class Propagator(Predictor):
 
         said = self.interface
         return NetworkInput(
+            source=(type(clip.frames), clip.frames.size),
             size=network_size(clip.frames.size, protocol.frames, said.multiple),
-            rule=protocol.frames,
+            interpolation=protocol.frames.interpolation,
             mean=said.mean,
             std=protocol_std(said, protocol),
             colour=said.colour,
             position=protocol.features.position if said.report.position == "absolute" else "published",
+            rule=protocol.frames,
         )
 
     def features(self, clip: Clip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
@@ -126,7 +131,7 @@ class Propagator(Predictor):
 
         resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
-            key = (clip.name, seen.size, seen.rule, seen.colour)
+            key = (clip.name, seen.source, seen.size, seen.interpolation, seen.colour)
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
