@@ -151,12 +151,25 @@ def evaluate_together(
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor, protocol in lanes:
         predictor.require(protocol)
+    _require_one_input(lanes)
     opened = [
         Lane(predictor, protocol, None if out is None else _open_run(Path(out), predictor, protocol, subject))
         for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
     _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress)
     return [_finish(lane, subject) for lane in opened]
+
+
+def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
+    """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
+    passes: dict[int, Protocol] = {}
+    for predictor, protocol in lanes:
+        shared = predictor.shared_pass
+        if shared is not None and passes.setdefault(id(shared), protocol) != protocol:
+            raise UsageError(
+                f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
+                "Evaluate layers that were loaded together under one protocol at a time.",
+            )
 
 
 @dataclass(slots=True)
@@ -271,13 +284,13 @@ def evaluate_clip(
     """
     started = time.perf_counter()
     num_frames = len(clip.frames)
-    truths = [truth] * len(lanes) if truth is not None else _truths(lanes, clip, task)
-    scorers = [task.scorer(clip, protocol, true) for (_, protocol), true in zip(lanes, truths, strict=True)]
+    prepared = _prepared(lanes, clip, task, truth)
+    scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
     folders = predictions or [None] * len(lanes)
     with ExitStack() as stack:
         streams = [
-            stack.enter_context(closing(predictor.predict(clip, task, protocol)))  # type: ignore[type-var]  # generators
-            for predictor, protocol in lanes
+            stack.enter_context(closing(predictor.predict(seen, task, protocol)))  # type: ignore[type-var]  # generators
+            for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
         ]
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
@@ -293,12 +306,23 @@ def evaluate_clip(
     ]
 
 
-def _truths(lanes: Sequence[tuple[Predictor, Protocol]], clip: Clip, task: Task) -> list[Callable[[int], Any]]:
-    """`Task.truth` for each lane; lanes under one protocol share it, and what it prepared for the latest frame."""
-    protocols = [protocol for _, protocol in lanes]
-    first = [protocols.index(protocol) for protocol in protocols]
-    made = {index: functools.lru_cache(maxsize=1)(task.truth(clip, protocols[index])) for index in set(first)}
-    return [made[index] for index in first]
+def _prepared(
+    lanes: Sequence[tuple[Predictor, Protocol]], clip: Clip, task: Task, truth: Callable[[int], Any] | None
+) -> list[tuple[Clip, Callable[[int], Any]]]:
+    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes under one protocol share them.
+
+    Truth that isn't kept by the caller is kept for the latest frame.
+    """
+    made: list[tuple[Protocol, Clip, Callable[[int], Any]]] = []
+    found: list[tuple[Clip, Callable[[int], Any]]] = []
+    for _, protocol in lanes:
+        known = next((entry for entry in made if entry[0] == protocol), None)
+        if known is None:
+            seen = task.resaved(clip, protocol)
+            known = protocol, seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
+            made.append(known)
+        found.append(known[1:])
+    return found
 
 
 def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:

@@ -90,7 +90,8 @@ class _Benchmark:
         self.subject = replace(subject, clips=_choose(subject.dataset, clips))
         self.resized: ResizedFrames = {}
         self.truths: list[Callable[[int], Any]] = [
-            functools.cache(subject.task.truth(clip, subject.protocol)) for clip in self.subject.clips
+            functools.cache(subject.task.truth(subject.task.resaved(clip, subject.protocol), subject.protocol))
+            for clip in self.subject.clips
         ]
 
     def scores(self, backbone: Backbone, device: "torch.device") -> dict[str, float]:

@@ -102,10 +102,11 @@ def layer_predictors(
     from corrkit.backbones.layers import load_layers
 
     target, name = resolve_device(device), spec_name(spec)
-    return [
-        Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
-        for backbone in load_layers(spec, layers, loading)
-    ]
+    predictors: list[Predictor] = []
+    for backbone in load_layers(spec, layers, loading):
+        predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
+        predictors[-1].shared_pass = backbone.shared
+    return predictors
 
 
 def resolve_device(name: str) -> "torch.device":

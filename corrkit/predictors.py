@@ -38,7 +38,8 @@ class Predictor(ABC):
 
     name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
-    device_type: "cpu", "cuda" or "mps". seed_of: the method of which it is one training seed, where that was declared.
+    device_type: "cpu", "cuda" or "mps". shared_pass: what predictors that run one network once have in common; they are
+    evaluated in lockstep, under one protocol. seed_of: the method of which it is one training seed, where declared.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Predictor(ABC):
     digest: str | None
     stride: int | None = None
     device_type: str = "cpu"
+    shared_pass: object | None = None
     seed_of: str | None = None
 
     def declare(self, name: str | None, seed_of: str | None) -> None:
@@ -66,10 +68,12 @@ class Predictor(ABC):
 class NetworkInput:
     """All that a backbone's features of a clip depend on beside clip and backbone; equal for protocols that agree.
 
+    source: which kind of frames, of which (height, width): a re-saved copy is another than the data set's own.
     size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
     the colour. position: see `backbones.contract.with_position`. rule: where size and interpolation come from.
     """
 
+    source: tuple[type, tuple[int, int]]
     size: tuple[int, int]
     interpolation: str
     mean: tuple[float, ...]
@@ -114,6 +118,7 @@ class Propagator(Predictor):
 
         said = self.interface
         return NetworkInput(
+            source=(type(clip.frames), clip.frames.size),
             size=network_size(clip.frames.size, protocol.frames, said.multiple),
             interpolation=protocol.frames.interpolation,
             mean=said.mean,
@@ -134,7 +139,7 @@ class Propagator(Predictor):
 
         resized: Callable[[int], np.ndarray[Any, Any]] = read
         if self._resized is not None:
-            key = (clip.name, seen.size, seen.interpolation, seen.colour)
+            key = (clip.name, seen.source, seen.size, seen.interpolation, seen.colour)
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":

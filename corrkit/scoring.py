@@ -113,6 +113,7 @@ def _score_clip(
 ) -> tuple[dict[str, Any], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
     task, protocol = subject.task, subject.protocol
+    clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
     for index, prediction in enumerate(task.read_predictions(folder, clip, grid=grid)):

@@ -13,6 +13,7 @@ from corrkit.cli import main
 from corrkit.errors import CheckpointError, UsageError
 from corrkit.evaluation import Result, evaluate_together
 from corrkit.predictor_loading import layer_predictors
+from corrkit.protocols import override
 from corrkit.subject import open_subject
 
 from .davis_folder import make_clip
@@ -91,6 +92,15 @@ def test_layers_under_one_position_rule_share_a_pass_of_their_own(checkpoint: st
     for plain, ruled, backbone, other in found:
         assert torch.equal(plain, torch.cat([backbone(frame[None]) for frame in frames]))
         assert torch.equal(ruled, torch.cat([other(frame[None]) for frame in frames]))
+
+
+def test_layers_that_share_a_pass_are_evaluated_under_one_protocol(checkpoint: str, data: Path):
+    """The pass sees the frames of the first layer's protocol."""
+    subject = open_subject("davis", data=data, overrides=SMALL)
+    other = override(subject.protocol, {"size": [48]})
+    first, last = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
+    with pytest.raises(UsageError, match="one protocol at a time"):
+        evaluate_together(subject, [(first, subject.protocol), (last, other)], outs=[None, None])
 
 
 def together(backbones, frames: torch.Tensor) -> list[torch.Tensor]:

@@ -8,10 +8,10 @@ from typing import Any, get_type_hints
 
 from corrkit.constants import Reader, Text, packaged, with_parents
 from corrkit.errors import ProtocolError, closest
-from corrkit.protocols.schema import GROUPS, Protocol
+from corrkit.protocols.schema import GROUPS, DavisFrames, Protocol
 
 DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"})
-_HEAD = ("version", "summary", "proven", "cite", "quirks")
+_HEAD = ("version", "summary", "proven", "cite", "quirks", "unreleased")
 
 
 def protocol_names(task: str) -> list[str]:
@@ -19,7 +19,8 @@ def protocol_names(task: str) -> list[str]:
     folder = resources.files("corrkit.protocols") / task
     if task not in GROUPS or not folder.is_dir():
         raise ProtocolError(f"There is no task named {task!r}.", closest(task, GROUPS))
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    files = [entry.name for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return sorted(name.removesuffix(".toml") for name in files if not name.startswith("_"))  # "_base" is no protocol
 
 
 def load_protocol(name: str, task: str | None = None) -> Protocol:
@@ -49,7 +50,7 @@ def parse_protocol(document: Mapping[str, Any], task: str, name: str) -> Protoco
     groups = GROUPS[task]
     reader.require_names(document, {*_HEAD, *groups}, {*_HEAD, *groups}, "")
     values: dict[str, Any] = {key: document[key] for key in _HEAD}
-    values["quirks"] = tuple(document["quirks"])
+    values |= {key: tuple(document[key]) for key in ("quirks", "unreleased")}
     sources: dict[str, str] = {}
     for group, cls in groups.items():
         for leaf, entry in document[group].items():
@@ -113,5 +114,10 @@ def _consistent(protocol: Protocol) -> Protocol:
             f"{protocol.identifier}: frames.size is {list(protocol.frames.size)} with frames.resize "
             f"{protocol.frames.resize!r}.",
             f"Give {numbers} number(s): [side] for short-side or long-side, [height, width] for exact, [] for native.",
+        )
+    stored = protocol.frames.stored_size if isinstance(protocol.frames, DavisFrames) else ()
+    if len(stored) not in (0, 2):
+        raise ProtocolError(
+            f"{protocol.identifier}: frames.stored_size is {list(stored)}.", "Give [height, width] or []."
         )
     return protocol

@@ -146,6 +146,10 @@ class Task(Protocol):
         """Finds the layout at, above or below `root`. Raises DataError naming what is missing."""
         ...
 
+    def resaved(self, clip: Clip, protocol: ProtocolConstants) -> Clip:
+        """The clip as the protocol's published preprocessing had saved it again, or the clip itself."""
+        ...
+
     def codec(self, clip: Clip, geometry: Geometry, protocol: ProtocolConstants) -> Codec:
         """The clip's label codec for one geometry."""
         ...

@@ -11,15 +11,17 @@ import numpy as np
 from corrkit.errors import DataError
 from corrkit.frames.files import is_folder, numbered_files, require_one_each
 from corrkit.frames.pictures import SUFFIXES, require_pictures
-from corrkit.frames.sequence import ImageFolder
+from corrkit.frames.resaved import ResavedFrames
+from corrkit.frames.sequence import FrameSequence, ImageFolder
 from corrkit.manifests import manifest
 from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sums, object_statistics, table_metrics
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import VOID, FrameOutlines, count_objects, outline_objects, region_contour
 from corrkit.protocols import Protocol
+from corrkit.protocols.schema import DavisFrames
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.davis_layout import find_layout
-from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
+from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.tasks.roots import shown_name, stray_caches
 
@@ -33,15 +35,28 @@ class DavisClip:
         name: folder name.
         frame_folder: folder of frames.
         mask_folder: folder of masks, one per frame or only the first.
+        resaved_size: None, or the (height, width) to which frames and masks are brought as published preprocessing did.
     """
 
-    def __init__(self, name: str, frame_folder: Path, mask_folder: Path) -> None:
+    def __init__(
+        self, name: str, frame_folder: Path, mask_folder: Path, resaved_size: tuple[int, int] | None = None
+    ) -> None:
         self.name = name
-        self._frame_folder, self._mask_folder = frame_folder, mask_folder
+        self._frame_folder, self._mask_folder, self._resaved_size = frame_folder, mask_folder, resaved_size
+
+    def resaved(self, size: tuple[int, int]) -> "DavisClip":
+        """The same clip as a copy of frames and masks saved at `size` gives it (`frames.stored_size`)."""
+        return DavisClip(self.name, self._frame_folder, self._mask_folder, size)
 
     @cached_property
-    def frames(self) -> ImageFolder:
+    def frames(self) -> FrameSequence:
         """The frames, sorted by number. Raises DataError for an empty or missing folder, or a mask without a frame."""
+        files = self.frame_files
+        return files if self._resaved_size is None else ResavedFrames(files, self._resaved_size, self.name)
+
+    @cached_property
+    def frame_files(self) -> ImageFolder:
+        """The same as they lie in the data set."""
         folder = self._frame_folder
         paths = numbered_files(folder, SUFFIXES)
         require_pictures(paths, folder, self.name)
@@ -58,7 +73,7 @@ class DavisClip:
     def stems(self) -> tuple[str, ...]:
         """Frame names without suffix; of the masks where the frames are not there."""
         if is_folder(self._frame_folder):
-            return tuple(path.stem for path in self.frames.paths)
+            return tuple(path.stem for path in self.frame_files.paths)
         if not self._masks:
             raise DataError(
                 f"{self.name}: {self._mask_folder} holds no mask.", "Restore it, or leave the clip out with --clips."
@@ -106,6 +121,16 @@ class DavisClip:
         return count
 
     @cached_property
+    def largest_id(self) -> int:
+        """The largest id of any mask of the clip, 0 without objects; reads every mask."""
+        masks = (self.annotation(index) for index in range(len(self.stems)))
+        return max(int(mask.max(initial=0)) for mask in masks if mask is not None)
+
+    def count_objects(self, rule: str) -> int:
+        """Objects that are scored under `score.objects`."""
+        return self.num_objects if rule == "first" else self.largest_id
+
+    @cached_property
     def first(self) -> Mask:
         """Ids of the first mask [H, W]."""
         return self._ids(self._first_as_stored)
@@ -118,9 +143,15 @@ class DavisClip:
             return None
         return self._ids(self._read(index))
 
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """(height, width) of the first mask's file."""
+        height, width = self._first_as_stored.shape
+        return height, width
+
     def _ids(self, stored: Mask) -> Mask:
         ids: Mask = stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored)
-        return np.asarray(ids, np.uint8)
+        return resize_nearest(np.asarray(ids, np.uint8), self._resaved_size or stored.shape)
 
     @cached_property
     def _first_as_stored(self) -> Mask:
@@ -170,10 +201,16 @@ class DavisTask:
             notes=(*layout.notes, *notes, *stray_caches(layout.masks)),
         )
 
+    def resaved(self, clip: DavisClip, protocol: Protocol) -> DavisClip:
+        """The clip as the copy gives it that the protocol's published preprocessing wrote."""
+        assert isinstance(protocol.frames, DavisFrames)
+        size = protocol.frames.stored_size
+        return clip.resaved((size[0], size[1])) if size else clip
+
     def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's mask codec. Raises DataError for a first mask of another size than the frames."""
-        if clip.first.shape != geometry.original:
-            (height, width), (rows, columns) = geometry.original, clip.first.shape
+        if clip.mask_size != clip.frame_files.size:
+            (height, width), (rows, columns) = clip.frame_files.size, clip.mask_size
             raise DataError(
                 f"{clip.name}: the first mask is {columns}x{rows}, frame 0 is {width}x{height}.",
                 "Use masks of the frames' size.",
@@ -186,13 +223,13 @@ class DavisTask:
         def outlines(index: int) -> FrameOutlines:
             annotation = clip.annotation(index)
             assert annotation is not None, "only scored frames are asked for"
-            return outline_objects(annotation, clip.num_objects)
+            return outline_objects(annotation, clip.count_objects(protocol.score.objects))
 
         return outlines
 
     def scorer(self, clip: DavisClip, protocol: Protocol, truth: Callable[[int], FrameOutlines]) -> "DavisScorer":
         """J and F of the scored frames."""
-        return DavisScorer(clip, truth)
+        return DavisScorer(clip, truth, clip.count_objects(protocol.score.objects))
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
@@ -257,12 +294,13 @@ class DavisScorer:
     Args:
         clip: which frames are scored.
         truth: outlines of the objects of a frame.
+        num_objects: how many are scored.
     """
 
-    def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines]) -> None:
+    def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines], num_objects: int) -> None:
         self._clip, self._truth = clip, truth
-        self._region: list[list[float]] = [[] for _ in range(clip.num_objects)]
-        self._contour: list[list[float]] = [[] for _ in range(clip.num_objects)]
+        self._region: list[list[float]] = [[] for _ in range(num_objects)]
+        self._contour: list[list[float]] = [[] for _ in range(num_objects)]
 
     def update(self, index: int, prediction: Mask) -> None:
         """Scores frame `index` where the official tool does. Raises DataError for an id that the clip lacks."""
@@ -270,7 +308,7 @@ class DavisScorer:
             return
         name = f"{self._clip.name}: the prediction of frame {self._clip.stems[index]}"
         region, contour = region_contour(prediction, self._truth(index), name=name)
-        for object_index in range(self._clip.num_objects):
+        for object_index in range(len(self._region)):
             self._region[object_index].append(float(region[object_index]))
             self._contour[object_index].append(float(contour[object_index]))
 

@@ -105,6 +105,10 @@ class JhmdbTask:
             ),
         )
 
+    def resaved(self, clip: JhmdbClip, protocol: Protocol) -> JhmdbClip:
+        """The clip itself: no published code saved this data set again."""
+        return clip
+
     def codec(self, clip: JhmdbClip, geometry: Geometry, protocol: Protocol) -> PointCodec:
         """Joints to maps and back; the same for every clip of one geometry."""
         return PointCodec(geometry, protocol.labels, protocol.readout)

@@ -123,6 +123,10 @@ class VipTask:
             notes=(*layout.notes, *notes, *stray_caches(layout.labels)),
         )
 
+    def resaved(self, clip: VipClip, protocol: Protocol) -> VipClip:
+        """The clip itself: no published code saved this data set again."""
+        return clip
+
     def codec(self, clip: VipClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's label codec."""
         return MaskCodec(_first(clip), geometry, protocol.labels, protocol.readout)
