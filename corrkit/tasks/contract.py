@@ -8,7 +8,7 @@ Prediction and annotation share one type per task: an id map [H, W] uint8 of the
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from corrkit.frames.sequence import FrameSequence
 from corrkit.protocols import Protocol as ProtocolConstants
@@ -16,6 +16,10 @@ from corrkit.protocols import Protocol as ProtocolConstants
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+
+Origin = Literal["official", "own", "embedded"]
+"""Whose data: the benchmark's own, somebody's in its layout, or the clips that come with corrkit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,13 @@ class DataSet:
     clips: tuple[Clip, ...]
     embedded: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        """Whose data."""
+        if self.embedded:
+            return "embedded"
+        return "official" if self.official else "own"
 
 
 class Codec(Protocol):
