@@ -38,7 +38,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     depth = recognised.depth("blocks")
     dim, patch, stem = _patch(recognised)
     prefix, registers, rows, grid = _tokens(recognised)
-    chosen, why = choose_heads(recognised, dim, depth, heads, _known_heads(recognised, rows, grid), rules.head_width)
+    chosen, why = choose_heads(recognised, dim, depth, heads, _family(recognised, rows, grid), rules.head_width)
     parts = Parts(
         dim=dim,
         depth=depth,
@@ -185,13 +185,13 @@ def _tokens(recognised: Recognised) -> tuple[bool, int, int, tuple[int, int] | N
     )
 
 
-def _known_heads(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> Mapping[tuple[int, int], int]:
-    """Heads of published models that break the usual rule, by width and depth."""
+def _family(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> str:
+    """The family of `published_heads` that the network is of."""
     rules: ViTRules = recognised.system.rules
     if rules.row_first_heads and grid is not None and "pos_embed" in recognised.state:
         table = recognised.state["pos_embed"][0, rows:].float()
         if table.shape[1] % 4 == 0 and _is_sincos(table, grid, "row"):
-            return {**rules.heads, **rules.row_first_heads}
+            return rules.row_first_heads
     return rules.heads
 
 

@@ -43,7 +43,7 @@ def model_type(config: Mapping[str, Any] | None) -> str | None:
     return kind if isinstance(kind, str) and kind else None
 
 
-# Part of a network -> the switches that leave out its biases, as (models/*/configuration_*.py of transformers) name them.
+# Part of a network -> switches that leave out its biases, as transformers' models/*/configuration_*.py name them.
 _SWITCHES = {
     "qkv": (("qkv_bias",), ("attention_bias",), ("query_bias", "value_bias")),
     "proj": (("proj_bias",), ("attention_bias",)),

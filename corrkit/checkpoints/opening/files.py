@@ -49,8 +49,8 @@ class Opened:
     container: "torch zip", "torch legacy", "TorchScript archive", "pickle", "safetensors", "npz", with the number of
         shards where there are several.
     digest: sha256 (hex) of the bytes; of shards, of their digests by name.
-    config, preprocessor: config.json (of open_clip's weights: open_clip_config.json) and preprocessor_config.json beside
-        conventionally named weights, else None.
+    config, preprocessor: config.json (of open_clip's weights: open_clip_config.json) and preprocessor_config.json
+        beside conventionally named weights, else None.
     metadata: the text entries of a safetensors header.
     notes: what was stubbed or changed on the way, as sentences.
     """
