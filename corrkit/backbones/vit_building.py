@@ -274,15 +274,15 @@ def _activation(recognised: Recognised) -> str:
 
 def _eps(recognised: Recognised) -> float:
     """The config's beside the file, else the system's."""
-    value = entry(recognised.config, "layer_norm_eps")
+    value = recognised.config.get("layer_norm_eps", recognised.config.get("rms_norm_eps"))
     rules: ViTRules = recognised.system.rules
     return value if isinstance(value, float) else rules.eps
 
 
-def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:
+def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int | list[int]]:
     """What of a network a configuration beside its file may say too, under transformers' names."""
     biases = {"qkv_bias": "attn.qkv.bias", "proj_bias": "attn.proj.bias"}
-    facts = {
+    facts: dict[str, int | list[int]] = {
         "hidden_size": parts.dim,
         "num_hidden_layers": parts.depth,
         "intermediate_size": parts.hidden,
@@ -291,7 +291,7 @@ def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:
         **{switch: f"blocks.0.{name}" in state for switch, name in biases.items()},
     }
     if parts.grid is not None and parts.grid[0] == parts.grid[1]:
-        facts["image_size"] = parts.grid[0] * parts.patch[0]
+        facts["max_img_size" if parts.position == "crop" else "image_size"] = parts.grid[0] * parts.patch[0]
     return facts
 
 

@@ -55,6 +55,16 @@ class ResNetRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SwinRules:
+    """Where windows aren't shifted: along an axis whose grid is one window ("each"), or where either axis' is ("both").
+
+    The first is Swin's and torchvision's rule, the second transformers' (SwinLayer.set_shift_and_window_size).
+    """
+
+    shifts: Literal["each", "both"] = "each"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HieraRules:
     """Hiera: heads of the first stage by its width; q_pool: how many stage ends halve the grid."""
 
@@ -74,8 +84,8 @@ class WindowedHieraRules:
 class TubeletRules:
     """A vision transformer whose tokens are tubelets.
 
-    heads: family of `published_heads`; other sizes have width / 64. final_norm: "affine" where the
-        published features are normalised by the file's `norm`, "none" where it (or `fc_norm`) acts on the mean of the tokens only.
+    heads: family of `published_heads`; other sizes have width / 64. final_norm: "affine" where the published features
+    are normalised by the file's `norm`, "none" where it (or `fc_norm`) acts on the mean of the tokens only.
     position: "sinusoid" (VideoMAE: computed over all tokens, nothing stored), "stored" (one row per token, resized per
     time slice), "separable" (space plus time), "trilinear" (one row per token, resized in time too), "rotary".
     frames, side: of the clips of training; side only where nothing is stored and the width is a published one.
