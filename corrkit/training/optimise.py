@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from corrkit.training.schema import AnyRecipe, Optimiser
 
@@ -36,7 +37,7 @@ class Schedule:
         shorter = recipe.views.repeat if spec.divides else 1
         self.spec, self.peak, self.steps_per_epoch = spec, peak, steps_per_epoch
         self.epochs, self.warmup = spec.epochs / shorter, spec.warmup / shorter
-        self.last = spec.last_rate * (peak / spec.rate)
+        self.last = spec.last_rate * (peak / spec.rate if spec.last_rate_scales else 1)
 
     @property
     def total_steps(self) -> int:
@@ -90,13 +91,18 @@ def table_cosine(base: float, last: float, steps: int, warmup: int, step: int, s
     return last + 0.5 * (base - last) * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-def clip_gradients(parameters: Sequence[Tensor], spec: Optimiser) -> None:
-    """Limits the norm of all gradients together, or of each parameter's on its own (DINO); 0 for no limit."""
-    if not spec.clip:
-        return
-    if not spec.clip_each:
-        torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
-        return
-    for parameter in parameters:
-        if parameter.grad is not None:
-            torch.nn.utils.clip_grad_norm_([parameter], spec.clip)
+@torch.no_grad()
+def clip_gradients(parameters: Sequence[Tensor], spec: Optimiser) -> Tensor:
+    """Limits the norm of all gradients together, or of each parameter's on its own (DINO); 0 for no limit.
+
+    Returns the norm of all of them before that, a scalar; it is not finite where a gradient isn't.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if spec.clip and not spec.clip_each:
+        torch.nn.utils.clip_grads_with_norm_(parameters, spec.clip, norm)
+    elif spec.clip:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                torch.nn.utils.clip_grad_norm_([parameter], spec.clip)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
