@@ -71,7 +71,7 @@ def test_too_many_damaged_files_stop_the_run_with_a_list(clips: Path, tmp_path: 
     for clip in (1, 2, 3):
         for frame in range(1, 5):
             damage(clips / f"clip{clip}" / f"{frame:03d}.png")
-    with pytest.raises(DataError, match="more than 1.0%") as caught:
+    with pytest.raises(DataError, match=r"more than 1\.0%") as caught:
         pretrain(siammae(), clips, tmp_path / "out", dataclasses.replace(OPTIONS, steps=12))
     assert caught.value.problem.count(".png") >= 2  # one may be damaged
     assert "--damaged" in caught.value.remedy

@@ -19,7 +19,7 @@ from corrkit.training.faults import Faults
 from corrkit.training.index import Index, build_index
 from corrkit.training.objective import AnyObjective, Step
 from corrkit.training.objectives import make_objective
-from corrkit.training.optimise import Schedule, clip_gradients, optimiser_of
+from corrkit.training.optimise import clip_gradients, optimiser_of, schedule_of
 from corrkit.training.options import Options
 from corrkit.training.parallel import WAYS, described, device_of, gather, process_group, require_device, wait, whole
 from corrkit.training.recipe import as_plain
@@ -67,14 +67,9 @@ class _Training:
         self.batch = options.batch or max(1, recipe.optimiser.batch // (options.accumulate * ranks))
         torch.manual_seed(options.seed)
         self.objective: AnyObjective = make_objective(recipe).to(self.device)
-        self.items = items = self.batch * options.accumulate * ranks
-        counted = items * (recipe.views.repeat if recipe.optimiser.rate_unit == "sample" else 1)
-        reference = recipe.optimiser.reference
-        peak = recipe.optimiser.rate * (counted / reference if reference else 1)
-        self.schedule = Schedule(recipe, peak, max(1, len(self.index.entries) // items))
+        self.items = self.batch * options.accumulate * ranks
+        self.schedule = schedule_of(recipe, self.items, len(self.index.entries), options.steps)
         self.total = options.steps or self.schedule.total_steps
-        if options.steps:  # epochs follow, so that warm-up and cosine fit the given number of steps
-            self.schedule.stretch_to(options.steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         stored = checkpoint.newest(out)
         self.first = int(stored["step"]) if stored else 0

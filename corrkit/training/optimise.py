@@ -76,6 +76,24 @@ class Schedule:
         return rate
 
 
+def schedule_of(recipe: AnyRecipe, items: int, entries: int, steps: int | None = None) -> Schedule:
+    """The schedule of a run.
+
+    Args:
+        recipe: whose rate is scaled by the batch.
+        items: of a step, of all ranks.
+        entries: of the data.
+        steps: of the whole training; its epochs follow, so that warm-up and cosine fit. None for the recipe's epochs.
+    """
+    spec = recipe.optimiser
+    counted = items * (recipe.views.repeat if spec.rate_unit == "sample" else 1)
+    peak = spec.rate * (counted / spec.reference if spec.reference else 1)
+    schedule = Schedule(recipe, peak, max(1, entries // items))
+    if steps:
+        schedule.stretch_to(steps)
+    return schedule
+
+
 def fractional_cosine(peak: float, last: float, warmup: float, epochs: float, epoch: float) -> float:
     """MAE's cosine by fractional epoch, warm-up excluded: facebookresearch/mae efb2a80 util/lr_sched.py:9-21."""
     return last + (peak - last) * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
