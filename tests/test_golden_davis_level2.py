@@ -11,8 +11,8 @@ import torch
 
 import corrkit
 from corrkit.errors import DataError
+from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
-from corrkit.frames.sequence import read_image
 from corrkit.protocols import load_protocol
 from corrkit.tasks.masks import read_mask
 

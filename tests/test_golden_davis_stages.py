@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from corrkit.backbones.contract import IMAGENET_STD
+from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
-from corrkit.frames.sequence import read_image
 from corrkit.protocols import load_protocol, override
 from corrkit.tasks.contract import Geometry
 from corrkit.tasks.masks import MaskCodec, read_mask, resize_nearest

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import corrkit
 from corrkit.errors import DataError, ProtocolError
@@ -161,8 +162,8 @@ def test_without_lists_all_clips_are_taken_and_noted(tmp_path):
     assert not dataset.official
 
 
-@pytest.mark.parametrize("where", [".", "..", "Images"])
-def test_a_root_one_folder_too_high_or_too_low_is_found(tmp_path, where):
+@pytest.mark.parametrize("where", [".", ".."])
+def test_a_root_one_folder_too_high_is_found(tmp_path, where):
     make_clip(tmp_path / "VIP_Fine")
     assert len(open_root((tmp_path / "VIP_Fine" / where).resolve()).clips) == 1
 
@@ -232,8 +233,7 @@ def test_ids_beyond_the_classes_are_an_error(tmp_path, value, named):
 def test_a_colour_label_is_an_error(tmp_path):
     make_clip(tmp_path)
     path = tmp_path / CATEGORY_IDS / "videos1/000000000001.png"
-    (tmp_path / "Images/videos1/000000000001.jpg").replace(path)
-    make_clip(tmp_path, listed=False, labelled=(1, 2, 3))
+    Image.open(tmp_path / "Images/videos1/000000000001.jpg").save(path)
     with pytest.raises(DataError, match="its colours are no ids"):
         open_root(tmp_path).clips[0].annotation(0)
 

@@ -9,8 +9,8 @@ from corrkit.datasets.faults import RESTORE, Fault, FaultGroup
 from corrkit.datasets.frame_faults import frame_size_faults, number_faults, read_sizes, surplus_files
 from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.frames.pictures import SUFFIXES
 from corrkit.tasks.jhmdb_layout import ClipFiles
-from corrkit.tasks.roots import IMAGE_SUFFIXES
 
 Progress = Callable[[str, int, int], None]
 """Called with a clip's name, how many clips are done, and of how many."""
@@ -64,6 +64,7 @@ class DataCheck:
         except DataError as error:
             yield self._layout_fault(error)
             return
+        self.notes.extend(copy.notes)
         self._note_ignored_members(copy.root)
         listed: Mapping[str, ClipFiles] = {}
         try:
@@ -126,7 +127,7 @@ class DataCheck:
         if len(absent) == 2:
             yield from FaultGroup("missing", files.name, "the whole clip", RESTORE, copy.root).extend(absent).faults()
             return
-        paths = numbered(files.frames, IMAGE_SUFFIXES)
+        paths = numbered(files.frames, SUFFIXES)
         sizes = read_sizes(paths)
         self.num_frames += len(paths)
         is_sound = True

@@ -13,13 +13,13 @@ from corrkit.datasets.faults import Fault, FaultGroup
 from corrkit.datasets.joint_faults import joint_faults
 from corrkit.datasets.manifest import ManifestClip, official_clips, official_splits
 from corrkit.datasets.mask_faults import DavisIds, VipIds, mask_faults, missing_masks
-from corrkit.frames.sequence import numbered_files
+from corrkit.frames.files import numbered_files
 from corrkit.metrics.region_contour import VOID, count_objects
 from corrkit.tasks import davis_layout, jhmdb_layout, vip_layout
 from corrkit.tasks.jhmdb import read_joint_positions
 from corrkit.tasks.jhmdb_layout import ClipFiles
 from corrkit.tasks.masks import read_mask
-from corrkit.tasks.roots import list_lines
+from corrkit.tasks.roots import list_lines, shown_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,13 @@ class Copy(Protocol):
     Attributes:
         tree: the layout, a line each; {split} stands for the split.
         root: its folder; faults name files below it.
+        notes: how the root was found.
         has_official_sizes: whether the frames are the version that the manifest describes.
     """
 
     tree: ClassVar[tuple[str, ...]]
     root: Path
+    notes: tuple[str, ...]
     has_official_sizes: bool
 
     def listed(self, split: str) -> Mapping[str, ClipFiles]:
@@ -90,16 +92,16 @@ class DavisCopy:
 
     def __init__(self, root: Path) -> None:
         self._layout = davis_layout.find_layout(root)
-        self.root = self._layout.root
+        self.root, self.notes = self._layout.root, self._layout.notes
         self.has_official_sizes = self._layout.masks.name == "480p"
 
     def listed(self, split: str) -> Mapping[str, ClipFiles]:
         """The clips of ImageSets."""
-        return {name: self.files(name) for name in self._layout.clip_names(split)[0]}
+        return {shown_name(name): self.files(name) for name in self._layout.clip_names(split)[0]}
 
     def files(self, folder: str) -> ClipFiles:
         """JPEGImages/480p/CLIP and Annotations/480p/CLIP."""
-        return ClipFiles(folder, self._layout.frames / folder, self._layout.masks / folder)
+        return ClipFiles(shown_name(folder), self._layout.frames / folder, self._layout.masks / folder)
 
     def folder(self, files: ClipFiles) -> str:
         """CLIP."""
@@ -144,15 +146,15 @@ class VipCopy:
 
     def __init__(self, root: Path) -> None:
         self._layout = vip_layout.find_layout(root)
-        self.root = self._layout.root
+        self.root, self.notes = self._layout.root, self._layout.notes
 
     def listed(self, split: str) -> Mapping[str, ClipFiles]:
         """The clips of lists/*.txt."""
-        return {name: self.files(name) for name in self._layout.clip_names(split)[0]}
+        return {shown_name(name): self.files(name) for name in self._layout.clip_names(split)[0]}
 
     def files(self, folder: str) -> ClipFiles:
         """Images/CLIP and the labels' CLIP."""
-        return ClipFiles(folder, self._layout.frames / folder, self._layout.labels / folder)
+        return ClipFiles(shown_name(folder), self._layout.frames / folder, self._layout.labels / folder)
 
     def folder(self, files: ClipFiles) -> str:
         """CLIP."""
@@ -195,7 +197,7 @@ class JhmdbCopy:
 
     def __init__(self, root: Path) -> None:
         self._layout = jhmdb_layout.find_layout(root)
-        self.root = self._layout.root
+        self.root, self.notes = self._layout.root, self._layout.notes
 
     def listed(self, split: str) -> Mapping[str, ClipFiles]:
         """The clips of splits/*.txt or of a list file."""
@@ -213,7 +215,7 @@ class JhmdbCopy:
     def surplus_clips(self) -> Iterator[Path]:
         """Folders that no line of splits/*.txt names (the official files name all of JHMDB); none without splits."""
         lists = [path for path in _files_of(self.root / "splits") if path.suffix == ".txt"]
-        known = {line.rpartition(" ")[0].removesuffix(".avi") for path in lists for line in list_lines(path)}
+        known = {name for path in lists for name, _ in jhmdb_layout.split_entries(path)}
         if lists:
             for parent in (self._layout.frames, self._layout.annotations):
                 for action in subfolders(parent):
@@ -240,7 +242,7 @@ COPIES: Mapping[str, type[DavisCopy] | type[VipCopy] | type[JhmdbCopy]] = Mappin
 
 def numbered(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """`numbered_files` of a folder, links to nothing left out; empty where there is no folder."""
-    return [path for path in numbered_files(folder, suffixes) if path.is_file()] if folder.is_dir() else []
+    return [path for path in numbered_files(folder, suffixes) if path.is_file()]
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from corrkit.datasets.copies import COPIES, Copy, numbered
 from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.frames.pictures import SUFFIXES
 from corrkit.frames.sequence import ImageFolder
-from corrkit.tasks.roots import IMAGE_SUFFIXES
+from corrkit.tasks.roots import shown_name
 
 _DETECTION_ORDER = ("jhmdb", "vip", "davis")
 """DAVIS last: its reader asks for nothing but Annotations, which VIP has, too."""
@@ -26,7 +27,7 @@ def describe(task: str, root: Path, *, split: str) -> Iterator[ManifestClip]:
     """
     copy: Copy = COPIES[task](root)
     for files in copy.listed(split).values():
-        paths = numbered(files.frames, IMAGE_SUFFIXES)
+        paths = numbered(files.frames, SUFFIXES)
         annotations = copy.annotations(files)
         if not paths or not annotations.paths:
             raise DataError(
@@ -39,8 +40,8 @@ def describe(task: str, root: Path, *, split: str) -> Iterator[ManifestClip]:
             clip=files.name,
             folder=copy.folder(files),
             num_frames=len(paths),
-            first_frame=paths[0].stem,
-            last_frame=paths[-1].stem,
+            first_frame=shown_name(paths[0].stem),
+            last_frame=shown_name(paths[-1].stem),
             num_annotations=annotations.num_annotations,
             num_objects=annotations.num_objects,
             width=width,

@@ -8,9 +8,8 @@ from pathlib import Path
 from corrkit.datasets.faults import RESTORE, Fault, FaultGroup
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
-from corrkit.frames.sequence import read_image
+from corrkit.frames.pictures import SUFFIXES, read_image
 from corrkit.tasks.jhmdb_layout import ClipFiles
-from corrkit.tasks.roots import IMAGE_SUFFIXES
 
 _CACHE = re.compile(r".+_(onehot|size\d+x\d+)\.npy")
 """Label caches that published code leaves beside the labels (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
@@ -81,7 +80,7 @@ def surplus_files(files: ClipFiles, root: Path) -> Iterator[Fault]:
     is_file = bool(files.annotation.suffix) and not files.annotation.is_dir()
     annotations = files.annotation.parent if is_file else files.annotation
     suffixes = (files.annotation.suffix,) if is_file else (".png",)
-    for folder, known in ((files.frames, IMAGE_SUFFIXES), (annotations, suffixes)):
+    for folder, known in ((files.frames, SUFFIXES), (annotations, suffixes)):
         for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else ():
             if path.is_symlink() and not path.exists():
                 dangling.add(path)

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-POSITIVE = {"min": 0, "open": True}
-NON_NEGATIVE = {"min": 0}
-AT_LEAST_ONE = {"min": 1}
+from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from corrkit.errors import DataError
+from corrkit.frames.files import is_folder, numbered_files, require_one_each
+from corrkit.frames.pictures import SUFFIXES, require_pictures
 from corrkit.frames.resaved import ResavedFrames
-from corrkit.frames.sequence import FrameSequence, ImageFolder, numbered_files
+from corrkit.frames.sequence import FrameSequence, ImageFolder
 from corrkit.manifests import manifest
 from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sums, object_statistics, table_metrics
 from corrkit.metrics.intervals import bootstrap_intervals
@@ -21,7 +23,7 @@ from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.davis_layout import find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
-from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
+from corrkit.tasks.roots import shown_name, stray_caches
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 
@@ -56,9 +58,9 @@ class DavisClip:
     def frame_files(self) -> ImageFolder:
         """The same as they lie in the data set."""
         folder = self._frame_folder
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
+        paths = numbered_files(folder, SUFFIXES)
+        require_pictures(paths, folder, self.name)
+        require_one_each(paths)
         orphans = sorted(set(self._masks) - {path.stem for path in paths})
         if orphans:
             raise DataError(
@@ -70,7 +72,7 @@ class DavisClip:
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """Frame names without suffix; of the masks where the frames are not there."""
-        if self._frame_folder.is_dir():
+        if is_folder(self._frame_folder):
             return tuple(path.stem for path in self.frame_files.paths)
         if not self._masks:
             raise DataError(
@@ -80,7 +82,8 @@ class DavisClip:
 
     @cached_property
     def _masks(self) -> dict[str, Path]:
-        paths = numbered_files(self._mask_folder, (".png",)) if self._mask_folder.is_dir() else []
+        paths = numbered_files(self._mask_folder, (".png",))
+        require_one_each(paths)
         return {path.stem: path for path in paths}
 
     @cached_property
@@ -186,16 +189,16 @@ class DavisTask:
         """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
         layout = find_layout(root)
         names, notes = layout.clip_names(split)
-        clips = tuple(DavisClip(name, layout.frames / name, layout.masks / name) for name in names)
+        clips = tuple(DavisClip(shown_name(name), layout.frames / name, layout.masks / name) for name in names)
         official = dataset_name is None and _has_official_clips(split, clips)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("DAVIS-2017" if official else layout.root.name),
+            name=dataset_name or ("DAVIS-2017" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *stray_caches(layout.masks)),
+            notes=(*layout.notes, *notes, *stray_caches(layout.masks)),
         )
 
     def resaved(self, clip: DavisClip, protocol: Protocol) -> DavisClip:
@@ -267,7 +270,7 @@ class DavisTask:
 
     def has_predictions(self, folder: Path, clip: DavisClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return (folder / clip.name).is_dir()
+        return is_folder(folder / clip.name)
 
     def read_predictions(
         self, folder: Path, clip: DavisClip, *, grid: tuple[int, int] | None = None

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.frames.files import numbered_files, require_one_each
+from corrkit.frames.pictures import SUFFIXES, require_pictures
+from corrkit.frames.sequence import ImageFolder
 from corrkit.manifests import manifest
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
@@ -20,7 +22,7 @@ from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.jhmdb_layout import ClipFiles, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
-from corrkit.tasks.roots import IMAGE_SUFFIXES
+from corrkit.tasks.roots import shown_name
 
 
 class JhmdbClip:
@@ -40,9 +42,9 @@ class JhmdbClip:
     def frames(self) -> ImageFolder:
         """The frames, sorted by number. Raises DataError for a missing or empty folder, or a gap in the numbers."""
         folder = self._files.frames
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
+        paths = numbered_files(folder, SUFFIXES)
+        require_pictures(paths, folder, self.name)
+        require_one_each(paths)
         numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
         missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)) if numbers else []
         if missing:
@@ -91,12 +93,16 @@ class JhmdbTask:
         official = dataset_name is None and _has_official_clips(clips)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("JHMDB" if official else layout.root.name),
+            name=dataset_name or ("JHMDB" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=tuple(note for clip in clips for note in _count_notes(clip)),
+            notes=(
+                *layout.notes,
+                *(layout.left_out() if split == "all" else ()),
+                *(note for clip in clips for note in _count_notes(clip)),
+            ),
         )
 
     def resaved(self, clip: JhmdbClip, protocol: Protocol) -> JhmdbClip:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from corrkit.errors import DataError
+from corrkit.frames.pictures import read_lossless
 from corrkit.protocols.schema import MaskLabels, MaskReadout
 from corrkit.tasks.contract import Geometry
 
@@ -26,30 +27,23 @@ def read_mask(path: Path) -> Mask:
     values, alpha ignored.
 
     Raises:
-        DataError: for a missing or undecodable file, or one whose colours are not ids (RGB).
+        DataError: for a missing or undecodable file, one of a format that may be lossy (JPEG, ...), or one
+            whose colours are not ids (RGB).
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            image.load()
-            mode = image.mode
-            if mode in {"P", "L"}:
-                return np.array(image, np.uint8)
-            if mode in {"LA", "PA"}:
-                return np.array(image, np.uint8)[..., 0]
-            if mode == "1":
-                return np.array(image.convert("L"), np.uint8)
-            if mode in {"RGB", "RGBA"}:
-                pixels = np.array(image, np.uint8)
-                if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
-                    return np.ascontiguousarray(pixels[..., 0])
-            if mode.startswith("I"):
-                return _narrow(np.array(image), path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.", "Restore it, or leave the clip out with --clips.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"{path} can't be decoded as a mask ({error}).", "Copy it again from its source.") from None
+    image = read_lossless(path)
+    mode = image.mode
+    if mode in {"P", "L"}:
+        return np.array(image, np.uint8)
+    if mode in {"LA", "PA"}:
+        return np.array(image, np.uint8)[..., 0]
+    if mode == "1":
+        return np.array(image.convert("L"), np.uint8)
+    if mode in {"RGB", "RGBA"}:
+        pixels = np.array(image, np.uint8)
+        if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
+            return np.ascontiguousarray(pixels[..., 0])
+    if mode.startswith("I"):
+        return _narrow(np.array(image), path)
     raise DataError(
         f"{path} is an image of mode {mode}: its colours are no ids.", "Save masks as palette or grey PNG of ids."
     )

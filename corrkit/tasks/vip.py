@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.frames.files import is_folder, numbered_files, require_one_each
+from corrkit.frames.pictures import SUFFIXES, require_pictures
+from corrkit.frames.sequence import ImageFolder
 from corrkit.manifests import manifest
 from corrkit.metrics.confusion import NUM_CLASSES, VOID, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
-from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
+from corrkit.tasks.roots import shown_name, stray_caches
 from corrkit.tasks.vip_layout import find_layout
 
 
@@ -37,9 +39,9 @@ class VipClip:
     def frames(self) -> ImageFolder:
         """The frames, sorted by number. Raises DataError for a missing or empty folder, or a label without a frame."""
         folder = self._frame_folder
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
+        paths = numbered_files(folder, SUFFIXES)
+        require_pictures(paths, folder, self.name)
+        require_one_each(paths)
         orphans = sorted(set(self._labels) - {path.stem for path in paths})
         if orphans:
             raise DataError(
@@ -60,7 +62,8 @@ class VipClip:
 
     @cached_property
     def _labels(self) -> dict[str, Path]:
-        paths = numbered_files(self._label_folder, (".png",)) if self._label_folder.is_dir() else []
+        paths = numbered_files(self._label_folder, (".png",))
+        require_one_each(paths)
         return {path.stem: path for path in paths}
 
     @cached_property
@@ -108,16 +111,16 @@ class VipTask:
         """Opens a root in VIP layout. Raises DataError naming what is missing."""
         layout = find_layout(root)
         names, notes = layout.clip_names(split)
-        clips = tuple(VipClip(name, layout.frames / name, layout.labels / name) for name in names)
+        clips = tuple(VipClip(shown_name(name), layout.frames / name, layout.labels / name) for name in names)
         official = dataset_name is None and _has_official_clips(split, names)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("VIP" if official else layout.root.name),
+            name=dataset_name or ("VIP" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *stray_caches(layout.labels)),
+            notes=(*layout.notes, *notes, *stray_caches(layout.labels)),
         )
 
     def resaved(self, clip: VipClip, protocol: Protocol) -> VipClip:
@@ -175,7 +178,7 @@ class VipTask:
 
     def has_predictions(self, folder: Path, clip: VipClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return (folder / clip.name).is_dir()
+        return is_folder(folder / clip.name)
 
     def read_predictions(
         self, folder: Path, clip: VipClip, *, grid: tuple[int, int] | None = None

@@ -16,7 +16,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.frames.files import numbered_files
+from corrkit.frames.pictures import SUFFIXES as IMAGES
+from corrkit.frames.sequence import ImageFolder
 from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
 from corrkit.runs.atomic import write_atomic
@@ -25,7 +27,6 @@ from corrkit.training.sampling import choose_frames, size_at
 from corrkit.training.schema import Views
 from corrkit.training.views import make_views
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 EMBEDDED = "embedded"
 
 
