@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import math
 import os
 import random
@@ -273,6 +274,60 @@ def test_only_runs_on_the_same_protocol_data_and_clips_are_compared(finished):
     notes = table.attrs["notes"]
     for reason, folder in others.items():
         assert f"{folder} is not compared with {reference}: {reason}" in notes
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"changes": {"radius": 6}}, {"origin": "own"}])
+def test_a_reference_is_never_compared_across_sections(finished, change):
+    reference = finished("davis", "base.pth", 0.5)
+    other = finished("davis", "a.pth", 0.6, identity="official-davis", **change)
+    table = corrkit.leaderboard([reference, other], reference=reference)
+    assert table["J&F-Mean difference"].isna().all()
+    assert any("another section of the table" in note for note in table.attrs["notes"])
+
+
+def test_the_legend_names_a_reference_that_is_no_row(finished):
+    table = corrkit.leaderboard(finished("davis", "a.pth", 0.6), reference=finished("davis", "base.pth", 0.5))
+    assert "Δ: difference from base" in leaderboard_text(table, "text", 300)
+
+
+def test_floor_and_ceiling_are_named_as_left_out_of_bold(finished):
+    names = ("a.pth", "b.pth", "identity", "oracle")
+    table = corrkit.leaderboard([finished("davis", name, 0.3 + n / 10) for n, name in enumerate(names)])
+    assert "left out of what is bold: oracle, identity" in leaderboard_text(table, "text", 300)
+
+
+def test_runs_below_a_folder_are_found(finished, tmp_path):
+    runs = [finished("davis", "a.pth", 0.5), finished("vip", "b.pth", 0.5)]
+    (tmp_path / "group").mkdir()
+    moved = [run.rename(tmp_path / "group" / run.name) for run in runs]
+    assert list(corrkit.leaderboard(tmp_path)["method"]) == list(corrkit.leaderboard(moved)["method"]) == ["a", "b"]
+
+
+def _damages(text: str):
+    """Every field of a JSON file taken out, or put in place of it a value of each other type."""
+    document = json.loads(text)
+    for key in document:
+        yield {name: value for name, value in document.items() if name != key}
+        for value in (None, 3, "x", [], {}, [1], {"a": "b"}, True):
+            yield {**document, key: value}
+        if isinstance(document[key], dict):
+            for inner in document[key]:
+                for value in (None, "x", [], {"a": 1}):
+                    yield {**document, key: {**document[key], inner: value}}
+
+
+@pytest.mark.parametrize("file", ["summary.json", "clips/clip0.json"])
+def test_a_damaged_run_never_takes_a_leaderboard_down(finished, file):
+    good, bad = finished("davis", "good.pth", 0.5), finished("davis", "bad.pth", 0.6)
+    whole = (bad / file).read_text()
+    texts = [whole[:length] for length in range(0, len(whole) - 1, max(1, len(whole) // 50))]
+    texts += [json.dumps(damaged) for damaged in _damages(whole)]
+    for text in ["[" * 100_000, "\x00", whole.replace("0.", "9"), *texts]:
+        (bad / file).write_text(text)
+        table = corrkit.leaderboard([good, bad], reference=good)
+        leaderboard_text(table, "text")
+        assert "good" in set(table["method"])
+        assert len(table) == 2 or str(bad) in " ".join(table.attrs["notes"]), text
 
 
 def test_references_of_all_tasks_may_be_given_once_each(finished):

@@ -70,15 +70,13 @@ class StoredRun:
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
-    """The finished runs among `folders`, and a sentence on each folder that is none.
+    """The finished runs in or below `folders`, and a sentence on each that is left out.
 
     Raises:
         RunError: a folder does not exist, or none holds a finished run.
     """
     runs, notes = [], []
-    for folder in dict.fromkeys(folders):
-        if not folder.exists():
-            raise RunError(f"{folder} does not exist.", "Give folders of finished runs, e.g. runs/*.")
+    for folder in dict.fromkeys(run for given in folders for run in _runs_below(given)):
         try:
             summary, records = read_run(folder)
         except RunError as error:
@@ -88,6 +86,15 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     if not runs:
         raise RunError(f"None of the {len(notes)} folders holds a finished run: {notes[0]}", "Run corrkit eval first.")
     return runs, notes
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """The folder itself where it is a run, or holds none; else all runs below it, sorted."""
+    if not folder.exists():
+        raise RunError(f"{folder} does not exist.", "Give folders of finished runs, e.g. runs/*.")
+    if (folder / "run.json").exists() or (folder / "summary.json").exists():
+        return [folder]
+    return sorted({path.parent for path in folder.rglob("summary.json")}) or [folder]
 
 
 def without_repeats(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str], set[Path]]:

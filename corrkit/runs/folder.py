@@ -323,7 +323,7 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where it is missing, truncated or anything else."""
     try:
         value = from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 

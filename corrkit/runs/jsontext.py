@@ -13,7 +13,10 @@ def to_json(value: Any) -> str:
 
 def from_json(text: str) -> Any:
     """The values of a JSON text, null as None. Raises ValueError where the text is no JSON or holds NaN or infinity."""
-    return json.loads(text, parse_constant=_refuse)
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def with_nan(value: Any) -> Any:

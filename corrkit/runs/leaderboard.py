@@ -29,13 +29,13 @@ def leaderboard(
     have the same `group`.
 
     Args:
-        run_dirs: folders of finished runs, of any tasks.
+        run_dirs: folders of finished runs, of any tasks, or folders that hold such below them.
         reference: run folders, at most one for each task, to compare each row with.
 
     Returns:
         One row per checkpoint, data and protocols; metrics are fractions, columns are always the same in the same
         order (those of the comparison are empty without a reference). `attrs["notes"]` says which runs are left out,
-        duplicate or in conflict, and what could not be compared.
+        duplicate or in conflict, and what could not be compared; `attrs["references"]` names the references.
 
     Raises:
         RunError: a folder does not exist, or none holds a finished run.
@@ -64,6 +64,7 @@ def leaderboard(
         {f"{METRICS[task][0]} p Holm": float for task in TASKS} | {"parameters": "Int64", "stride": "Int64"}
     )
     table.attrs["notes"] = [*notes, *repeats, *uncompared]
+    table.attrs["references"] = list(dict.fromkeys(run.name for run in references.values()))
     return table[_column_order(table)]
 
 
