@@ -22,8 +22,8 @@ import corrkit
 from corrkit.backbones.contract import with_position
 from corrkit.evaluation import evaluate_clip, exact_inference
 from corrkit.frames.preparation import FramePreparation
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Propagator
+from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import load_protocol
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import select_clips

@@ -16,8 +16,8 @@ from corrkit import __version__
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Predictor
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
 from corrkit.runs.records import ClipRecord

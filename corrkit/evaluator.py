@@ -13,7 +13,7 @@ import numpy as np
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip, exact_inference
-from corrkit.predictors import Propagator, ResizedFrames
+from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.subject import open_subject
 from corrkit.tasks.contract import Clip, DataSet, select_clips
 

@@ -15,8 +15,8 @@ import corrkit
 import corrkit.subject
 from corrkit.errors import CheckpointError, CorrkitError, DataError, ProtocolError, RunError, UsageError
 from corrkit.evaluation import evaluate_together, run_folder
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Propagator
+from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import load_protocol, override
 from corrkit.runs.tables import results_table
 from corrkit.subject import open_subject

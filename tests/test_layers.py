@@ -12,7 +12,7 @@ from corrkit.checkpoints import opening
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, UsageError
 from corrkit.evaluation import Result, evaluate_together
-from corrkit.predictor_loading import layer_predictors
+from corrkit.predictors.loading import layer_predictors
 from corrkit.protocols import override
 from corrkit.subject import open_subject
 

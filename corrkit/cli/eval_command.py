@@ -19,7 +19,7 @@ from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
     from corrkit.evaluation import Result
-    from corrkit.predictors import Predictor
+    from corrkit.predictors.contract import Predictor
     from corrkit.protocols import Protocol
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 def _predictors(args: argparse.Namespace) -> "list[Predictor]":
     """One predictor, or one for each layer of --layers."""
     from corrkit.backbones.loading import Loading
-    from corrkit.predictor_loading import layer_predictors, make_predictor
+    from corrkit.predictors.loading import layer_predictors, make_predictor
 
     loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window, system=args.system)
     if args.layers is None:
@@ -141,7 +141,7 @@ def _evaluate(
     """The results, and summaries of the floor and of the ceiling at the predictors' stride where asked for."""
     from corrkit.cli.progress import ClipProgress
     from corrkit.evaluation import evaluate_together
-    from corrkit.predictors import GRID_STRIDE, Identity, Oracle
+    from corrkit.predictors.references import GRID_STRIDE, Identity, Oracle
 
     protocol = subject.protocol
     folders = _folders(args, protocol, predictors)

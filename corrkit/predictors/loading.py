@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import NO_OPTIONS, Loading, load
 from corrkit.errors import UsageError
-from corrkit.predictors import Identity, Oracle, Predictor, Propagator
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.propagator import Propagator
+from corrkit.predictors.references import Identity, Oracle
 
 if TYPE_CHECKING:
     import torch
