@@ -12,7 +12,7 @@ from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.network import Network
 from corrkit.backbones.stages import Stage, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
 
