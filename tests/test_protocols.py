@@ -4,13 +4,20 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
+import torch
+from hypothesis import strategies as st
 
+import corrkit
 from corrkit.errors import ProtocolError, RunError
 from corrkit.protocols import DEFAULTS, field_names, load_protocol, override, parse_protocol, protocol_names
 from corrkit.protocols.explaining import bibtex, differences, explanations
 from corrkit.protocols.reader import _read_toml
 from corrkit.protocols.schema import GROUPS
+from corrkit.tasks.contract import Geometry
+from corrkit.tasks.masks import MaskCodec
 
 ALL = [(task, name) for task in GROUPS for name in protocol_names(task)]
 
@@ -146,8 +153,6 @@ def test_no_code_knows_the_name_of_a_protocol(task: str):
     """Constants decide; the default's name is the reader's alone."""
     import ast
 
-    import corrkit
-
     names = {name for name in protocol_names(task) if name not in ("corrkit", task)}
     root = Path(corrkit.__file__).parent
     for room in ("protocols", "propagation", "tasks", "frames", "metrics"):
@@ -273,8 +278,6 @@ def test_a_package_may_not_take_a_name(plug_in: Path):
 
 
 def test_a_run_under_ones_own_protocol_says_so(tmp_path: Path):
-    import corrkit
-
     path = own_file(tmp_path, OWN.replace("cropmae", "dino"))
     result = corrkit.evaluate("davis", "identity", protocol=path, out=tmp_path / "run")
     assert result.summary["protocol"] == load_protocol(path).identifier
@@ -285,7 +288,29 @@ def test_a_run_under_ones_own_protocol_says_so(tmp_path: Path):
 
 
 def test_what_nobody_has_published_stands_in_every_result():
-    import corrkit
-
     result = corrkit.evaluate("davis", "identity", protocol="siammae")
     assert "evaluation code" in result.summary["unreleased"]
+
+
+# --- permuted ids -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task, name in ALL if task != "jhmdb"])
+@hypothesis.given(order=st.permutations([1, 2, 3]), seed=st.integers(0, 1000))
+@hypothesis.settings(max_examples=5, deadline=None)
+def test_permuted_ids_permute_the_output(task: str, name: str, order: list[int], seed: int):
+    """Labels are carried, not interpreted: other ids for the same objects give the same masks under those ids."""
+    generator = np.random.default_rng(seed)
+    first = generator.integers(0, 4, (6, 8)).repeat(16, 0).repeat(16, 1).astype(np.uint8)
+    features = torch.from_numpy(generator.standard_normal((4, 6, 8, 16)).astype(np.float32))
+    renamed = np.array([0, *order], np.uint8)
+    plain = masks_of(load_protocol(name, task), first, features)
+    permuted = masks_of(load_protocol(name, task), renamed[first], features)
+    np.testing.assert_array_equal(permuted, renamed[plain])
+
+
+def masks_of(protocol, first, features) -> np.ndarray:
+    geometry = Geometry(original=first.shape, network=first.shape, grid=features.shape[1:3], stride=16)
+    codec = MaskCodec(first, geometry, protocol.labels, protocol.readout)
+    soft = corrkit.propagate(features, codec.encode(first), protocol=protocol)
+    return np.stack([codec.first_prediction(first), *(codec.decode(maps) for maps in soft)])
