@@ -334,7 +334,8 @@ def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | 
         data: the data root, if one was named.
         **chosen: what else was asked of the data (clips, split, dataset_name); None counts as not asked for.
     """
-    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, constants.name)
+    protocol = "-".join(part for part in (constants.name, constants.digest) if part)
+    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, protocol)
     parts = [folder.name]
     if takes_embedded(constants.task, data):
         parts.append("embedded")

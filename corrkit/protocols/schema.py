@@ -264,7 +264,8 @@ class Protocol:
 
     `unreleased` names what the published numbers rest on and nobody has published; it stands in every result. `digest`
     is empty for protocols that come with corrkit, and the first 8 hex digits of a sha256 over the constants for one's
-    own. The classes of labels, readout and score depend on the task: see GROUPS.
+    own. `published` is the protocol before its overrides. The classes of labels, readout and score depend on the task:
+    see GROUPS.
     """
 
     task: str
@@ -285,6 +286,7 @@ class Protocol:
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
+    published: "Protocol | None" = field(default=None, compare=False)
 
     @property
     def identifier(self) -> str:

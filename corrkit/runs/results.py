@@ -79,6 +79,7 @@ class Summary(TypedDict):
     checkpoint: the fields of `CheckpointFacts`. data: what `Data.plain` gives.
     layer, stride, parameters: None where no network took part (`corrkit score`).
     modified: dotted constant to its value, for every override of the protocol; {} for the protocol as published.
+    unreleased: what the published numbers of this protocol rest on and nobody has published; [] where nothing is open.
     partial: clips of the split that this result lacks; [] where it is complete.
     intervals: metric to [low, high] at 95 %, None below 3 clips.
     """
@@ -94,6 +95,7 @@ class Summary(TypedDict):
     parameters: int | None
     versions: dict[str, str]
     modified: dict[str, Any]
+    unreleased: list[str]
     partial: list[str]
     clips: int
     objects: int
@@ -147,6 +149,7 @@ def build_summary(
         "parameters": parameters,
         "versions": dict(versions),
         "modified": dict(protocol.overrides),
+        "unreleased": list(protocol.unreleased),
         "partial": list(missing),
         "clips": len(scores.per_clip),
         "objects": scores.objects,
