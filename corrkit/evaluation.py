@@ -247,6 +247,7 @@ def evaluate_clip(
 ) -> list[dict[str, Any]]:
     """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
     started = time.perf_counter()
+    clip.check()
     num_frames = len(clip.frames)
     truth = truth or functools.lru_cache(maxsize=1)(task.truth(clip, protocol))
     scorers = [task.scorer(clip, protocol, truth) for _ in predictors]

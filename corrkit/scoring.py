@@ -101,9 +101,10 @@ def _score_clip(
     task: Task, folder: Path, clip: Clip, protocol: Protocol, grid: tuple[int, int] | None
 ) -> tuple[dict[str, Any], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
+    clip.check()
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    for index, prediction in enumerate(task.read_predictions(folder, clip, grid=grid)):
+    for index, prediction in enumerate(task.read_predictions(folder, clip, protocol, grid=grid)):
         if prediction is not None:
             scorer.update(index, prediction)
             compared += 1

@@ -144,9 +144,14 @@ class MaskReadout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DavisScore:
-    """decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does."""
+    """Which frames are scored, and how their decay is taken (DAVIS).
+
+    decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does.
+    left_out: of a clip's annotated frames, the "first-last" are not scored, or only the "first".
+    """
 
     decay: Literal["exact", "uint8"]
+    left_out: Literal["first-last", "first"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

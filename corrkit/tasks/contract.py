@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from corrkit.datasets.faults import Fault
+from corrkit.datasets.manifest import ManifestClip
 from corrkit.frames.sequence import FrameSequence
 from corrkit.protocols import Protocol as ProtocolConstants
 
@@ -48,6 +50,14 @@ class Clip(Protocol):
 
     def annotation(self, index: int) -> Any:
         """Annotation of frame `index`, or None where the frame is not annotated."""
+        ...
+
+    def check(self) -> None:
+        """Raises DataError for the first fault that stops an evaluation; frames are not decoded for it."""
+        ...
+
+    def faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
+        """Everything wrong with the clip's files, frames decoded, measured by what a manifest expects of it."""
         ...
 
 
@@ -89,7 +99,7 @@ class Scorer(Protocol):
         ...
 
     def result(self) -> dict[str, Any]:
-        """The clip's sufficient statistics as plain JSON values (NaN allowed)."""
+        """The clip's sufficient statistics as plain JSON values (NaN allowed), and what is odd under "notes"."""
         ...
 
 
@@ -163,7 +173,9 @@ class Task(Protocol):
         """Whether the folder holds anything for this clip."""
         ...
 
-    def read_predictions(self, folder: Path, clip: Clip, *, grid: tuple[int, int] | None = None) -> Iterator[Any]:
+    def read_predictions(
+        self, folder: Path, clip: Clip, protocol: ProtocolConstants, *, grid: tuple[int, int] | None = None
+    ) -> Iterator[Any]:
         """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError.
 
         grid: (width, height) in cells of predictions that count in cells; ignored by tasks that have none such.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from corrkit.errors import DataError, closest
+from corrkit.tasks.clips import ClipFiles
 from corrkit.tasks.roots import find_root, list_file, list_lines
 
 _EXPECTED = (
@@ -14,15 +15,6 @@ _EXPECTED = (
 )
 _TEST = "2"
 """The column of splits/*.txt: 1 is training, 2 is test, 0 is neither."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFiles:
-    """Where one clip lies. `name` is that of its frame folder, unique over all actions."""
-
-    name: str
-    frames: Path
-    annotation: Path
 
 
 @dataclass(frozen=True, slots=True)
