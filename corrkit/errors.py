@@ -24,6 +24,10 @@ class DataError(CorrkitError):
     """A data set, frame, annotation or prediction is missing, damaged or inconsistent."""
 
 
+class UnreadableError(DataError):
+    """A file or folder is there, but the system can't read it: permissions or a failing disk, which may pass."""
+
+
 class CheckpointError(CorrkitError):
     """A checkpoint can't be opened, recognised or loaded completely."""
 

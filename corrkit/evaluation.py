@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
 from corrkit.backbones.contract import Backbone
+from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
 from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Predictor
@@ -72,6 +73,7 @@ def evaluate(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
     progress: Progress | None = None,
     **overrides: Any,
 ) -> Result:
@@ -93,6 +95,7 @@ def evaluate(
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
+        system: name of a checkpoint's system, where the file fits several.
         progress: called after every frame.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
@@ -102,19 +105,20 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
-    predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key, window=window)
+    constants = constants_of(load_task(task), protocol, overrides)
+    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
+    predictor = make_predictor(model, device=device, loading=loading)
     (result,) = evaluate_together(
         task,
         [predictor],
+        constants,
         outs=[out],
         data=data,
-        protocol=protocol,
         split=split,
         clips=clips,
         dataset_name=dataset_name,
         save_predictions=save_predictions,
         progress=progress,
-        **overrides,
     )
     return result
 
@@ -122,23 +126,22 @@ def evaluate(
 def evaluate_together(
     task: str,
     predictors: Sequence[Predictor],
+    constants: Protocol,
     *,
     outs: Sequence[str | Path | None],
     data: str | Path | None = None,
-    protocol: str | Protocol | None = None,
     split: str | None = None,
     clips: Sequence[str] | None = None,
     dataset_name: str | None = None,
     save_predictions: bool = False,
     progress: Progress | None = None,
-    **overrides: Any,
 ) -> list[Result]:
     """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
 
-    Args and errors as for `evaluate`; one run folder or None in `outs` for each predictor.
+    Args and errors as for `evaluate`; `constants` are the protocol with its overrides (`constants_of`); one run folder
+    or None in `outs` for each predictor.
     """
     opened_task = load_task(task)
-    constants = constants_of(opened_task, protocol, overrides)
     dataset = open_data(opened_task, data, split, dataset_name)
     chosen = dataset.clips if clips is None else select_clips(dataset, clips)
     if save_predictions and None in outs:
@@ -248,6 +251,7 @@ def evaluate_clip(
     """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
     started = time.perf_counter()
     clip.check()
+    clip = task.resaved(clip, protocol)
     num_frames = len(clip.frames)
     truth = truth or functools.lru_cache(maxsize=1)(task.truth(clip, protocol))
     scorers = [task.scorer(clip, protocol, truth) for _ in predictors]
@@ -278,34 +282,23 @@ def evaluate_clip(
     ]
 
 
-def run_folder(
-    predictor: Predictor,
-    task: str,
-    protocol: str | None = None,
-    *,
-    data: str | Path | None = None,
-    **settings: Any,
-) -> Path:
+def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:
     """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
 
     Args:
         predictor: gives name and digest.
-        task: of the run.
-        protocol: None takes the task's default.
+        constants: the protocol; its overrides count by their values, however they were spelled.
         data: the data root, if one was named.
-        **settings: whatever else was asked for (clips, split, dataset_name, overrides); None counts as not asked for.
-
-    Raises:
-        ProtocolError: for an unknown protocol.
+        **chosen: what else was asked of the data (clips, split, dataset_name); None counts as not asked for.
     """
-    constants = load_protocol(protocol or DEFAULTS[load_task(task).name], task)
-    folder = default_folder(predictor.name, predictor.digest or "unknown", task, constants.name)
+    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, constants.name)
     parts = [folder.name]
-    if takes_embedded(task, data):
+    if takes_embedded(constants.task, data):
         parts.append("embedded")
-    asked = {name: value for name, value in sorted(settings.items()) if value is not None}
-    if asked:
-        parts.append(hashlib.sha256(repr(asked).encode()).hexdigest()[:8])
+    asked = {name: value for name, value in sorted(chosen.items()) if value is not None}
+    if asked or constants.overrides:
+        settings = repr((asked, dict(constants.overrides)))
+        parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
     return folder.with_name("-".join(parts))
 
 

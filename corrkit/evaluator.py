@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip, exact_inference
 from corrkit.predictors import Propagator, ResizedFrames
@@ -77,7 +77,7 @@ class Evaluator:
         from corrkit.backbones import wrap
 
         backbone = model if isinstance(model, Backbone) else wrap(model)
-        module: torch.nn.Module | None = getattr(backbone, "network", None)
+        module = network_of(backbone)
         scores: dict[str, float] = {} if step is None else {"step": step}
         with training_state_untouched(module), exact_inference():
             for benchmark in self._benchmarks:
@@ -96,7 +96,7 @@ class _Benchmark:
         self.clips = _choose(dataset, clips)
         self.resized: ResizedFrames = {}
         self.truths: list[Callable[[int], Any]] = [
-            functools.cache(task.truth(clip, self.protocol)) for clip in self.clips
+            functools.cache(task.truth(task.resaved(clip, self.protocol), self.protocol)) for clip in self.clips
         ]
 
     def scores(self, backbone: Backbone, device: "torch.device") -> dict[str, float]:

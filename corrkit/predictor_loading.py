@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Backbone
+from corrkit.backbones.loading import NO_OPTIONS, Loading, load
 from corrkit.errors import UsageError
 from corrkit.predictors import Identity, Oracle, Predictor, Propagator
 
@@ -17,20 +18,14 @@ def make_predictor(
     model: "str | Path | Backbone | torch.nn.Module | Predictor",
     *,
     device: str = "auto",
-    heads: int | None = None,
-    layer: int | str | None = None,
-    key: str | None = None,
-    window: int | None = None,
+    loading: Loading = NO_OPTIONS,
 ) -> Predictor:
     """The predictor of a spec, backbone or module.
 
     Args:
         model: see `corrkit.evaluate`.
         device: see `resolve_device`.
-        heads: as for `corrkit.load_backbone`, as are layer, key and window.
-        layer: see heads.
-        key: see heads.
-        window: see heads.
+        loading: options of loading a spec.
 
     Raises:
         CheckpointError: for a spec that gives no backbone.
@@ -44,12 +39,10 @@ def make_predictor(
         return _oracle(model)
     target = resolve_device(device)
     if isinstance(model, str | Path):
-        from corrkit.backbones import load_backbone
-
-        backbone = load_backbone(str(model), heads=heads, layer=layer, key=key, window=window)
+        backbone = load(model, loading)
         return Propagator(backbone, target, name=spec_name(model))
-    if any(option is not None for option in (heads, layer, key, window)):
-        raise UsageError("heads, layer, key and window are options of loading.", "Leave them out for a live model.")
+    if loading.given:
+        raise UsageError(f"{', '.join(loading.given)}: options of loading.", "Leave them out for a live model.")
     live = model if isinstance(model, Backbone) else _wrapped(model)
     return Propagator(live, target, name=live.report.architecture)
 
@@ -70,7 +63,7 @@ def spec_name(spec: str | Path) -> str:
 
 
 def layer_predictors(
-    spec: str, layers: Sequence[str], *, device: str = "auto", heads: int | None = None, key: str | None = None
+    spec: str, layers: Sequence[str], *, device: str = "auto", loading: Loading = NO_OPTIONS
 ) -> list[Predictor]:
     """One predictor per layer of a checkpoint, for `evaluate_together`: they share one pass of the network.
 
@@ -78,19 +71,18 @@ def layer_predictors(
         spec: a checkpoint file or folder.
         layers: numbers from 1, or ["all"].
         device: see `resolve_device`.
-        heads: as for `corrkit.load_backbone`.
-        key: as for `corrkit.load_backbone`.
+        loading: options of loading, without layer or window.
 
     Raises:
         CheckpointError: as `corrkit.load_backbone`.
-        UsageError: for a network without intermediate layers.
+        UsageError: for a network without intermediate layers, or options that several layers exclude.
     """
     from corrkit.backbones.layers import load_layers
 
     target, name = resolve_device(device), spec_name(spec)
     return [
         Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
-        for backbone in load_layers(spec, layers, heads=heads, key=key)
+        for backbone in load_layers(spec, layers, loading)
     ]
 
 

@@ -102,6 +102,7 @@ def _score_clip(
 ) -> tuple[dict[str, Any], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
     clip.check()
+    clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
     for index, prediction in enumerate(task.read_predictions(folder, clip, protocol, grid=grid)):

@@ -130,6 +130,14 @@ def test_what_the_user_can_mend_exits_with_2_and_two_sentences(tmp_path: Path, a
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["data", "task", "progress", "outs", "protocol", "save_predictions", "pred", "clips"])
+def test_an_override_never_meets_an_option(data: Path, tmp_path: Path, name: str):
+    for command in (["eval", "davis", "--ckpt", "identity"], ["score", "davis", "--pred", "."]):
+        done = corrkit(*command, "--data", str(data), "--set", f"{name}={tmp_path}", cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert f"has no constant named {name!r}" in done.stderr
+
+
 def test_debug_shows_the_traceback(tmp_path: Path):
     done = corrkit("score", "davis", "--pred", "nowhere", "--debug", cwd=tmp_path)
     assert "Traceback" in done.stderr

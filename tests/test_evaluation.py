@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ import corrkit
 from corrkit.errors import CorrkitError, DataError, ProtocolError, RunError, UsageError
 from corrkit.evaluation import run_folder
 from corrkit.predictor_loading import make_predictor
+from corrkit.predictors import Propagator
+from corrkit.protocols import load_protocol, override
 from corrkit.runs.tables import results_table
+from corrkit.tasks import load_task
 from corrkit.tasks.masks import write_mask
+from corrkit.tasks.sources import open_data
 
 from .colour_backbone import ColourBackbone, NaNBackbone
 from .davis_folder import make_clip
@@ -187,19 +192,26 @@ def test_other_data_of_the_same_content_is_another_run(data: Path, tmp_path: Pat
 
 def test_default_folders_differ_where_settings_do(tmp_path: Path):
     predictor = make_predictor("identity")
+    plain = load_protocol("davis/dino")
     folders = [
-        run_folder(predictor, "davis", **settings)
-        for settings in (
-            {"data": "DAVIS"},
-            {},
-            {"data": "DAVIS", "radius": "20"},
-            {"data": "DAVIS", "radius": "21"},
-            {"data": "DAVIS", "clips": ["a"]},
+        run_folder(predictor, protocol, **settings)
+        for protocol, settings in (
+            (plain, {"data": "DAVIS"}),
+            (plain, {}),
+            (override(plain, {"radius": "20"}), {"data": "DAVIS"}),
+            (override(plain, {"radius": "21"}), {"data": "DAVIS"}),
+            (plain, {"data": "DAVIS", "clips": ["a"]}),
         )
     ]
     assert len(set(folders)) == len(folders)
     assert folders[0].name == "identity-identity-davis-dino"
     assert folders[1].name == "identity-identity-davis-dino-embedded"
+
+
+@pytest.mark.parametrize("changes", [{"size": "[240]"}, {"frames.size": "240"}, {"frames.size": (240,)}])
+def test_one_value_in_another_spelling_is_the_same_run(changes: dict):
+    predictor, plain = make_predictor("identity"), load_protocol("davis/dino")
+    assert run_folder(predictor, override(plain, changes)) == run_folder(predictor, override(plain, {"size": [240]}))
 
 
 def test_forward_passes_that_fail_are_the_users_to_mend(data: Path):
@@ -314,3 +326,32 @@ class TestScore:
         with_frames = corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"]
         shutil.rmtree(data / "JPEGImages")
         assert corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"] == with_frames
+
+
+class TestNetworkInput:
+    """Protocols that agree on what the network sees may share its features."""
+
+    def seen(self, data: Path, backbone=None, **changes):
+        (clip, *_) = open_data(load_task("davis"), data, None).clips
+        protocol = override(load_protocol("davis/dino"), {"size": [64], "multiple": 16, **changes})
+        return make_propagator(backbone or ColourBackbone()).network_input(clip, protocol)
+
+    @pytest.mark.parametrize("changes", [{"topk": 7}, {"radius": 3}, {"temperature": 0.5}, {"position": "size"}])
+    def test_is_equal_where_only_what_follows_the_network_differs(self, data: Path, changes: dict):
+        assert self.seen(data, **changes) == self.seen(data)
+
+    @pytest.mark.parametrize("changes", [{"size": [48]}, {"std": [0.5, 0.5, 0.5]}, {"interpolation": "bilinear-float"}])
+    def test_differs_where_the_frames_do(self, data: Path, changes: dict):
+        assert self.seen(data, **changes) != self.seen(data)
+
+    def test_differs_by_the_position_rule_where_there_are_positions_to_resample(self, data: Path):
+        backbone = ColourBackbone()
+        backbone.report = replace(backbone.report, position="absolute")
+        assert self.seen(data, backbone, position="size") != self.seen(data, backbone)
+
+    def test_is_the_size_alone_that_counts_not_how_it_was_said(self, data: Path):
+        assert self.seen(data, resize="exact", size=[64, 80]) == self.seen(data)
+
+
+def make_propagator(backbone) -> Propagator:
+    return Propagator(backbone, torch.device("cpu"), name="test")

@@ -17,10 +17,22 @@ def open_davis(root: Path, split: str = "val"):
     return DavisTask().open(root, split=split, dataset_name=None)
 
 
-def test_root_too_high_or_too_low_is_found(tmp_path: Path):
+def test_a_root_one_folder_too_high_is_found_and_noted(tmp_path: Path):
     make_clip(tmp_path / "data" / "DAVIS")
-    for root in ("data", "data/DAVIS", "data/DAVIS/JPEGImages", "data/DAVIS/Annotations/480p"):
-        assert open_davis(tmp_path / root).root.resolve() == (tmp_path / "data" / "DAVIS").resolve()
+    make_clip(tmp_path / "data" / "DAVIS-more")
+    assert open_davis(tmp_path / "data/DAVIS").notes == ()
+    data = open_davis(tmp_path / "data")
+    assert data.root == tmp_path / "data" / "DAVIS"
+    assert "data/DAVIS is, and was taken. So are" in data.notes[0]
+    assert "DAVIS-more" in data.notes[0]
+
+
+@pytest.mark.parametrize("named", ["mine", "JPEGImages", "Annotations/480p"])
+def test_a_named_folder_is_never_replaced_by_its_parent(tmp_path: Path, named: str):
+    make_clip(tmp_path / "DAVIS")
+    (tmp_path / "DAVIS/mine/girls").mkdir(parents=True)
+    with pytest.raises(DataError, match=f"{named} is not in DAVIS layout.*\n.*/DAVIS, which it lies in, is: name that"):
+        open_davis(tmp_path / "DAVIS" / named)
 
 
 def test_layout_without_lists_takes_all_clips_and_says_so(tmp_path: Path):

@@ -75,8 +75,8 @@ def test_a_list_line_of_another_form_is_an_error(tmp_path, line):
         open_root(tmp_path, "mine")
 
 
-@pytest.mark.parametrize("where", [".", "..", "Rename_Images"])
-def test_a_root_one_folder_too_high_or_too_low_is_found(tmp_path, where):
+@pytest.mark.parametrize("where", [".", ".."])
+def test_a_root_one_folder_too_high_is_found(tmp_path, where):
     make_clip(tmp_path / "JHMDB", AT)
     assert names(open_root((tmp_path / "JHMDB" / where).resolve())) == [AT]
 

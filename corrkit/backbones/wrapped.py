@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Report
+from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Interface, Report
 from corrkit.backbones.framewise import Framewise
 from corrkit.errors import CorrkitError, UsageError
 
@@ -55,14 +55,14 @@ def wrap(
         raise UsageError(f"A cell can't have {cell} pixels.", "Give patch= or stride= a positive number.")
     name = type(module).__name__
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Wrapped(
-        WrappedNetwork(module, forward, cell),
+    interface = Interface(
         stride=cell,
+        multiple=1 if stride is not None else patch,
         mean=mean,
         std=std,
         report=Report(system="wrapped", architecture=name, parameters=parameters),
-        multiple=1 if stride is not None else patch,
     )
+    return Wrapped(WrappedNetwork(module, forward, cell), interface)
 
 
 class Wrapped(Framewise):

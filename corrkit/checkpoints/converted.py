@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corrkit.checkpoints import heads
+from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.recognition import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
@@ -65,7 +65,7 @@ def read(opened: Opened) -> Recognised:
             "Convert the original again.",
         ) from error
     tensors: Mapping[str, Any] = opened.tree
-    config = dict(facts["config"])
+    config = configuration.vision_part(facts["config"])
     if facts["heads"] is not None:
         config["num_attention_heads"] = facts["heads"]
     original = facts["original"]

@@ -16,7 +16,9 @@ class ViTRules:
     cls: whether there is a class token (None: as in the file). final_norm: "affine" where the features are normalised
         by tensors that must be in the file, "optional" where some files of the system have them and some not,
         "weightless", "none". position: the published resampling rule of a stored table, "sincos" where it is
-        computed, None without absolute positions. absent: biases that the system lacks, of patch, qkv, proj, mlp.
+        computed, None without absolute positions. relative_rule: how tables of relative positions are resampled.
+        gate: the activation of a SwiGLU, "config" where a configuration may name another. absent: biases that the
+        system lacks, of patch, qkv, proj, mlp.
     """
 
     heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
@@ -30,6 +32,8 @@ class ViTRules:
     position: str | None = "dino"
     rotary: str | None = None
     relative: bool = False
+    relative_rule: Literal["geometric", "bilinear"] = "geometric"
+    gate: Literal["silu", "config"] = "silu"
     absent: frozenset[str] = frozenset()
 
 

@@ -6,6 +6,7 @@ stdout carries the result, stderr the talk. Exit codes: 0 done, 1 a check failed
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ EXIT_INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the process's exit code."""
+    _show_every_character()
     arguments = sys.argv[1:] if argv is None else argv
     name = arguments[0] if arguments else "--help"
     if name in {"-h", "--help", "help"}:
@@ -59,6 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(arguments[1:])
     return _run(command, args)
+
+
+def _show_every_character() -> None:
+    """A character that stdout's encoding lacks is written as an escape: a finished table is never lost to it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _share_processors() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corrkit.protocols import Protocol
     from corrkit.runs.layout import Format
     from corrkit.runs.results import Summary
 
@@ -29,15 +30,16 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The shared options as keywords of `evaluate` and `score`."""
-    return {
-        "data": args.data,
-        "split": args.split,
-        "clips": args.clips,
-        "dataset_name": args.dataset_name,
-        "protocol": args.protocol,
-        **dict(args.set),
-    }
+    """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
+    return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
+
+
+def constants(args: argparse.Namespace, task: str) -> "Protocol":
+    """--protocol and --set as the task's constants; --set names constants only, never another option."""
+    from corrkit.evaluation import constants_of
+    from corrkit.tasks import load_task
+
+    return constants_of(load_task(task), args.protocol, dict(args.set))
 
 
 def print_json(summaries: "Sequence[Summary]") -> None:

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, names, print_json, print_table
+from corrkit.cli.arguments import (
+    add_data_arguments,
+    add_output_arguments,
+    constants,
+    data_options,
+    names,
+    print_json,
+    print_table,
+)
 from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
     from corrkit.evaluation import Result
     from corrkit.predictors import Predictor
+    from corrkit.protocols import Protocol
     from corrkit.runs.results import Summary
 
 EXAMPLES = """\
@@ -37,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
     parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
     parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
@@ -77,15 +87,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _predictors(args: argparse.Namespace) -> "list[Predictor]":
     """One predictor, or one for each layer of --layers."""
+    from corrkit.backbones.loading import Loading
     from corrkit.predictor_loading import layer_predictors, make_predictor
 
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window, system=args.system)
     if args.layers is None:
-        options = {"heads": args.heads, "layer": args.layer, "key": args.ckpt_key, "window": args.window}
-        return [make_predictor(args.ckpt, device=args.device, **options)]
-    for option in ("layer", "window", "submission"):
-        if getattr(args, option) is not None:
-            raise UsageError(f"--layers and --{option} exclude each other.", "Use one of them.")
-    return layer_predictors(args.ckpt, args.layers, device=args.device, heads=args.heads, key=args.ckpt_key)
+        return [make_predictor(args.ckpt, device=args.device, loading=loading)]
+    if args.submission is not None:
+        raise UsageError("--layers and --submission exclude each other.", "Use one of them.")
+    return layer_predictors(args.ckpt, args.layers, device=args.device, loading=loading)
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
@@ -109,11 +119,13 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     return found or list(TASKS)
 
 
-def _folders(args: argparse.Namespace, task: str, predictors: "Sequence[Predictor]") -> list[Path]:
+def _folders(
+    args: argparse.Namespace, task: str, protocol: "Protocol", predictors: "Sequence[Predictor]"
+) -> list[Path]:
     from corrkit.evaluation import run_folder
 
     if not args.out:
-        return [run_folder(predictor, task, **data_options(args)) for predictor in predictors]
+        return [run_folder(predictor, protocol, **data_options(args)) for predictor in predictors]
     folder = Path(args.out) / task if args.task == "all" else Path(args.out)
     return [folder] if args.layers is None else [folder / predictor.name for predictor in predictors]
 
@@ -126,18 +138,23 @@ def _evaluate(
     from corrkit.evaluation import evaluate, evaluate_together
     from corrkit.predictors import GRID_STRIDE, Identity, Oracle
 
-    common, folders = data_options(args), _folders(args, task, predictors)
+    protocol, common = constants(args, task), data_options(args)
+    folders = _folders(args, task, protocol, predictors)
     with ClipProgress(quiet=args.quiet, folder=str(folders[0])) as progress:
         results = evaluate_together(
             task,
             predictors,
+            protocol,
             outs=folders,
             save_predictions=args.save_predictions or bool(args.submission),
             progress=progress,
             **common,
         )
         references = (Identity(), Oracle(stride=predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ()
-        rows = [evaluate(task, reference, progress=progress, **common).summary for reference in references]
+        rows = [
+            evaluate(task, reference, protocol=protocol, progress=progress, **common).summary
+            for reference in references
+        ]
     return results, rows
 
 

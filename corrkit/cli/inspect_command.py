@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--layer", metavar="N", help="layer to evaluate")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints what was found out."""
     from corrkit.backbones.inspection import inspect
 
-    found = inspect(args.file, heads=args.heads, layer=args.layer, key=args.ckpt_key)
+    found = inspect(args.file, heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system)
     print(json.dumps(found, indent=2) if args.json else _text(found))
     return 0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from corrkit.cli.arguments import assignment
 
 if TYPE_CHECKING:
-    from corrkit.training.schema import Recipe
+    from corrkit.training.schema import AnyRecipe
 
 EXAMPLES = """\
 examples:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(recipe: "Recipe") -> None:
+def _show(recipe: "AnyRecipe") -> None:
     """Every constant with its dotted name, and what is unverified."""
     from corrkit.training.recipe import leaves
 

@@ -3,7 +3,14 @@
 import argparse
 import sys
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_json, print_table
+from corrkit.cli.arguments import (
+    add_data_arguments,
+    add_output_arguments,
+    constants,
+    data_options,
+    print_json,
+    print_table,
+)
 
 EXAMPLES = """\
 examples:
@@ -33,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         allow_partial=args.allow_partial,
         allow_ground_truth=args.allow_ground_truth,
         grid=args.grid,
+        protocol=constants(args, args.task),
         **data_options(args),
     )
     if args.csv_dir:

@@ -21,16 +21,10 @@ from corrkit.errors import DataError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 _COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-_SIDE_FOLDERS = ("__MACOSX",)
-"""What macOS adds beside the files that were packed."""
-_MAX_WRAPPING = 2
-"""Folders around the data that are passed; the readers look two folders up, so none is passed too many."""
 
 
 def open_root(path: str | Path) -> Path:
     """The data root at `path`: a folder as it is, an archive as a read-only `ArchivePath`.
-
-    An archive opens at the folder that holds everything (DAVIS's own zips hold one folder, DAVIS).
 
     Raises:
         DataError: for a file that is no zip or tar, or a damaged, empty or compressed one.
@@ -48,7 +42,7 @@ def open_root(path: str | Path) -> Path:
         raise DataError(f"{path} is a file.", "Point --data to a folder, a .zip or a .tar.")
     archive = ZipArchive(path) if path.suffix.lower() == ".zip" else TarArchive(path)
     # The readers are annotated with Path, and call nothing of it that ArchivePath lacks.
-    return cast(Path, _innermost(ArchivePath(archive)))
+    return cast(Path, ArchivePath(archive))
 
 
 def ignored_members(root: Path) -> list[str]:
@@ -333,12 +327,3 @@ class ArchivePath:
 
     def _error(self, number: int) -> OSError:
         return OSError(number, os.strerror(number), str(self))
-
-
-def _innermost(path: ArchivePath) -> ArchivePath:
-    for _ in range(_MAX_WRAPPING):
-        entries = [entry for entry in path.iterdir() if entry.name not in _SIDE_FOLDERS and entry.name[0] != "."]
-        if len(entries) != 1 or not entries[0].is_dir():
-            break
-        path = entries[0]
-    return path

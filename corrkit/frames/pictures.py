@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrkit.errors import DataError
-from corrkit.frames.files import read_file
+from corrkit.frames.files import entries, is_folder, read_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,8 +81,8 @@ def require_pictures(paths: Sequence[Path], folder: Path, clip: str) -> None:
     if paths:
         return
     there = "it is missing"
-    if folder.is_dir():
-        found = sorted(path.name for path in folder.iterdir())[:3]
+    if is_folder(folder):
+        found = sorted(path.name for path in entries(folder))[:3]
         there = f"it holds {', '.join(map(repr, found))}" if found else "it is empty"
     raise DataError(
         f"{clip}: {folder} holds no frame ({there}; frames are {' '.join(SUFFIXES)}).",

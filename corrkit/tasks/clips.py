@@ -17,9 +17,9 @@ from typing import Any
 from corrkit.datasets.faults import RESTORE, Fault, FaultGroup, Kind
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
-from corrkit.frames.files import natural_order, numbered_files
+from corrkit.frames.files import entries, natural_order, numbered_files
 from corrkit.frames.pictures import SUFFIXES, read_image, require_pictures
-from corrkit.frames.sequence import ImageFolder
+from corrkit.frames.sequence import FrameSequence, ImageFolder
 
 _CACHE = re.compile(r".+_(onehot|size\d+x\d+)\.npy")
 """Label caches that published code leaves beside the labels (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
@@ -57,9 +57,18 @@ class ImageClip(ABC):
         self.root = root
         self._official = official
 
+    @property
+    def frames(self) -> FrameSequence:
+        """The frames in order, as the task sees them. Raises DataError as `frame_files` does."""
+        return self.frame_files
+
     @cached_property
-    def frames(self) -> ImageFolder:
-        """The frames in order. Raises DataError where there is none, two carry one number, or annotations lack one."""
+    def frame_files(self) -> ImageFolder:
+        """The frames as they lie in the data set.
+
+        Raises:
+            DataError: where there is none, two carry one number, or annotations lack one.
+        """
         require_pictures(self._frame_paths, self.files.frames, self.name)
         self._raise_first(self._placement_faults(None))
         return ImageFolder(self._frame_paths)
@@ -67,7 +76,7 @@ class ImageClip(ABC):
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """Frame names without suffix."""
-        return tuple(path.stem for path in self.frames.paths)
+        return tuple(path.stem for path in self.frame_files.paths)
 
     @property
     @abstractmethod
@@ -83,6 +92,11 @@ class ImageClip(ABC):
     @abstractmethod
     def num_objects(self) -> int | None:
         """What a manifest counts in the first annotation; None where it tells none. Raises DataError."""
+
+    @property
+    def num_files(self) -> int:
+        """Frames that are there, sound or not."""
+        return len(self._present_frames)
 
     def check(self) -> None:
         """Raises DataError for the first fault that stops an evaluation; frames are not decoded for it."""
@@ -103,6 +117,8 @@ class ImageClip(ABC):
         yield from self._frame_faults(expected)
         yield from self._placement_faults(expected)
         yield from self._annotation_faults(expected)
+        if expected is None:
+            yield from self._gap_faults()
         yield from self._surplus_faults()
 
     @cached_property
@@ -116,7 +132,7 @@ class ImageClip(ABC):
 
     @cached_property
     def _frame_paths(self) -> tuple[Path, ...]:
-        return tuple(numbered_files(self.files.frames, SUFFIXES)) if self.files.frames.is_dir() else ()
+        return tuple(numbered_files(self.files.frames, SUFFIXES))
 
     @cached_property
     def _present_frames(self) -> tuple[Path, ...]:
@@ -207,7 +223,7 @@ class ImageClip(ABC):
         if official is None or not official.width or not official.height or not self._frame_paths:
             return
         try:
-            height, width = self.frames.size
+            height, width = self.frame_files.size
         except DataError:  # predictions are scored without frames, too
             return
         if (height, width) != (official.height, official.width):
@@ -230,7 +246,7 @@ class ImageClip(ABC):
         is_file = bool(annotation.suffix) and not annotation.is_dir()
         annotations = annotation.parent if is_file else annotation
         for folder, known in ((self.files.frames, SUFFIXES), (annotations, self.annotation_suffixes)):
-            for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else ():
+            for path in sorted(entries(folder), key=lambda path: path.name):
                 if path.is_symlink() and not path.exists():
                     dangling.add(path)
                 elif _CACHE.fullmatch(path.name):
@@ -272,7 +288,12 @@ def collected_notes(records: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]
     for clip, record in records.items():
         for sentence, detail in record.get("notes", ()):
             found.setdefault(sentence, []).append(f"{clip} ({detail})" if detail else clip)
-    return tuple(f"{sentence[0].upper()}{sentence[1:]}: {some(clips, _SHOWN)}." for sentence, clips in found.items())
+    return sentences(found)
+
+
+def sentences(noted: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Notes as sentences: what was noted, and of which clips."""
+    return tuple(f"{what[0].upper()}{what[1:]}: {some(clips, _SHOWN)}." for what, clips in noted.items())
 
 
 def some(names: Sequence[object], shown: int = 5) -> str:

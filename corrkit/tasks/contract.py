@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from corrkit.tasks.clips import ClipFiles
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
@@ -50,6 +52,21 @@ class Clip(Protocol):
 
     def annotation(self, index: int) -> Any:
         """Annotation of frame `index`, or None where the frame is not annotated."""
+        ...
+
+    @property
+    def num_annotated(self) -> int:
+        """How many frames are annotated. Raises DataError."""
+        ...
+
+    @property
+    def num_objects(self) -> int | None:
+        """What a manifest counts in the first annotation; None where it tells none. Raises DataError."""
+        ...
+
+    @property
+    def num_files(self) -> int:
+        """Frames that are there, sound or not."""
         ...
 
     def check(self) -> None:
@@ -133,6 +150,41 @@ class Evidence:
     estimate: "Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]"
 
 
+class Layout(Protocol):
+    """A task's data on disk."""
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it was found, where that was not told."""
+        ...
+
+    @property
+    def has_official_sizes(self) -> bool:
+        """Whether the frames are the version that the benchmark's manifest describes."""
+        ...
+
+    def clips(self, split: str) -> "tuple[tuple[ClipFiles, ...], list[str]]":
+        """The clips that the data's own lists name, in order, and notes. Raises DataError where there is none."""
+        ...
+
+    def files(self, folder: str) -> "ClipFiles":
+        """Where the clip with a manifest's `folder` should lie."""
+        ...
+
+    def folder(self, files: "ClipFiles") -> str:
+        """The reverse of `files`."""
+        ...
+
+    def unlisted(self) -> Iterator[Path]:
+        """Folders of clips that no list names; none where there is no list."""
+        ...
+
+
 class Task(Protocol):
     """davis, vip or jhmdb (see `corrkit.tasks.task`)."""
 
@@ -140,9 +192,23 @@ class Task(Protocol):
     default_split: str
     headline: tuple[str, ...]
     """Metric names of the table, in order; the first decides comparisons."""
+    tree: tuple[str, ...]
+    """The layout of its data, a line each; {split} stands for the split."""
+
+    def layout(self, root: Path) -> Layout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        ...
+
+    def clip(self, files: "ClipFiles", root: Path, official: ManifestClip | None = None) -> Clip:
+        """The clip that lies in `files`, below the data's `root`; `official` is what the benchmark says of it."""
+        ...
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Finds the layout at, above or below `root`. Raises DataError naming what is missing."""
+        ...
+
+    def resaved(self, clip: Clip, protocol: ProtocolConstants) -> Clip:
+        """The clip as the protocol's published preprocessing had saved it again, or the clip itself."""
         ...
 
     def codec(self, clip: Clip, geometry: Geometry, protocol: ProtocolConstants) -> Codec:

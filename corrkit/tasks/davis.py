@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from corrkit.datasets.manifest import official_clips
+from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
+from corrkit.frames.files import is_folder
 from corrkit.metrics.davis import (
     METRICS,
     STATISTICS,
-    LeftOut,
     clip_sums,
     metrics_of_sums,
     object_statistics,
@@ -20,13 +20,14 @@ from corrkit.metrics.davis import (
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import VOID, FrameOutlines, outline_objects, region_contour
 from corrkit.protocols import Protocol
+from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
-from corrkit.tasks.davis_clips import DavisClip
-from corrkit.tasks.davis_layout import find_layout
+from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
+from corrkit.tasks.davis_layout import DavisLayout, find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
-from corrkit.tasks.roots import stray_caches
+from corrkit.tasks.roots import shown_name, stray_caches
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 
@@ -37,26 +38,38 @@ class DavisTask:
     name = "davis"
     default_split = "val"
     headline = METRICS
+    tree = DavisLayout.tree
+
+    def layout(self, root: Path) -> DavisLayout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        return find_layout(root)
+
+    def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> DavisClip:
+        """The clip that lies in `files`."""
+        return DavisClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
-        layout = find_layout(root)
-        names, notes = layout.clip_names(split)
+        layout = self.layout(root)
+        files, notes = layout.clips(split)
         known = {} if dataset_name else {clip.clip: clip for clip in official_clips(self.name, split)}
-        clips = tuple(
-            DavisClip(ClipFiles(name, layout.frames / name, layout.masks / name), layout.root, known.get(name))
-            for name in names
-        )
+        clips = tuple(self.clip(one, layout.root, known.get(one.name)) for one in files)
         official = are_official(clips, known)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("DAVIS-2017" if official else layout.root.name),
+            name=dataset_name or ("DAVIS-2017" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *stray_caches(layout.masks)),
+            notes=(*layout.notes, *notes, *stray_caches(layout.masks)),
         )
+
+    def resaved(self, clip: DavisClip, protocol: Protocol) -> DavisClip:
+        """The clip as the copy gives it that the protocol's published preprocessing wrote."""
+        assert isinstance(protocol.frames, DavisFrames)
+        size = protocol.frames.stored_size
+        return clip.resaved((size[0], size[1])) if size else clip
 
     def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's mask codec."""
@@ -68,13 +81,13 @@ class DavisTask:
         def outlines(index: int) -> FrameOutlines:
             annotation = clip.annotation(index)
             assert annotation is not None, "only scored frames are asked for"
-            return outline_objects(annotation, clip.num_objects)
+            return outline_objects(annotation, clip.count_objects(protocol.score.objects))
 
         return outlines
 
     def scorer(self, clip: DavisClip, protocol: Protocol, truth: Callable[[int], FrameOutlines]) -> "DavisScorer":
         """J and F of the scored frames."""
-        return DavisScorer(clip, truth, protocol.score.left_out)
+        return DavisScorer(clip, truth, protocol.score)
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
@@ -111,7 +124,7 @@ class DavisTask:
 
     def has_predictions(self, folder: Path, clip: DavisClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return (folder / clip.name).is_dir()
+        return is_folder(folder / clip.name)
 
     def read_predictions(
         self, folder: Path, clip: DavisClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
@@ -161,15 +174,16 @@ class DavisScorer:
     Args:
         clip: what is scored.
         truth: outlines of the objects of a frame.
-        left_out: which of the annotated frames are not scored.
+        rules: which objects and frames are scored.
     """
 
-    def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines], left_out: LeftOut) -> None:
-        self._clip, self._truth, self._left_out = clip, truth, left_out
-        self._scored = frozenset(clip.scored_frames(left_out))
-        self._region: list[list[float]] = [[] for _ in range(clip.num_objects)]
-        self._contour: list[list[float]] = [[] for _ in range(clip.num_objects)]
-        self._unpredicted = set(range(1, clip.num_objects + 1))
+    def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines], rules: DavisScore) -> None:
+        self._clip, self._truth, self._rules = clip, truth, rules
+        self._scored = frozenset(clip.scored_frames(rules.left_out))
+        num_objects = clip.count_objects(rules.objects)
+        self._region: list[list[float]] = [[] for _ in range(num_objects)]
+        self._contour: list[list[float]] = [[] for _ in range(num_objects)]
+        self._unpredicted = set(range(1, num_objects + 1))
 
     def update(self, index: int, prediction: Mask) -> None:
         """Scores frame `index` where the protocol does. Raises DataError for an id that the clip lacks."""
@@ -178,21 +192,22 @@ class DavisScorer:
         name = f"{self._clip.name}: the prediction of frame {self._clip.stems[index]}"
         region, contour = region_contour(prediction, self._truth(index), name=name)
         self._unpredicted -= {identity for identity in self._unpredicted if (prediction == identity).any()}
-        for object_index in range(self._clip.num_objects):
+        for object_index in range(len(self._region)):
             self._region[object_index].append(float(region[object_index]))
             self._contour[object_index].append(float(contour[object_index]))
 
     def result(self) -> dict[str, Any]:
         """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, if anything}."""
-        notes = [list(note) for note in (*self._clip.notes, *self._notes())]
+        known = [note for note in self._clip.notes if self._rules.objects == "first" or note[0] != LATER_IDS]
+        notes = [list(note) for note in (*known, *self._notes())]
         return {"J": self._region, "F": self._contour, **({"notes": notes} if notes else {})}
 
     def _notes(self) -> Iterator[tuple[str, str]]:
         if not self._scored:
             yield "no scored frame (first, last and unannotated ones are not): counts for nothing", ""
         elif self._clip.num_annotated < len(self._clip.stems):
-            ends = "the first and the last" if self._left_out == "first-last" else "the first"
-            yield f"scored are the annotated frames but {ends} (left_out = {self._left_out})", ""
+            ends = "the first and the last" if self._rules.left_out == "first-last" else "the first"
+            yield f"scored are the annotated frames but {ends} (left_out = {self._rules.left_out})", ""
         lost = [identity for identity in sorted(self._unpredicted) if min(self._region[identity - 1], default=1) < 1]
         if lost:
             yield (

@@ -1,5 +1,6 @@
 """One clip in DAVIS layout: which objects its masks hold, and what ids can't be or mean for the score."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -8,11 +9,13 @@ import numpy as np
 from corrkit.datasets.faults import RESTORE, Fault
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
+from corrkit.frames.resaved import ResavedFrames
+from corrkit.frames.sequence import FrameSequence
 from corrkit.metrics.davis import LeftOut, scored_frames
 from corrkit.metrics.region_contour import VOID
 from corrkit.tasks.clips import some
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
-from corrkit.tasks.masks import Mask
+from corrkit.tasks.masks import Mask, resize_nearest
 
 _BINARY = frozenset({0, VOID})
 _MOST_GAPS = 20
@@ -21,11 +24,32 @@ _MOST_OBJECTS = 100
 """More distinct values in a clip are noise or soft edges: the crowded sets of the field annotate below 70 objects."""
 
 
+_LATER, _NOT_SCORED = "ids that come later", "objects that the first mask lacks count as background, and are not scored"
+LATER_IDS = f"{_LATER}: {_NOT_SCORED}"
+"""The note on them, which is not true of protocols that score the objects of all masks."""
+
+
 class DavisClip(MaskClip):
     """One clip: frames, and masks by frame stem, of every frame, of some, or of the first alone.
 
     Masks hold ids, 255 being void; or, where the first holds nothing but 0 and 255, DAVIS-2016's one object as 255.
     """
+
+    _resaved_size: tuple[int, int] | None = None
+
+    def resaved(self, size: tuple[int, int]) -> "DavisClip":
+        """The same clip as a copy of frames and masks saved at `size` gives it (`frames.stored_size`)."""
+        clip = copy.copy(self)  # with what is known of the files already
+        clip._resaved_size = size
+        for made_of_pixels in ("frames", "first", "largest_id"):
+            clip.__dict__.pop(made_of_pixels, None)
+        return clip
+
+    @cached_property
+    def frames(self) -> FrameSequence:
+        """The frames in order. Raises DataError as `frame_files` does."""
+        files = self.frame_files
+        return files if self._resaved_size is None else ResavedFrames(files, self._resaved_size, self.name)
 
     def scored_frames(self, left_out: LeftOut) -> Sequence[int]:
         """Indices of the annotated frames that count; none where only the first is annotated (test sets)."""
@@ -35,7 +59,7 @@ class DavisClip(MaskClip):
     @cached_property
     def is_binary(self) -> bool:
         """True for DAVIS-2016 masks: the first holds 255 and otherwise only 0, so 255 is the object and not void."""
-        return VOID in self._first_values and self._first_values <= _BINARY
+        return _is_binary(self._first_values)
 
     @cached_property
     def num_objects(self) -> int:
@@ -52,6 +76,16 @@ class DavisClip(MaskClip):
         return count
 
     @cached_property
+    def largest_id(self) -> int:
+        """The largest id of any mask of the clip, 0 without objects; reads every mask."""
+        masks = (self.annotation(index) for index in range(len(self.stems)))
+        return max(int(mask.max(initial=0)) for mask in masks if mask is not None)
+
+    def count_objects(self, rule: str) -> int:
+        """Objects that are scored under `score.objects`."""
+        return self.num_objects if rule == "first" else self.largest_id
+
+    @cached_property
     def first(self) -> Mask:
         """Ids of the first mask [H, W]. Raises DataError."""
         first = self.annotation(0)
@@ -65,7 +99,8 @@ class DavisClip(MaskClip):
         stored = self.stored(index)
         if stored is None:
             return None
-        return np.asarray(stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored), np.uint8)
+        ids = np.asarray(stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored), np.uint8)
+        return resize_nearest(ids, self._resaved_size or (ids.shape[0], ids.shape[1]))
 
     @cached_property
     def _first_values(self) -> frozenset[int]:
@@ -82,7 +117,7 @@ class DavisClip(MaskClip):
             "damaged", "mask of another kind than the first", "Bring all masks of a clip to one kind.", stops=True
         )
         for facts in self._facts[1:]:
-            if self.is_binary and not facts.values <= _BINARY:
+            if _is_binary(first.values) and not facts.values <= _BINARY:
                 mixed.add(facts.path, f"it holds {some(sorted(facts.values))}, the first mask 0 and {VOID}")
             elif VOID not in first.values and VOID in facts.values and not facts.ids:
                 mixed.add(facts.path, f"it holds {VOID} and no id, the first mask {some(sorted(first.ids))}")
@@ -118,21 +153,25 @@ class DavisClip(MaskClip):
             gapped.add(first.path, f"holds id {some(sorted(first.ids))}, but not {some(gaps)}")
         yield from gapped.faults()
         if not gaps and num_objects and expected and expected.num_objects not in {None, num_objects}:
-            binary = " (0 and 255 are DAVIS-2016's masks)" if self.is_binary else ""
+            binary = " (0 and 255 are DAVIS-2016's masks)" if _is_binary(first.values) else ""
             other = self._group("damaged", what, remedy)
             other.add(first.path, f"holds {num_objects} objects, expected {expected.num_objects}{binary}")
             yield from other.faults()
         later = self._group(
             "damaged" if expected else "noted",
-            "ids that come later",
+            _LATER,
             RESTORE,
-            consequence="objects that the first mask lacks count as background and are not scored",
+            consequence=_NOT_SCORED,
         )
         for facts in self._facts[1:]:
             beyond = sorted(identity for identity in facts.ids if identity > num_objects)
-            if beyond and not self.is_binary:
+            if beyond and not _is_binary(first.values):
                 later.add(facts.path, f"holds id {some(beyond)}, the first mask {some(sorted(first.ids))}")
         yield from later.faults()
+
+
+def _is_binary(first: frozenset[int]) -> bool:
+    return VOID in first and first <= _BINARY
 
 
 def _num_objects(values: frozenset[int]) -> int:

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
-from corrkit.tasks.clips import ImageClip, are_official, collected_notes
+from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
-from corrkit.tasks.jhmdb_layout import find_layout
+from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
+from corrkit.tasks.roots import shown_name
 
 _ANY_CLIP = ManifestClip(split="", clip="", folder="", width=320, height=240)
 """What is known of a clip of JHMDB that is in no list here: all of JHMDB is of this size."""
@@ -96,7 +96,7 @@ class JhmdbClip(ImageClip):
     def _outside_faults(self, joints: Points) -> Iterator[Fault]:
         """Joints outside of the frames: they may be pixels of frames of another size."""
         try:
-            height, width = self.frames.size
+            height, width = self.frame_files.size
         except DataError:
             return
         outside = float(((joints < -1) | (joints > (width, height))).any(axis=-1).mean())
@@ -117,26 +117,38 @@ class JhmdbTask:
     name = "jhmdb"
     default_split = "split1"
     headline = ("PCK@0.1", "PCK@0.2", "PCK@0.3", "PCK@0.4", "PCK@0.5")
+    tree = JhmdbLayout.tree
+
+    def layout(self, root: Path) -> JhmdbLayout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        return find_layout(root)
+
+    def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> JhmdbClip:
+        """The clip that lies in `files`."""
+        return JhmdbClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in JHMDB layout. Raises DataError naming what is missing."""
-        layout = find_layout(root)
+        layout = self.layout(root)
+        files, notes = layout.clips(split)
         known = {clip.clip: clip for clip in official_clips(self.name, self.default_split)}
         clips = tuple(
-            JhmdbClip(
-                replace(files, number=number), layout.root, None if dataset_name else known.get(files.name, _ANY_CLIP)
-            )
-            for number, files in enumerate(layout.clips(split))
+            self.clip(one, layout.root, None if dataset_name else known.get(one.name, _ANY_CLIP)) for one in files
         )
         official = dataset_name is None and are_official(clips, known)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("JHMDB" if official else layout.root.name),
+            name=dataset_name or ("JHMDB" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
+            notes=(*layout.notes, *notes),
         )
+
+    def resaved(self, clip: JhmdbClip, protocol: Protocol) -> JhmdbClip:
+        """The clip itself: no published code saved this data set again."""
+        return clip
 
     def codec(self, clip: JhmdbClip, geometry: Geometry, protocol: Protocol) -> PointCodec:
         """Joints to maps and back; the same for every clip of one geometry."""

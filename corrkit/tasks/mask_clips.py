@@ -12,7 +12,7 @@ import numpy as np
 from corrkit.datasets.faults import RESTORE, Fault
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
-from corrkit.frames.files import numbered_files
+from corrkit.frames.files import is_folder, numbered_files
 from corrkit.metrics.region_contour import VOID
 from corrkit.tasks.clips import ImageClip
 from corrkit.tasks.masks import Colour, Mask, read_mask, read_mask_and_colours
@@ -44,8 +44,8 @@ class MaskClip(ImageClip):
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """Frame names without suffix; of the masks where the frames are not there. Raises DataError where none is."""
-        if self.files.frames.is_dir():
-            return tuple(path.stem for path in self.frames.paths)
+        if is_folder(self.files.frames):
+            return tuple(path.stem for path in self.frame_files.paths)
         if not self._masks:
             raise DataError(
                 f"{self.name}: {self.files.annotation} holds no mask.",
@@ -77,8 +77,7 @@ class MaskClip(ImageClip):
 
     @cached_property
     def _mask_paths(self) -> tuple[Path, ...]:
-        folder = self.files.annotation
-        return tuple(numbered_files(folder, self.annotation_suffixes)) if folder.is_dir() else ()
+        return tuple(numbered_files(self.files.annotation, self.annotation_suffixes))
 
     @cached_property
     def _masks(self) -> dict[str, Path]:
@@ -148,7 +147,7 @@ class MaskClip(ImageClip):
     def _size(self) -> tuple[int, int] | None:
         """Of the frames, else of the first mask; None where nothing can be read."""
         try:
-            return self.frames.size
+            return self.frame_files.size
         except DataError:
             return self._facts[0].size if self._facts else None
 

@@ -116,10 +116,11 @@ class MaskCodec:
         self._geometry = geometry
         self._labels = labels
         self._readout = readout
-        if labels.classes == "present":
-            self.ids = np.unique(self.to_network(first))
+        if labels.classes in ("present", "present-original"):
+            self.ids = np.unique(first if labels.classes == "present-original" else self.to_network(first))
         else:
-            self.ids = np.arange(int(self._to_grid(self.to_network(first)).max()) + 1, dtype=np.uint8)
+            counted = first if labels.classes == "original-max" else self._to_grid(self.to_network(first))
+            self.ids = np.arange(int(counted.max()) + 1, dtype=np.uint8)
 
     @property
     def num_channels(self) -> int:
@@ -131,13 +132,16 @@ class MaskCodec:
         import torch
 
         ids = self.to_network(annotation)
-        if self._labels.downsample == "nearest":
+        of_ids = self._labels.downsample in ("nearest", "nearest-exact")
+        if of_ids:
             ids = self._to_grid(ids)
         ids = np.where(np.isin(ids, self.ids), ids, np.uint8(0))
         one_hot = torch.from_numpy(ids[..., None] == self.ids).to(torch.float32)  # [H, W, L] or [h, w, L]
-        if self._labels.downsample == "nearest":
+        if of_ids:
             return one_hot
-        return resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid).permute(1, 2, 0).contiguous()
+        corners = self._labels.downsample == "bilinear-corners"
+        soft = resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid, align_corners=corners)
+        return soft.permute(1, 2, 0).contiguous()
 
     def decode(self, soft: "Tensor") -> Mask:
         """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
@@ -145,8 +149,10 @@ class MaskCodec:
 
         at_network = self._readout.resolution == "network"
         size = self._geometry.network if at_network else self._geometry.original
-        maps = resize_bilinear(soft.permute(2, 0, 1), size)  # [L, H, W]
-        if self._readout.minmax != "none":
+        maps = self._enlarged(soft.permute(2, 0, 1), size)  # [L, H, W]
+        if self._readout.minmax == "nan-to-zero":
+            maps = minmax_with_zero(maps)
+        elif self._readout.minmax != "none":
             maps = minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
         # max(dim) is 7 times faster than argmax here; equal values go to the first id, NaN counts as largest.
         channels = maps.max(dim=0).indices.to(torch.uint8).cpu().numpy()
@@ -174,7 +180,17 @@ class MaskCodec:
         return np.asarray(cv2.resize(mask, size[::-1], interpolation=interpolation), np.uint8)
 
     def _to_grid(self, mask: Mask) -> Mask:
+        if self._labels.downsample == "nearest-exact":
+            return _interpolated(mask, self._geometry.grid, "nearest-exact")
         return resize_nearest(mask, self._geometry.grid)
+
+    def _enlarged(self, maps: "Tensor", size: tuple[int, int]) -> "Tensor":
+        """Soft maps [L, h, w] to [L, *size]."""
+        import torch
+
+        if self._readout.upsample == "nearest":
+            return torch.nn.functional.interpolate(maps[None], size=size, mode="nearest")[0]
+        return resize_bilinear(maps, size, align_corners=self._readout.upsample == "bilinear-corners")
 
 
 def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
@@ -190,11 +206,20 @@ def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
     return stretched.where(maps.amax(dim=(1, 2), keepdim=True) > 0, maps)
 
 
-def resize_bilinear(maps: "Tensor", size: tuple[int, int]) -> "Tensor":
-    """Bilinear, align_corners False, without anti-aliasing: [L, H, W] to [L, *size]. OpenCV's float bilinear agrees."""
+def minmax_with_zero(maps: "Tensor") -> "Tensor":
+    """Each of maps [L, H, W] stretched to [0, 1] over the picture; 0 where it is constant.
+
+    Source: facebookresearch/dinov3 6876159 notebooks/segmentation_tracking.ipynb:750.
+    """
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    return ((maps - low) / (high - low)).nan_to_num(0.0)
+
+
+def resize_bilinear(maps: "Tensor", size: tuple[int, int], *, align_corners: bool = False) -> "Tensor":
+    """Bilinear, without anti-aliasing, [L, H, W] to [L, *size]; OpenCV's float bilinear is align_corners False."""
     import torch
 
-    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=align_corners)[0]
 
 
 def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:
@@ -211,9 +236,16 @@ def resize_nearest_corner(ids: Mask, size: tuple[int, int]) -> Mask:
 
     OpenCV's samples there too, but rounds its scale otherwise: single pixels differ.
     """
+    return _interpolated(ids, size, "nearest")
+
+
+def _interpolated(ids: Mask, size: tuple[int, int], mode: str) -> Mask:
+    """PyTorch's nearest or nearest-exact of ids [H, W]."""
     import torch
 
-    return np.asarray(torch.nn.functional.interpolate(torch.from_numpy(ids)[None, None], size=size)[0, 0].numpy())
+    return np.asarray(
+        torch.nn.functional.interpolate(torch.from_numpy(ids)[None, None], size=size, mode=mode)[0, 0].numpy()
+    )
 
 
 def _narrow(values: np.ndarray[Any, Any], path: Path) -> Mask:

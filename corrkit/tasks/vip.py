@@ -11,6 +11,7 @@ import numpy as np
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
+from corrkit.frames.files import is_folder
 from corrkit.manifests import manifest
 from corrkit.metrics.confusion import NUM_CLASSES, VOID, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
@@ -19,8 +20,8 @@ from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
-from corrkit.tasks.roots import stray_caches
-from corrkit.tasks.vip_layout import find_layout
+from corrkit.tasks.roots import shown_name, stray_caches
+from corrkit.tasks.vip_layout import VipLayout, find_layout
 
 
 class VipClip(MaskClip):
@@ -70,26 +71,36 @@ class VipTask:
     name = "vip"
     default_split = "val"
     headline = ("mIoU",)
+    tree = VipLayout.tree
+
+    def layout(self, root: Path) -> VipLayout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        return find_layout(root)
+
+    def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> VipClip:
+        """The clip that lies in `files`."""
+        return VipClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in VIP layout. Raises DataError naming what is missing."""
-        layout = find_layout(root)
-        names, notes = layout.clip_names(split)
+        layout = self.layout(root)
+        files, notes = layout.clips(split)
         known = {} if dataset_name else {clip.clip: clip for clip in official_clips(self.name, split)}
-        clips = tuple(
-            VipClip(ClipFiles(name, layout.frames / name, layout.labels / name), layout.root, known.get(name))
-            for name in names
-        )
+        clips = tuple(self.clip(one, layout.root, known.get(one.name)) for one in files)
         official = are_official(clips, known)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("VIP" if official else layout.root.name),
+            name=dataset_name or ("VIP" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *stray_caches(layout.labels)),
+            notes=(*layout.notes, *notes, *stray_caches(layout.labels)),
         )
+
+    def resaved(self, clip: VipClip, protocol: Protocol) -> VipClip:
+        """The clip itself: no published code saved this data set again."""
+        return clip
 
     def codec(self, clip: VipClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's label codec."""
@@ -143,7 +154,7 @@ class VipTask:
 
     def has_predictions(self, folder: Path, clip: VipClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return (folder / clip.name).is_dir()
+        return is_folder(folder / clip.name)
 
     def read_predictions(
         self, folder: Path, clip: VipClip, protocol: Protocol, *, grid: tuple[int, int] | None = None

@@ -9,18 +9,18 @@ from torch.nn.functional import avg_pool2d, cosine_similarity, layer_norm
 from corrkit.training.decoder import Decoder
 from corrkit.training.masks import Mask, gather
 from corrkit.training.objective import Objective, Step, View
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import BootMAEOptions, Recipe, SdAEOptions
 from corrkit.training.targets import target_of
 from corrkit.training.teacher import follow, frozen_copy, momentum_at
 
 
-class BootMAE(Objective):
+class BootMAE(Objective[BootMAEOptions]):
     """Pixels and a moving average's features, by two decoders: LightDXY/BootMAE d604b18 run_pretraining.py:408-455."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[BootMAEOptions]) -> None:
         super().__init__(recipe)
         width, grid = recipe.encoder.dim, self.encoder.grid
-        self.target, channels = target_of("pixels-boot", recipe)
+        self.target, channels = target_of("pixels-boot", recipe.encoder)
         self.pixels = Decoder(recipe.decoders[0], width, grid, channels, memory_width=width)
         self.features = Decoder(recipe.decoders[1], width, grid, width, memory_width=width)
         self.teacher = frozen_copy(self.encoder)
@@ -36,7 +36,7 @@ class BootMAE(Objective):
         weight = edge_weight(mask.hidden, self.encoder.grid_of(images)[1])
         loss_pixels = weighted_square(pixels - self.target(images), weight, mask.hidden)
         loss_features = weighted_square(plain_norm(features) - plain_norm(taught), weight, mask.hidden)
-        share = min(1.0, progress / self.recipe.options["ramp"])
+        share = min(1.0, progress / self.options.ramp)
         return Step(loss_pixels + share * loss_features, {"pixels": loss_pixels, "features": loss_features})
 
     def predict(self, images: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
@@ -52,10 +52,10 @@ class BootMAE(Objective):
         follow(self.teacher, self.encoder, boot_momentum(progress * self.recipe.optimiser.epochs))
 
 
-class SdAE(Objective):
+class SdAE(Objective[SdAEOptions]):
     """Features of hidden tokens, taught in groups that see each other only: AbrahamYabo/SdAE 2e08b31."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[SdAEOptions]) -> None:
         super().__init__(recipe)
         self.decoder = Decoder(recipe.decoders[0], recipe.encoder.dim, self.encoder.grid, recipe.encoder.dim)
         self.teacher = frozen_copy(self.encoder)
@@ -66,12 +66,12 @@ class SdAE(Objective):
         assert mask is not None
         assert mask.restore is not None
         found = self.decoder(self.encoder(images, mask))
-        groups = mask.restore.argsort(1)[:, -int(mask.hidden[0].sum()) :].chunk(self.recipe.options["groups"], 1)
+        groups = mask.restore.argsort(1)[:, -int(mask.hidden[0].sum()) :].chunk(self.options.groups, 1)
         terms = []
         for ids in groups:
             with torch.no_grad():
                 taught = self.teacher(images, Mask(mask.hidden, ids, None)).patches
-            terms.append(feature_distance(gather(found, ids), taught, self.recipe.options["axis"]))
+            terms.append(feature_distance(gather(found, ids), taught, self.options.axis))
         loss = torch.stack(terms).mean()
         return Step(loss, {"features": loss})
 

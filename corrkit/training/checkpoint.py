@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CheckpointError
 from corrkit.runs.atomic import write_atomic
-from corrkit.training.objective import Objective
+from corrkit.training.objective import AnyObjective
 from corrkit.training.parallel import whole
 from corrkit.training.recipe import as_plain
 
@@ -18,7 +18,7 @@ State = dict[str, Tensor]
 _ENCODER, _REST = "encoder.", "decoder."
 
 
-def model_state(objective: Objective) -> State:
+def model_state(objective: AnyObjective) -> State:
     """All weights: the encoder's under the names of its published class, the rest behind "decoder.".
 
     Where they are divided among ranks, every rank must call it.
@@ -26,7 +26,7 @@ def model_state(objective: Objective) -> State:
     return {_stored_name(name): tensor for name, tensor in whole(objective.state_dict()).items()}
 
 
-def load_model_state(objective: Objective, stored: State) -> None:
+def load_model_state(objective: AnyObjective, stored: State) -> None:
     """Takes back what `model_state` gave. Raises RuntimeError where names or shapes differ."""
     objective.load_state_dict({name: stored[_stored_name(name)] for name in objective.state_dict()})
 
@@ -37,7 +37,7 @@ def _stored_name(name: str) -> str:
     return name.removeprefix(_ENCODER).removeprefix("positions.").removeprefix("network.")
 
 
-def checkpoint_tree(objective: Objective, **more: Any) -> dict[str, Any]:
+def checkpoint_tree(objective: AnyObjective, **more: Any) -> dict[str, Any]:
     """What a checkpoint holds: "model", the recipe, and `more`."""
     marker = torch.tensor(1)  # its name tells corrkit's checkpoints from others
     said = {"recipe": as_plain(objective.recipe), **objective.encoder.settings(), **more}
@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def backbone_of(objective: Objective, encoder: nn.Module | None = None) -> Backbone:
+def backbone_of(objective: AnyObjective, encoder: nn.Module | None = None) -> Backbone:
     """The encoder as the backbone that `load_backbone` would make of its checkpoint.
 
     Args:
@@ -82,7 +82,7 @@ def backbone_of(objective: Objective, encoder: nn.Module | None = None) -> Backb
     return from_opened(Opened(tree=tree, container="in memory", digest="", path=Path("training")))
 
 
-def start_from(objective: Objective, spec: str) -> int:
+def start_from(objective: AnyObjective, spec: str) -> int:
     """Fills the encoder from any checkpoint that `load_backbone` reads; returns the number of tensors taken.
 
     Position tables that this recipe computes stay as they are; mask tokens and view vectors start fresh.
@@ -92,7 +92,7 @@ def start_from(objective: Objective, spec: str) -> int:
     """
     from corrkit.backbones.loading import load_backbone
 
-    network = getattr(load_backbone(spec), "network", None)
+    network = network_of(load_backbone(spec))
     given = {} if network is None else network.state_dict()
     fresh = ("mask_token", "mask_colour", "view_vectors")
     encoder = objective.encoder

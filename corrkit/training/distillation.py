@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,22 +12,25 @@ from torch.nn.functional import linear, log_softmax, normalize
 from corrkit.training.losses import mean_per_sample
 from corrkit.training.masks import Mask
 from corrkit.training.objective import Objective, Step, View
-from corrkit.training.schema import Recipe
-from corrkit.training.teacher import follow, frozen_copy, momentum_at
+from corrkit.training.schema import DINOOptions, IBOTOptions, Recipe
+from corrkit.training.teacher import epoch_of, follow, frozen_copy, momentum_at
 
 GLOBAL_CROPS = 2
 
 
-class DINO(Objective):
+D = TypeVar("D", bound=DINOOptions)
+
+
+class DINO(Objective[D]):
     """Every crop's prototypes from the teacher's of the global crops: facebookresearch/dino 7c446df main_dino.py."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[D]) -> None:
         super().__init__(recipe)
         options = recipe.options
-        widths = (recipe.encoder.dim, options["hidden"], options["hidden"], options["bottleneck"])
-        self.head = PrototypeHead(widths, options["prototypes"])
+        widths = (recipe.encoder.dim, options.hidden, options.hidden, options.bottleneck)
+        self.head = PrototypeHead(widths, options.prototypes)
         self.teacher = nn.ModuleList([frozen_copy(self.encoder), frozen_copy(self.head)])
-        self.register_buffer("centre", torch.zeros(1, options["prototypes"]))
+        self.register_buffer("centre", torch.zeros(1, options.prototypes))
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
         """The mean over pairs of different crops; the centre moves afterwards."""
@@ -41,23 +45,23 @@ class DINO(Objective):
         assert isinstance(self.centre, Tensor)
         wanted = [soft_targets(logits, self.centre, temperature) for logits in teacher]
         terms = [
-            cross_entropy(logits, target, self.recipe.options["student_temperature"]).mean()
+            cross_entropy(logits, target, self.options.student_temperature).mean()
             for first, target in enumerate(wanted)
             for second, logits in enumerate(student)
             if first != second
         ]
-        move_centre(self.centre, torch.cat(list(teacher)).mean(0, keepdim=True), self.recipe.options["centre_momentum"])
+        move_centre(self.centre, torch.cat(list(teacher)).mean(0, keepdim=True), self.options.centre_momentum)
         return torch.stack(terms).mean()
 
-    def temperature(self, progress: float, kind: str = "temperature") -> float:
-        """The teacher's: from its first to its last value in equal steps by epoch."""
-        first, last, epochs = self.recipe.options[kind]
-        epoch = int(progress * self.recipe.optimiser.epochs)
+    def temperature(self, progress: float, rule: tuple[float, float, int] | None = None) -> float:
+        """The teacher's: from its first to its last value in equal steps by epoch; that of crops without a rule."""
+        first, last, epochs = rule or self.options.temperature
+        epoch = epoch_of(progress, self.recipe)
         return float(last if epoch >= epochs - 1 else first + (last - first) * epoch / (epochs - 1))
 
     def before_step(self, progress: float) -> None:
         """The last layer stays as it is during the first epoch."""
-        if progress * self.recipe.optimiser.epochs < 1:
+        if epoch_of(progress, self.recipe) < 1:
             self.head.prototypes.grad = None
 
     def after_step(self, progress: float) -> None:
@@ -66,12 +70,12 @@ class DINO(Objective):
             follow(teacher, student, momentum_at(self.recipe.teacher, progress))
 
 
-class IBOT(DINO):
+class IBOT(DINO[IBOTOptions]):
     """DINO, and masked patches of the global crops: bytedance/ibot da316d8 main_ibot.py:478-572."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[IBOTOptions]) -> None:
         super().__init__(recipe)
-        self.register_buffer("patch_centre", torch.zeros(1, 1, recipe.options["prototypes"]))
+        self.register_buffer("patch_centre", torch.zeros(1, 1, recipe.options.prototypes))
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
         """Crops and patches, weighted equally; one head for both."""
@@ -90,15 +94,15 @@ class IBOT(DINO):
     ) -> Tensor:
         """Cross-entropy at the hidden patches of each global crop [B, L, K]; moves the patches' centre."""
         assert isinstance(self.patch_centre, Tensor)
-        options = self.recipe.options
-        temperature = self.temperature(progress, "patch_temperature")
+        options = self.options
+        temperature = self.temperature(progress, options.patch_temperature)
         terms = []
         for logits, target, mask in zip(student, teacher, masks, strict=True):
             assert mask is not None
             wanted = soft_targets(target, self.patch_centre, temperature)
-            terms.append(mean_per_sample(cross_entropy(logits, wanted, options["student_temperature"]), mask.hidden))
+            terms.append(mean_per_sample(cross_entropy(logits, wanted, options.student_temperature), mask.hidden))
         mean = torch.cat(list(teacher)).mean((0, 1), keepdim=True)
-        move_centre(self.patch_centre, mean, options["centre_momentum"])
+        move_centre(self.patch_centre, mean, options.centre_momentum)
         return torch.stack(terms).mean()
 
 

@@ -18,12 +18,12 @@ from corrkit.errors import RunError
 from corrkit.runs.atomic import make_folder, write_atomic
 from corrkit.training import checkpoint, log
 from corrkit.training.data import Batches, Index, Samples, build_index, loader, workers_for
-from corrkit.training.objective import Objective, Step, View
+from corrkit.training.objective import AnyObjective, Step, View
 from corrkit.training.objectives import make_objective
 from corrkit.training.optimise import Schedule, clip_gradients, optimiser_of
 from corrkit.training.parallel import WAYS, device_of, process_group, wait, whole
 from corrkit.training.recipe import as_plain
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import AnyRecipe
 from corrkit.training.teacher import follow, frozen_copy
 
 
@@ -55,7 +55,7 @@ class Options:
     embedded_clips: int = 300
 
 
-def pretrain(recipe: Recipe, data: str | Path, out: str | Path, options: Options) -> Path:
+def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Options) -> Path:
     """Trains a recipe, or goes on with what `out` holds; returns the checkpoint's path.
 
     Args:
@@ -72,7 +72,7 @@ def pretrain(recipe: Recipe, data: str | Path, out: str | Path, options: Options
 
 
 class _Training:
-    def __init__(self, recipe: Recipe, data: str | Path, out: Path, options: Options, rank: int, ranks: int) -> None:
+    def __init__(self, recipe: AnyRecipe, data: str | Path, out: Path, options: Options, rank: int, ranks: int) -> None:
         self.recipe, self.out, self.options, self.rank, self.ranks = recipe, out, options, rank, ranks
         self.device = device_of(options.device)
         if rank == 0:
@@ -82,7 +82,7 @@ class _Training:
         self.index: Index = build_index(data, out / "index.json", num_clips=options.embedded_clips)
         self.batch = options.batch or max(1, recipe.optimiser.batch // (options.accumulate * ranks))
         torch.manual_seed(options.seed)
-        self.objective: Objective = make_objective(recipe).to(self.device)
+        self.objective: AnyObjective = make_objective(recipe).to(self.device)
         if options.start_from:
             checkpoint.start_from(self.objective, options.start_from)
         self.average = frozen_copy(self.objective.encoder) if options.average else None

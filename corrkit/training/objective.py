@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from corrkit.training.decoder import Decoder
 from corrkit.training.encoder import Tokens, make_encoder
 from corrkit.training.losses import LOSSES, mean_over
 from corrkit.training.masks import Mask
-from corrkit.training.schema import Branch, Recipe
+from corrkit.training.schema import Branch, Own, Recipe, TargetOptions
 from corrkit.training.targets import PIXELS, target_of, to_pixels
 
 
@@ -38,12 +39,12 @@ class Step:
     parts: dict[str, Tensor]
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, Generic[Own]):
     """Base of all objectives; `encoder` is what is kept."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[Own]) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.recipe, self.options = recipe, recipe.options
         self.encoder = make_encoder(recipe.encoder, recipe.views.size, recipe.views.frames)
 
     def forward(self, views: Sequence[View], seed: int, progress: float = 0.0) -> Step:
@@ -82,13 +83,19 @@ class Objective(nn.Module):
         return {}
 
 
-class MaskedPrediction(Objective):
+AnyObjective = Objective[Any]
+"""Whatever its own constants are."""
+
+T = TypeVar("T", bound=TargetOptions)
+
+
+class MaskedPrediction(Objective[T]):
     """Branches that each predict a target for the hidden (or all) tokens of a view, from it and from other views."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[T]) -> None:
         super().__init__(recipe)
         spec = recipe.encoder
-        self.targets = [target_of(branch.target, recipe) for branch in recipe.branches]
+        self.targets = [target_of(branch.target, spec, self.options) for branch in recipe.branches]
         channels = {branch.decoder: target[1] for branch, target in zip(recipe.branches, self.targets, strict=True)}
         self.decoders = nn.ModuleList(
             Decoder(decoder, spec.width, self.encoder.grid, channels[index], fills=spec.hidden_tokens == "drop")

@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError, closest
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import AnyRecipe
 
 if TYPE_CHECKING:
-    from corrkit.training.objective import Objective
+    from corrkit.training.objective import AnyObjective
 
 OBJECTIVES: Mapping[str, str] = MappingProxyType(
     {
@@ -28,7 +28,7 @@ OBJECTIVES: Mapping[str, str] = MappingProxyType(
 """Name in a recipe to "module:class"."""
 
 
-def make_objective(recipe: Recipe) -> "Objective":
+def make_objective(recipe: AnyRecipe) -> "AnyObjective":
     """The network that a recipe trains, freshly initialised from torch's global generator.
 
     Raises:
@@ -37,5 +37,5 @@ def make_objective(recipe: Recipe) -> "Objective":
     if recipe.objective not in OBJECTIVES:
         raise UsageError(f"There is no objective {recipe.objective!r}.", closest(recipe.objective, OBJECTIVES))
     module, name = OBJECTIVES[recipe.objective].split(":")
-    made: Objective = getattr(importlib.import_module(module), name)(recipe)
+    made: AnyObjective = getattr(importlib.import_module(module), name)(recipe)
     return made

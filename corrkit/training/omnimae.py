@@ -4,9 +4,10 @@ from torch import Tensor
 
 from corrkit.training.masks import Mask
 from corrkit.training.objective import MaskedPrediction
+from corrkit.training.schema import TargetOptions
 
 
-class OmniMAE(MaskedPrediction):
+class OmniMAE(MaskedPrediction[TargetOptions]):
     """Batches of clips, hidden by the first mask, or of images, by the second: facebookresearch/omnivore 1d55abd.
 
     An image is a clip that fills one tubelet with equal frames, and has the positions of the first slice of time.

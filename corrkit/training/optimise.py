@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from corrkit.training.schema import Optimiser, Recipe
+from corrkit.training.schema import AnyRecipe, Optimiser
 
 
 def optimiser_of(module: nn.Module, spec: Optimiser) -> torch.optim.AdamW:
@@ -31,7 +31,7 @@ class Schedule:
         steps_per_epoch: optimiser steps of an epoch.
     """
 
-    def __init__(self, recipe: Recipe, peak: float, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: AnyRecipe, peak: float, steps_per_epoch: int) -> None:
         spec = recipe.optimiser
         shorter = recipe.views.repeat if spec.divides else 1
         self.spec, self.peak, self.steps_per_epoch = spec, peak, steps_per_epoch

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corrkit.errors import UsageError
 from corrkit.training.decoder import DecoderBlock
-from corrkit.training.objective import Objective
+from corrkit.training.objective import AnyObjective
 
 
 def device_of(name: str) -> torch.device:
@@ -62,7 +62,7 @@ class Replicated:
         ranks: number of processes.
     """
 
-    def __init__(self, objective: Objective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
+    def __init__(self, objective: AnyObjective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
         self.objective = objective
         self.module: Any = objective
         if ranks > 1:
@@ -85,7 +85,7 @@ class Sharded(Replicated):
     teachers follow outside.
     """
 
-    def __init__(self, objective: Objective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
+    def __init__(self, objective: AnyObjective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
         if ranks == 1:
             raise UsageError("Nothing can be divided among one process.", "Start with torchrun, or leave out fsdp.")
         super().__init__(objective, average, device, ranks=1)

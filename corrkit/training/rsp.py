@@ -10,19 +10,19 @@ from corrkit.training.decoder import Decoder
 from corrkit.training.losses import mean_over
 from corrkit.training.masks import Mask
 from corrkit.training.objective import Objective, Step, View
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import Recipe, RSPOptions
 from corrkit.training.targets import target_of
 
 
-class RSP(Objective):
+class RSP(Objective[RSPOptions]):
     """L_posterior + kl_weight · KL + L_mae: huiwon-jang/RSP 5ea2b91 models_rsp.py:307-424."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[RSPOptions]) -> None:
         super().__init__(recipe)
         spec, options, width = recipe.encoder, recipe.options, recipe.decoders[0].dim
-        self.target, channels = target_of("pixels-patch", recipe)
+        self.target, channels = target_of("pixels-patch", recipe.encoder)
         self.decoder = Decoder(recipe.decoders[0], spec.dim, self.encoder.grid, channels)
-        self.groups, self.classes = options["groups"], options["classes"]
+        self.groups, self.classes = options.groups, options.classes
         latent = self.groups * self.classes
         self.embed_past, self.embed_latent = nn.Linear(spec.dim, width), nn.Linear(latent, width)
         hidden = 2 * spec.dim
@@ -43,7 +43,7 @@ class RSP(Objective):
     def logits(self, views: Sequence[View], noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Posterior and prior logits [B, groups · classes], and the past's tokens [B, 1 + L, D]."""
         past = self.encoder(views[0].pixels)
-        future = self.encoder(views[1].pixels + self.recipe.options["noise"] * noise)
+        future = self.encoder(views[1].pixels + self.options.noise * noise)
         both = torch.cat([past.prefix[:, 0], future.prefix[:, 0]], 1)
         return self.posterior(both), self.prior(past.prefix[:, 0]), past.z
 
@@ -52,7 +52,7 @@ class RSP(Objective):
     ) -> Step:
         """The loss for a given mask and drawn classes [B, groups, classes] (one-hot)."""
         posterior, prior, past = latents
-        options, decoder = self.recipe.options, self.decoder
+        options, decoder = self.options, self.decoder
         target = self.target(views[1].pixels)
         chances = posterior.unflatten(1, (self.groups, self.classes)).softmax(-1)
         z = (drawn + chances - chances.detach()).flatten(1)  # straight-through
@@ -66,8 +66,8 @@ class RSP(Objective):
         visible = decoder.queries(self.encoder(views[1].pixels, mask))
         assert mask is not None
         filled = mean_over((decoder.decode(queries, visible) - target).square().mean(-1), mask.hidden)
-        kl = balanced_kl(posterior, prior, self.groups, options["balance"], options["free_bits"])
-        return Step(ahead + options["kl_weight"] * kl + filled, {"ahead": ahead, "kl": kl, "filled": filled})
+        kl = balanced_kl(posterior, prior, self.groups, options.balance, options.free_bits)
+        return Step(ahead + options.kl_weight * kl + filled, {"ahead": ahead, "kl": kl, "filled": filled})
 
 
 def balanced_kl(posterior: Tensor, prior: Tensor, groups: int, balance: float, free_bits: float) -> Tensor:

@@ -13,17 +13,17 @@ from corrkit.training.losses import unigrad
 from corrkit.training.masks import Mask, gather
 from corrkit.training.objective import Objective, Step, View
 from corrkit.training.positions import Positions, crop_geometry, relative_positions
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import Recipe, SiameseIMOptions
 from corrkit.training.teacher import follow, frozen_copy, momentum_at
 
 
-class SiameseIM(Objective):
+class SiameseIM(Objective[SiameseIMOptions]):
     """OpenGVLab/Siamese-Image-Modeling bbdec30 models_sim.py, its dense loss alone unless `global_weight` is set.
 
     The global loss of the paper isn't in the published code; here it is UniGrad of the mean tokens.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[SiameseIMOptions]) -> None:
         super().__init__(recipe)
         projector, predictor = recipe.decoders
         dim = projector.dim
@@ -56,13 +56,11 @@ class SiameseIM(Objective):
     def losses(self, views: Sequence[View], mask: Mask | None, geometry: Tensor) -> Step:
         """The loss for a given mask of the first view and geometry [6, B] of the crops."""
         prediction, target = self.predict(views[0], mask, geometry), self.target(views[1])
-        options = self.recipe.options
-        dense = unigrad(prediction.flatten(0, 1), target.flatten(0, 1), options["negative"])
+        options = self.options
+        dense = unigrad(prediction.flatten(0, 1), target.flatten(0, 1), options.negative)
         parts = {"dense": dense}
-        if options["global_weight"]:
-            parts["global"] = options["global_weight"] * unigrad(
-                prediction.mean(1), target.mean(1), options["negative"]
-            )
+        if options.global_weight:
+            parts["global"] = options.global_weight * unigrad(prediction.mean(1), target.mean(1), options.negative)
         return Step(torch.stack(list(parts.values())).sum(), parts)
 
     def predict(self, view: View, mask: Mask | None, geometry: Tensor) -> Tensor:

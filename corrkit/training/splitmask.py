@@ -10,19 +10,19 @@ from corrkit.training.decoder import Decoder
 from corrkit.training.losses import LOSSES, mean_over
 from corrkit.training.masks import Mask, complement
 from corrkit.training.objective import Objective, Step, View
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import Recipe, SplitMaskOptions
 from corrkit.training.targets import target_of
 
 
-class SplitMask(Objective):
+class SplitMask(Objective[SplitMaskOptions]):
     """Cross-entropy on light visual tokens for both halves, and InfoNCE between their mean decoder outputs.
 
     No code was published; pretraining.md knows the paper's description only.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[SplitMaskOptions]) -> None:
         super().__init__(recipe)
-        self.target, channels = target_of("ids", recipe)
+        self.target, channels = target_of("ids", recipe.encoder, self.options)
         self.decoder = Decoder(recipe.decoders[0], recipe.encoder.dim, self.encoder.grid, channels)
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
@@ -38,8 +38,8 @@ class SplitMask(Objective):
             losses.append(mean_over(LOSSES["cross-entropy"](predicted, ids), half.hidden))
             pooled.append(hidden_states[:, self.decoder.num_prefix :].mean(1))
         filled = torch.stack(losses).mean()
-        matched = info_nce(pooled[0], pooled[1], self.recipe.options["temperature"])
-        return Step(filled + self.recipe.options["match_weight"] * matched, {"filled": filled, "matched": matched})
+        matched = info_nce(pooled[0], pooled[1], self.options.temperature)
+        return Step(filled + self.options.match_weight * matched, {"filled": filled, "matched": matched})
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,12 +12,14 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from corrkit.errors import UsageError, closest
 from corrkit.training.hog import hog_image, hog_tokens
-from corrkit.training.schema import EncoderSpec, Recipe
+from corrkit.training.schema import EncoderSpec, TargetOptions
 from corrkit.training.tokenizers import load_tokenizer
 from corrkit.training.views import unit_range
 
 Target = Callable[[Tensor], Tensor]
 """Normalised pixels [B, 3, (T,) H, W] to a target [B, L, C]."""
+
+_NOTHING = TargetOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,27 +58,34 @@ PIXELS: Mapping[str, PixelRule] = MappingProxyType(
 )
 
 
-def target_of(name: str, recipe: Recipe) -> tuple[Target, int]:
+def target_of(name: str, encoder: EncoderSpec, options: TargetOptions = _NOTHING) -> tuple[Target, int]:
     """A target that needs nothing but pixels, and its channels (of "ids", the number of different ones).
 
     Args:
         name: of `PIXELS`, "hog", "hog-image", "ids" of the recipe's tokenizer (see `tokenizers`), or "features-N" of
             the backbone that options.teachers names at place N.
-        recipe: whose encoder says what a token is.
+        encoder: says what a token is.
+        options: the recipe's.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or a tokenizer or teacher that options don't name.
     """
-    patch, tubelet = recipe.encoder.patch, recipe.encoder.tubelet
+    patch, tubelet = encoder.patch, encoder.tubelet
     if name in PIXELS:
         rule = PIXELS[name]
         frames = tubelet if rule.frames == "all" else 1
         return partial(pixel_target, rule=rule, patch=patch, tubelet=tubelet), frames * patch * patch * 3
     if name == "ids":
-        tokenize, count = load_tokenizer(recipe.options["tokenizer"], patch)
+        tokenize, count = load_tokenizer(options.tokenizer, patch)
         return partial(per_frame, target=tokenize, tubelet=tubelet), count
     if name.startswith("features-"):
-        return teacher_features(recipe.options["teachers"][int(name.removeprefix("features-"))], recipe.encoder)
+        place = name.removeprefix("features-")
+        if not place.isdecimal() or int(place) >= len(options.teachers):
+            raise UsageError(
+                f"The target {name!r} needs a backbone; options.teachers names {len(options.teachers)}.",
+                "Give options.teachers=[SPEC,...], of which features-0 is the first.",
+            )
+        return teacher_features(options.teachers[int(place)], encoder)
     if name in ("hog", "hog-image"):
         if patch % 8:
             raise UsageError(
@@ -157,13 +166,14 @@ def teacher_features(spec: str, encoder: EncoderSpec) -> tuple[Target, int]:
 
     Of a clip, the first frame of each tubelet; a backbone that sees time gets the whole clip.
     """
+    from corrkit.backbones.contract import on_device
     from corrkit.backbones.loading import load_backbone
 
-    backbone: Any = load_backbone(spec)
+    backbone = load_backbone(spec)
 
     @torch.no_grad()
     def features(pixels: Tensor) -> Tensor:
-        teacher = backbone.to(pixels.device) if hasattr(backbone, "to") else backbone
+        teacher = on_device(backbone, pixels.device)
         clip = pixels[:, :, None] if pixels.ndim == 4 else pixels
         frames = clip.transpose(1, 2)  # [B, T, 3, H, W]
         if backbone.mode.kind == "framewise":

@@ -4,14 +4,24 @@ import copy
 import math
 
 import torch
+from timm.layers.drop import DropPath
 from torch import nn
 
-from corrkit.training.schema import TeacherSpec
+from corrkit.training.schema import AnyRecipe, TeacherSpec
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy that no gradient reaches."""
-    return copy.deepcopy(module).requires_grad_(False)
+    """A copy that no gradient reaches and that drops nothing: published teachers are made without stochastic depth.
+
+    Batch statistics, where a network has them, are still those of the batch (SiameseIM's teacher).
+    """
+    made = copy.deepcopy(module).requires_grad_(False)
+    for part in made.modules():
+        if isinstance(part, DropPath):
+            part.drop_prob = 0.0
+        elif isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return made
 
 
 @torch.no_grad()
@@ -26,3 +36,8 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 def momentum_at(spec: TeacherSpec, progress: float) -> float:
     """From `momentum` to `last` along half a cosine over the training (0 to 1)."""
     return spec.last - (spec.last - spec.momentum) * (math.cos(math.pi * progress) + 1) / 2
+
+
+def epoch_of(progress: float, recipe: AnyRecipe) -> int:
+    """The epoch, from 0, that a share of the training lies in: whole numbers survive the division they come from."""
+    return math.floor(progress * recipe.optimiser.epochs + 1e-6)

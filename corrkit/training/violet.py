@@ -11,21 +11,21 @@ from corrkit.training.encoder import Tokens, initialise
 from corrkit.training.losses import LOSSES, mean_over
 from corrkit.training.masks import Mask
 from corrkit.training.objective import MaskedPrediction, Step, View
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import Recipe, VioletOptions
 from corrkit.training.targets import patchify
 from corrkit.training.views import unit_range
 
 _FASTEST = 50.0  # pixels; pairs with faster motion are left out, as published
 
 
-class Violet(MaskedPrediction):
+class Violet(MaskedPrediction[VioletOptions]):
     """Branches for what one frame shows, and flow: tsujuifu/pytorch_empirical-mvm c0f7790 main_pretrain.py.
 
     The tokens of two consecutive frames, side by side, predict the motion of their pixels by one linear layer, wherever
     either is hidden.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe[VioletOptions]) -> None:
         super().__init__(recipe)
         self.flow = nn.Linear(2 * recipe.encoder.dim, 2 * recipe.encoder.patch**2)
         initialise(self.flow)
@@ -41,7 +41,7 @@ class Violet(MaskedPrediction):
         slow = flow.abs().amax((1, 3, 4)) < _FASTEST  # [B, t - 1]
         counted = (hidden[:, :-1] | hidden[:, 1:]) & slow[..., None]
         loss = mean_over(LOSSES["l1"](predicted, patchify(flow, spec.patch).flatten(2)), counted.flatten(1))
-        return Step(found.loss + self.recipe.options["flow_weight"] * loss, {**found.parts, "flow": loss})
+        return Step(found.loss + self.options.flow_weight * loss, {**found.parts, "flow": loss})
 
 
 def optical_flow(clip: Tensor) -> Tensor:

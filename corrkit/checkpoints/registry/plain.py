@@ -1,5 +1,6 @@
 """Supervised networks, and fallbacks whose names tell the architecture but not who trained it."""
 
+from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.layouts import CONV_STEM, JAX, MMPRETRAIN, SPLIT, TIMM
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import HALF, System
@@ -32,18 +33,48 @@ ENTRIES = (
         title="DeiT III",
         layouts=(TIMM,),
         signs=(r"blocks\.\d+\.gamma_1", r"blocks\.\d+\.attn\.qkv\.bias"),
+        certain=marks.file_name(r"deit.?(3|iii)"),
+        distinction="not turned by positions",
         rules=ViTRules(heads={(1280, 32): 16}),
         source="facebookresearch/deit 7e160fe",
         proven="golden",
     ),
     System(
+        name="rope_vit",
+        title="ViT with rotary positions in DeiT III's names (timm's vit_*_rope_*, naver-ai/rope-vit)",
+        layouts=(TIMM,),
+        signs=(r"blocks\.\d+\.gamma_1", r"blocks\.\d+\.attn\.qkv\.bias"),
+        certain=marks.by_config,
+        distinction="turned by positions",
+        refuse=(
+            "its tensors don't tell how the positions turn.",
+            "Name the architecture: timm:NAME=FILE, e.g. timm:vit_base_patch16_rope_ape_224=FILE.",
+        ),
+        source="timm 1.0.31; naver-ai/rope-vit",
+        proven="unknown",
+    ),
+    System(
         name="timm_vit",
         title="ViT with timm's config.json",
         layouts=(TIMM,),
+        model_types=("timm_wrapper",),
         config={"architecture": (), "pretrained_cfg": ()},
         rules=ViTRules(heads=_HEADS, cls=None, final_norm="optional", position="antialias"),
         source="timm 1.0.31",
         proven="golden",
+    ),
+    System(
+        name="timm_vit_registers",
+        title="ViT with registers in timm's own names",
+        layouts=(TIMM,),
+        signs=(r"reg_token",),
+        without=(r"blocks\.\d+\.gamma_1", r"norm_pre\..*"),  # classes that turn by positions
+        rules=ViTRules(heads=_HEADS, cls=None, final_norm="optional", position="antialias"),
+        source="timm 1.0.31 models/vision_transformer.py, layers/pos_embed.py",
+        notes=(
+            "Only timm calls registers reg_token, so positions are resampled as timm does; mean and std are "
+            "ImageNet's, which not all of timm's models take.",
+        ),
     ),
     System(
         name="mmpretrain_vit",

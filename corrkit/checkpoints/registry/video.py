@@ -1,8 +1,15 @@
 """Video transformers: tubelets (VideoMAE, MVD, OmniMAE, MAE-ST, V-JEPA), MViT, MaskFeat, Video Swin."""
 
+import re
+from typing import TYPE_CHECKING
+
+from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.registry.layouts import TIMM
 from corrkit.checkpoints.rules import MViTRules, TubeletRules, ViTRules
 from corrkit.checkpoints.system import KINETICS, Layout, System
+
+if TYPE_CHECKING:
+    from corrkit.checkpoints.opening import Opened
 
 _TUBELETS = "corrkit.backbones.tubelets:build"
 _HEADS = {(1280, 32): 16, (1408, 40): 16}
@@ -44,6 +51,31 @@ MVIT = Layout(
     name="MViT",
     anchors={r"patch_embed\.proj\.weight": None, r"blocks\.\d+\.attn\.pool_k\.weight": None},
 )
+
+
+def _mask_tokens(opened: "Opened") -> int:
+    """Mask tokens of the predictor: up to 2 in V-JEPA, 10 in V-JEPA 2 (configs of facebookresearch/jepa, vjepa2)."""
+    names = (re.fullmatch(r"(?:.*\.)?predictor\..*mask_tokens\.(\d+)", name) for name in flatten(opened.tree))
+    return max((int(match[1]) + 1 for match in names if match), default=0)
+
+
+def _empty_tables(opened: "Opened") -> bool:
+    """Whether a stored table was never filled, which V-JEPA does before training and V-JEPA 2 has no need to."""
+    tables = [tensor for name, tensor in flatten(opened.tree).items() if name.endswith("backbone.pos_embed")]
+    return bool(tables) and not any(table.any() for table in tables)
+
+
+def _vjepa(opened: "Opened") -> str | None:
+    tokens = _mask_tokens(opened)
+    return f"{tokens} mask tokens in the predictor" if 0 < tokens <= 2 and not _empty_tables(opened) else None
+
+
+def _vjepa2(opened: "Opened") -> str | None:
+    if (tokens := _mask_tokens(opened)) > 2:
+        return f"{tokens} mask tokens in the predictor"
+    return "a table of positions that was never filled" if _empty_tables(opened) else None
+
+
 PIXEL_MASK = Layout(
     name="timm ViT with a mask in pixel space",
     anchors={**TIMM.anchors, r"mask_token": 4},
@@ -140,6 +172,7 @@ ENTRIES = (
     ),
     System(
         name="hf_videomae_finetuned",
+        model_types=("videomae",),
         title="VideoMAE of Hugging Face, fine-tuned",
         layouts=(HF_VIDEOMAE,),
         without=(r"layernorm\.weight",),
@@ -149,6 +182,7 @@ ENTRIES = (
     ),
     System(
         name="hf_videomae",
+        model_types=("videomae",),
         title="VideoMAE of Hugging Face",
         layouts=(HF_VIDEOMAE,),
         build=_TUBELETS,
@@ -181,7 +215,8 @@ ENTRIES = (
         title="V-JEPA",
         layouts=(TUBELET,),
         signs=(r"pos_embed", r"blocks\.\d+\.attn\.qkv\.bias"),
-        beside=(r"(.*\.)?target_encoder\..*",),
+        certain=_vjepa,
+        distinction="adds the stored positions",
         without=(r"cls_token", r"img_mod_embed"),
         prefers=(("target_encoder", "encoder"),),
         build=_TUBELETS,
@@ -194,6 +229,8 @@ ENTRIES = (
         name="vjepa2",
         title="V-JEPA 2",
         layouts=(TUBELET,),
+        certain=_vjepa2,
+        distinction="turned by positions, which it doesn't add",
         signs=(r"blocks\.\d+\.attn\.qkv\.bias",),
         without=(r"cls_token", r"img_mod_embed"),
         prefers=(("target_encoder", "encoder"),),
