@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from corrkit import __version__
+from corrkit.datasets.archive import open_root
 from corrkit.errors import DataError
 from corrkit.evaluation import Result, constants_of, described
 from corrkit.protocols import Protocol
@@ -14,6 +15,7 @@ from corrkit.runs.results import build_summary
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, Task, select_clips
 from corrkit.tasks.identity import data_identity
+from corrkit.tasks.roots import folders_below
 from corrkit.tasks.sources import open_data
 
 
@@ -35,7 +37,7 @@ def score(
 
     Args:
         task: "davis", "vip" or "jhmdb".
-        pred: the folder of predictions (see `Task.read_predictions` for the forms it takes).
+        pred: the folder, .zip or .tar of predictions (see `Task.read_predictions` for the forms it takes).
         data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
         protocol: decides the rules of the score only; None takes the task's default.
         split: None takes the task's default split.
@@ -52,10 +54,8 @@ def score(
     opened_task = load_task(task)
     constants = constants_of(opened_task, protocol, overrides)
     dataset = open_data(opened_task, data, split, dataset_name)
-    folder = Path(pred)
-    if not folder.is_dir():
-        raise DataError(f"The prediction folder {folder} does not exist.", "Correct --pred.")
     wanted = dataset.clips if clips is None else select_clips(dataset, clips)
+    folder = _opened(Path(pred), opened_task, wanted)
     chosen = _predicted(opened_task, folder, wanted, allow_partial=allow_partial)
     statistics: dict[str, Any] = {}
     equal_clips = 0
@@ -71,7 +71,7 @@ def score(
     summary = build_summary(
         scores,
         constants,
-        checkpoint={"spec": folder.name, "digest": None, "system": "predictions", "architecture": "unknown"},
+        checkpoint={"spec": Path(pred).name, "digest": None, "system": "predictions", "architecture": "unknown"},
         data=described(dataset, chosen, data_identity(chosen)),
         precision="",
         device="none",
@@ -82,6 +82,17 @@ def score(
         missing=[clip.name for clip in dataset.clips if clip.name not in statistics],
     )
     return Result(summary=summary, notes=(*dataset.notes, *scores.notes), csvs=scores.csvs)
+
+
+def _opened(path: Path, task: Task, clips: Sequence[Clip]) -> Path:
+    """A folder of predictions as it is; an archive at the folder that holds the predictions of some clip."""
+    if not path.exists():
+        raise DataError(f"The prediction folder {path} does not exist.", "Correct --pred.")
+    opened = open_root(path)
+    if opened == path:
+        return opened
+    candidates = (opened, *folders_below(opened))
+    return next((folder for folder in candidates if any(task.has_predictions(folder, clip) for clip in clips)), opened)
 
 
 def _predicted(task: Task, folder: Path, clips: Sequence[Clip], *, allow_partial: bool) -> list[Clip]:

@@ -150,7 +150,7 @@ def test_more_or_fewer_frames_than_annotations_are_scored_as_far_as_both_go_and_
 def test_a_gap_in_the_frame_numbers_is_an_error(tmp_path):
     make_clip(tmp_path)
     (tmp_path / "Rename_Images/jump/Ball_jump_f_nm_np1_fr_med_0/00003.png").unlink()
-    with pytest.raises(DataError, match="00003.png: frame missing"):
+    with pytest.raises(DataError, match=r"00003\.png: frame missing"):
         _ = open_root(tmp_path).clips[0].frames
 
 

@@ -204,7 +204,7 @@ class DavisScorer:
 
     def _notes(self) -> Iterator[tuple[str, str]]:
         if not self._scored:
-            yield "no scored frame (first, last and unannotated ones are not): counts for nothing", ""
+            yield "clips without a scored frame (first, last and unannotated ones are not) count for nothing", ""
         elif self._clip.num_annotated < len(self._clip.stems):
             ends = "the first and the last" if self._rules.left_out == "first-last" else "the first"
             yield f"scored are the annotated frames but {ends} (left_out = {self._rules.left_out})", ""

@@ -37,7 +37,7 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
         raise DataError(f"The data root {root} {reason}.", "Correct --data, or unset $CORRKIT_DATA.")
     if is_root(root):
         return root, ()
-    found = [folder for folder in _below(root) if is_root(folder)]
+    found = [folder for folder in folders_below(root) if is_root(folder)]
     if found:
         others = f" So are {', '.join(map(str, found[1:]))}." if len(found) > 1 else ""
         return found[0], (f"{root} is not in {task} layout: {found[0]} is, and was taken.{others}",)
@@ -143,7 +143,7 @@ def _clip_of_line(line: str, path: Path) -> str:
     return parts[-1]
 
 
-def _below(root: Path) -> Iterator[Path]:
+def folders_below(root: Path) -> Iterator[Path]:
     """Folders in a root, hidden ones left out; where there is only one, those in it, too (archives wrap data)."""
     folders = [root]
     for _ in range(_MAX_WRAPPING + 1):
