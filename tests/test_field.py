@@ -1,4 +1,4 @@
-"""Inputs built after public reports of people who do this job: each with its right value, or the refusal it deserves."""
+"""Inputs built after public reports of people who do this job: each with its right value or its refusal."""
 
 from pathlib import Path
 
