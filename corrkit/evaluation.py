@@ -3,10 +3,12 @@
 import functools
 import hashlib
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,8 @@ from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Predictor
 from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
 from corrkit.runs.folder import Run, default_folder
-from corrkit.runs.results import Data, Summary, build_summary
+from corrkit.runs.records import ClipRecord
+from corrkit.runs.results import CheckpointFacts, Data, Summary, build_summary
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
 from corrkit.tasks.identity import data_identity
@@ -74,6 +77,8 @@ def evaluate(
     key: str | None = None,
     window: int | None = None,
     system: str | None = None,
+    name: str | None = None,
+    seed_of: str | None = None,
     progress: Progress | None = None,
     **overrides: Any,
 ) -> Result:
@@ -96,6 +101,8 @@ def evaluate(
         key: branch of a checkpoint that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
         system: name of a checkpoint's system, where the file fits several.
+        name: in tables and for the leaderboard; None takes it from the model.
+        seed_of: name of the method of which the model is one training seed; the leaderboard groups seeds by it.
         progress: called after every frame.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
@@ -108,6 +115,7 @@ def evaluate(
     constants = constants_of(load_task(task), protocol, overrides)
     loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
     predictor = make_predictor(model, device=device, loading=loading)
+    predictor.declare(name, seed_of)
     (result,) = evaluate_together(
         task,
         [predictor],
@@ -148,9 +156,9 @@ def evaluate_together(
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor in predictors:
         predictor.require(constants)
-    scored_data = described(dataset, chosen, data_identity(chosen))
+    scored_data = described(dataset, chosen)
     runs = [
-        None if out is None else _open_run(Path(out), predictor, constants, scored_data)
+        None if out is None else _open_run(Path(out), predictor, constants, scored_data, dataset_name)
         for predictor, out in zip(predictors, outs, strict=True)
     ]
     lanes = [Lane(predictor, run) for predictor, run in zip(predictors, runs, strict=True)]
@@ -164,7 +172,7 @@ class Lane:
 
     predictor: Predictor
     run: Run | None
-    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, ClipRecord] = field(default_factory=dict)
     failures: dict[str, CorrkitError] = field(default_factory=dict)
 
 
@@ -180,38 +188,50 @@ def _evaluate_clips(
     """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
     predictors = [lane.predictor for lane in lanes]
     finished = [_finished(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
-    folders = [lane.run.predictions if lane.run is not None and save_predictions else None for lane in lanes]
     with exact_inference():
         for clip in clips:
             if all(clip.name in done for done in finished):
                 for lane, done in zip(lanes, finished, strict=True):
                     lane.records[clip.name] = done[clip.name]
                 continue
-            try:
-                records = evaluate_clip(predictors, clip, task, protocol, predictions=folders, progress=progress)
-            except CorrkitError as error:
-                for lane in lanes:
-                    lane.failures[clip.name] = error
-                continue
-            for lane, record in zip(lanes, records, strict=True):
-                lane.records[clip.name] = record
-                if lane.run is not None:
-                    lane.run.write_clip(clip.name, record)
+            with ExitStack() as stack:
+                stages = [
+                    stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
+                    for lane in lanes
+                ]
+                try:
+                    records = evaluate_clip(predictors, clip, task, protocol, predictions=stages, progress=progress)
+                except CorrkitError as error:
+                    for lane in lanes:
+                        lane.failures[clip.name] = error
+                    continue
+                for lane, record, stage in zip(lanes, records, stages, strict=True):
+                    lane.records[clip.name] = record if lane.run is None else _kept(lane.run, record, stage)
 
 
-def _finished(run: Run, save_predictions: bool) -> dict[str, dict[str, Any]]:
-    """Records that need no more work; where predictions are wanted, only those of clips that saved theirs."""
-    keeps = save_predictions and run.predictions.is_dir()
+def _finished(run: Run, save_predictions: bool) -> dict[str, ClipRecord]:
+    """Records that need no more work; where predictions are wanted, only those of clips whose files are all there."""
+    records = {clip: ClipRecord.of(plain) for clip, plain in run.finished.items()}
     return {
         clip: record
-        for clip, record in run.finished.items()
-        if not save_predictions or (keeps and record["predictions"])
+        for clip, record in records.items()
+        if not save_predictions or run.has_predictions(record.predictions)
     }
+
+
+def _kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
+    """The record as it is stored: predictions first, then what claims them."""
+    if stage is not None:
+        record = replace(record, predictions=run.keep_predictions(stage))
+    elif record.clip in run.finished:
+        record = replace(record, predictions=run.finished[record.clip]["predictions"])
+    run.write_clip(record.clip, record.plain())
+    return record
 
 
 def _finish(lane: Lane, task: Task, constants: Protocol, dataset: DataSet, data: Data) -> Result:
     """Aggregates a lane's records, and closes its run."""
-    statistics = {name: record["statistics"] for name, record in lane.records.items()}
+    statistics = {name: record.statistics for name, record in lane.records.items()}
     scores = task.scores(statistics, constants, split=dataset.split)
     predictor, run = lane.predictor, lane.run
     summary = build_summary(
@@ -232,10 +252,14 @@ def _finish(lane: Lane, task: Task, constants: Protocol, dataset: DataSet, data:
     return Result(
         summary=summary,
         failures=lane.failures,
-        notes=(*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else run.notes)),
+        notes=(*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
     )
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    return (*([run.resumed] if run.resumed else []), *run.notes)
 
 
 def evaluate_clip(
@@ -247,7 +271,7 @@ def evaluate_clip(
     truth: Callable[[int], Any] | None = None,
     predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ClipRecord]:
     """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
     started = time.perf_counter()
     clip.check()
@@ -269,16 +293,9 @@ def evaluate_clip(
                         task.write_prediction(folder, clip, index, prediction)
             if progress is not None:
                 progress(clip.name, index + 1, num_frames)
-    timing = {"seconds": time.perf_counter() - started}
+    seconds = time.perf_counter() - started
     return [
-        {
-            "clip": clip.name,
-            "frames": num_frames,
-            "predictions": folder is not None,
-            "statistics": scorer.result(),
-            "timing": timing,
-        }
-        for scorer, folder in zip(scorers, folders, strict=True)
+        ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
     ]
 
 
@@ -330,42 +347,51 @@ def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping
     return override(constants, overrides)
 
 
-def described(dataset: DataSet, clips: Sequence[Clip], identity: str) -> Data:
-    """The data part of a summary; a subset of an official data set is not official."""
-    official = dataset.official and len(clips) == len(dataset.clips)
-    return {"name": dataset.name, "split": dataset.split, "identity": identity, "official": official}
+def described(dataset: DataSet, clips: Sequence[Clip]) -> Data:
+    """What is scored of an opened data set."""
+    return Data(
+        name=dataset.name,
+        split=dataset.split,
+        identity=data_identity(clips),
+        origin=dataset.origin,
+        complete=len(clips) == len(dataset.clips),
+    )
 
 
-def _checkpoint(predictor: Predictor) -> dict[str, Any]:
-    return {
-        "spec": predictor.name,
-        "digest": predictor.digest,
-        "system": predictor.report.system,
-        "architecture": predictor.report.architecture,
-        "mode": predictor.mode.kind,
-        "sees_future": predictor.mode.sees_future,
-    }
+def _checkpoint(predictor: Predictor) -> CheckpointFacts:
+    report = predictor.report
+    return CheckpointFacts(
+        spec=predictor.name,
+        digest=predictor.digest,
+        system=report.system,
+        architecture=report.architecture,
+        mode=predictor.mode.kind,
+        sees_future=predictor.mode.sees_future,
+        pretraining=report.pretraining,
+        seed_of=predictor.seed_of,
+    )
 
 
-def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, data: Data) -> Run:
+def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, data: Data, dataset_name: str | None) -> Run:
     """Creates or resumes the run. Raises RunError for another run's folder."""
     if predictor.digest is None and (folder / "run.json").exists():
         raise RunError(
             f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
             "Give another folder, or give the backbone a `digest`.",
         )
-    return Run.open(folder, _fingerprint(predictor, protocol, data), _circumstances())
+    return Run.open(folder, _fingerprint(predictor, protocol, data, dataset_name), _circumstances())
 
 
-def _fingerprint(predictor: Predictor, protocol: Protocol, data: Data) -> dict[str, Any]:
-    """What must be equal for a run to be resumed."""
+def _fingerprint(predictor: Predictor, protocol: Protocol, data: Data, dataset_name: str | None) -> dict[str, Any]:
+    """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
+    compared = {key: value for key, value in data.plain().items() if key != "name"}
     return {
         "task": protocol.task,
         "checkpoint": predictor.digest,
         "layer": predictor.report.layer,
         "protocol": protocol.identifier,
         "overrides": dict(protocol.overrides),
-        "data": data,
+        "data": {**compared, "dataset_name": dataset_name},
         "precision": "float32",
         "device": predictor.device_type,
         **_versions(),
@@ -385,6 +411,7 @@ def _circumstances() -> dict[str, Any]:
     from corrkit.propagation.probe import products_are_bit_equal
 
     return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "host": platform.node(),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),

@@ -107,7 +107,7 @@ class _Benchmark:
         try:
             for clip, truth in list(zip(self.clips, self.truths, strict=True))[rank::num_ranks]:
                 (record,) = evaluate_clip([predictor], clip, self.task, self.protocol, truth=truth)
-                mine[clip.name] = record["statistics"]
+                mine[clip.name] = record.statistics
         except Exception as error:  # whatever it is, the other ranks must not wait for this one
             failure = error
         everyone = _gather(mine, failure) if num_ranks > 1 else mine

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     import torch
 
 
+_SAYS_NOTHING = re.compile(
+    r"(?:(?:pytorch|tf|flax)[-_]?)?(?:checkpoints?|ckpts?|weights?|models?|last|best|latest|final|epoch|step|iter(?:ation)?"
+    r"|state|network|net|encoder|backbone|snapshots?|files)(?:[-_]?(?:checkpoint|ckpt|model|weights|epoch|state|dict))*"
+    r"(?P<number>[-_=.]?\d+)?"
+)
+"""File and folder names that hold the checkpoint of any training run."""
+
+
 def make_predictor(
     model: "str | Path | Backbone | torch.nn.Module | Predictor",
     *,
@@ -39,8 +47,10 @@ def make_predictor(
         return _oracle(model)
     target = resolve_device(device)
     if isinstance(model, str | Path):
-        backbone = load(model, loading)
-        return Propagator(backbone, target, name=spec_name(model))
+        predictor = Propagator(load(model, loading), target, name=spec_name(model))
+        if str(model).startswith("random:"):
+            predictor.seed_of = re.sub(r"@\d+$", "", predictor.name)
+        return predictor
     if loading.given:
         raise UsageError(f"{', '.join(loading.given)}: options of loading.", "Leave them out for a live model.")
     live = model if isinstance(model, Backbone) else _wrapped(model)
@@ -55,11 +65,21 @@ def _wrapped(module: "torch.nn.Module") -> Backbone:
 
 
 def spec_name(spec: str | Path) -> str:
-    """A name for tables and run folders: a file's stem, or the spec with its separators replaced."""
+    """A name for tables and run folders: a file's stem, or the spec with its separators replaced.
+
+    A stem that says nothing (checkpoint, last, model, ...) gives way to the folder's name, or joins it where it says at
+    least how far the training was (epoch_20).
+    """
     path = Path(spec)
-    if path.exists():
-        return path.stem if path.is_file() else path.name
-    return re.sub(r"[^A-Za-z0-9._@+-]+", "-", str(spec))
+    if not path.exists():
+        return re.sub(r"[^A-Za-z0-9._@+-]+", "-", str(spec))
+    own = path.stem if path.is_file() else path.resolve().name
+    telling = (folder.name for folder in path.resolve().parents if not _SAYS_NOTHING.fullmatch(folder.name.lower()))
+    found = _SAYS_NOTHING.fullmatch(own.lower())
+    folder = next(telling, "") if found else ""
+    if not folder:
+        return own
+    return f"{folder}-{own}" if found and found["number"] else folder
 
 
 def layer_predictors(

@@ -38,7 +38,7 @@ class Predictor(ABC):
 
     name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
-    device_type: "cpu", "cuda" or "mps".
+    device_type: "cpu", "cuda" or "mps". seed_of: the method of which it is one training seed, where that was declared.
     """
 
     name: str
@@ -47,6 +47,12 @@ class Predictor(ABC):
     digest: str | None
     stride: int | None = None
     device_type: str = "cpu"
+    seed_of: str | None = None
+
+    def declare(self, name: str | None, seed_of: str | None) -> None:
+        """Takes the user's own words for the tables, where there are any."""
+        self.name = name or self.name
+        self.seed_of = seed_of or self.seed_of
 
     def require(self, protocol: ProtocolConstants) -> None:  # noqa: B027 - most predictors take any protocol
         """Raises ProtocolError where the protocol is not for this predictor."""

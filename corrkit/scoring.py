@@ -11,10 +11,9 @@ from corrkit.datasets.archive import open_root
 from corrkit.errors import DataError
 from corrkit.evaluation import Result, constants_of, described
 from corrkit.protocols import Protocol
-from corrkit.runs.results import build_summary
+from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, Task, select_clips
-from corrkit.tasks.identity import data_identity
 from corrkit.tasks.roots import folders_below
 from corrkit.tasks.sources import open_data
 
@@ -71,8 +70,8 @@ def score(
     summary = build_summary(
         scores,
         constants,
-        checkpoint={"spec": Path(pred).name, "digest": None, "system": "predictions", "architecture": "unknown"},
-        data=described(dataset, chosen, data_identity(chosen)),
+        checkpoint=CheckpointFacts(spec=Path(pred).name, digest=None, system="predictions", architecture="unknown"),
+        data=described(dataset, chosen),
         precision="",
         device="none",
         layer=None,

@@ -1,10 +1,12 @@
 """`corrkit.evaluate` and `corrkit.score`: one pipeline, whatever goes wrong with a clip, a run or a setting."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -169,6 +171,20 @@ def test_changed_annotations_are_another_data_set(data: Path, tmp_path: Path):
         evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
 
 
+def test_a_corrected_frame_of_the_same_size_is_another_data_set(data: Path, tmp_path: Path):
+    frame = data / "JPEGImages/480p/a/00002.jpg"
+    pixels = np.full((48, 64, 3), 7, np.uint8)
+    for value in (b"BM-one", b"BM-two"):
+        cv2.imwrite(str(frame), pixels)
+        with frame.open("ab") as file:  # bytes after the end marker: the same size, other content
+            file.write(value)
+        os.utime(frame, (1, 1))
+        if value == b"BM-one":
+            evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+    with pytest.raises(RunError, match=r"data\.identity"):
+        evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+
+
 def test_backbone_without_digest_runs_but_cannot_be_resumed(data: Path, tmp_path: Path):
     backbone = ColourBackbone()
     del backbone.digest
@@ -186,8 +202,43 @@ def test_saving_predictions_of_a_finished_run_makes_them(data: Path, tmp_path: P
 
 def test_other_data_of_the_same_content_is_another_run(data: Path, tmp_path: Path):
     evaluate("identity", data=data, out=tmp_path / "run")
-    with pytest.raises(RunError, match=r"data\.name is DAVIS there and mine now"):
+    with pytest.raises(RunError, match=r"data\.dataset_name is None there and mine now"):
         evaluate("identity", data=data, out=tmp_path / "run", dataset_name="mine")
+
+
+def test_the_name_of_the_datas_folder_makes_no_other_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = evaluate("identity", data=data, out=tmp_path / "run")
+    data.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = evaluate("identity", data=".", out=tmp_path / "run")
+    assert again.summary["data"]["identity"] == first.summary["data"]["identity"]
+    assert any("is resumed: 3 clip(s) were done by" in note for note in again.notes)
+
+
+def test_own_data_called_embedded_stay_own_data(data: Path):
+    summary = evaluate("identity", data=data, dataset_name="embedded-kitchen").summary
+    assert summary["data"]["origin"] == "own"
+    assert "Embedded clips" not in results_table([summary])
+    assert (
+        corrkit.evaluate("davis", "identity", data="embedded", clips=["embedded-0"]).summary["data"]["origin"]
+        == "embedded"
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "empty"])
+def test_predictions_are_counted_and_checked_on_resume(data: Path, tmp_path: Path, damage: str):
+    run = tmp_path / "run"
+    evaluate(ColourBackbone(), data=data, out=run, save_predictions=True)
+    whole, file = run_bytes(run), run / "predictions/b/00002.png"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "empty" else (run / "predictions/b/00003.png").read_bytes())
+    calls: list[str] = []
+    options = {"out": run, "save_predictions": True, "progress": lambda clip, done, total: calls.append(clip)}
+    evaluate(ColourBackbone(), data=data, **options)
+    assert set(calls) == {"b"}
+    assert run_bytes(run) == whole
 
 
 def test_default_folders_differ_where_settings_do(tmp_path: Path):

@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
     parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--name", help="of the checkpoint in tables; default: its file's or folder's")
+    parser.add_argument("--seed-of", metavar="METHOD", help="the checkpoint is one training seed of this method")
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
@@ -92,9 +94,12 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
 
     loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window, system=args.system)
     if args.layers is None:
-        return [make_predictor(args.ckpt, device=args.device, loading=loading)]
-    if args.submission is not None:
-        raise UsageError("--layers and --submission exclude each other.", "Use one of them.")
+        predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
+        predictor.declare(args.name, args.seed_of)
+        return [predictor]
+    for option in ("submission", "name", "seed_of"):
+        if getattr(args, option) is not None:
+            raise UsageError(f"--layers and --{option.replace('_', '-')} exclude each other.", "Use one of them.")
     return layer_predictors(args.ckpt, args.layers, device=args.device, loading=loading)
 
 

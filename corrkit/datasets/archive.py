@@ -210,9 +210,10 @@ class TarArchive(Archive):
 
 @dataclass(frozen=True, slots=True)
 class MemberStat:
-    """What `ArchivePath.stat` knows. st_size: bytes, unpacked."""
+    """What `ArchivePath.stat` knows. st_size: bytes, unpacked. st_mtime_ns: of the archive."""
 
     st_size: int
+    st_mtime_ns: int
 
 
 class ArchivePath:
@@ -296,9 +297,9 @@ class ArchivePath:
     def stat(self) -> MemberStat:
         """The file's size; 0 for a folder. Raises FileNotFoundError."""
         if self.is_dir():
-            return MemberStat(0)
+            return MemberStat(0, self.archive.file.stat().st_mtime_ns)
         self._require_file()
-        return MemberStat(self.archive.size(self._inside))
+        return MemberStat(self.archive.size(self._inside), self.archive.file.stat().st_mtime_ns)
 
     def relative_to(self, other: "ArchivePath") -> PurePosixPath:
         """Its path seen from a folder of the same archive. Raises ValueError where it doesn't lie there."""

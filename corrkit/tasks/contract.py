@@ -8,7 +8,7 @@ Prediction and annotation share one type per task: an id map [H, W] uint8 of the
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from corrkit.tasks.clips import ClipFiles
+
+
+Origin = Literal["official", "own", "embedded"]
+"""Whose data: the benchmark's own, somebody's in its layout, or the clips that come with corrkit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,13 @@ class DataSet:
     clips: tuple[Clip, ...]
     embedded: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        """Whose data."""
+        if self.embedded:
+            return "embedded"
+        return "official" if self.official else "own"
 
 
 class Codec(Protocol):
