@@ -283,6 +283,7 @@ def evaluate_clip(
         progress: called after every frame.
     """
     started = time.perf_counter()
+    clip.check()
     num_frames = len(clip.frames)
     prepared = _prepared(lanes, clip, task, truth)
     scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from corrkit import __version__
+from corrkit.datasets.archive import open_root
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
 from corrkit.protocols import Protocol
 from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import Clip
+from corrkit.tasks.roots import folders_below
 
 
 def score(
@@ -34,7 +36,7 @@ def score(
 
     Args:
         task: "davis", "vip" or "jhmdb".
-        pred: the folder of predictions (see `Task.read_predictions` for the forms it takes).
+        pred: the folder, .zip or .tar of predictions (see `Task.read_predictions` for the forms it takes).
         data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
         protocol: decides the rules of the score only; None takes the task's default.
         split: None takes the task's default split.
@@ -63,9 +65,7 @@ def score_subject(
     grid: tuple[int, int] | None = None,
 ) -> Result:
     """See `score`, for a request that is opened already."""
-    folder = Path(pred)
-    if not folder.is_dir():
-        raise DataError(f"The prediction folder {folder} does not exist.", "Correct --pred.")
+    folder = _opened(Path(pred), subject)
     subject = replace(subject, clips=_predicted(subject, folder, allow_partial=allow_partial))
     statistics: dict[str, Any] = {}
     equal_clips = 0
@@ -81,7 +81,7 @@ def score_subject(
     summary = build_summary(
         scores,
         subject.protocol,
-        checkpoint=CheckpointFacts(spec=folder.name, digest=None, system="predictions", architecture="unknown"),
+        checkpoint=CheckpointFacts(spec=Path(pred).name, digest=None, system="predictions", architecture="unknown"),
         data=subject.data,
         precision="",
         device="none",
@@ -92,6 +92,18 @@ def score_subject(
         missing=subject.missing(statistics),
     )
     return Result(summary=summary, notes=(*subject.dataset.notes, *scores.notes), csvs=scores.csvs)
+
+
+def _opened(path: Path, subject: Subject) -> Path:
+    """A folder of predictions as it is; an archive at the folder that holds the predictions of some clip."""
+    if not path.exists():
+        raise DataError(f"The prediction folder {path} does not exist.", "Correct --pred.")
+    opened = open_root(path)
+    if opened == path:
+        return opened
+    holds = subject.task.has_predictions
+    candidates = (opened, *folders_below(opened))
+    return next((folder for folder in candidates if any(holds(folder, clip) for clip in subject.clips)), opened)
 
 
 def _predicted(subject: Subject, folder: Path, *, allow_partial: bool) -> tuple[Clip, ...]:
@@ -113,10 +125,11 @@ def _score_clip(
 ) -> tuple[dict[str, Any], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
     task, protocol = subject.task, subject.protocol
+    clip.check()
     clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    for index, prediction in enumerate(task.read_predictions(folder, clip, grid=grid)):
+    for index, prediction in enumerate(task.read_predictions(folder, clip, protocol, grid=grid)):
         if prediction is not None:
             scorer.update(index, prediction)
             compared += 1

@@ -144,7 +144,7 @@ def _print_json(args: argparse.Namespace, split: str, check: "DataCheck", faults
         "fine": not faults,
         "clips": check.num_clips,
         "frames": check.num_frames,
-        "faults": [asdict(fault) for fault in faults],
+        "faults": [{**asdict(fault), "problem": fault.problem} for fault in faults],
         "notes": check.notes,
     }
     print(json.dumps(content, indent=2))

@@ -20,7 +20,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit score`."""
     parser.add_argument("task", help="davis, vip or jhmdb")
-    parser.add_argument("--pred", required=True, metavar="DIR", help="folder of predictions")
+    parser.add_argument("--pred", required=True, metavar="DIR", help="folder, .zip or .tar of predictions")
     parser.add_argument("--grid", metavar="W,H", type=_grid, help="cells of published JHMDB predictions (.dat)")
     add_data_arguments(parser)
     parser.add_argument("--allow-partial", action="store_true", help="leave out clips that have no predictions")

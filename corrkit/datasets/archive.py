@@ -36,10 +36,10 @@ def open_root(path: str | Path) -> Path:
     if name.endswith(_COMPRESSED_TARS):
         raise DataError(
             f"{path} is a compressed tar: frames in it can't be reached without unpacking all before them.",
-            f"Unpack it (tar -xf {path.name}) and point --data to the folder, or repack it as .tar or .zip.",
+            f"Unpack it (tar -xf {path.name}) and name the folder, or repack it as .tar or .zip.",
         )
     if path.suffix.lower() not in ARCHIVE_SUFFIXES:
-        raise DataError(f"{path} is a file.", "Point --data to a folder, a .zip or a .tar.")
+        raise DataError(f"{path} is a file.", "Name a folder, a .zip or a .tar.")
     archive = ZipArchive(path) if path.suffix.lower() == ".zip" else TarArchive(path)
     # The readers are annotated with Path, and call nothing of it that ArchivePath lacks.
     return cast(Path, ArchivePath(archive))
@@ -93,7 +93,7 @@ class Archive:
                 f"{file} can't be read as a {file.suffix[1:]} archive ({error}).", "Copy or download it again."
             ) from None
         if not self._members:
-            raise DataError(f"{file} holds no file.", "Point --data to the data set's archive.")
+            raise DataError(f"{file} holds no file.", "Name another archive.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file,)
