@@ -24,6 +24,7 @@ from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import Clip, Task
+from corrkit.tasks.roots import require_outside_data
 from corrkit.tasks.sources import takes_embedded
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def evaluate_together(
     Raises:
         CorrkitError: as `evaluate`.
     """
+    for out in filter(None, outs):
+        require_outside_data(out, subject.dataset.root)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor, protocol in lanes:

@@ -127,9 +127,9 @@ def test_frames_of_no_format_are_named(tmp_path: Path, task: str):
 def test_git_lfs_pointers_are_named(tmp_path: Path, task: str):
     frames = make_data(task, tmp_path)
     annotations = annotations_of(task, tmp_path) or tmp_path / "joint_positions/jump/a_jump_b_0"
-    (clip,) = open_data(task, tmp_path).clips
     for path in (sorted(frames.iterdir())[0], sorted(annotations.iterdir())[0]):
         path.write_text(LFS)
+    (clip,) = open_data(task, tmp_path).clips
     with pytest.raises(DataError, match="git-LFS pointer"):
         clip.frames[0]
     with pytest.raises(DataError, match="git-LFS pointer"):
@@ -155,7 +155,7 @@ def test_lines_of_a_list_name_a_clip_in_many_forms(tmp_path: Path, line: str):
     assert clips_of_list(path) == ["walk", "other clip"]
 
 
-@pytest.mark.parametrize("line", ["/", "..", "a/..", "a/../", ". . /"])
+@pytest.mark.parametrize("line", ["/", "..", "a/..", "a/../"])
 def test_a_line_that_names_no_clip_is_quoted(tmp_path: Path, line: str):
     (tmp_path / "val.txt").write_text(f"walk\n{line}\n")
     with pytest.raises(DataError, match=r"val\.txt has the line '"):

@@ -63,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table, and returns 2 where a clip failed."""
+    from corrkit.tasks.roots import require_outside_data
+
     tasks = _tasks(args)
+    if args.submission:
+        require_outside_data(args.submission, args.data)
     predictors = _predictors(args)
     for predictor in predictors:
         _describe(predictor)

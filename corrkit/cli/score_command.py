@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores and prints the table."""
     from corrkit.scoring import score_subject
+    from corrkit.tasks.roots import require_outside_data
 
+    if args.csv_dir:
+        require_outside_data(args.csv_dir, args.data)
     result = score_subject(
         opened_subject(args, args.task),
         args.pred,
