@@ -127,9 +127,7 @@ def _swin(design: dict[str, Any], size: tuple[int, int], shifts: Shifts) -> "Swi
     stages: Any = network.layers
     for stage in stages:
         for block in stage.blocks:
-            fits = [
-                cells <= side for cells, side in zip(block.input_resolution, block.window_size, strict=True)
-            ]
+            fits = [cells <= side for cells, side in zip(block.input_resolution, block.window_size, strict=True)]
             still = [any(fits)] * 2 if shifts == "both" else fits
             steps = zip(still, block.shift_size, strict=True)
             block.shift_size = tuple(0 if stays else step for stays, step in steps)

@@ -90,9 +90,7 @@ ENTRIES = (
         title="SAM 2 image encoder",
         layouts=(SAM2,),
         build="corrkit.backbones.hiera:build_sam2",
-        rules=WindowedHieraRules(
-            variants=SAM2_VARIANTS
-        ),
+        rules=WindowedHieraRules(variants=SAM2_VARIANTS),
         source="facebookresearch/sam2 2b90b9f sam2/modeling/backbones/hieradet.py",
         proven="golden",
     ),
