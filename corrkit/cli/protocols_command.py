@@ -1,6 +1,7 @@
 """`corrkit protocols`: what exists, and every constant with its source."""
 
 import argparse
+from collections.abc import Sequence
 
 EXAMPLES = """\
 examples:
@@ -10,20 +11,24 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit protocols`."""
-    parser.add_argument("name", nargs="?", metavar="TASK/NAME", help="show one protocol; without it, list all")
+    parser.add_argument("name", nargs="?", metavar="TASK[/NAME]", help="show one protocol, or list those of a task")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the list, or one protocol."""
-    print(_show(args.name) if args.name else _list())
+    from corrkit.protocols import DEFAULTS
+
+    tasks = [args.name] if args.name in DEFAULTS else list(DEFAULTS)
+    print(_show(args.name) if args.name and args.name not in DEFAULTS else _list(tasks))
     return 0
 
 
-def _list() -> str:
+def _list(tasks: Sequence[str]) -> str:
     from corrkit.protocols import DEFAULTS, load_protocol, protocol_names
 
     lines = []
-    for task, default in DEFAULTS.items():
+    for task in tasks:
+        default = DEFAULTS[task]
         for name in protocol_names(task):
             protocol = load_protocol(name, task)
             mark = " (default)" if name == default else ""
