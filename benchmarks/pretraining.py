@@ -15,7 +15,8 @@ from timm.layers.attention import Attention
 from torch import nn
 
 from corrkit.training.decoder import CrossAttention
-from corrkit.training.objective import Objective, View
+from corrkit.training.objective import Objective
+from corrkit.training.views import View
 from corrkit.training.objectives import make_objective
 from corrkit.training.recipe import load_recipe
 

@@ -1,6 +1,7 @@
 """Soft label maps of the published propagation functions (golden/davis level1, golden/jhmdb, golden/vip).
 
-A published script is a set of overrides here: the kernel must reach all of them through the fields of the protocol.
+A published script's default is a named protocol, its other settings a set of overrides: the kernel must reach all of
+them through the fields of the protocol.
 """
 
 import json
@@ -46,6 +47,21 @@ PROTOCOLS = [
     "timecycle",
     "rvm",
 ]
+# What a named protocol holds; the other settings are overrides of davis/dino.
+NAMED = {
+    ("dino", "default"): "dino",
+    ("rsp", "default"): "rsp",
+    ("dift", "sd"): "dift",
+    ("dinov3nb", "default"): "dinov3-notebook",
+    ("crw", "default"): "crw",
+    ("cropmae", "default"): "cropmae",
+    ("sfc", "default_fusion"): "sfc",
+    ("vfs", "default"): "vfs",
+    ("spathentemp", "default_square24"): "spa-then-temp",
+    ("uvc", "default"): "uvc",
+    ("timecycle", "default"): "timecycle",
+    ("rvm", "default"): "rvm",
+}
 # The published code raises here (README.md).
 RAISES = {("dino", "r1_k20", "c06_tiny"), ("dift", "sd", "c06_tiny"), ("spathentemp", "square6_hard", "c06_tiny")}
 
@@ -153,7 +169,9 @@ def test_soft_maps_and_ids_of_published_code(golden, protocol, case, capsys):
         if f"{name}.soft" not in published or name == "r1_nan":
             continue
         features, first, channels = clip(golden, setting, case)
-        soft = torch.stack(list(corrkit.propagate(features, first, protocol="davis/dino", **overrides(setting))))
+        named = NAMED.get((protocol, name))
+        rules = {"protocol": f"davis/{named}"} if named else {"protocol": "davis/dino"} | overrides(setting)
+        soft = torch.stack(list(corrkit.propagate(features, first, **rules)))
         soft = soft.permute(0, 3, 1, 2)
         want, ids, ok = (published[f"{name}.{key}"][-len(soft) :] for key in ("soft", "argmax", "ok"))
         off = np.abs(soft.numpy() - want).max(1) > SOFT

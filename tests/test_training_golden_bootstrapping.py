@@ -12,9 +12,9 @@ from training_goldens import assert_close, assert_gradients, published_weights, 
 
 from corrkit.training import masks
 from corrkit.training.bootstrapping import BootMAE, boot_momentum, edge_weight, feature_distance
-from corrkit.training.objective import View
 from corrkit.training.recipe import load_recipe
 from corrkit.training.targets import unpatchify
+from corrkit.training.views import View
 
 pytestmark = pytest.mark.golden
 _BLOCK = {"norm1.": "norms.s.", "attn.": "layers.s.", "norm2.": "norms.m.", "norm3.": "norms.c.",

@@ -16,9 +16,10 @@ from corrkit.training import masks
 from corrkit.training.convnext import normalise_responses, sparse_block
 from corrkit.training.decoder import ConvBlock
 from corrkit.training.losses import LOSSES, mean_over
-from corrkit.training.objective import MaskedPrediction, View
+from corrkit.training.objective import MaskedPrediction
 from corrkit.training.recipe import load_recipe
 from corrkit.training.targets import PIXELS, pixel_target
+from corrkit.training.views import View
 
 SIZES = {"views.size": 96, "encoder.dim": 8, "encoder.depth": 5, "encoder.widens": [1, 2, 4],
          "decoders.0.dim": 16}  # fmt: skip

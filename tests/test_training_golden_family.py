@@ -11,8 +11,9 @@ from conftest import GoldenFinder
 from training_goldens import BLOCKS, assert_close, assert_gradients, fill, rename, tensor
 
 from corrkit.training import masks, optimise
-from corrkit.training.objective import MaskedPrediction, View
+from corrkit.training.objective import MaskedPrediction
 from corrkit.training.recipe import load_recipe
+from corrkit.training.views import View
 
 pytestmark = pytest.mark.golden
 SIZES = {"views.size": 16, "encoder.patch": 4, "encoder.dim": 24, "encoder.depth": 2, "encoder.heads": 2,

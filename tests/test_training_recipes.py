@@ -14,13 +14,13 @@ from corrkit.cli import main
 from corrkit.errors import UsageError
 from corrkit.training import checkpoint, masks, objectives
 from corrkit.training.data import collate
-from corrkit.training.objective import Objective, View
+from corrkit.training.objective import Objective
 from corrkit.training.objectives import make_objective
 from corrkit.training.optimise import optimiser_of
 from corrkit.training.recipe import as_plain, load_recipe, recipe_names
 from corrkit.training.sampling import choose_frames
 from corrkit.training.splitmask import info_nce
-from corrkit.training.views import make_views
+from corrkit.training.views import View, make_views
 
 PACKAGE = Path(checkpoint.__file__).parent
 LIMITS = {"package": 2700, "loop": 300, "toml": 40, "code": 60}
@@ -37,7 +37,7 @@ def batch(objective: Objective, size: int = 2) -> list[View]:
     items = [
         [make_views([frames[index] for index in choose_frames(views, 20, dice)], views, dice)] for _ in range(size)
     ]
-    return collate(items)
+    return [view.to(torch.device("cpu")) for view in collate(items)]
 
 
 def tiny(name: str, **changes: Any) -> Objective:

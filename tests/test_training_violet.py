@@ -13,11 +13,11 @@ from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.training import masks
 from corrkit.training.hog import hog_image
 from corrkit.training.masks import Mask
-from corrkit.training.objective import View
 from corrkit.training.objectives import make_objective
 from corrkit.training.recipe import load_recipe
 from corrkit.training.schema import MaskRule
 from corrkit.training.targets import hog_image_tokens, per_frame
+from corrkit.training.views import View
 from corrkit.training.violet import Violet, optical_flow
 
 BOXES = MaskRule(kind="boxes", ratio=0.15)

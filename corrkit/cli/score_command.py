@@ -61,6 +61,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _grid(text: str) -> tuple[int, int]:
     width, separator, height = text.partition(",")
-    if not (separator and width.strip().isdecimal() and height.strip().isdecimal()):
+    if not (separator and width.strip().isdecimal() and height.strip().isdecimal() and int(width) * int(height)):
         raise argparse.ArgumentTypeError(f"{text!r} is not W,H")
     return int(width), int(height)

@@ -16,8 +16,8 @@ from corrkit.datasets.mask_faults import DavisIds, VipIds, mask_faults, missing_
 from corrkit.frames.files import numbered_files
 from corrkit.metrics.region_contour import VOID, count_objects
 from corrkit.tasks import davis_layout, jhmdb_layout, vip_layout
-from corrkit.tasks.jhmdb import read_joint_positions
 from corrkit.tasks.jhmdb_layout import ClipFiles
+from corrkit.tasks.joint_positions import read_joint_positions
 from corrkit.tasks.masks import read_mask
 from corrkit.tasks.roots import list_lines, shown_name
 

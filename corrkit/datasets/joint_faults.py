@@ -5,8 +5,8 @@ from pathlib import Path
 
 from corrkit.datasets.faults import Fault, FaultGroup
 from corrkit.errors import DataError
-from corrkit.tasks.jhmdb import read_joint_positions
 from corrkit.tasks.jhmdb_layout import ClipFiles
+from corrkit.tasks.joint_positions import read_joint_positions
 
 
 def joint_faults(files: ClipFiles, num_frames: int, root: Path) -> Iterator[Fault]:

@@ -1,7 +1,6 @@
 """JHMDB (and any folder in its layout): 15 joints per person, scored by PCK."""
 
 import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.jhmdb_layout import ClipFiles, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
+from corrkit.tasks.joint_positions import read_joint_positions
 from corrkit.tasks.roots import shown_name
 
 
@@ -216,37 +216,6 @@ class JhmdbScorer:
             pairs[:, 0], pairs[:, 1], visibility=self._rules.visibility, floor=self._rules.box_floor, score_first=True
         )
         return {"counts": counts.tolist(), "source": self._source, "scored_frames": len(pairs)}
-
-
-def read_joint_positions(path: Path) -> Points:
-    """Joints of a joint_positions.mat: [T, J, 2] (x, y) in 0-based pixels.
-
-    Raises:
-        DataError: for a missing or undecodable file, one without `pos_img`, or values that are no positions.
-    """
-    from scipy.io import loadmat
-
-    try:
-        content: Mapping[str, Any] = loadmat(io.BytesIO(path.read_bytes()))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.", "Restore it, or leave the clip out with --clips.") from None
-    # scipy raises TypeError, KeyError, zlib.error and others from damaged files, NotImplementedError for MATLAB 7.3.
-    except Exception as error:
-        raise DataError(f"{path} can't be read as a MATLAB file ({error}).", "Copy it again from its source.") from None
-    if "pos_img" not in content:
-        keys = ", ".join(sorted(key for key in content if not key.startswith("__")))
-        raise DataError(f"{path} has no pos_img (it holds {keys or 'nothing'}).", "Use JHMDB's joint_positions.mat.")
-    positions = np.asarray(content["pos_img"])
-    if positions.ndim == 2:  # MATLAB drops the last axis of a single frame
-        positions = positions[..., None]
-    if positions.ndim != 3 or positions.shape[:2] != (2, len(JOINTS)) or positions.dtype.kind not in "fiu":
-        raise DataError(
-            f"{path}: pos_img is {positions.dtype} of shape {list(positions.shape)}.", "Expected [2, 15, T] numbers."
-        )
-    if not np.isfinite(positions).all():
-        raise DataError(f"{path}: pos_img holds values that are not finite.", "Copy it again from its source.")
-    # MATLAB counts pixels from 1 (ajabri/videowalk 047f3f4 code/data/jhmdb.py:233-234).
-    return np.ascontiguousarray(positions.astype(np.float64).transpose(2, 1, 0) - 1)
 
 
 def _count_notes(clip: JhmdbClip) -> list[str]:

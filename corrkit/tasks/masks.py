@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Mask = np.ndarray[Any, np.dtype[np.uint8]]
 
 VOID = 255
+_OPENCV_CHANNELS = 128
 
 
 def read_mask(path: Path) -> Mask:
@@ -113,9 +114,10 @@ class MaskCodec:
         one_hot = torch.from_numpy(ids[..., None] == self.ids).to(torch.float32)  # [H, W, L] or [h, w, L]
         if of_ids:
             return one_hot
-        corners = self._labels.downsample == "bilinear-corners"
-        soft = resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid, align_corners=corners)
-        return soft.permute(1, 2, 0).contiguous()
+        if self._labels.downsample == "bilinear":
+            return resize_bilinear_opencv(one_hot, self._geometry.grid)
+        maps = resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid, align_corners=True)
+        return maps.permute(1, 2, 0).contiguous()
 
     def decode(self, soft: "Tensor") -> Mask:
         """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
@@ -194,6 +196,22 @@ def resize_bilinear(maps: "Tensor", size: tuple[int, int], *, align_corners: boo
     import torch
 
     return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=align_corners)[0]
+
+
+def resize_bilinear_opencv(maps: "Tensor", size: tuple[int, int]) -> "Tensor":
+    """OpenCV's bilinear of [H, W, L] float32 on the CPU to [*size, L], as published code calls it.
+
+    It differs from PyTorch's in the sixth digit where the ratio is no whole number, and so do its own results for
+    different numbers of channels: all channels go in one call, up to the 128 that it takes.
+    """
+    import cv2
+    import torch
+
+    parts = [
+        cv2.resize(part.numpy(), size[::-1], interpolation=cv2.INTER_LINEAR).reshape(*size, -1)
+        for part in maps.split(_OPENCV_CHANNELS, dim=2)
+    ]
+    return torch.from_numpy(np.concatenate(parts, axis=2))
 
 
 def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:

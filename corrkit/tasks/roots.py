@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corrkit.errors import DataError
-from corrkit.frames.files import entries, is_folder, ordered, read_file
+from corrkit.frames.files import entries, is_folder, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
 
 _LARGEST_LIST = 1 << 24
 _MAX_WRAPPING = 2  # folders around the data that are passed
+_LONGEST_NAME = 255
 _SHOWN = 100  # characters of a list's line in a message
 _SIDE_FOLDERS = ("__MACOSX", "@eaDir", "lost+found")
 
@@ -32,7 +33,7 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
         DataError: where none is, with the expected tree.
     """
     if not is_folder(root):
-        reason = "is not a folder" if _exists(root) else "does not exist"
+        reason = "is not a folder" if is_there(root) else "does not exist"
         raise DataError(f"The data root {root} {reason}.", "Correct --data, or unset $CORRKIT_DATA.")
     if is_root(root):
         return root, ()
@@ -100,8 +101,9 @@ def clip_folders(folder: Path, beside: Path) -> tuple[list[str], list[str]]:
 
 
 def shown_name(name: str) -> str:
-    r"""A file's name as text that can be written anywhere: bytes that are no UTF-8 become \xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    r"""A file's name as text that can be written anywhere: bytes that are no UTF-8 become \xNN, lines are cut."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_SHOWN]}...({len(text)} characters)"
 
 
 def stray_caches(folder: Path) -> list[str]:
@@ -114,7 +116,7 @@ def list_file(root: Path, split: str) -> Path | None:
     """The text file that `split` names: a path, or a file of the root or its `lists` folder; None if there is none."""
     names = [split, f"{split}.txt", f"{split}_videos.txt"]
     candidates = [Path(split), *(folder / name for folder in (root / "lists", root) for name in names)]
-    return next((path for path in candidates if path.suffix == ".txt" and _exists(path) and not is_folder(path)), None)
+    return next((path for path in candidates if path.suffix == ".txt" and is_there(path)), None)
 
 
 def _clip_of_line(line: str, path: Path) -> str:
@@ -140,10 +142,3 @@ def _below(root: Path) -> Iterator[Path]:
 
 def _visible(path: Path) -> bool:
     return not path.name.startswith(".") and path.name not in _SIDE_FOLDERS
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False

@@ -8,10 +8,11 @@ from torch.nn.functional import avg_pool2d, cosine_similarity, layer_norm
 
 from corrkit.training.decoder import Decoder
 from corrkit.training.masks import Mask, gather
-from corrkit.training.objective import Objective, Step, View
+from corrkit.training.objective import Objective, Step
 from corrkit.training.schema import BootMAEOptions, Recipe, SdAEOptions
 from corrkit.training.targets import target_of
-from corrkit.training.teacher import follow, frozen_copy, momentum_at
+from corrkit.training.teacher import epoch_of, follow, frozen_copy, momentum_at
+from corrkit.training.views import View
 
 
 class BootMAE(Objective[BootMAEOptions]):
@@ -48,8 +49,8 @@ class BootMAE(Objective[BootMAEOptions]):
         return pixels, self.features.decode(self.features.queries(tokens), high)
 
     def after_step(self, progress: float) -> None:
-        """The teacher follows."""
-        follow(self.teacher, self.encoder, boot_momentum(progress * self.recipe.optimiser.epochs))
+        """The teacher follows, with a momentum that is fixed within an epoch."""
+        follow(self.teacher, self.encoder, boot_momentum(epoch_of(progress, self.recipe)))
 
 
 class SdAE(Objective[SdAEOptions]):
@@ -75,8 +76,8 @@ class SdAE(Objective[SdAEOptions]):
         loss = torch.stack(terms).mean()
         return Step(loss, {"features": loss})
 
-    def after_step(self, progress: float) -> None:
-        """The teacher follows."""
+    def after_epoch(self, progress: float) -> None:
+        """The teacher follows: AbrahamYabo/SdAE 79ed28c engine_pretrain.py "per_epoch"."""
         follow(self.teacher, self.encoder, momentum_at(self.recipe.teacher, progress))
 
 

@@ -1,123 +1,43 @@
-"""Training data: an index of clips and images, and samples that follow from (seed, epoch, place) alone."""
+"""Samples that follow from (seed, epoch, place) alone, and their batches."""
 
 import functools
-import hashlib
 import itertools
-import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from corrkit.errors import DataError
+from corrkit.errors import DataError, RunError
 from corrkit.frames.files import numbered_files
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.sequence import ImageFolder
-from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
 from corrkit.runs.atomic import write_atomic
-from corrkit.training.objective import View
+from corrkit.training.index import RENDERED_FRAMES, Index, folder_of
 from corrkit.training.sampling import choose_frames, size_at
 from corrkit.training.schema import Views
-from corrkit.training.views import make_views
+from corrkit.training.views import View, make_views
 
-EMBEDDED = "embedded"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A clip or image of the index: its path relative to the root ("task/seed" for rendered clips) and its frames."""
-
-    path: str
-    kind: str
-    frames: int
+Fault = tuple[str, str]
+"""An item that couldn't be read, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
-    """What a data folder holds; `broken` lists files that can't be decoded, with the reason."""
+class Sample(NamedTuple):
+    """Per view the pixels and the box, as `make_views` gives them; items that this one took the place of."""
 
-    root: str
-    entries: tuple[Entry, ...]
-    broken: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def digest(self) -> str:
-        """Sha256 of paths and durations, the identity of the data for resuming."""
-        return hashlib.sha256(json.dumps([asdict(entry) for entry in self.entries]).encode()).hexdigest()
+    pixels: list[Any]
+    boxes: list[tuple[int, ...]]
+    faults: tuple[Fault, ...] = ()
 
 
-def build_index(data: str | Path, cache: Path, *, num_clips: int = 300) -> Index:
-    """The index of a data folder, read from `cache` where that was made of the same folder, else built and stored.
-
-    Args:
-        data: a folder: each folder below it that holds images is a clip (frames in order), each video file a clip, and
-            images directly in it are images; or "embedded": clips rendered from the training seeds.
-        cache: file to keep the index in.
-        num_clips: of the embedded ones, of which a third belongs to each task.
-
-    Raises:
-        DataError: no such folder, or nothing in it that can be decoded.
-    """
-    if str(data) == EMBEDDED:
-        return Index(EMBEDDED, _rendered(num_clips))
-    root = Path(data)
-    if not root.is_dir():
-        raise DataError(f"{root} is no folder.", "Name a folder of videos, of frame folders or of images.")
-    if cache.is_file():
-        stored = json.loads(cache.read_text())
-        if stored["root"] == str(root):
-            known = tuple((path, why) for path, why in stored["broken"])
-            return Index(str(root), tuple(Entry(*entry) for entry in stored["entries"]), known)
-    entries, broken = _scan(root)
-    if not entries:
-        reasons = "".join(f" {path}: {why}" for path, why in broken[:3])
-        raise DataError(f"{root} holds no video and no image that can be decoded.{reasons}", "Check the folder.")
-    index = Index(str(root), tuple(entries), tuple(broken))
-    rows = [[entry.path, entry.kind, entry.frames] for entry in entries]
-    write_atomic(cache, json.dumps({"root": str(root), "entries": rows, "broken": broken}, indent=0))
-    return index
-
-
-def _scan(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
-    entries: list[Entry] = []
-    broken: list[tuple[str, str]] = []
-    for path in sorted([root, *root.rglob("*")]):
-        name = path.relative_to(root).as_posix()
-        if path.is_dir():
-            files = numbered_files(path, IMAGES)
-            if path == root:
-                entries += [Entry(file.name, "image", 1) for file in files]
-            elif files:
-                entries.append(Entry(name, "folder", len(files)))
-        elif path.suffix.lower() in VIDEOS:
-            try:
-                video = VideoFile(path)
-                video.read((0,))
-                entries.append(Entry(name, "video", video.count_decodable()))
-            except DataError as error:
-                broken.append((name, error.problem))
-    return entries, broken
-
-
-def _rendered(num_clips: int) -> tuple[Entry, ...]:
-    from corrkit.clips import TRAINING_SEEDS
-
-    tasks = ("davis", "vip", "jhmdb")
-    seeds = [(tasks[number % 3], TRAINING_SEEDS[number // 3]) for number in range(num_clips)]
-    return tuple(Entry(f"{task}/{seed}", "rendered", _RENDERED_FRAMES) for task, seed in seeds)
-
-
-_RENDERED_FRAMES = 16
-
-
-class Samples(Dataset[list[tuple[list[Any], list[tuple[int, ...]]]]]):
+class Samples(Dataset[list[Sample]]):
     """`repeat` samples of an item; all that is random follows from (seed, epoch, place).
 
     Args:
@@ -144,28 +64,50 @@ class Samples(Dataset[list[tuple[list[Any], list[tuple[int, ...]]]]]):
     def __len__(self) -> int:
         return len(self.index.entries)
 
-    def __getitem__(self, key: tuple[int, int]) -> list[tuple[list[Any], list[tuple[int, ...]]]]:
-        """key: (place in the endless order of items, item)."""
+    def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
+        """key: (place in the endless order of items, item). What can't be read is replaced by what comes next."""
         place, item = key
+        faults: list[Fault] = []
+        for other in self._successors(place, item):
+            try:
+                samples = self._samples(place, other)
+            except DataError as error:
+                faults.append((self.index.entries[other].path, error.problem))
+                continue
+            return [samples[0]._replace(faults=tuple(faults)), *samples[1:]]
+        raise DataError(f"No item of {self.index.root} can be read: {faults[0][1]}", "Check the data.")
+
+    def _samples(self, place: int, item: int) -> list[Sample]:
         dice = Random(f"{self.seed} {place} {item}")
         views = self.images.get(item, self.views)
         views = replace(views, size=size_at(views, place // self.per_step / self.steps))
         chosen = [choose_frames(views, self.index.entries[item].frames, dice) for _ in range(views.repeat)]
         wanted = sorted({number for numbers in chosen for number in numbers})
         decoded = dict(zip(wanted, read_frames(self.index, item, wanted), strict=True))
-        return [make_views([decoded[number] for number in numbers], views, dice) for numbers in chosen]
+        return [Sample(*make_views([decoded[number] for number in numbers], views, dice)) for numbers in chosen]
+
+    def _successors(self, place: int, item: int) -> Iterator[int]:
+        """The item itself, then those that follow it in its epoch's order."""
+        yield item
+        pool = [other for other in range(len(self)) if (other in self.images) == (item in self.images)]
+        turns = _permutation(len(pool), self.seed, place // len(pool))
+        (at,) = np.flatnonzero(turns == pool.index(item))
+        yield from (pool[turns[(at + ahead) % len(pool)]] for ahead in range(1, len(pool)))
 
 
 def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Any]:
     """Some frames of an item, uint8 RGB [H, W, 3]. Raises DataError naming the file."""
     entry = index.entries[item]
-    if entry.kind == "rendered":
-        frames = ImageFolder(numbered_files(_rendered_folder(entry.path), (".png",)))
-        return [frames[number] for number in numbers]
-    path = Path(index.root) / entry.path
+    path = _rendered_folder(entry.path) if entry.kind == "rendered" else folder_of(index) / entry.path
     if entry.kind == "video":
         return list(VideoFile(path, entry.frames).read(numbers))
-    frames = ImageFolder(numbered_files(path, IMAGES) if entry.kind == "folder" else [path])
+    try:
+        files = [path] if entry.kind == "image" else numbered_files(path, IMAGES)
+    except OSError as error:
+        raise DataError(f"{path} can't be read ({error.strerror}).", "Restore it.") from None
+    if len(files) != entry.frames:
+        raise DataError(f"{path} holds {len(files)} frames, not {entry.frames} as at the start.", "Restore them.")
+    frames = ImageFolder(files)
     return [frames[number] for number in numbers]
 
 
@@ -179,7 +121,7 @@ def _rendered_folder(name: str) -> Path:
     task, seed = name.split("/")
     folder = embedded_root(task).parent / "training" / task / seed
     if not (folder / "done").is_file():
-        for number, frame in enumerate(render(task, int(seed), num_frames=_RENDERED_FRAMES).frames):
+        for number, frame in enumerate(render(task, int(seed), num_frames=RENDERED_FRAMES).frames):
             _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
             write_atomic(folder / f"{number:05d}.png", data.tobytes())
         write_atomic(folder / "done", "")
@@ -228,18 +170,49 @@ class Batches:
             yield [(start + k, items[order(len(items), self.seed, place)]) for k, place in enumerate(places)]
 
 
-def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[list[View]]:
-    """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one)."""
-    loading = DataLoader(
-        samples,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        multiprocessing_context="spawn" if workers else None,
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Views of a batch, uint8 until they are on their device, and items that others took the place of."""
+
+    views: list[View]
+    faults: list[Fault]
+
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU copies from while it computes; the data loader calls this."""
+        return Batch([view.pin_memory() for view in self.views], self.faults)
+
+
+def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[Batch]:
+    """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one).
+
+    Raises:
+        RunError: a process that decodes was killed.
+    """
+    loading = iter(
+        DataLoader(
+            samples,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_batch,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            multiprocessing_context="spawn" if workers else None,
+        )
     )
-    return iter(loading)
+    while True:
+        try:
+            yield next(loading)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RunError(
+                f"A process that decodes was killed: {str(error).splitlines()[0]}",
+                "Repeat the command to go on; with fewer --workers if memory ran out.",
+            ) from None
+
+
+def _batch(items: Sequence[list[Sample]]) -> Batch:
+    return Batch(collate(items), [fault for item in items for sample in item for fault in sample.faults])
 
 
 def workers_for(device: torch.device) -> int:
@@ -248,13 +221,14 @@ def workers_for(device: torch.device) -> int:
     return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) // ranks_here - 1))
 
 
-def collate(items: Sequence[list[tuple[list[Any], list[tuple[int, ...]]]]]) -> list[View]:
-    """Samples of a batch of items, as one `View` per view."""
+def collate(items: Sequence[Sequence[Sequence[Any]]]) -> list[View]:
+    """Samples (pixels, boxes, ...) of a batch of items, as one `View` per view."""
     flat = [sample for item in items for sample in item]
+
+    def stacked(number: int) -> Tensor:
+        return torch.from_numpy(np.stack([pixels[number] for pixels, *_ in flat]))
+
     return [
-        View(
-            torch.from_numpy(np.stack([pixels[number] for pixels, _ in flat])),
-            torch.tensor([boxes[number] for _, boxes in flat]),
-        )
+        View(stacked(number), torch.tensor([boxes[number] for _, boxes, *_ in flat]))
         for number in range(len(flat[0][0]))
     ]

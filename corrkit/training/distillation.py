@@ -11,9 +11,10 @@ from torch.nn.functional import linear, log_softmax, normalize
 
 from corrkit.training.losses import mean_per_sample
 from corrkit.training.masks import Mask
-from corrkit.training.objective import Objective, Step, View
+from corrkit.training.objective import Objective, Step
 from corrkit.training.schema import DINOOptions, IBOTOptions, Recipe
 from corrkit.training.teacher import epoch_of, follow, frozen_copy, momentum_at
+from corrkit.training.views import View
 
 GLOBAL_CROPS = 2
 

@@ -14,21 +14,7 @@ from corrkit.training.losses import LOSSES, mean_over
 from corrkit.training.masks import Mask
 from corrkit.training.schema import Branch, Own, Recipe, TargetOptions
 from corrkit.training.targets import PIXELS, target_of, to_pixels
-
-
-@dataclass(slots=True)
-class View:
-    """One view of a batch: pixels [B, 3, (T,) H, W], normalised.
-
-    boxes: [B, 6] of (top, left, height, width, width of the frame, flipped) in pixels, where an objective needs them.
-    """
-
-    pixels: Tensor
-    boxes: Tensor | None = None
-
-    def to(self, device: torch.device) -> "View":
-        """The same on another device."""
-        return View(self.pixels.to(device, non_blocking=True), None if self.boxes is None else self.boxes.to(device))
+from corrkit.training.views import View
 
 
 @dataclass(slots=True)
@@ -77,6 +63,9 @@ class Objective(nn.Module, Generic[Own]):
 
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step: teachers follow here."""
+
+    def after_epoch(self, progress: float) -> None:
+        """Called after the last step of each epoch, with the progress at which that epoch began."""
 
     def pictures(self, views: Sequence[View], seed: int) -> dict[str, Tensor]:
         """Name to images [N, 3, H, W], normalised, that show what is learnt; none where there is nothing to see."""

@@ -9,9 +9,10 @@ from torch.nn.functional import log_softmax, one_hot
 from corrkit.training.decoder import Decoder
 from corrkit.training.losses import mean_over
 from corrkit.training.masks import Mask
-from corrkit.training.objective import Objective, Step, View
+from corrkit.training.objective import Objective, Step
 from corrkit.training.schema import Recipe, RSPOptions
 from corrkit.training.targets import target_of
+from corrkit.training.views import View
 
 
 class RSP(Objective[RSPOptions]):

@@ -9,9 +9,10 @@ from torch.nn.functional import cross_entropy, normalize
 from corrkit.training.decoder import Decoder
 from corrkit.training.losses import LOSSES, mean_over
 from corrkit.training.masks import Mask, complement
-from corrkit.training.objective import Objective, Step, View
+from corrkit.training.objective import Objective, Step
 from corrkit.training.schema import Recipe, SplitMaskOptions
 from corrkit.training.targets import target_of
+from corrkit.training.views import View
 
 
 class SplitMask(Objective[SplitMaskOptions]):

@@ -1,9 +1,11 @@
 """From decoded frames to a sample's views: crops, flips, colour, normalisation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
@@ -11,17 +13,43 @@ from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.training.sampling import Box, Dice, choose_box
 from corrkit.training.schema import Views
 
-Pixels = np.ndarray[Any, np.dtype[np.float32]]
-Frame = np.ndarray[Any, np.dtype[np.uint8]]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_MEAN, _STD = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32)
 
 # Probability of blur and of solarisation for the first and the second augmented view.
 COLOURS = {"siameseim": ((1.0, 0.0), (0.1, 0.2)), "dino": ((1.0, 0.0), (0.1, 0.2), (0.5, 0.0))}
 
 
-def make_views(frames: Sequence[Frame], views: Views, dice: Dice) -> tuple[list[Pixels], list[tuple[int, ...]]]:
+@dataclass(slots=True)
+class View:
+    """One view of a batch: pixels [B, 3, (T,) H, W], uint8 as decoded or normalised float32.
+
+    boxes: [B, 6] of (top, left, height, width, width of the frame, flipped) in pixels, where an objective needs them.
+    """
+
+    pixels: Tensor
+    boxes: Tensor | None = None
+
+    def to(self, device: torch.device) -> "View":
+        """On another device, and normalised there: a quarter of the bytes travels."""
+        pixels = self.pixels.to(device, non_blocking=True)
+        boxes = None if self.boxes is None else self.boxes.to(device, non_blocking=True)
+        return View(normalised(pixels) if pixels.dtype == torch.uint8 else pixels, boxes)
+
+    def pin_memory(self) -> "View":
+        """In memory that a GPU copies from while it computes."""
+        return View(self.pixels.pin_memory(), None if self.boxes is None else self.boxes.pin_memory())
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """Pixels [B, 3, ...] of 0 to 255, as float32 with ImageNet's mean 0 and deviation 1."""
+    mean, std = _statistics(pixels, torch.float32)
+    white = torch.tensor(255.0, device=pixels.device)  # dividing by a number is multiplying by its inverse on a GPU
+    return (pixels.float() / white - mean) / std
+
+
+def make_views(frames: Sequence[Pixels], views: Views, dice: Dice) -> tuple[list[Pixels], list[tuple[int, ...]]]:
     """The views of one sample.
 
     Args:
@@ -30,7 +58,7 @@ def make_views(frames: Sequence[Frame], views: Views, dice: Dice) -> tuple[list[
         dice: source of all draws.
 
     Returns:
-        Per view the normalised pixels, [3, S, S] or [3, T, S, S] float32, and the box (top, left, height, width, width
+        Per view the pixels, [3, S, S] or [3, T, S, S] uint8, and the box (top, left, height, width, width
         of the frame, flipped).
     """
     made = _KINDS[views.kind]([Image.fromarray(frame) for frame in frames], views, dice)
@@ -39,8 +67,14 @@ def make_views(frames: Sequence[Frame], views: Views, dice: Dice) -> tuple[list[
 
 def unit_range(pixels: Tensor) -> Tensor:
     """Normalised pixels [B, 3, ...] back in [0, 1]."""
+    mean, std = _statistics(pixels, pixels.dtype)
+    return pixels * std + mean
+
+
+def _statistics(pixels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     shape = (3,) + (1,) * (pixels.ndim - 2)
-    return pixels * pixels.new_tensor(IMAGENET_STD).reshape(shape) + pixels.new_tensor(IMAGENET_MEAN).reshape(shape)
+    mean, std = (torch.tensor(v, dtype=dtype, device=pixels.device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean.reshape(shape), std.reshape(shape)
 
 
 def _frames(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
@@ -67,7 +101,7 @@ def _crops(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pi
     source = whole if views.crop_of_crop else frames[0]
     inner = _box(source, views.local_area, views, dice)
     return [
-        (_normalise(whole), outer if not flipped else _as_flipped(outer)),
+        (_pixels(whole), outer if not flipped else _as_flipped(outer)),
         (_cut(source, inner, dice.random() < views.flip, views), inner),
     ]
 
@@ -83,7 +117,7 @@ def _augmented(frames: list[Image.Image], views: Views, dice: Dice) -> list[tupl
         chances = COLOURS[views.colour] if views.colour != "none" else ()
         if chances:
             picture = _coloured(picture, *chances[min(index, len(chances) - 1)], dice)
-        made.append((_normalise(picture), _as_flipped(box) if flipped else box))
+        made.append((_pixels(picture), _as_flipped(box) if flipped else box))
     return made
 
 
@@ -122,7 +156,7 @@ def _box(picture: Image.Image, area: tuple[float, ...], views: Views, dice: Dice
 
 
 def _cut(picture: Image.Image, box: Box, flipped: bool, views: Views) -> Pixels:
-    return _normalise(_resize(_flip(picture, flipped), box, views.size, views))
+    return _pixels(_resize(_flip(picture, flipped), box, views.size, views))
 
 
 def _flip(picture: Image.Image, flipped: bool) -> Image.Image:
@@ -134,9 +168,8 @@ def _resize(picture: Image.Image, box: Box, size: int, views: Views) -> Image.Im
     return picture.resize((size, size), _RESAMPLING[views.interpolation], box=edges)
 
 
-def _normalise(picture: Image.Image) -> Pixels:
-    values = (np.asarray(picture, np.float32) / np.float32(255) - _MEAN) / _STD
-    return np.ascontiguousarray(values.transpose(2, 0, 1))
+def _pixels(picture: Image.Image) -> Pixels:
+    return np.ascontiguousarray(np.asarray(picture, np.uint8).transpose(2, 0, 1))
 
 
 def _as_flipped(box: Box) -> Box:
