@@ -148,7 +148,7 @@ def evaluate_together(
     Raises:
         CorrkitError: as `evaluate`.
     """
-    for out in filter(None, outs):
+    for out in (out for out in outs if out is not None):
         require_outside_data(out, subject.dataset.root)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")

@@ -35,7 +35,7 @@ def load_layers(spec: str, layers: Sequence[str], loading: Loading) -> "list[Sha
     whole = backbone_of(None)
     network = whole.network
     if not isinstance(network, Network) or whole.mode.kind != "framewise":
-        raise UsageError(f"{spec} gives no layers that can share a pass.", "Evaluate them one by one with --layer.")
+        raise UsageError(f"{spec} gives no layers that can share a pass.", "Leave --layers out.")
     depth = network.num_layers
     numbers = list(range(1, depth + 1)) if list(layers) == ["all"] else [_number(layer, depth) for layer in layers]
     every = [backbone_of(number) for number in numbers]

@@ -1,7 +1,6 @@
 """`corrkit eval`: from a checkpoint to a results table."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from corrkit.cli.arguments import (
     print_json,
     print_table,
 )
+from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         except CorrkitError as error:
             if args.task != "all":
                 raise
-            print(f"failed: {task}: {error}", file=sys.stderr)  # the finished tasks keep their rows
+            say(f"failed: {task}: {error}")  # the finished tasks keep their rows
             code = error.exit_code
             continue
         results += found
@@ -149,7 +149,7 @@ def _evaluate(
 
     protocol = subject.protocol
     folders = _folders(args, protocol, predictors)
-    with ClipProgress(quiet=args.quiet, folder=str(folders[0])) as progress:
+    with ClipProgress(quiet=args.quiet, folders=folders) as progress:
         results = evaluate_together(
             subject,
             [(predictor, protocol) for predictor in predictors],
@@ -169,7 +169,7 @@ def _submit(subject: "Subject", result: "Result", file: Path) -> None:
 
     assert result.folder is not None
     write_submission(result.folder / "predictions", subject.dataset.clips, file)  # type: ignore[arg-type]  # DAVIS clips
-    print(f"submission: {file}", file=sys.stderr)
+    say(f"submission: {file}")
 
 
 def _describe(predictor: "Predictor") -> None:
@@ -178,17 +178,16 @@ def _describe(predictor: "Predictor") -> None:
     stride = f", stride {predictor.stride}" if predictor.stride else ""
     tensors = f", {report.tensors_used} of {report.tensors_total} tensors used" if report.tensors_total else ""
     future = " (sees later frames)" if predictor.mode.sees_future else ""
-    print(
+    say(
         f"{predictor.name}: {report.system}, {report.architecture}, {report.parameters:,} parameters{tensors}{stride}, "
-        f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}",
-        file=sys.stderr,
+        f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}"
     )
 
 
 def _closing_words(result: "Result") -> int:
     for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     for clip, error in result.failures.items():
-        print(f"failed: {clip}: {error}", file=sys.stderr)
-    print(f"run: {result.folder}", file=sys.stderr)
+        say(f"failed: {clip}: {error}")
+    say(f"run: {result.folder}")
     return CorrkitError.exit_code if result.failures else 0

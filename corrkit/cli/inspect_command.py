@@ -49,8 +49,9 @@ def _text(found: dict[str, Any]) -> str:
         f"  architecture  {found['architecture']}, {found['parameters']:,} parameters",
         f"  features      stride {found['stride']}, layer {found['layer']}, {mode}, {size}, {_positions(found)}",
         f"  input         mean {_numbers(found['mean'])}, std {_numbers(found['std'])}",
-        f"  tensors       {found['tensors_used']} of {found['tensors_total']} used",
     ]
+    if found["tensors_total"]:
+        lines.append(f"  tensors       {found['tensors_used']} of {found['tensors_total']} used")
     lines += _section("decisions", found["evidence"].items())
     lines += _section("left out", ((item["group"], item["reason"]) for item in found["dropped"]))
     lines += _section("notes", (("", note) for note in found["notes"]))

@@ -1,7 +1,6 @@
 """`corrkit score`: scores predictions of any method, without a network."""
 
 import argparse
-import sys
 
 from corrkit.cli.arguments import (
     add_data_arguments,
@@ -10,6 +9,7 @@ from corrkit.cli.arguments import (
     print_json,
     print_table,
 )
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_table([result.summary], args.format)
     for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return 0
 
 

@@ -121,8 +121,14 @@ def resolve_device(name: str) -> "torch.device":
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
         reason = str(error).splitlines()[0]
-        raise UsageError(f"The device {name!r} can't be used ({reason}).", "Use --device cpu, cuda or mps.") from None
+        if name.partition(":")[0] not in {"cpu", "cuda", "mps"}:
+            reason = "there is no such kind; a GPU is cuda, Apple's mps"
+        raise UsageError(
+            f"The device {name!r} can't be used ({reason}).",
+            f"--device takes what this machine has: {', '.join(here)}.",
+        ) from None
     return device
 
 

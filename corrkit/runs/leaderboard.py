@@ -12,6 +12,7 @@ from corrkit.runs.comparable import StoredRun, read_runs, without_repeats
 from corrkit.runs.pairing import compare_runs, protocol_of
 from corrkit.runs.rows import METRICS, Row, groups_of, rows_of
 from corrkit.tasks import TASKS
+from corrkit.text import one_line, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -34,7 +35,8 @@ def leaderboard(
 
     Returns:
         One row per checkpoint, data and protocols; metrics are fractions, columns are always the same in the same
-        order (those of the comparison are empty without a reference). `attrs["notes"]` says which runs are left out,
+        order (those of the comparison are empty without a reference); text is fit for terminals and spreadsheets
+        (`corrkit.text`), so that a CSV of the table reads back equal. `attrs["notes"]` says which runs are left out,
         duplicate or in conflict, and what could not be compared; `attrs["references"]` names the references.
 
     Raises:
@@ -164,7 +166,8 @@ def _record(
         record |= _scores(task, runs.get(task)) | _difference(METRICS[task][0], row.differences.get(task))
         for column in (f"{METRICS[task][0]} seeds mean", f"{METRICS[task][0]} seeds sd"):
             record[column] = seeds.get(column, math.nan)
-    return record
+    shown = {name: spreadsheet_cell(one_line(value)) for name, value in record.items() if isinstance(value, str)}
+    return record | shown
 
 
 def _scores(task: str, run: StoredRun | None) -> dict[str, float]:
