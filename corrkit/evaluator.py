@@ -13,7 +13,8 @@ from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip, exact_inference
 from corrkit.predictors import Propagator, ResizedFrames
-from corrkit.protocols import DEFAULTS, Protocol, load_protocol
+from corrkit.protocols import Protocol, load_protocol
+from corrkit.task_table import task_facts, task_names
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
 from corrkit.tasks.sources import open_data
@@ -51,7 +52,7 @@ class Evaluator:
     ) -> None:
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
-            raise UsageError("The Evaluator was given no task.", 'Name one or more of "davis", "vip", "jhmdb".')
+            raise UsageError("The Evaluator was given no task.", f"Name one or more of {', '.join(task_names())}.")
         for option, given in (("data", data), ("protocols", protocols)):
             unknown = [name for name in given if name not in names] if isinstance(given, dict) else []
             if unknown:
@@ -90,7 +91,7 @@ class _Benchmark:
 
     def __init__(self, task: Task, data: str | Path | None, clips: str | Sequence[str], protocol: str | None) -> None:
         self.task = task
-        self.protocol: Protocol = load_protocol(protocol or DEFAULTS[task.name], task.name)
+        self.protocol: Protocol = load_protocol(protocol or task_facts(task.name).default_protocol, task.name)
         dataset = open_data(task, data, None)
         self.split = dataset.split
         self.clips = _choose(dataset, clips)

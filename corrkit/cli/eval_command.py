@@ -1,6 +1,7 @@
 """`corrkit eval`: from a checkpoint to a results table."""
 
 import argparse
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,22 +107,25 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
 def _tasks(args: argparse.Namespace) -> list[str]:
     """The tasks to run. "all": those under $CORRKIT_DATA, else every task on the embedded clips."""
     from corrkit.protocols import load_protocol
-    from corrkit.tasks import TASKS, load_task
+    from corrkit.task_table import task_facts, task_names
     from corrkit.tasks.sources import environment_root
 
-    if args.submission and args.task != "davis":
-        raise UsageError(f"There is no challenge server for {args.task}.", "Use --submission with davis.")
-    if args.task != "all":
-        return [load_task(args.task).name]
+    facts = None if args.task == "all" else task_facts(args.task)
+    if args.submission and (facts is None or facts.submission is None):
+        served = ", ".join(name for name in task_names() if task_facts(name).submission)
+        raise UsageError(f"There is no challenge server for {args.task}.", f"Use --submission with {served}.")
+    if facts is not None:
+        return [facts.name]
     for option in ("data", "clips", "split", "dataset_name"):
         if getattr(args, option) is not None:
             name = option.replace("_", "-")
             raise UsageError(f"--{name} belongs to one task, not to all.", "Set $CORRKIT_DATA, or name the task.")
-    found = [task for task in TASKS if environment_root(task) is not None]
-    for task in found or TASKS:
+    found = [task for task in task_names() if environment_root(task) is not None]
+    tasks = found or [task for task in task_names() if task_facts(task).embedded]
+    for task in tasks:
         if args.protocol:
             load_protocol(args.protocol, task)  # fails before any work where a task lacks it
-    return found or list(TASKS)
+    return tasks
 
 
 def _folders(
@@ -164,13 +168,15 @@ def _evaluate(
 
 
 def _submit(args: argparse.Namespace, result: "Result") -> None:
+    from corrkit.task_table import task_facts
     from corrkit.tasks import load_task
-    from corrkit.tasks.davis_submission import write_submission
     from corrkit.tasks.sources import open_data
 
-    assert result.folder is not None
+    place = task_facts(args.task).submission
+    assert result.folder is not None, "predictions are saved for a submission"
+    assert place is not None, "checked before the work starts"
     dataset = open_data(load_task(args.task), args.data, args.split, args.dataset_name)
-    write_submission(result.folder / "predictions", dataset.clips, Path(args.submission))  # type: ignore[arg-type]  # DAVIS clips
+    pkgutil.resolve_name(place)(result.folder / "predictions", dataset.clips, Path(args.submission))
     print(f"submission: {args.submission}", file=sys.stderr)
 
 

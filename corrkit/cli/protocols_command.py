@@ -20,13 +20,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> str:
-    from corrkit.protocols import DEFAULTS, load_protocol, protocol_names
+    from corrkit.protocols import load_protocol, protocol_names
+    from corrkit.task_table import task_facts, task_names
 
     lines = []
-    for task, default in DEFAULTS.items():
+    for task in task_names():
         for name in protocol_names(task):
             protocol = load_protocol(name, task)
-            mark = " (default)" if name == default else ""
+            mark = " (default)" if name == task_facts(task).default_protocol else ""
             lines.append(f"{protocol.identifier}{mark}\n    {protocol.summary}")
     return "\n".join(lines)
 

@@ -8,17 +8,15 @@ from typing import Any, get_type_hints
 
 from corrkit.constants import Reader, Text, packaged, with_parents
 from corrkit.errors import ProtocolError, closest
-from corrkit.protocols.schema import GROUPS, DavisFrames, Protocol
+from corrkit.protocols.schema import DavisFrames, Protocol, groups_of
+from corrkit.task_table import task_facts
 
-DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"})
 _HEAD = ("version", "summary", "proven", "cite", "quirks", "unreleased")
 
 
 def protocol_names(task: str) -> list[str]:
-    """Names of the protocols that exist for `task`, sorted."""
-    folder = resources.files("corrkit.protocols") / task
-    if task not in GROUPS or not folder.is_dir():
-        raise ProtocolError(f"There is no task named {task!r}.", closest(task, GROUPS))
+    """Names of the protocols that exist for `task`, sorted. Raises UsageError for an unknown task."""
+    folder = resources.files(task_facts(task).protocols) / task
     files = [entry.name for entry in folder.iterdir() if entry.name.endswith(".toml")]
     return sorted(name.removesuffix(".toml") for name in files if not name.startswith("_"))  # "_base" is no protocol
 
@@ -47,7 +45,7 @@ def load_protocol(name: str, task: str | None = None) -> Protocol:
 def parse_protocol(document: Mapping[str, Any], task: str, name: str) -> Protocol:
     """Checks a parsed TOML document field by field. Raises ProtocolError naming protocol and field."""
     reader = Reader(f"protocols/{task}/{name}.toml", ProtocolError)
-    groups = GROUPS[task]
+    groups = groups_of(task)
     reader.require_names(document, {*_HEAD, *groups}, {*_HEAD, *groups}, "")
     values: dict[str, Any] = {key: document[key] for key in _HEAD}
     values |= {key: tuple(document[key]) for key in ("quirks", "unreleased")}
@@ -94,12 +92,20 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
 
 def field_names(task: str) -> dict[str, str]:
     """Leaf name to dotted name, for every constant of a task's protocols."""
-    return {f.name: f"{group}.{f.name}" for group, cls in GROUPS[task].items() for f in dataclasses.fields(cls)}
+    return {f.name: f"{group}.{f.name}" for group, cls in groups_of(task).items() for f in dataclasses.fields(cls)}
 
 
 def _read_toml(task: str, name: str) -> dict[str, Any]:
     """The document with its chain of `extends` resolved: the child's entries win, field by field."""
-    return with_parents(name, lambda file: packaged("corrkit.protocols", f"{task}/{file}.toml"))
+    return with_parents(f"{task}/{name}", _document)
+
+
+def _document(full_name: str) -> Mapping[str, Any]:
+    """A protocol's file as it stands; its parent, a bare NAME of the same task or TASK/NAME, by its full name."""
+    task, _, name = full_name.partition("/")
+    document = packaged(task_facts(task).protocols, f"{task}/{name}.toml")
+    parent = document.get("extends", "/")
+    return document if "/" in parent else {**document, "extends": f"{task}/{parent}"}
 
 
 def _published(protocol: Protocol, group: str, leaf: str) -> Any:

@@ -135,12 +135,9 @@ class Evidence:
 
 
 class Task(Protocol):
-    """davis, vip or jhmdb (see `corrkit.tasks.task`)."""
+    """One benchmark; what is merely known of it stands in `corrkit.task_table`."""
 
     name: str
-    default_split: str
-    headline: tuple[str, ...]
-    """Metric names of the table, in order; the first decides comparisons."""
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Finds the layout at, above or below `root`. Raises DataError naming what is missing."""

@@ -182,8 +182,6 @@ class DavisTask:
     """See `corrkit.tasks.contract.Task`. Clips are `DavisClip`, predictions id masks of the original size."""
 
     name = "davis"
-    default_split = "val"
-    headline = METRICS
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""

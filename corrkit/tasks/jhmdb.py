@@ -17,12 +17,15 @@ from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
+from corrkit.task_table import task_facts
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.jhmdb_layout import ClipFiles, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
 from corrkit.tasks.joint_positions import read_joint_positions
 from corrkit.tasks.roots import shown_name
+
+METRICS = tuple(metric.name for metric in task_facts("jhmdb").metrics)
 
 
 class JhmdbClip:
@@ -83,8 +86,6 @@ class JhmdbTask:
     """See `corrkit.tasks.contract.Task`. Splits: "split1" to "split3" (test clips), "all", or a list file."""
 
     name = "jhmdb"
-    default_split = "split1"
-    headline = ("PCK@0.1", "PCK@0.2", "PCK@0.3", "PCK@0.4", "PCK@0.5")
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in JHMDB layout. Raises DataError naming what is missing."""
@@ -131,7 +132,7 @@ class JhmdbTask:
             metrics=dict(zip(evidence.names, evidence.estimate(counts.sum(axis=0)).tolist(), strict=True)),
             intervals=dict(zip(evidence.names, intervals, strict=True)),
             per_clip={
-                clip: dict(zip(self.headline, values, strict=True)) for clip, values in zip(records, means, strict=True)
+                clip: dict(zip(METRICS, values, strict=True)) for clip, values in zip(records, means, strict=True)
             },
             objects=int((counts[:, -1].sum(axis=0) > 0).sum()),
         )
@@ -145,7 +146,7 @@ class JhmdbTask:
             return np.concatenate([mean_pck(pck), pck.reshape(*pck.shape[:-2], -1)], axis=-1)
 
         return Evidence(
-            names=(*self.headline, *(f"{name}/{joint}" for name in self.headline for joint in JOINTS)),
+            names=(*METRICS, *(f"{name}/{joint}" for name in METRICS for joint in JOINTS)),
             units=tuple(dict.fromkeys(sources)),
             statistics=sum_clusters(_stacked(records), sources),
             estimate=metrics_of,

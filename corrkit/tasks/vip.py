@@ -104,8 +104,6 @@ class VipTask:
     """See `corrkit.tasks.contract.Task`. Splits: "val" and others of lists/*_videos.txt, or a list file."""
 
     name = "vip"
-    default_split = "val"
-    headline = ("mIoU",)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in VIP layout. Raises DataError naming what is missing."""
