@@ -15,6 +15,7 @@ from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip, exact_inference
 from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.subject import open_subject
+from corrkit.task_table import task_names
 from corrkit.tasks.contract import Clip, DataSet, select_clips
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Evaluator:
     ) -> None:
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
-            raise UsageError("The Evaluator was given no task.", 'Name one or more of "davis", "vip", "jhmdb".')
+            raise UsageError("The Evaluator was given no task.", f"Name one or more of {', '.join(task_names())}.")
         for option, given in (("data", data), ("protocols", protocols)):
             unknown = [name for name in given if name not in names] if isinstance(given, dict) else []
             if unknown:
