@@ -17,6 +17,7 @@ import corrkit
 from corrkit.cli import main
 from corrkit.datasets.checking import DataCheck
 from corrkit.errors import DataError, UnreadableError, UsageError
+from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.roots import clips_of_list, list_lines
@@ -45,7 +46,7 @@ def make_data(task: str, root: Path, frames: int = 12) -> Path:
 
 
 def open_data(task: str, root: Path, split: str | None = None):
-    return load_task(task).open(root, split=split or load_task(task).default_split, dataset_name=None)
+    return load_task(task).open(root, split=split or task_facts(task).default_split, dataset_name=None)
 
 
 def annotations_of(task: str, root: Path) -> Path | None:
@@ -305,7 +306,7 @@ def test_data_check_reports_what_evaluation_fails_on(tmp_path: Path, task: str):
         path.unlink()
         os.mkfifo(path)
         sorted(folder.iterdir())[2].write_text(LFS)
-    faults = list(DataCheck(task, tmp_path, split=load_task(task).default_split, expected=()).faults())
+    faults = list(DataCheck(task, tmp_path, split=task_facts(task).default_split, expected=()).faults())
     for folder in victims:
         names = {name for fault in faults for name in fault.files if str(folder.relative_to(tmp_path)) in name}
         assert len(names) == 2, faults

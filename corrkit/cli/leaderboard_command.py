@@ -2,8 +2,9 @@
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
+
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -45,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
         write_leaderboard(table, args.out)
     print(leaderboard_text(table, args.format, shutil.get_terminal_size().columns), end="")
     for note in table.attrs["notes"]:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return 0

@@ -40,10 +40,10 @@ def open_root(path: str | Path) -> Path:
     if name.endswith(_COMPRESSED_TARS):
         raise DataError(
             f"{path} is a compressed tar: frames in it can't be reached without unpacking all before them.",
-            f"Unpack it (tar -xf {path.name}) and point --data to the folder, or repack it as .tar or .zip.",
+            f"Unpack it (tar -xf {path.name}) and name the folder, or repack it as .tar or .zip.",
         )
     if path.suffix.lower() not in ARCHIVE_SUFFIXES:
-        raise DataError(f"{path} is a file.", "Point --data to a folder, a .zip or a .tar.")
+        raise DataError(f"{path} is a file.", "Name a folder, a .zip or a .tar.")
     archive = ZipArchive(path) if path.suffix.lower() == ".zip" else TarArchive(path)
     # The readers are annotated with Path, and call nothing of it that ArchivePath lacks.
     return cast(Path, ArchivePath(archive))
@@ -98,7 +98,7 @@ class Archive:
                 f"{file} can't be read as a {file.suffix[1:]} archive ({error}).", "Copy or download it again."
             ) from None
         if not self._members:
-            raise DataError(f"{file} holds no file.", "Point --data to the data set's archive.")
+            raise DataError(f"{file} holds no file.", "Name another archive.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file,)
@@ -235,9 +235,10 @@ class TarArchive(Archive):
 
 @dataclass(frozen=True, slots=True)
 class MemberStat:
-    """What `ArchivePath.stat` knows. st_size: bytes, unpacked."""
+    """What `ArchivePath.stat` knows. st_size: bytes, unpacked. st_mtime_ns: of the archive."""
 
     st_size: int
+    st_mtime_ns: int
 
 
 class ArchivePath:
@@ -327,9 +328,9 @@ class ArchivePath:
     def stat(self) -> MemberStat:
         """The file's size; 0 for a folder. Raises FileNotFoundError."""
         if self.is_dir():
-            return MemberStat(0)
+            return MemberStat(0, self.archive.file.stat().st_mtime_ns)
         self._require_file()
-        return MemberStat(self.archive.size(self._inside))
+        return MemberStat(self.archive.size(self._inside), self.archive.file.stat().st_mtime_ns)
 
     def relative_to(self, other: "ArchivePath") -> PurePosixPath:
         """Its path seen from a folder of the same archive. Raises ValueError where it doesn't lie there."""

@@ -1,7 +1,8 @@
 """What all disk layouts share: a root that holds the layout one folder lower, lists of clips, and clips' names."""
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from corrkit.errors import DataError, UsageError
@@ -37,7 +38,7 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
         raise DataError(f"The data root {root} {reason}.", "Correct --data, or unset $CORRKIT_DATA.")
     if is_root(root):
         return root, ()
-    found = [folder for folder in _below(root) if is_root(folder)]
+    found = [folder for folder in folders_below(root) if is_root(folder)]
     if found:
         others = f" So are {', '.join(map(str, found[1:]))}." if len(found) > 1 else ""
         return found[0], (f"{root} is not in {task} layout: {found[0]} is, and was taken.{others}",)
@@ -132,6 +133,19 @@ def shown_name(name: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_SHOWN]}...({len(text)} characters)"
 
 
+def unlisted_folders(parents: Iterable[Path], known: Collection[str]) -> Iterator[Path]:
+    """Clip folders that `known` doesn't name, by name, hidden ones left out."""
+    for parent in parents:
+        for folder in sorted(entries(parent), key=lambda path: path.name):
+            if is_folder(folder) and not folder.name.startswith(".") and folder.name not in known:
+                yield folder
+
+
+def named_in_lists(paths: Iterable[Path]) -> set[str]:
+    """Every part of every line of list files."""
+    return {part for path in paths for line in list_lines(path) for part in re.split(r"[/\s]+", line)}
+
+
 def stray_caches(folder: Path) -> list[str]:
     """A note on label caches of other tools in clip folders (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
     strays = [path for clip in entries(folder) for path in entries(clip) if path.suffix == ".npy"]
@@ -157,7 +171,7 @@ def _clip_of_line(line: str, path: Path) -> str:
     return parts[-1]
 
 
-def _below(root: Path) -> Iterator[Path]:
+def folders_below(root: Path) -> Iterator[Path]:
     """Folders in a root, hidden ones left out; where there is only one, those in it, too (archives wrap data)."""
     folders = [root]
     for _ in range(_MAX_WRAPPING + 1):
