@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 
 import corrkit
-from corrkit.errors import ProtocolError, RunError
+from corrkit.errors import ProtocolError, RunError, UsageError
 from corrkit.protocols import field_names, load_protocol, override, parse_protocol, protocol_names
 from corrkit.protocols.explaining import bibtex, differences, explanations
 from corrkit.protocols.reader import _read_toml
