@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,29 @@ def remove_abandoned(folder: Path) -> None:
     for path in sorted(folder.rglob(f"{TEMPORARY}*")):
         if _is_abandoned(path):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Holds a run's folder; a second process that wants it is refused.
+
+    The kernel lets go of the lock when the process dies. File systems without locks hold nothing.
+    """
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"{folder} is in use by another process ({file.read().strip() or 'unknown'}).",
+                "Wait for it, end it, or choose another --out.",
+            ) from None
+        except OSError:
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
 
 
 def _write_flushed(path: Path, data: bytes) -> None:

@@ -1,12 +1,8 @@
-"""Going on with a run: what must be the same as before, what may be changed and is then recorded, and one at a time."""
+"""Going on with a run: what must be the same as before, what may be changed and is then recorded; when to stop."""
 
-import contextlib
-import fcntl
-import os
 import signal
-import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,29 +41,6 @@ def accepted_changes(stored: dict[str, Any], current: dict[str, Any], allowed: S
     if may and all(named[line] for line in refused):
         remedy = f"Repeat its options, or go on all the same with --resume-with {' --resume-with '.join(may)}."
     raise RunError(f"{where} holds another run: {'; '.join(refused)}.", remedy)
-
-
-@contextlib.contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Holds a run's folder; a second process that wants it is refused.
-
-    The kernel lets go of the lock when the process dies. File systems without locks hold nothing.
-    """
-    with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError(
-                f"{folder} is being trained by another process ({file.read().strip() or 'unknown'}).",
-                "Wait for it, end it, or choose another --out.",
-            ) from None
-        except OSError:
-            pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
 
 
 class Stop:

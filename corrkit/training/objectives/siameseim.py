@@ -21,10 +21,7 @@ from corrkit.training.schema import Recipe, SiameseIMOptions
 
 
 class SiameseIM(Objective[SiameseIMOptions]):
-    """OpenGVLab/Siamese-Image-Modeling bbdec30 models_sim.py, its dense loss alone unless `global_weight` is set.
-
-    The global loss of the paper isn't in the published code; here it is UniGrad of the mean tokens.
-    """
+    """OpenGVLab/Siamese-Image-Modeling bbdec30 models_sim.py; the global loss of the paper isn't in it."""
 
     def __init__(self, recipe: Recipe[SiameseIMOptions]) -> None:
         super().__init__(recipe)
@@ -51,7 +48,7 @@ class SiameseIM(Objective[SiameseIMOptions]):
             follow(teacher, student, momentum_at(self.recipe.teacher, progress))
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
-        """The dense loss, and the global one where it counts."""
+        """The dense loss."""
         assert views[0].boxes is not None
         assert views[1].boxes is not None
         return self.losses(views, masks[0], crop_geometry(views[0].boxes, views[1].boxes))
@@ -59,12 +56,8 @@ class SiameseIM(Objective[SiameseIMOptions]):
     def losses(self, views: Sequence[View], mask: Mask | None, geometry: Tensor) -> Step:
         """The loss for a given mask of the first view and geometry [6, B] of the crops."""
         prediction, target = self.predict(views[0], mask, geometry), self.target(views[1])
-        options = self.options
-        dense = unigrad(prediction.flatten(0, 1), target.flatten(0, 1), options.negative)
-        parts = {"dense": dense}
-        if options.global_weight:
-            parts["global"] = options.global_weight * unigrad(prediction.mean(1), target.mean(1), options.negative)
-        return Step(torch.stack(list(parts.values())).sum(), parts)
+        loss = unigrad(prediction.flatten(0, 1), target.flatten(0, 1), self.options.negative)
+        return Step(loss, {"dense": loss})
 
     def predict(self, view: View, mask: Mask | None, geometry: Tensor) -> Tensor:
         """Tokens [B, L, D] of the second view from the visible ones of the first."""
