@@ -8,10 +8,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
+from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
 from corrkit.evaluation import Progress, evaluate
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Predictor
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.loading import make_predictor
 from corrkit.runs.atomic import write_atomic
 from corrkit.tasks import TASKS
 
@@ -54,19 +55,24 @@ class Comparison:
 
 
 def measure(
-    model: "str | Path | Backbone | torch.nn.Module | Predictor", *, progress: Progress | None = None, **options: Any
+    model: "str | Path | Backbone | torch.nn.Module | Predictor",
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    **loading: Any,
 ) -> dict[str, Any]:
     """All three benchmarks on the embedded clips, in the form of a baseline file.
 
     Args:
         model: as for `corrkit.evaluate`.
-        progress: as for `corrkit.evaluate`.
-        **options: device, heads, layer and key, as for `corrkit.evaluate`.
+        device: as for `corrkit.evaluate`, as is progress.
+        progress: see device.
+        **loading: heads, layer, key and window, as for `corrkit.evaluate`.
 
     Raises:
         CorrkitError: where a clip can't be evaluated.
     """
-    predictor = make_predictor(model, **options)
+    predictor = make_predictor(model, device=device, loading=Loading(**loading))
     measured: dict[str, Any] = {
         "corrkit": __version__,
         "checkpoint": {"spec": predictor.name, "digest": predictor.digest},

@@ -10,7 +10,9 @@ from corrkit.checkpoints.recognition import recognise
 from corrkit.errors import CheckpointError
 
 
-def convert(file: str | Path, out: str | Path, *, heads: int | None = None, key: str | None = None) -> Report:
+def convert(
+    file: str | Path, out: str | Path, *, heads: int | None = None, key: str | None = None, system: str | None = None
+) -> Report:
     """Writes the cleaned backbone of a checkpoint as safetensors.
 
     Args:
@@ -18,6 +20,7 @@ def convert(file: str | Path, out: str | Path, *, heads: int | None = None, key:
         out: the new file, *.safetensors.
         heads: attention heads, where the checkpoint can't tell.
         key: branch of a checkpoint that holds several networks.
+        system: name of the system, where the checkpoint fits several.
 
     Returns:
         The report of the original backbone, which was loaded completely.
@@ -30,9 +33,9 @@ def convert(file: str | Path, out: str | Path, *, heads: int | None = None, key:
         raise CheckpointError(f"{target} isn't named *.safetensors.", "Name the new file so.")
     if not Path(file).exists():
         raise CheckpointError(f"{file} doesn't exist.", "Only files and folders can be converted.")
-    report = load_backbone(file, heads=heads, key=key).report
+    report = load_backbone(file, heads=heads, key=key, system=system).report
     if report.system == "timm":
         raise CheckpointError(f"{file} is a network in timm's own names and needs no converting.", "Use it as it is.")
     opened = open_checkpoint(file)
-    converted.write(recognise(opened, key), target, digest=opened.digest, heads=heads)
+    converted.write(recognise(opened, key, system), target, digest=opened.digest, heads=heads)
     return report

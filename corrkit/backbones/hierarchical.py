@@ -2,15 +2,21 @@
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.network import Network
 from corrkit.backbones.stages import Stage, choose_stage
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.configuration import require_obeyed
+from corrkit.checkpoints.recognised import Recognised
+from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
+
+Shifts = Literal["each", "both"]
 
 if TYPE_CHECKING:
     from timm.models.swin_transformer import SwinTransformer
@@ -47,7 +53,9 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
         "mlp_ratio": state["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / dim,
         "num_classes": 0,
     }
-    network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage)
+    require_obeyed(recognised, {"embed_dim": dim, "patch_size": patch, "window_size": windows[0], **_lists(design)})
+    rules: SwinRules = recognised.system.rules
+    network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage, rules.shifts)
     fill(network, recognised)
     stride = patch * 2 ** (stage.number - 1)
     return Built(
@@ -65,7 +73,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     )
 
 
-class Swin(nn.Module):
+class Swin(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
     timm's network is tied to its input size; for each further size a sibling with the same weights is made. Windows
@@ -76,48 +84,54 @@ class Swin(nn.Module):
         design: arguments of timm's SwinTransformer.
         side: an input size at which no window is cut.
         stage: whose output to give.
+        shifts: see `SwinRules`.
     """
 
-    def __init__(self, design: dict[str, Any], side: int, stage: Stage) -> None:
+    def __init__(self, design: dict[str, Any], side: int, stage: Stage, shifts: Shifts = "each") -> None:
         super().__init__()
-        self.design, self.stage, self.num_layers = design, stage, len(design["depths"])
-        native = _swin(design, (side, side))
+        self.design, self.stage, self.shifts = design, stage, shifts
+        self.layer, self.num_layers = stage.number, len(design["depths"])
+        native = _swin(design, (side, side), shifts)
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
         self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        features = self.taps(frames, (self.stage.number,))[0]
+    def published(self, features: Tensor) -> Tensor:
+        """After the final norm, where the last stage's published features were chosen."""
         return self.norm(features) if self.stage.normed else features
 
-    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Output [B, h, w, C] of each of the given stages (1 is the first), in one pass, without a norm."""
-        network = self._sibling((frames.shape[2], frames.shape[3]), frames.device)
-        x = network.patch_embed(frames)
-        found = {}
-        for number, stage in enumerate(network.layers[: max(stages)], 1):
-            x = found[number] = stage(x)
-        return [found[number] for number in stages]
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each stage, without a norm."""
+        network = self._sibling((pixels.shape[2], pixels.shape[3]), pixels.device)
+        x = network.patch_embed(pixels)
+        for stage in network.layers[:upto]:
+            x = stage(x)
+            yield x
 
     def _sibling(self, size: tuple[int, int], device: torch.device) -> "SwinTransformer":
         key = (*size, device)
         if key not in self._siblings:
             self._siblings.clear()
-            sibling = _swin(self.design, size).to(device)
+            sibling = _swin(self.design, size, self.shifts).to(device)
             sibling.load_state_dict(self.state_dict(), assign=True)
             self._siblings[key] = sibling.requires_grad_(False).eval()
         return self._siblings[key]
 
 
-def _swin(design: dict[str, Any], size: tuple[int, int]) -> "SwinTransformer":
+def _lists(design: dict[str, Any]) -> dict[str, list[int]]:
+    return {name: list(design[name]) for name in ("depths", "num_heads")}
+
+
+def _swin(design: dict[str, Any], size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)
     stages: Any = network.layers
     for stage in stages:
         for block in stage.blocks:
-            sizes = zip(block.input_resolution, block.window_size, block.shift_size, strict=True)
-            block.shift_size = tuple(0 if cells <= side else step for cells, side, step in sizes)
+            fits = [cells <= side for cells, side in zip(block.input_resolution, block.window_size, strict=True)]
+            still = [any(fits)] * 2 if shifts == "both" else fits
+            steps = zip(still, block.shift_size, strict=True)
+            block.shift_size = tuple(0 if stays else step for stays, step in steps)
             block.attn_mask = block.get_attn_mask()
     return network
 
@@ -159,21 +173,22 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     depths = _depths(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
     dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
     stage = choose_stage(recognised, layer, len(depths), default=3)
+    require_obeyed(recognised, {"depths": list(depths), "hidden_sizes": list(dims)})
     with torch.device("meta"):
         net = ConvNeXt(
             depths=depths,
             dims=dims,
             kernel_sizes=state["stages.0.blocks.0.conv_dw.weight"].shape[-1],
             patch_size=state["stem.0.weight"].shape[-1],
-            use_grn=True,
-            ls_init_value=None,
+            use_grn="stages.0.blocks.0.mlp.grn.weight" in state,
+            ls_init_value=1.0 if "stages.0.blocks.0.gamma" in state else None,
             num_classes=0,
         )
     network = ConvNeXtStages(net.stem, net.stages, stage.number)
     fill(network, recognised)
     return Built(
         network=network,
-        architecture=f"convnextv2_{dims[0]}_{'_'.join(map(str, depths))}",
+        architecture=f"convnext{'v2' if 'stages.0.blocks.0.mlp.grn.weight' in state else ''}_{dims[0]}_{'_'.join(map(str, depths))}",
         stride=4 * 2 ** (stage.number - 1),
         multiple=4 * 2 ** (stage.number - 1),
         layer=stage.label,
@@ -181,24 +196,19 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     )
 
 
-class ConvNeXtStages(nn.Module):
+class ConvNeXtStages(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage; sides are floored at every halving."""
 
     def __init__(self, stem: nn.Module, stages: nn.Module, stage: int) -> None:
         super().__init__()
-        self.stem, self.stages, self.stage, self.num_layers = stem, stages, stage, len(list(stages.children()))
+        self.stem, self.stages, self.layer, self.num_layers = stem, stages, stage, len(list(stages.children()))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.stage,))[0]
-
-    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given stages, in one pass."""
-        x = self.stem(frames)
-        found = {}
-        for number, block in enumerate(list(self.stages.children())[: max(stages)], 1):
-            x = found[number] = block(x)
-        return [found[number].permute(0, 2, 3, 1) for number in stages]
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each stage."""
+        x = self.stem(pixels)
+        for block in list(self.stages.children())[:upto]:
+            x = block(x)
+            yield x.permute(0, 2, 3, 1)
 
 
 def _depths(recognised: Recognised, pattern: str) -> tuple[int, ...]:

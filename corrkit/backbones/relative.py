@@ -1,26 +1,32 @@
 """Relative position bias of the BEiT family."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 Grid = tuple[int, int]
+Rule = Literal["geometric", "bilinear"]
 
 
 class RelativeBias(nn.Module):
     """A bias per head and pair of tokens, read from a table over offsets.
 
     The table has one row per offset of two cells, then class to patch, patch to class, class to class
-    (microsoft/unilm 768a3c8 beit/modeling_finetune.py:137-160). The pairs' index is rebuilt for every grid; the
-    table is resampled by timm's rule, since BEiT's own (scipy's interp2d) is square only and gone from SciPy.
+    (microsoft/unilm 768a3c8 beit/modeling_finetune.py:137-160). The pairs' index is rebuilt for every grid.
 
     Args:
         stored: the grid (h, w) whose offsets the table holds.
         heads: attention heads.
+        rule: how the table is resampled: "geometric" as timm does, since BEiT's own rule (scipy's interp2d) is square
+            only and gone from SciPy; "bilinear" as transformers does (models/beit/modeling_beit.py,
+            BeitRelativePositionBias).
     """
 
-    def __init__(self, stored: Grid, heads: int) -> None:
+    def __init__(self, stored: Grid, heads: int, rule: Rule) -> None:
         super().__init__()
-        self.stored = stored
+        self.stored, self.rule = stored, rule
         offsets = (2 * stored[0] - 1) * (2 * stored[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.empty(offsets + 3, heads))
         self._latest: tuple[Grid, Tensor, Tensor] | None = None
@@ -37,11 +43,19 @@ class RelativeBias(nn.Module):
         table = self.relative_position_bias_table
         if grid == self.stored:
             return table
+        if self.rule == "bilinear":
+            return self._bilinear(grid)
         from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 
         size = tuple(2 * cells - 1 for cells in grid)
         resized: Tensor = resize_rel_pos_bias_table(table, grid, (size[0] * size[1] + 3, table.shape[1]))
         return resized
+
+    def _bilinear(self, grid: Grid) -> Tensor:
+        height, width = (2 * cells - 1 for cells in self.stored)
+        offsets = self.relative_position_bias_table[:-3].T.reshape(1, -1, height, width)
+        resized = interpolate(offsets, size=tuple(2 * cells - 1 for cells in grid), mode="bilinear")
+        return torch.cat([resized[0].flatten(1).T, self.relative_position_bias_table[-3:]])
 
 
 def _pairs(grid: Grid) -> Tensor:

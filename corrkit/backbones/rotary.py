@@ -49,12 +49,14 @@ class Setting:
     """What a rotation depends on: the cells (h, w), the channels of one head, and the network's own facts.
 
     stored: the grid of pre-training, where the network has one. frequencies: as the file stores them, where it does.
+    base: of the frequencies, where a configuration gives it; None: the variant's own.
     """
 
     grid: Grid
     width: int
     stored: Grid | None = None
     frequencies: Tensor | None = None
+    base: float | None = None
     has_cls_token: bool = False
     num_registers: int = 0
 
@@ -85,7 +87,7 @@ def _dinov3(setting: Setting) -> Rotation:
     """
     periods = setting.frequencies
     if periods is None:
-        periods = 1 / _powers(100, setting.width)
+        periods = 1 / _powers(setting.base or 100, setting.width)
     rows, columns = (2 * (axis + 0.5) / len(axis) - 1 for axis in _counted(setting.grid))
     row, column = _axes(setting.grid, rows, columns)
     angles = 2 * torch.pi * torch.cat([row / periods, column / periods], 1).repeat(1, 2)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import USUAL, assumption, choose_heads
 from corrkit.backbones.vit import Parts, VisionTransformer
+from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
 
@@ -37,7 +38,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     depth = recognised.depth("blocks")
     dim, patch, stem = _patch(recognised)
     prefix, registers, rows, grid = _tokens(recognised)
-    chosen, why = choose_heads(recognised, dim, depth, heads, _known_heads(recognised, rows, grid), rules.head_width)
+    chosen, why = choose_heads(recognised, dim, depth, heads, _family(recognised, rows, grid), rules.head_width)
     parts = Parts(
         dim=dim,
         depth=depth,
@@ -50,7 +51,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         norm=rules.norm,
         final_norm=_final_norm(recognised),
         eps=_eps(recognised),
-        biases=frozenset({"patch", "qkv", "proj", "mlp"}) - rules.absent,
+        biases=frozenset({"patch", "qkv", "proj", "mlp"}) - rules.absent - switched_off(recognised.config),
         has_cls_token=prefix,
         num_registers=registers,
         position=rules.position,
@@ -58,12 +59,15 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         grid=grid,
         rotary=rules.rotary,
         frequencies=tuple(state["rope.freqs"].shape) if "rope.freqs" in state else (),
+        rotary_base=rotary_base(recognised.config),
         relative=_relative(recognised),
+        relative_rule=rules.relative_rule,
         layerscale=any(re.fullmatch(r"blocks\.\d+\.ls[12]\.gamma", name) for name in state),
         mlp_norm=any(re.fullmatch(r"blocks\.\d+\.mlp\.norm\.\w+", name) for name in state),
         pre_norm=any(name.startswith("norm_pre.") for name in state),
         patch_norm=any(name.startswith("patch_embed.norm.") for name in state),
     )
+    require_obeyed(recognised, _facts(parts, state))
     executed = chosen_layer(recognised, layer, depth)
     with torch.device("meta"):
         network = VisionTransformer(parts, executed)
@@ -181,13 +185,13 @@ def _tokens(recognised: Recognised) -> tuple[bool, int, int, tuple[int, int] | N
     )
 
 
-def _known_heads(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> Mapping[tuple[int, int], int]:
-    """Heads of published models that break the usual rule, by width and depth."""
+def _family(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> str:
+    """The family of `published_heads` that the network is of."""
     rules: ViTRules = recognised.system.rules
     if rules.row_first_heads and grid is not None and "pos_embed" in recognised.state:
         table = recognised.state["pos_embed"][0, rows:].float()
         if table.shape[1] % 4 == 0 and _is_sincos(table, grid, "row"):
-            return {**rules.heads, **rules.row_first_heads}
+            return rules.row_first_heads
     return rules.heads
 
 
@@ -241,19 +245,26 @@ _ACTIVATIONS = {
     "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu-tanh",
     "gelu_new": "gelu-tanh",
+    "gelu_fast": "gelu-tanh",
+    "gelu_accurate": "gelu-tanh",
     "quick_gelu": "quick-gelu",
 }
 
 
 def _activation(recognised: Recognised) -> str:
     """The config's beside the file, else the system's."""
-    named = entry(recognised.config, "hidden_act") or entry(recognised.config, "vision_config.hidden_act")
+    named = entry(recognised.config, "hidden_act")
     rules: ViTRules = recognised.system.rules
     if named is None or "model_type" not in recognised.config:
         return rules.activation
+    if "blocks.0.mlp.w12.weight" in recognised.state:  # a SwiGLU takes SiLU
+        if rules.gate == "config" and named != "silu":
+            raise CheckpointError(
+                f"{recognised.path}: the config beside it names the activation {named!r} for a gated network.",
+                "Only silu can be evaluated there.",
+            )
+        return rules.activation
     if named not in _ACTIVATIONS:
-        if "blocks.0.mlp.w12.weight" in recognised.state:  # a SwiGLU always takes SiLU
-            return rules.activation
         raise CheckpointError(
             f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
             f"Known: {', '.join(_ACTIVATIONS)}.",
@@ -263,12 +274,25 @@ def _activation(recognised: Recognised) -> str:
 
 def _eps(recognised: Recognised) -> float:
     """The config's beside the file, else the system's."""
-    for name in ("layer_norm_eps", "vision_config.layer_norm_eps"):
-        value = entry(recognised.config, name)
-        if isinstance(value, float):
-            return value
+    value = recognised.config.get("layer_norm_eps", recognised.config.get("rms_norm_eps"))
     rules: ViTRules = recognised.system.rules
-    return rules.eps
+    return value if isinstance(value, float) else rules.eps
+
+
+def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int | list[int]]:
+    """What of a network a configuration beside its file may say too, under transformers' names."""
+    biases = {"qkv_bias": "attn.qkv.bias", "proj_bias": "attn.proj.bias"}
+    facts: dict[str, int | list[int]] = {
+        "hidden_size": parts.dim,
+        "num_hidden_layers": parts.depth,
+        "intermediate_size": parts.hidden,
+        "patch_size": parts.patch[0],
+        "num_channels": 3,
+        **{switch: f"blocks.0.{name}" in state for switch, name in biases.items()},
+    }
+    if parts.grid is not None and parts.grid[0] == parts.grid[1]:
+        facts["max_img_size" if parts.position == "crop" else "image_size"] = parts.grid[0] * parts.patch[0]
+    return facts
 
 
 def _layer_words(executed: int, depth: int, parts: Parts) -> str:

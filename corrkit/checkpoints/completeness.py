@@ -2,9 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from corrkit.checkpoints.system import State
+from corrkit.checkpoints.system import State, System
 from corrkit.errors import CheckpointError
 
 # (present, required): all of the first there, the second must be.
@@ -14,6 +14,8 @@ _COMPANIONS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"pos_embed_class"}), "cls_token"),
     (frozenset({"pos_embed_spatial", "cls_token"}), "pos_embed_class"),
 )
+_BLOCK = re.compile(r"(?:^|(?<=\.))\d+\.")
+_SHOWN = 6  # names in a message
 # Tensors that all blocks of a network have, or none.
 _UNIFORM = re.compile(
     r"(.*blocks\.)(\d+)\.(attn\.(?:(?:qkv|proj)\.(?:weight|bias)|rel_pos_[hwt]|scale)|mlp\.fc\d\.(?:weight|bias))"
@@ -31,6 +33,43 @@ def absent(state: State, requires: Iterable[str]) -> Iterator[str]:
     for (stem, leaf), numbers in seen.items():
         every = {int(match[1]) for name in state if (match := re.match(rf"{re.escape(stem)}(\d+)\.", name))}
         yield from (f"{stem}{number}.{leaf}" for number in sorted(every - numbers))
+
+
+def gap(
+    path: object, system: System, names: Sequence[str], have: Iterable[str], spell: Callable[[str], str]
+) -> CheckpointError:
+    """The error for tensors that a system has and a file lacks.
+
+    A file is only incomplete for certain where other blocks of it have what one lacks; else the whole network may be
+    of another kind.
+
+    Args:
+        path: of the file.
+        system: that the file was taken for.
+        names: canonical, of what lacks.
+        have: canonical names that are there.
+        spell: canonical name to the one that the file would give it.
+    """
+    leaves = {_BLOCK.sub("#.", name) for name in have if _BLOCK.search(name)}
+    partial = [name for name in names if _BLOCK.search(name) and _BLOCK.sub("#.", name) in leaves]
+    shown = partial or names
+    listed = ", ".join(spell(name) for name in shown[:_SHOWN])
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    if partial:
+        return CheckpointError(
+            f"{path} ({system.name}) is incomplete: {listed}{more} missing, and other blocks have it.",
+            "Get the complete file; a network is never loaded in part.",
+        )
+    return CheckpointError(
+        f"{path} has no {listed}{more}: missing here, and there in every file of {system.name} ({system.title}) that "
+        "corrkit knows.",
+        f"If the file is whole, its network is another one. {ways_on()}",
+    )
+
+
+def ways_on() -> str:
+    """How any network can be evaluated that corrkit doesn't know by its names."""
+    return "A model of timm: timm:NAME=FILE. Any other: py:FILE.py:FUNCTION, which builds it with its own code."
 
 
 class Tensors(State):

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints.system import State
 
@@ -26,6 +26,19 @@ def unify(state: State) -> State:
         if name in state and state[name].ndim in (1, 2):
             state = {**state, name: state[name].reshape(1, -1, state[name].shape[-1])}
     return state
+
+
+def without_some_biases(state: State, config: Mapping[str, Any]) -> State:
+    """Zeros for the biases of queries, keys or values that a configuration leaves out while others are there."""
+    import torch
+
+    filled = dict(state)
+    for switch, part in (("query_bias", "q"), ("key_bias", "k"), ("value_bias", "v")):
+        if config.get(switch) is False:
+            for stem in _stems(state, r"attn\.(?=[qkv]\.bias$)"):
+                bias = next(state[f"{stem}{other}.bias"] for other in "qkv" if f"{stem}{other}.bias" in state)
+                filled.setdefault(f"{stem}{part}.bias", torch.zeros_like(bias))
+    return filled
 
 
 def _fuse_attention(state: State) -> State:

@@ -17,7 +17,7 @@ _SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (
     (r"blocks\.\d+\.attn\.scale", 0, "heads", 1),  # VideoMAE v2's cosine attention: [heads, 1, 1]
     (r"blocks\.\d+\.attn\.rel_pos_h", 1, "width", 1),  # SAM: [offsets, hd]
 )
-_CONFIG = ("num_attention_heads", "vision_config.num_attention_heads")
+_CONFIG = ("num_attention_heads",)
 _FILE = ("croco_kwargs.enc_num_heads", "recipe.encoder.heads")  # CroCo, corrkit pretrain
 
 
@@ -29,10 +29,10 @@ def stored(
     Args:
         shapes: of the network's tensors, by name relative to its prefix.
         dim: width of the network.
-        config: of the file beside the checkpoint.
+        config: the part about the vision model of the configuration beside the checkpoint.
         tree: the whole file.
     """
-    for source, words, names in ((config, "config.json", _CONFIG), (tree, "the file", _FILE)):
+    for source, words, names in ((config, "the config beside the file", _CONFIG), (tree, "the file", _FILE)):
         for name in names:
             number = entry(source, name)
             if isinstance(number, int) and number > 0:

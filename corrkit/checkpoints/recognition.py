@@ -1,133 +1,84 @@
 """From the tensors of a file to one system's complete state dict under canonical names, with every decision."""
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from corrkit.checkpoints import drops, heads
+from corrkit.checkpoints import configuration, converted, drops, heads
 from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
-from corrkit.checkpoints.completeness import Tensors, absent
-from corrkit.checkpoints.conversions import IncompleteError, unify
+from corrkit.checkpoints.completeness import absent, gap
+from corrkit.checkpoints.conversions import IncompleteError, unify, without_some_biases
+from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
-from corrkit.checkpoints.registry import LAYOUTS, PREFERS, SYSTEMS
+from corrkit.checkpoints.recognised import CONVERTED, Recognised
+from corrkit.checkpoints.registry import LAYOUTS, PREFERS
+from corrkit.checkpoints.selection import first, relative, select
 from corrkit.checkpoints.system import Layout, System
-from corrkit.checkpoints.unrecognised import explain, nearest, plain
+from corrkit.checkpoints.unrecognised import explain, nearest
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONVERTED = "corrkit"  # the header's entry in files of `corrkit convert`
-_SHOWN = 6  # names in a message
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recognised:
-    """One network of a file.
-
-    prefix: of its names, "" or ending in a dot. state: canonical name to tensor, in the file's precision (asking for
-    one that isn't there raises a CheckpointError which names it); origins:
-    canonical name (before fusing) to name in the file. shapes: of all tensors under the prefix, by relative name.
-    total: tensors in the file; used: of these, how many went into `state`. dropped: group to reason.
-    mean, std: of the input, per channel. evidence: decision to what it rests on. config: of the config.json beside it.
-    tree: the whole file, for what its container says about training.
-    """
-
-    path: Any
-    system: System
-    layout: Layout
-    prefix: str
-    state: "dict[str, Tensor]"
-    origins: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    used: int
-    total: int
-    dropped: tuple[tuple[str, str], ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    evidence: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    tree: Any = None
-
-    def file_name(self, canonical: str) -> str:
-        """How a tensor is called in the file, or would be called if it is missing."""
-        return file_name(canonical, self.origins, self.layout, self.prefix)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "state", Tensors(self.state, self.missing))
-
-    def missing(self, names: Iterable[str]) -> CheckpointError:
-        """The error for canonical names that the file lacks, under the names that the file would give them."""
-        every = list(names)
-        listed = ", ".join(self.file_name(name) for name in every[:_SHOWN])
-        more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-        return CheckpointError(
-            f"{self.path} ({self.system.name}) is incomplete: {listed}{more} missing.",
-            "Get the complete file; a network is never loaded in part.",
-        )
-
-    def depth(self, stem: str) -> int:
-        """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
-        found = (re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in self.state)
-        return max((int(match[1]) for match in found if match), default=-1) + 1
-
-    def stored_heads(self, dim: int) -> tuple[int, str] | None:
-        """Attention heads of a network of width `dim` as far as file or config tell, and where."""
-        return heads.stored(self.shapes, dim, self.config, self.tree)
-
-
-def recognise(opened: Opened, key: str | None = None) -> Recognised:
+def recognise(opened: Opened, key: str | None = None, system: str | None = None) -> Recognised:
     """Decides which network of an opened file is the backbone and which system it is of.
 
     Args:
         opened: the file.
         key: dotted path of the branch to take, where the file holds several networks.
+        system: name of the registry's entry to take, where the file can't tell.
 
     Raises:
-        CheckpointError: no backbone inside, several equally good ones, a system that can't be evaluated, weights that
-            aren't finite, or tensors that should be there and aren't.
+        CheckpointError: no backbone inside, several equally good ones, several systems that fit equally, one that can't
+            be evaluated, weights that aren't finite, or tensors that should be there and aren't.
     """
     if CONVERTED in opened.metadata:
-        from corrkit.checkpoints import converted
-
         return converted.read(opened)
     tensors = flatten(opened.tree)
     candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
     if not candidates:
         raise explain(opened, tensors, key)
     chosen, left_out = choose(candidates, PREFERS, opened.path)
-    reading, system, evidence = _system(chosen, tensors, opened)
+    selected = select(chosen, tensors, opened, system)
+    reading, entry = selected.reading, selected.system
     if key is None:
         _require_no_better(reading, tensors, opened)
-    if system.refuse:
-        raise CheckpointError(f"{opened.path} is a checkpoint of {system.title}: {system.refuse[0]}", system.refuse[1])
+    if entry.refuse:
+        raise CheckpointError(f"{opened.path} is a checkpoint of {entry.title}: {entry.refuse[0]}", entry.refuse[1])
     prefix, layout = reading.prefix, reading.layout
-    relative = _relative(tensors, prefix)
-    kept, dropped = _sift(relative, {**system.drop, **drops.GENERAL})
+    names = relative(tensors, prefix)
+    kept, dropped = _sift(names, {**entry.drop, **drops.GENERAL})
+    require_plain({prefix + name: tensor for name, tensor in kept.items()}, tensors, opened.path)
     require_usable({prefix + name: tensor for name, tensor in kept.items()}, opened.path)
     state, origins = _rename(kept, layout, prefix, opened)
-    state = _unified(state, origins, reading, system, opened)
-    mean, std = _statistics(system, tensors, opened)
+    state = _unified(state, origins, reading, entry, opened)
+    mean, std = _statistics(entry, tensors, opened)
+    marks = ", ".join(dict.fromkeys(selected.marks)) or "nothing in the file contradicts it"
     return Recognised(
         path=opened.path,
-        system=system,
+        system=entry,
         layout=layout,
         prefix=prefix,
         state=state,
         origins=origins,
-        shapes={name: tuple(tensor.shape) for name, tensor in relative.items()},
+        shapes={name: tuple(tensor.shape) for name, tensor in names.items()},
         used=len(kept),
         total=len(tensors),
         dropped=drops.inside(dropped, prefix)
         + drops.outside([name for name in tensors if not name.startswith(prefix)], prefix, left_out, key),
         mean=mean,
         std=std,
-        evidence=(("container", opened.container), *evidence, ("branch", _branch(prefix, left_out, key))),
-        notes=(*opened.notes, *system.notes),
-        config=opened.config or {},
+        evidence=(
+            ("container", opened.container),
+            ("names", f"{layout.name}: {reading.place}"),
+            ("system", f"{entry.name}: {marks}"),
+            ("branch", _branch(prefix, left_out, key)),
+        ),
+        notes=(*opened.notes, *entry.notes),
+        config=configuration.vision_part(opened.config),
         tree=opened.tree,
     )
 
@@ -136,87 +87,12 @@ def _require_no_better(reading: Candidate, tensors: "Mapping[str, Tensor]", open
     """Refuses to take another branch than the one its paper evaluates, only because that one lacks tensors."""
     better = preferred_but_incomplete(reading, tensors, LAYOUTS, PREFERS)
     if better is not None:
-        layout, absent = nearest(tensors, better) or (reading.layout.name, "a part of it")
+        layout, absent = nearest(tensors, better) or (reading.layout.name, "a part of it is missing")
         raise CheckpointError(
             f"{opened.path} is incomplete: {better.removesuffix('.')!r} ({layout} names) is the branch to evaluate, "
-            f"and {absent} is missing.",
+            f"and {absent}.",
             f"Get the complete file, or take the other branch with --ckpt-key {reading.prefix.removesuffix('.')}.",
         )
-
-
-def _relative(tensors: "Mapping[str, Tensor]", prefix: str) -> "dict[str, Tensor]":
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _system(
-    readings: list[Candidate], tensors: "Mapping[str, Tensor]", opened: Opened
-) -> tuple[Candidate, System, list[tuple[str, str]]]:
-    """The first system of the registry whose signs are all there, with the reading of the file that it takes."""
-    relatives = [(reading, _relative(tensors, reading.prefix)) for reading in readings]
-    for system in SYSTEMS.values():
-        told = system.told(opened) if system.told else ""
-        if told is None or not _config_fits(system, opened.config):
-            continue
-        mine = [pair for layout in system.layouts for pair in relatives if pair[0].layout == layout]
-        for reading, relative in mine:
-            found = [_first(sign, relative) for sign in system.signs] + [
-                _first(sign, tensors) for sign in system.beside
-            ]
-            if None in found or any(_first(sign, relative) for sign in system.without):
-                continue
-            if not all(_shaped(pattern, shape, relative) for pattern, shape in system.shapes.items()):
-                continue
-            signs = (
-                [f"config.json, {name}" for name in system.config]
-                + [str(name) for name in found]
-                + [*system.shapes, *([told] if told else [])]
-            )
-            words = ", ".join(dict.fromkeys(signs)) or "nothing in the file contradicts it"
-            return (
-                reading,
-                system,
-                [("names", f"{reading.layout.name}: {reading.place}"), ("system", f"{system.name}: {words}")],
-            )
-    raise _no_system(readings, relatives, opened)
-
-
-def _no_system(
-    readings: list[Candidate], relatives: "list[tuple[Candidate, dict[str, Tensor]]]", opened: Opened
-) -> CheckpointError:
-    """The error for names that no system has in this combination; it says what each would need."""
-    lacking = []
-    for system in SYSTEMS.values():
-        for reading, relative in relatives:
-            if reading.layout in system.layouts:
-                signs = [*system.signs, *system.shapes]
-                absent = next((sign for sign in signs if _first(sign, relative) is None), "other names")
-                lacking.append(f"{system.name} ({plain(absent)})")
-    return CheckpointError(
-        f"{opened.path} has {readings[0].layout.name} names, but isn't complete for any system: "
-        f"{', '.join(dict.fromkeys(lacking))} missing.",
-        "Get the complete file; a network is never loaded in part.",
-    )
-
-
-def _config_fits(system: System, config: Mapping[str, Any] | None) -> bool:
-    values = {name: heads.entry(config, name) for name in system.config}
-    return all(
-        values[name] in allowed or (not allowed and values[name] is not None) for name, allowed in system.config.items()
-    )
-
-
-def _first(pattern: str, names: Iterable[str]) -> str | None:
-    compiled = re.compile(pattern)
-    return next((name for name in names if compiled.fullmatch(name)), None)
-
-
-def _shaped(pattern: str, shape: tuple[int | None, ...], relative: "Mapping[str, Tensor]") -> bool:
-    """Whether some tensor of that name has the shape."""
-    return any(
-        len(shape) == tensor.ndim and all(want in (None, have) for want, have in zip(shape, tensor.shape, strict=True))
-        for name, tensor in relative.items()
-        if re.fullmatch(pattern, name)
-    )
 
 
 def _sift(
@@ -259,15 +135,12 @@ def _unified(
     try:
         if reading.layout.convert is not None:
             state = reading.layout.convert(state)
-        state = unify(state)
+        state = unify(without_some_biases(state, configuration.vision_part(opened.config)))
         if gaps := list(absent(state, system.requires)):
             raise IncompleteError(gaps)
     except IncompleteError as error:
-        names = ", ".join(file_name(name, origins, reading.layout, reading.prefix) for name in error.names)
-        raise CheckpointError(
-            f"{opened.path} ({system.name}) is incomplete: {names} missing.",
-            "Get the complete file; a network is never loaded in part.",
-        ) from error
+        spell = functools.partial(file_name, origins=origins, layout=reading.layout, prefix=reading.prefix)
+        raise gap(opened.path, system, error.names, origins, spell) from error
     return state
 
 
@@ -276,13 +149,14 @@ def _statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of the input: stored in the file, else in the config beside it, else the system's."""
     if system.statistics:
-        stored = [_first(pattern, tensors) for pattern in system.statistics]
+        stored = [first(pattern, tensors) for pattern in system.statistics]
         if None not in stored:
             mean, std = (tuple(tensors[str(name)].flatten().tolist()) for name in stored)
             return mean, std
     for source, names in (
         (opened.preprocessor, ("image_mean", "image_std")),
         (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),
+        (opened.config, ("preprocess_cfg.mean", "preprocess_cfg.std")),  # open_clip's
     ):
         mean, std = (heads.entry(source, name) for name in names)
         if mean and std:

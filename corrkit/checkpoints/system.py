@@ -44,6 +44,10 @@ class System:
         config.json beside the file must have (one of the given values; none given: any).
     shapes: pattern of a relative name to the shape that some such tensor must have (None: any size).
     told: what else in an opened file tells the system from others of the same names, in words; None where nothing does.
+    certain: where other systems have the same names but other features, the mark that tells this one from them, in
+        words; without one the loader asks. distinction: what its features rest on that those of the others don't.
+    model_types: of the (vision part of the) config.json of transformers, or of our reading of open_clip's; where such a
+        config is beside the file, no entry that doesn't list its model_type is taken, and one that does is certain.
     requires: canonical names without which the network would silently be another one.
     prefers: pairs of path segments (evaluated, not evaluated), as its paper evaluates it: ("teacher", "student").
     drop: pattern of relative names to the reason why they are no part of the backbone, beside `drops.GENERAL`.
@@ -65,6 +69,9 @@ class System:
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     told: "Callable[[Opened], str | None] | None" = None
+    certain: "Callable[[Opened], str | None] | None" = None
+    distinction: str = ""
+    model_types: tuple[str, ...] = ()
     prefers: tuple[tuple[str, str], ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
     build: str = "corrkit.backbones.vit_building:build"

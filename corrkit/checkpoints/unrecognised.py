@@ -4,7 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from corrkit.checkpoints import configuration
 from corrkit.checkpoints.branches import is_secondary
+from corrkit.checkpoints.completeness import ways_on
+from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import LAYOUTS, SYSTEMS
 from corrkit.checkpoints.system import Layout
@@ -30,17 +33,25 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         )
     if not tensors:
         return CheckpointError(f"{path} holds no tensors ({opened.container}).", "Name a file with weights.")
+    require_plain(tensors, tensors, path)
     if all(_TRAINING.fullmatch(name) for name in tensors):
         return CheckpointError(
             f"{path} holds only the state of an optimizer.", "Name the file with the model's weights."
         )
     if all(re.match(r"(.*\.)?(decoder|dec)_", name) for name in tensors):
         return CheckpointError(f"{path} holds only a decoder of pre-training.", "Name the file with the encoder.")
+    kind = configuration.model_type(opened.config)
+    if kind is not None and not any(kind in system.model_types for system in SYSTEMS.values()):
+        return CheckpointError(
+            f"{path} is a model of transformers, by the config beside it of model_type {kind!r}, and corrkit knows no "
+            "network in its names.",
+            f"Build it with transformers: {ways_on()}",
+        )
     near = nearest(tensors)
     if near is not None:
         return CheckpointError(
-            f"{path} is incomplete: it looks like a network with {near[0]} names{under}, but {near[1]} is missing.",
-            "Get the complete file; a network is never loaded in part.",
+            f"{path} has no backbone{under} that corrkit knows; its names are nearest to {near[0]}'s, where {near[1]}.",
+            f"If the file was cut short, get the complete one. {ways_on()}",
         )
     if any(map(_TEXT.fullmatch, tensors)):
         return CheckpointError(
@@ -50,12 +61,12 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
     return CheckpointError(
         f"{path} ({opened.container}) has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with "
         f"{shown}.",
-        "Known systems: docs/checkpoints.md. Of timm: timm:NAME=FILE. Any other network: py:FILE.py:FUNCTION.",
+        f"Known systems: docs/checkpoints.md. {ways_on()}",
     )
 
 
 def nearest(tensors: "Mapping[str, Tensor]", only: str | None = None) -> tuple[str, str] | None:
-    """The layout that fits best though anchors are missing, and the names of these; None where nothing fits.
+    """The layout that fits best though anchors differ, and how they do, in words; None where nothing fits.
 
     Best: fewest missing, then most names that the layout renames, then most systems that use it. `only`: the prefix to
     look at.
@@ -73,9 +84,21 @@ def nearest(tensors: "Mapping[str, Tensor]", only: str | None = None) -> tuple[s
                 -sum(layout in system.layouts for system in SYSTEMS.values()),
                 -len(prefix),
             )
-            found = (rank, layout.name, ", ".join(prefix + plain(anchor) for anchor in absent))
+            found = (rank, layout.name, _differs(layout, prefix, relative, tensors))
             best = min(best or found, found)
     return None if best is None else best[1:]
+
+
+def _differs(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping[str, Tensor]") -> str:
+    """What a layout asks for that isn't so: names that are missing, or tensors of another number of dimensions."""
+    missing, other = [], []
+    for anchor, wanted in layout.anchors.items():
+        found = [name for name in relative if re.fullmatch(anchor, name)]
+        if not found:
+            missing.append(prefix + plain(anchor))
+        elif wanted not in (None, tensors[prefix + found[0]].ndim):
+            other.append(f"{prefix + found[0]} has {wanted} dimensions, not {tensors[prefix + found[0]].ndim}")
+    return " and ".join([f"{', '.join(missing)} is missing"] * bool(missing) + other)
 
 
 def _prefixes(layout: Layout, tensors: "Mapping[str, Tensor]") -> set[str]:

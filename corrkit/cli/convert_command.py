@@ -1,7 +1,8 @@
 """`corrkit convert`: the cleaned backbone of a checkpoint as one safetensors file."""
 
 import argparse
-import sys
+
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -17,16 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="the new file, *.safetensors")
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file and names it."""
     from corrkit.backbones.conversion import convert
 
-    report = convert(args.file, args.out, heads=args.heads, key=args.ckpt_key)
+    report = convert(args.file, args.out, heads=args.heads, key=args.ckpt_key, system=args.system)
     print(args.out)
-    print(
-        f"{report.system}, {report.architecture}: {report.tensors_used} of {report.tensors_total} tensors written",
-        file=sys.stderr,
-    )
+    say(f"{report.system}, {report.architecture}: {report.tensors_used} of {report.tensors_total} tensors written")
     return 0

@@ -24,14 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--layer", metavar="N", help="layer to evaluate")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints what was found out."""
     from corrkit.backbones.inspection import inspect
+    from corrkit.backbones.loading import Loading
 
-    found = inspect(args.file, heads=args.heads, layer=args.layer, key=args.ckpt_key)
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system)
+    found = inspect(args.file, loading)
     print(json.dumps(found, indent=2) if args.json else _text(found))
     return 0
 
@@ -46,8 +49,9 @@ def _text(found: dict[str, Any]) -> str:
         f"  architecture  {found['architecture']}, {found['parameters']:,} parameters",
         f"  features      stride {found['stride']}, layer {found['layer']}, {mode}, {size}, {_positions(found)}",
         f"  input         mean {_numbers(found['mean'])}, std {_numbers(found['std'])}",
-        f"  tensors       {found['tensors_used']} of {found['tensors_total']} used",
     ]
+    if found["tensors_total"]:
+        lines.append(f"  tensors       {found['tensors_used']} of {found['tensors_total']} used")
     lines += _section("decisions", found["evidence"].items())
     lines += _section("left out", ((item["group"], item["reason"]) for item in found["dropped"]))
     lines += _section("notes", (("", note) for note in found["notes"]))

@@ -1,8 +1,9 @@
 """`corrkit regress`: has a checkpoint become worse than its baseline?"""
 
 import argparse
-import sys
 from pathlib import Path
+
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
@@ -32,12 +34,18 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.runs.atomic import write_atomic
 
     baseline = None if args.update else read_baseline(args.baseline)
-    options = {"device": args.device, "heads": args.heads, "layer": args.layer, "key": args.ckpt_key}
+    options = {
+        "device": args.device,
+        "heads": args.heads,
+        "layer": args.layer,
+        "key": args.ckpt_key,
+        "system": args.system,
+    }
     with ClipProgress(quiet=args.quiet) as progress:
         measured = measure(args.ckpt, progress=progress, **options)
     if baseline is None:
         write_baseline(args.baseline, measured)
-        print(f"written: {args.baseline}", file=sys.stderr)
+        say(f"written: {args.baseline}")
         baseline = read_baseline(args.baseline)
     rows = compare(measured, baseline, str(args.baseline))
     print("\n".join(describe(row) for row in rows))

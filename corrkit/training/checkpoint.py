@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.positions import resample
 from corrkit.errors import CheckpointError, RunError
 from corrkit.runs.atomic import write_atomic
@@ -155,8 +155,8 @@ def start_from(
     """
     from corrkit.backbones.loading import load_backbone
 
-    backbone: Any = load_backbone(spec, heads=heads)
-    network = getattr(backbone, "network", None)
+    backbone = load_backbone(spec, heads=heads)
+    network = network_of(backbone)
     given: State = {} if network is None else dict(network.state_dict())
     fresh = ("mask_token", "mask_colour", "view_vectors")
     encoder = objective.encoder

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
-from corrkit.checkpoints.opening.pickles import MalformedError, Names
+from corrkit.checkpoints.opening.pickles import MalformedError, Names, UnsupportedError
 from corrkit.checkpoints.opening.tensors import Budget
 from corrkit.errors import CheckpointError
 
@@ -37,6 +37,7 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in this order: the first that a folder holds is taken
 _CONVENTIONAL = re.compile(r"(model|pytorch_model|open_clip_model|open_clip_pytorch_model)\b.*")
 _MAX_JSON = 64 << 20
+_MAX_TAG = 256  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ class Opened:
     container: "torch zip", "torch legacy", "TorchScript archive", "pickle", "safetensors", "npz", with the number of
         shards where there are several.
     digest: sha256 (hex) of the bytes; of shards, of their digests by name.
-    config, preprocessor: config.json and preprocessor_config.json beside conventionally named weights, else None.
+    config, preprocessor: config.json (of open_clip's weights: open_clip_config.json) and preprocessor_config.json
+        beside conventionally named weights, else None.
     metadata: the text entries of a safetensors header.
     notes: what was stubbed or changed on the way, as sentences.
     """
@@ -84,6 +86,8 @@ def open_checkpoint(path: str | Path) -> Opened:
 
 
 def _weights_in(folder: Path) -> Path:
+    folder = _latest_of_deepspeed(folder)
+    unreadable.require_readable_folder(folder)
     for name in (*_INDEXES, *_WEIGHTS):
         if (folder / name).is_file():
             return folder / name
@@ -94,7 +98,18 @@ def _weights_in(folder: Path) -> Path:
     raise CheckpointError(f"{folder} is a directory without {_WEIGHTS[0]} or {_WEIGHTS[1]}.", found)
 
 
+def _latest_of_deepspeed(folder: Path) -> Path:
+    """The folder that the file `latest` of a DeepSpeed run names, else the folder itself."""
+    latest = folder / "latest"
+    if not latest.is_file() or latest.stat().st_size > _MAX_TAG:
+        return folder
+    tag = latest.read_text(encoding="utf-8", errors="replace").strip()
+    named = folder / tag
+    return named if tag and named.parent == folder and tag != ".." and named.is_dir() else folder
+
+
 def _open_file(path: Path) -> Opened:
+    unreadable.require_whole(path)
     names = Names()
     budget = Budget(path, path.stat().st_size)
     with _mapped(path) as content:
@@ -105,6 +120,8 @@ def _open_file(path: Path) -> Opened:
             tree, notes = trees.tidy(tree, budget)
         except MalformedError as error:
             names.require_no_calls(path)
+            if isinstance(error, UnsupportedError):
+                raise CheckpointError(f"{path} holds {error}.", error.remedy) from error
             raise CheckpointError(f"{path} is damaged: {error}.", "Get the file again.") from error
         names.require_no_calls(path)
     stubs = sorted(names.instantiated)
@@ -128,6 +145,8 @@ def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if torchfiles.is_torch_zip(archive):
                 return *torchfiles.read_zip(path, content, archive, names, budget), {}
+            if (exported := unreadable.exported_zip(path, archive.namelist())) is not None:
+                raise exported
             return arrays.read_npz(path, archive), "npz", {}
     except _ZIP_ERRORS as error:
         raise unreadable.broken_zip(path, content, str(error)) from error
@@ -187,9 +206,9 @@ def _open_shards(index: Path) -> Opened:
 
 def _with_configs(opened: Opened) -> Opened:
     folder = opened.path if opened.path.is_dir() else opened.path.parent
+    own = "open_clip_config.json" if opened.path.name.startswith("open_clip_") else "config.json"
     config, preprocessor = (
-        _json(folder / name) if (folder / name).is_file() else None
-        for name in ("config.json", "preprocessor_config.json")
+        _json(folder / name) if (folder / name).is_file() else None for name in (own, "preprocessor_config.json")
     )
     return replace(opened, config=config, preprocessor=preprocessor)
 

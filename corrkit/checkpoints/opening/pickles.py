@@ -47,6 +47,33 @@ class MalformedError(Exception):
     """The bytes aren't what their beginning promises; the caller knows the file and says so."""
 
 
+QUANTISED_REMEDY = "Get the weights in float32, float16 or bfloat16."
+
+
+class UnsupportedError(MalformedError):
+    """Sound bytes of a kind that isn't read: what it is, and what to do."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+# Beginnings of the names of functions that whole files of known kinds call, what these hold, and what to do.
+_KINDS = (
+    (
+        r"torch(ao)?\..*(quant|per_(tensor|channel)_affine|qint|quint)|torch\._utils\._rebuild_qtensor|torchao\.",
+        "holds quantised tensors",
+        QUANTISED_REMEDY,
+    ),
+    (
+        r"torch\._utils\._rebuild_wrapper_subclass|torch\.distributed\.",
+        "holds DTensors, the parts of a distributed run",
+        "Save it again from whole tensors where it was made: torch.distributed.checkpoint.state_dict."
+        "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)).",
+    ),
+)
+
+
 @dataclass(slots=True)
 class Names:
     """What a file instantiated and what it tried to call."""
@@ -56,6 +83,11 @@ class Names:
 
     def require_no_calls(self, path: object) -> None:
         """Raises CheckpointError, listing them, where functions outside the fixed list would have been called."""
+        of_torch = bool(self.refused) and all(re.match(r"torch(ao)?\.", name) for name in self.refused)
+        for pattern, what, remedy in _KINDS if of_torch else ():
+            if any(re.match(pattern, name) for name in self.refused | self.instantiated):
+                calls = ", ".join(sorted(self.refused)[:3])
+                raise CheckpointError(f"{path} {what}; opening it would call {calls}, which corrkit doesn't.", remedy)
         if self.refused:
             listed = ", ".join(sorted(self.refused)[:8]) + (", ..." if len(self.refused) > 8 else "")
             raise CheckpointError(

@@ -5,6 +5,7 @@ A tensor is a view of the file's mapped bytes, checked against the bytes that ar
 
 import math
 import mmap
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Stub, require_key
+from corrkit.checkpoints.opening.pickles import QUANTISED_REMEDY, MalformedError, Stub, UnsupportedError, require_key
 from corrkit.errors import CheckpointError
 
 _MIB = 1 << 20
@@ -72,6 +73,8 @@ def storage_dtype(name: str) -> torch.dtype:
     try:
         return _STORAGE_DTYPES[name.rpartition(".")[2]]
     except KeyError:
+        if re.search(r"\.Q(U?Int)\d+(x\d)?Storage$", name):
+            raise UnsupportedError(f"quantised tensors ({name})", QUANTISED_REMEDY) from None
         raise MalformedError(f"storages of type {name} aren't supported") from None
 
 

@@ -2,7 +2,9 @@
 
 import difflib
 import mmap
+import re
 import struct
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from corrkit.errors import CheckpointError
@@ -11,6 +13,7 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".pyth", ".bin", ".tar", ".torch", ".safeten
 
 # Beginning of the file (or the bytes at an offset) -> what it is, and what to do.
 _UNPACK = "Unpack it and name the file inside."
+_ORIGINAL = "Name the weights that it was exported from: exports for inference aren't read."
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"\x1f\x8b", "gzip-compressed", _UNPACK),
@@ -20,13 +23,34 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
     (0, b"Rar!", "a RAR archive", _UNPACK),
     (0, b"\x89HDF", "an HDF5 (Keras) file", "Export its weights to .npz or .safetensors."),
-    (0, b"GGUF", "a GGUF file", "corrkit reads the model's original weights, not quantised exports."),
+    (0, b"GGUF", "a GGUF file", _ORIGINAL),
+    (4, b"TFL3", "a TFLite file", _ORIGINAL),
     (0, b"\x93NUMPY", "a single array (.npy)", "Save the weights under their names: numpy.savez(FILE, **arrays)."),
     (0, b"\x89PNG", "a picture", "Name the checkpoint."),
     (0, b"\xff\xd8\xff", "a picture", "Name the checkpoint."),
     (0, b"%PDF", "a PDF document", "Name the checkpoint."),
 )
 _TENSORFLOW = struct.pack("<Q", 0xDB4775248B80FB57)  # the last 8 bytes of a tensor bundle's index (a LevelDB table)
+
+
+def _is_onnx(path: Path, head: bytes) -> bool:
+    """A protobuf whose field 1, ir_version, is a small number, and whose producer or operators are of ONNX."""
+    return head[:1] == b"\x08" and (path.suffix == ".onnx" or b"pytorch" in head[:64] or b"onnx" in head[:64])
+
+
+def _is_msgpack(path: Path, head: bytes) -> bool:
+    """A map whose first key is a short string, as flax writes parameters."""
+    return path.suffix == ".msgpack" or (0x81 <= head[0] <= 0x8F and 0xA1 <= head[1] <= 0xBF)
+
+
+_BEGINNINGS: tuple[tuple[Callable[[Path, bytes], bool], str, str], ...] = (
+    (_is_onnx, "an ONNX file", _ORIGINAL),
+    (
+        _is_msgpack,
+        "a msgpack file of flax",
+        "Convert it: flax.serialization.msgpack_restore, then numpy.savez(FILE, **arrays) under dotted names.",
+    ),
+)
 
 
 def require_plausible(path: Path, content: mmap.mmap) -> None:
@@ -43,6 +67,8 @@ def require_plausible(path: Path, content: mmap.mmap) -> None:
     for offset, signature, kind, remedy in _SIGNATURES:
         if content[offset : offset + len(signature)] == signature:
             raise CheckpointError(f"{path} is {kind}, not a checkpoint.", remedy)
+    for kind, remedy in ((kind, remedy) for fits, kind, remedy in _BEGINNINGS if fits(path, head)):
+        raise CheckpointError(f"{path} is {kind}, not a checkpoint.", remedy)
     if content[-8:] == _TENSORFLOW:
         raise CheckpointError(
             f"{path} is the index of a TensorFlow checkpoint, which corrkit doesn't read.",
@@ -53,6 +79,44 @@ def require_plausible(path: Path, content: mmap.mmap) -> None:
 def looks_like_safetensors(content: mmap.mmap) -> bool:
     """Whether an 8-byte length and a JSON object begin the file, or the name says so and nothing else begins it."""
     return content[8:9] == b"{" and content[:2] != b"PK"
+
+
+_DCP = "Convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {} model.pth"
+
+
+def require_readable_folder(folder: Path) -> None:
+    """Raises CheckpointError for folders of kinds that need a converter, with its command."""
+    names = {entry.name for entry in folder.iterdir()}
+    if ".metadata" in names and any(name.endswith(".distcp") for name in names):
+        raise CheckpointError(f"{folder} is a sharded checkpoint of torch.distributed.checkpoint.", _DCP.format(folder))
+    if "saved_model.pb" in names:
+        raise CheckpointError(
+            f"{folder} is a TensorFlow SavedModel, which corrkit doesn't read.",
+            "Convert its variables to .npz with TensorFlow; see docs/checkpoints.md for the names.",
+        )
+    if any(re.fullmatch(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", name) for name in names):
+        raise CheckpointError(
+            f"{folder} is a checkpoint of DeepSpeed ZeRO-3, whose weights are divided among its files.",
+            f"Put them together: python {folder.parent}/zero_to_fp32.py {folder.parent} pytorch_model.bin",
+        )
+
+
+def require_whole(path: Path) -> None:
+    """Raises CheckpointError for a lone file of a sharded checkpoint."""
+    if path.suffix == ".distcp":
+        raise CheckpointError(
+            f"{path} is one shard of a folder of torch.distributed.checkpoint.", _DCP.format(path.parent)
+        )
+
+
+def exported_zip(path: Path, names: Iterable[str]) -> CheckpointError | None:
+    """The error for a zip archive of another kind, by the names inside; None where they tell nothing."""
+    leaves = {name.rpartition("/")[2] for name in names}
+    if leaves & {"archive_format", "serialized_exported_program.json"}:
+        return CheckpointError(f"{path} is a program of torch.export (.pt2), not a checkpoint.", _ORIGINAL)
+    if "model.weights.h5" in leaves:
+        return CheckpointError(f"{path} is a Keras archive, not a checkpoint.", "Export its weights to .npz.")
+    return None
 
 
 def missing_remedy(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Networks trained with labels of any kind: text, masks, other networks' features."""
 
+from corrkit.checkpoints.configuration import OPEN_CLIP
+from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.layouts import AIM, OPENAI, RADIO, SAM, SPLIT, TIMM
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import CLIP, HALF, System
@@ -34,11 +36,9 @@ ENTRIES = (
         name="pe_core",
         title="Perception Encoder, core",
         layouts=(OPENAI,),
-        signs=(r"attn_pool\..*",),
+        signs=(r"attn_pool\.probe",),
         drop=_PROJECTION,
-        rules=ViTRules(
-            heads={(1536, 50): 16}, cls=None, eps=1e-5, position="bilinear", rotary="pe", absent=_NO_PATCH_BIAS
-        ),
+        rules=ViTRules(heads="pe", cls=None, eps=1e-5, position="bilinear", rotary="pe", absent=_NO_PATCH_BIAS),
         mean=HALF[0],
         std=HALF[1],
         source="facebookresearch/perception_models 3e352cc",
@@ -49,8 +49,10 @@ ENTRIES = (
         title="Perception Encoder, spatial and language",
         layouts=(OPENAI,),
         without=(r"ln_post\..*", r"proj"),
+        certain=marks.file_name(r"PE.?(spatial|lang)"),
+        distinction="turned by positions; the published files have no ln_post",
         rules=ViTRules(
-            heads={(1536, 50): 16},
+            heads="pe",
             cls=None,
             final_norm="none",
             eps=1e-5,
@@ -80,6 +82,8 @@ ENTRIES = (
         name="open_clip",
         title="CLIP in OpenAI's names (open_clip)",
         layouts=(OPENAI,),
+        model_types=(OPEN_CLIP,),
+        distinction="never turned by positions; ln_post may have been left out",
         drop={**_BLIND_NORM, **_PROJECTION},
         rules=ViTRules(eps=1e-5, final_norm="none", position="size", absent=_NO_PATCH_BIAS),
         requires=("cls_token", "norm_pre.weight", "norm_pre.bias"),
@@ -95,8 +99,10 @@ ENTRIES = (
         name="aimv2",
         title="AIMv2",
         layouts=(AIM,),
+        model_types=("aimv2", "aimv2_vision_model"),
         signs=(r"preprocessor\.pos_embed",),
         rules=ViTRules(
+            heads="aimv2",
             head_width=128,
             cls=False,
             eps=1e-5,
@@ -114,8 +120,15 @@ ENTRIES = (
         name="aimv2_native",
         title="AIMv2, native resolution",
         layouts=(AIM,),
+        model_types=("aimv2", "aimv2_vision_model"),
         rules=ViTRules(
-            head_width=128, cls=False, eps=1e-5, norm="rms", absent=frozenset({"qkv", "proj", "mlp"}), position="sincos"
+            heads="aimv2",
+            head_width=128,
+            cls=False,
+            eps=1e-5,
+            norm="rms",
+            absent=frozenset({"qkv", "proj", "mlp"}),
+            position="sincos",
         ),
         requires=("patch_embed.norm.weight",),
         mean=CLIP[0],
@@ -128,12 +141,13 @@ ENTRIES = (
         name="radio",
         title="RADIO, C-RADIO",
         layouts=(RADIO,),
+        model_types=("radio",),
         drop={
             r"(_?feature_projections|summary_idxs|input_conditioner)\b.*": "head of pre-training or classification",
             r"(model\.)?norm\.(weight|bias)": "norm that the published model replaces by the identity",
         },
         prefers=(("state_dict_ema", "state_dict"),),
-        rules=ViTRules(heads={(1280, 32): 16}, cls=False, final_norm="none", position="crop", absent=_NO_PATCH_BIAS),
+        rules=ViTRules(heads="dinov2", cls=False, final_norm="none", position="crop", absent=_NO_PATCH_BIAS),
         requires=("reg_token",),
         mean=CLIP[0],
         std=CLIP[1],

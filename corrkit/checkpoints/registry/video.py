@@ -1,12 +1,17 @@
 """Video transformers: tubelets (VideoMAE, MVD, OmniMAE, MAE-ST, V-JEPA), MViT, MaskFeat, Video Swin."""
 
+import re
+from typing import TYPE_CHECKING
+
+from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.registry.layouts import TIMM
 from corrkit.checkpoints.rules import MViTRules, TubeletRules, ViTRules
 from corrkit.checkpoints.system import KINETICS, Layout, System
 
+if TYPE_CHECKING:
+    from corrkit.checkpoints.opening import Opened
+
 _TUBELETS = "corrkit.backbones.tubelets:build"
-_HEADS = {(1280, 32): 16, (1408, 40): 16}
-_JEPA2_HEADS = {**_HEADS, (1408, 40): 22}
 _MEAN_NORM = "norm of the mean of the tokens, not of each token"
 
 TUBELET = Layout(
@@ -44,6 +49,31 @@ MVIT = Layout(
     name="MViT",
     anchors={r"patch_embed\.proj\.weight": None, r"blocks\.\d+\.attn\.pool_k\.weight": None},
 )
+
+
+def _mask_tokens(opened: "Opened") -> int:
+    """Mask tokens of the predictor: up to 2 in V-JEPA, 10 in V-JEPA 2 (configs of facebookresearch/jepa, vjepa2)."""
+    names = (re.fullmatch(r"(?:.*\.)?predictor\..*mask_tokens\.(\d+)", name) for name in flatten(opened.tree))
+    return max((int(match[1]) + 1 for match in names if match), default=0)
+
+
+def _empty_tables(opened: "Opened") -> bool:
+    """Whether a stored table was never filled, which V-JEPA does before training and V-JEPA 2 has no need to."""
+    tables = [tensor for name, tensor in flatten(opened.tree).items() if name.endswith("backbone.pos_embed")]
+    return bool(tables) and not any(table.any() for table in tables)
+
+
+def _vjepa(opened: "Opened") -> str | None:
+    tokens = _mask_tokens(opened)
+    return f"{tokens} mask tokens in the predictor" if 0 < tokens <= 2 and not _empty_tables(opened) else None
+
+
+def _vjepa2(opened: "Opened") -> str | None:
+    if (tokens := _mask_tokens(opened)) > 2:
+        return f"{tokens} mask tokens in the predictor"
+    return "a table of positions that was never filled" if _empty_tables(opened) else None
+
+
 PIXEL_MASK = Layout(
     name="timm ViT with a mask in pixel space",
     anchors={**TIMM.anchors, r"mask_token": 4},
@@ -60,7 +90,7 @@ ENTRIES = (
         title="OmniMAE",
         layouts=(PADDED_TUBELET,),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="stored"),
+        rules=TubeletRules(position="stored"),
         source="facebookresearch/omnivore 1d55abd omnivision/models/vision_transformer.py:49",
         proven="golden",
     ),
@@ -107,7 +137,7 @@ ENTRIES = (
         without=(r"dec(oder)?_.*",),
         drop={r"norm\.(weight|bias)": _MEAN_NORM},
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, final_norm="none", position="separable"),
+        rules=TubeletRules(final_norm="none", position="separable"),
         mean=KINETICS[0],
         std=KINETICS[1],
         source="facebookresearch/mae_st c5dec1b models_vit.py:65",
@@ -119,7 +149,7 @@ ENTRIES = (
         layouts=(TUBELET,),
         signs=(r"pos_embed_spatial", r"pos_embed_temporal"),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="separable"),
+        rules=TubeletRules(position="separable"),
         mean=KINETICS[0],
         std=KINETICS[1],
         source="facebookresearch/mae_st c5dec1b models_mae.py, util/video_vit.py:68",
@@ -134,25 +164,27 @@ ENTRIES = (
             r"(down|decoder|mask_token|pos_embed)_(img|vid)\b.*": "decoders of pre-training",
         },
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="stored"),
+        rules=TubeletRules(position="stored"),
         source="ruiwang2021/mvd 45b877a modeling_student.py:175",
         proven="golden",
     ),
     System(
         name="hf_videomae_finetuned",
+        model_types=("videomae",),
         title="VideoMAE of Hugging Face, fine-tuned",
         layouts=(HF_VIDEOMAE,),
         without=(r"layernorm\.weight",),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, final_norm="none", position="sinusoid"),
+        rules=TubeletRules(final_norm="none", position="sinusoid"),
         source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
     ),
     System(
         name="hf_videomae",
+        model_types=("videomae",),
         title="VideoMAE of Hugging Face",
         layouts=(HF_VIDEOMAE,),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="sinusoid"),
+        rules=TubeletRules(position="sinusoid"),
         source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
     ),
     System(
@@ -162,7 +194,7 @@ ENTRIES = (
         signs=(r"fc_norm\.weight", r"blocks\.\d+\.attn\.q_bias"),
         drop={r"fc_norm\.(weight|bias)": _MEAN_NORM},
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, final_norm="none", position="sinusoid"),
+        rules=TubeletRules(final_norm="none", position="sinusoid"),
         source="OpenGVLab/VideoMAEv2 29eab1e models/modeling_finetune.py:524",
         proven="golden",
     ),
@@ -172,7 +204,7 @@ ENTRIES = (
         layouts=(TUBELET,),
         signs=(r"blocks\.\d+\.attn\.q_bias",),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="sinusoid"),
+        rules=TubeletRules(position="sinusoid"),
         source="MCG-NJU/VideoMAE 14ef8d8 modeling_finetune.py:83,160; resizing as OmniMAE's",
         proven="golden",
     ),
@@ -181,11 +213,12 @@ ENTRIES = (
         title="V-JEPA",
         layouts=(TUBELET,),
         signs=(r"pos_embed", r"blocks\.\d+\.attn\.qkv\.bias"),
-        beside=(r"(.*\.)?target_encoder\..*",),
+        certain=_vjepa,
+        distinction="adds the stored positions",
         without=(r"cls_token", r"img_mod_embed"),
         prefers=(("target_encoder", "encoder"),),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="trilinear"),
+        rules=TubeletRules(position="trilinear"),
         source="facebookresearch/jepa 51c59d5 src/models/vision_transformer.py:226",
         proven="golden",
         notes=("V-JEPA's own image evaluation repeats a frame over the whole clip instead.",),
@@ -194,12 +227,14 @@ ENTRIES = (
         name="vjepa2",
         title="V-JEPA 2",
         layouts=(TUBELET,),
+        certain=_vjepa2,
+        distinction="turned by positions, which it doesn't add",
         signs=(r"blocks\.\d+\.attn\.qkv\.bias",),
         without=(r"cls_token", r"img_mod_embed"),
         prefers=(("target_encoder", "encoder"),),
         drop={r"pos_embed": "table that the rotary network doesn't use"},
         build=_TUBELETS,
-        rules=TubeletRules(heads=_JEPA2_HEADS, position="rotary"),
+        rules=TubeletRules(heads="vjepa2", position="rotary"),
         source="facebookresearch/vjepa2 c2963a4 src/models/utils/modules.py:39,138",
         proven="golden",
         notes=("V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",),
@@ -216,7 +251,7 @@ ENTRIES = (
         name="fastmim_vit",
         title="FastMIM (ViT)",
         layouts=(PIXEL_MASK,),
-        rules=ViTRules(heads={(1280, 32): 16}, position="size"),
+        rules=ViTRules(position="size"),
         source="ggjy/FastMIM.pytorch d4eea0d mim_vit_pretrain.py",
         proven="golden",
     ),

@@ -33,7 +33,7 @@ class MaskedMViT(MaskedEncoder):
             hidden = mask.hidden.unflatten(1, self.grid)
             hidden = hidden.repeat_interleave(self.times, 2).repeat_interleave(self.times, 3).flatten(1)
             x = torch.where(hidden[..., None], self.mask_token, x)
-        (features,) = self.network.encode(x, grid, (self.spec.depth,))
+        features = self.network.encode(x, grid)
         return Tokens(z=features.flatten(1, 3), grid=self.grid, num_prefix=0, mask=mask)
 
     def settings(self) -> dict[str, str]:

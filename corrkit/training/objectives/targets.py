@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -166,13 +166,14 @@ def teacher_features(spec: str, encoder: EncoderSpec) -> tuple[Target, int]:
 
     Of a clip, the first frame of each tubelet; a backbone that sees time gets the whole clip.
     """
+    from corrkit.backbones.contract import on_device
     from corrkit.backbones.loading import load_backbone
 
-    backbone: Any = load_backbone(spec)
+    backbone = load_backbone(spec)
 
     @torch.no_grad()
     def features(pixels: Tensor) -> Tensor:
-        teacher = backbone.to(pixels.device) if hasattr(backbone, "to") else backbone
+        teacher = on_device(backbone, pixels.device)
         clip = pixels[:, :, None] if pixels.ndim == 4 else pixels
         frames = clip.transpose(1, 2)  # [B, T, 3, H, W]
         if backbone.mode.kind == "framewise":

@@ -1,0 +1,115 @@
+"""The configuration beside a file: the part that is about the vision model, in transformers' words."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from corrkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from corrkit.checkpoints.recognised import Recognised
+
+# Where a model of several parts keeps the configuration of its images' encoder, outermost first.
+_PARTS = ("vision_config", "backbone_config", "vision_encoder", "encoder")
+_MAX_PARTS = 4
+OPEN_CLIP = "open_clip"
+"""The model type that stands for open_clip_config.json."""
+
+
+def vision_part(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The innermost part of a configuration that is about images; of open_clip's, a translation; {} without any.
+
+    Names are transformers' (hidden_size, num_attention_heads, ...); of the result, itself.
+    """
+    if not config:
+        return {}
+    if isinstance(config.get("model_cfg"), Mapping):
+        return _from_open_clip(config)
+    part = dict(config)
+    for _ in range(_MAX_PARTS):
+        inner = next((part[name] for name in _PARTS if isinstance(part.get(name), Mapping)), None)
+        if inner is None:
+            break
+        part = {**inner, "model_type": inner.get("model_type") or part.get("model_type")}
+    return part
+
+
+def model_type(config: Mapping[str, Any] | None) -> str | None:
+    """The model type of the vision part; None where neither transformers nor open_clip wrote the configuration.
+
+    Other programs use the word for other things.
+    """
+    known = any(name in (config or {}) for name in ("transformers_version", "architectures", "auto_map", "model_cfg"))
+    kind = vision_part(config).get("model_type") if known else None
+    return kind if isinstance(kind, str) and kind else None
+
+
+# Part of a network -> switches that leave out its biases, as transformers' models/*/configuration_*.py name them.
+_SWITCHES = {
+    "qkv": (("qkv_bias",), ("attention_bias",), ("query_bias", "value_bias")),
+    "proj": (("proj_bias",), ("attention_bias",)),
+    "mlp": (("mlp_bias",),),
+}
+
+
+def switched_off(config: Mapping[str, Any]) -> frozenset[str]:
+    """The parts whose biases a configuration leaves out."""
+    return frozenset(
+        part
+        for part, switches in _SWITCHES.items()
+        if any(all(config.get(name) is False for name in names) for names in switches)
+    )
+
+
+def rotary_base(config: Mapping[str, Any]) -> float | None:
+    """The base of rotary frequencies that a configuration gives."""
+    nested = config.get("rope_parameters")
+    value = config.get("rope_theta", nested.get("rope_theta") if isinstance(nested, Mapping) else None)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | list[int]]) -> None:
+    """Raises CheckpointError where the configuration beside a file says something else than its network has.
+
+    Args:
+        recognised: the file.
+        facts: of the network that is about to be filled, under transformers' names; a number stands for itself and
+            for a list of nothing else.
+    """
+    contradictions = []
+    for name, found in facts.items():
+        said = recognised.config.get(name)
+        if isinstance(said, list) and isinstance(found, int) and said:
+            agrees = set(said) == {found}
+        else:
+            agrees = not isinstance(said, int | list) or said == found
+        if not agrees:
+            contradictions.append(f"{name} {said} (here: {found})")
+    if contradictions:
+        raise CheckpointError(
+            f"{recognised.path}: the config beside it (transformers) says {', '.join(contradictions)}.",
+            "Either it belongs to another file, or the network is a variant that corrkit doesn't know.",
+        )
+
+
+def _from_open_clip(config: Mapping[str, Any]) -> dict[str, Any]:
+    """open_clip_config.json: mlfoundations/open_clip src/open_clip/model.py, CLIPVisionCfg."""
+    model = config["model_cfg"]
+    vision = model.get("vision_cfg")
+    vision = vision if isinstance(vision, Mapping) else {}
+    width, head_width = vision.get("width"), vision.get("head_width", 64)
+    part: dict[str, Any] = {
+        "model_type": OPEN_CLIP,
+        "hidden_size": width,
+        "num_hidden_layers": vision.get("layers"),
+        "patch_size": vision.get("patch_size"),
+        "image_size": vision.get("image_size"),
+        "hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu",
+        "timm_model_name": vision.get("timm_model_name"),
+        "no_ln_pre": vision.get("no_ln_pre", False),
+    }
+    if isinstance(width, int) and isinstance(head_width, int) and head_width > 0:
+        part["num_attention_heads"] = width // head_width
+    norm = vision.get("norm_kwargs")
+    if isinstance(norm, Mapping) and "eps" in norm:
+        part["layer_norm_eps"] = norm["eps"]
+    return {name: value for name, value in part.items() if value is not None}
