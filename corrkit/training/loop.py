@@ -26,7 +26,7 @@ from corrkit.training.options import Options
 from corrkit.training.parallel import WAYS, described, device_of, gather, process_group, require_device, wait, whole
 from corrkit.training.recipe import as_plain
 from corrkit.training.reporting import EMA, Report, words
-from corrkit.training.resuming import Stop, accepted_changes
+from corrkit.training.resuming import accepted_changes, stop_signals
 from corrkit.training.schema import AnyRecipe
 
 
@@ -50,7 +50,7 @@ def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Opti
             make_folder(Path(out))
             stack.enter_context(only_process(Path(out)))
             remove_abandoned(Path(out))
-        stop = stack.enter_context(Stop())
+        stop = stack.enter_context(stop_signals())
         return _Training(recipe, data, Path(out), options, device, (rank, ranks)).run(stop)
 
 
@@ -85,8 +85,8 @@ class _Training:
         if stored:
             self.shared.load_optimiser(self.optimiser, stored["optimizer"])
 
-    def run(self, stop: Stop) -> Path:
-        """All steps that are left, or those until it is told to stop."""
+    def run(self, stop: list[int]) -> Path:
+        """All steps that are left, or those until a signal stands in `stop`."""
         self.stop = stop
         self._introduce()
         evaluator = corrkit.Evaluator(self.options.tasks) if self.options.evaluate_every else None
@@ -138,7 +138,7 @@ class _Training:
         self.scaler.unscale_(self.optimiser)
         self.objective.before_step(step / self.total)
         norm = clip_gradients([p for p in self.objective.parameters() if p.requires_grad], self.recipe.optimiser)
-        signs = {"faults": torch.tensor(float(len(faults))), "stop": torch.tensor(float(bool(self.stop.received)))}
+        signs = {"faults": torch.tensor(float(len(faults))), "stop": torch.tensor(float(bool(self.stop)))}
         losses = self._mean_over_ranks({**totals, "gradient_norm": norm, **signs})
         if losses.pop("faults"):
             self.faults.add(faults, self.rank)

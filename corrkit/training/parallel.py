@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corrkit.errors import UsageError
-from corrkit.predictor_loading import resolve_device
+from corrkit.predictors.loading import resolve_device
 from corrkit.training.networks.decoder import DecoderBlock
 from corrkit.training.objectives.masked import AnyObjective
 

@@ -1,8 +1,9 @@
 """Going on with a run: what must be the same as before, what may be changed and is then recorded; when to stop."""
 
+import contextlib
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +44,14 @@ def accepted_changes(stored: dict[str, Any], current: dict[str, Any], allowed: S
     raise RunError(f"{where} holds another run: {'; '.join(refused)}.", remedy)
 
 
-class Stop:
-    """Whether the process was told to end: SIGTERM and SIGUSR1 are noted within, and obeyed between steps."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-    def __init__(self) -> None:
-        self.received = ""
-
-    def __enter__(self) -> "Stop":
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGUSR1 that came meanwhile: noted, to be obeyed between steps. Only the main thread can note them."""
+    received: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, lambda which, _: received.append(which)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
-        self.received = signal.Signals(number).name
