@@ -11,8 +11,8 @@ from corrkit import __version__
 from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
 from corrkit.evaluation import Progress, evaluate
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Predictor
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.loading import make_predictor
 from corrkit.runs.atomic import write_atomic
 from corrkit.tasks import TASKS
 

@@ -90,7 +90,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str, str]] = [
     ("davis", f"{MASKS}/00002.png", damage, "damaged", "mask that can't be used"),
     ("davis", f"{MASKS}/00002.png", wrong_mode, "damaged", "mask that can't be used"),
     ("davis", f"{MASKS}/00002.png", resize, "damaged", "mask of another size than the frames"),
-    ("davis", f"{MASKS}/00002.png", lambda path: set_ids(path, {2: 7}), "damaged", "mask with wrong ids"),
+    ("davis", f"{MASKS}/00002.png", lambda path: set_ids(path, {2: 7}), "damaged", "ids that come later"),
     ("davis", f"{MASKS}/00003_onehot.npy", touch, "surplus", "label cache of another tool"),
     ("davis", f"{MASKS}/00003_size480x854.npy", touch, "surplus", "label cache of another tool"),
     ("davis", f"{MASKS}/notes.txt", touch, "surplus", "unknown file"),

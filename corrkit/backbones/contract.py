@@ -46,6 +46,7 @@ class Report:
     position: "absolute" where a position embedding is resampled to the input size (a protocol may then choose the
         rule), else "relative", "rotary" or "none".
     evidence: decision to what in the file it rests on. notes: what the user should know.
+    pretraining: how it was trained, where the file says ("siammae, step 400"); "none" for random weights.
     """
 
     system: str
@@ -58,6 +59,7 @@ class Report:
     dropped: tuple[tuple[str, str], ...] = ()
     evidence: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    pretraining: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

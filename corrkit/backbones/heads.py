@@ -1,12 +1,12 @@
 """The number of attention heads, which no weight's shape tells: given, stored, known, or the usual rule."""
 
-from collections.abc import Mapping
-
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.published_heads import contradictory, published
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 USUAL = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
-"""Width and depth of the common sizes, all with heads of 64 channels but the last."""
+"""Names of the common sizes, by width and depth."""
+USUAL_RULE = "the usual rule, since the size is of no published model"
 
 
 class UnknownHeadsError(CheckpointError):
@@ -14,12 +14,7 @@ class UnknownHeadsError(CheckpointError):
 
 
 def choose_heads(
-    recognised: Recognised,
-    dim: int,
-    depth: int,
-    given: int | None,
-    known: Mapping[tuple[int, int], int] | None = None,
-    width: int = 64,
+    recognised: Recognised, dim: int, depth: int, given: int | None, family: str = "", width: int = 64
 ) -> tuple[int, str]:
     """The number of heads and what it rests on.
 
@@ -28,12 +23,12 @@ def choose_heads(
         dim: width of the network.
         depth: number of its blocks.
         given: by the user, which decides.
-        known: (width, depth) to heads of the system's published models that break the rule.
+        family: of `published_heads`.
         width: channels of one head by the system's rule.
 
     Raises:
-        CheckpointError: a given number that doesn't divide the width.
-        UnknownHeadsError: a width that is no multiple of a head's.
+        CheckpointError: a given or stored number that doesn't divide the width.
+        UnknownHeadsError: a width that is no multiple of a head's, or published models of this size that differ.
     """
     if given is not None:
         if given < 1 or dim % given:
@@ -43,13 +38,23 @@ def choose_heads(
         return given, "given with --heads"
     stored = recognised.stored_heads(dim)
     if stored is not None:
+        if dim % stored[0]:
+            raise CheckpointError(
+                f"{recognised.path}: {stored[0]} heads ({stored[1]}) don't divide the width {dim}.",
+                "Give the number of heads of the training configuration with --heads N.",
+            )
         return stored
-    if (dim, depth) in (known or {}):
-        return (known or {})[dim, depth], f"known for {recognised.system.title} of width {dim} and depth {depth}"
+    if (row := published(dim, depth, family)) is not None:
+        return row.heads, f"published for width {dim} and depth {depth}: {row.source}"
+    if rows := contradictory(dim, depth):
+        every = " or ".join(f"{row.heads} ({row.source})" for row in rows)
+        raise UnknownHeadsError(
+            f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has; published "
+            f"models of width {dim} and depth {depth} have {every}.",
+            "Give the number of heads of the training configuration with --heads N.",
+        )
     if dim % width == 0:
-        common = (dim, depth) in USUAL or width != 64
-        words = "as in all published models of this size" if common else "the usual rule"
-        return dim // width, f"width {dim} / {width}, {words}"
+        return dim // width, f"width {dim} / {width}, {USUAL_RULE}"
     raise UnknownHeadsError(
         f"{recognised.path} ({recognised.system.name}) doesn't say how many attention heads it has, and its width "
         f"{dim} is no multiple of {width}.",
@@ -60,4 +65,4 @@ def choose_heads(
 def assumption(heads: int, why: str) -> tuple[str, ...]:
     """A note where the number rests on the usual rule alone."""
     assumed = f"{heads} heads assumed ({why}); give --heads if the model has others."
-    return (assumed,) if why.endswith("usual rule") else ()
+    return (assumed,) if why.endswith(USUAL_RULE) else ()

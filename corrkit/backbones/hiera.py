@@ -13,8 +13,9 @@ from corrkit.backbones.contract import Mode
 from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.positions import resample
 from corrkit.backbones.stages import Stage, choose_heads, choose_stage
-from corrkit.checkpoints.recognition import Recognised
-from corrkit.checkpoints.rules import HieraRules, WindowedHieraRules
+from corrkit.checkpoints.configuration import require_obeyed
+from corrkit.checkpoints.recognised import Recognised
+from corrkit.checkpoints.rules import HieraRules, Stages, WindowedHieraRules
 from corrkit.errors import CheckpointError
 
 _MASK_UNIT = 8  # tokens per side of a mask unit, in every published model
@@ -36,7 +37,21 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     state = recognised.state
     depths = _depths(recognised)
     weight = state["patch_embed.proj.weight"]
-    chosen, why = choose_heads(recognised, heads, weight.shape[0], rules.heads)
+    said = recognised.config.get("num_heads")
+    known = {weight.shape[0]: said[0]} if isinstance(said, list) and said else rules.heads
+    chosen, why = choose_heads(recognised, heads, weight.shape[0], known)
+    require_obeyed(
+        recognised,
+        {
+            "depths": list(depths),
+            "num_heads": [chosen * 2**number for number in range(len(depths))],
+            "masked_unit_size": _MASK_UNIT,
+            "masked_unit_attention": [True, True, False, False][: len(depths)],
+            "num_query_pool": rules.q_pool,
+            "query_stride": 2,
+            "patch_stride": _PATCH_STRIDE,
+        },
+    )
     stage = choose_stage(recognised, layer, len(depths), has_norm="norm.weight" in state)
     slices = _time_slices(recognised)
     with torch.device("meta"):
@@ -95,6 +110,7 @@ class Hiera(Network):
             img_size=(*(self.frames for _ in time), side, side),
             embed_dim=state["patch_embed.proj.weight"].shape[0],
             num_heads=heads,
+            mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / state["patch_embed.proj.weight"].shape[0],
             num_classes=0,
             stages=depths,
             q_pool=q_pool,
@@ -164,7 +180,7 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
     state = recognised.state
     depths = _depths(recognised)
     dim = state["patch_embed.proj.weight"].shape[0]
-    known = rules.variants.get((dim, depths))
+    known = _said_by_config(recognised, depths) or rules.variants.get((dim, depths))
     chosen, why = choose_heads(recognised, heads, dim, {dim: known[0]} if known else {})
     ends = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
     windows, globals_ = known[1:] if known else (rules.windows, (ends[2],))
@@ -198,6 +214,27 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
         evidence=(("heads", f"{chosen} in the first stage: {why}"), ("layer", stage.words(len(depths)))),
         notes=unknown,
     )
+
+
+def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[int, Stages, Stages] | None:
+    """Heads, windows and blocks of global attention that transformers' config beside the file says."""
+    config, dim = recognised.config, recognised.state["patch_embed.proj.weight"].shape[0]
+    windows, blocks = config.get("window_size_per_stage"), config.get("global_attention_blocks")
+    heads = config.get("num_attention_heads_per_stage")
+    if not (windows and blocks and heads):
+        return None
+    require_obeyed(
+        recognised,
+        {
+            "blocks_per_stage": list(depths),
+            "embed_dim_per_stage": [dim * 2**number for number in range(len(depths))],
+            "num_attention_heads_per_stage": [heads[0] * 2**number for number in range(len(depths))],
+            "query_stride": 2,
+            "patch_stride": _PATCH_STRIDE,
+            "num_query_pool_stages": 3,
+        },
+    )
+    return heads[0], tuple(windows), tuple(blocks)
 
 
 class WindowedHiera(Network):

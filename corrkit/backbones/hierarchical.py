@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.network import Network
 from corrkit.backbones.stages import Stage, choose_stage
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.configuration import require_obeyed
+from corrkit.checkpoints.recognised import Recognised
+from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
+
+Shifts = Literal["each", "both"]
 
 if TYPE_CHECKING:
     from timm.models.swin_transformer import SwinTransformer
@@ -49,7 +53,9 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
         "mlp_ratio": state["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / dim,
         "num_classes": 0,
     }
-    network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage)
+    require_obeyed(recognised, {"embed_dim": dim, "patch_size": patch, "window_size": windows[0], **_lists(design)})
+    rules: SwinRules = recognised.system.rules
+    network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage, rules.shifts)
     fill(network, recognised)
     stride = patch * 2 ** (stage.number - 1)
     return Built(
@@ -78,13 +84,14 @@ class Swin(Network):
         design: arguments of timm's SwinTransformer.
         side: an input size at which no window is cut.
         stage: whose output to give.
+        shifts: see `SwinRules`.
     """
 
-    def __init__(self, design: dict[str, Any], side: int, stage: Stage) -> None:
+    def __init__(self, design: dict[str, Any], side: int, stage: Stage, shifts: Shifts = "each") -> None:
         super().__init__()
-        self.design, self.stage = design, stage
+        self.design, self.stage, self.shifts = design, stage, shifts
         self.layer, self.num_layers = stage.number, len(design["depths"])
-        native = _swin(design, (side, side))
+        native = _swin(design, (side, side), shifts)
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
         self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
@@ -104,21 +111,27 @@ class Swin(Network):
         key = (*size, device)
         if key not in self._siblings:
             self._siblings.clear()
-            sibling = _swin(self.design, size).to(device)
+            sibling = _swin(self.design, size, self.shifts).to(device)
             sibling.load_state_dict(self.state_dict(), assign=True)
             self._siblings[key] = sibling.requires_grad_(False).eval()
         return self._siblings[key]
 
 
-def _swin(design: dict[str, Any], size: tuple[int, int]) -> "SwinTransformer":
+def _lists(design: dict[str, Any]) -> dict[str, list[int]]:
+    return {name: list(design[name]) for name in ("depths", "num_heads")}
+
+
+def _swin(design: dict[str, Any], size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)
     stages: Any = network.layers
     for stage in stages:
         for block in stage.blocks:
-            sizes = zip(block.input_resolution, block.window_size, block.shift_size, strict=True)
-            block.shift_size = tuple(0 if cells <= side else step for cells, side, step in sizes)
+            fits = [cells <= side for cells, side in zip(block.input_resolution, block.window_size, strict=True)]
+            still = [any(fits)] * 2 if shifts == "both" else fits
+            steps = zip(still, block.shift_size, strict=True)
+            block.shift_size = tuple(0 if stays else step for stays, step in steps)
             block.attn_mask = block.get_attn_mask()
     return network
 
@@ -160,21 +173,22 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     depths = _depths(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
     dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
     stage = choose_stage(recognised, layer, len(depths), default=3)
+    require_obeyed(recognised, {"depths": list(depths), "hidden_sizes": list(dims)})
     with torch.device("meta"):
         net = ConvNeXt(
             depths=depths,
             dims=dims,
             kernel_sizes=state["stages.0.blocks.0.conv_dw.weight"].shape[-1],
             patch_size=state["stem.0.weight"].shape[-1],
-            use_grn=True,
-            ls_init_value=None,
+            use_grn="stages.0.blocks.0.mlp.grn.weight" in state,
+            ls_init_value=1.0 if "stages.0.blocks.0.gamma" in state else None,
             num_classes=0,
         )
     network = ConvNeXtStages(net.stem, net.stages, stage.number)
     fill(network, recognised)
     return Built(
         network=network,
-        architecture=f"convnextv2_{dims[0]}_{'_'.join(map(str, depths))}",
+        architecture=f"convnext{'v2' if 'stages.0.blocks.0.mlp.grn.weight' in state else ''}_{dims[0]}_{'_'.join(map(str, depths))}",
         stride=4 * 2 ** (stage.number - 1),
         multiple=4 * 2 ** (stage.number - 1),
         layer=stage.label,

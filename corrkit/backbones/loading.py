@@ -3,20 +3,19 @@
 import hashlib
 import importlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Backbone, Interface, Report
-from corrkit.errors import CheckpointError, CorrkitError, UsageError, closest
+from corrkit.errors import CheckpointError, UsageError, closest
 
 if TYPE_CHECKING:
     from corrkit.backbones.building import Built
     from corrkit.backbones.framewise import Framewise
     from corrkit.checkpoints.opening import Opened
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""
@@ -96,8 +95,10 @@ def load(spec: str | Path, loading: Loading) -> Backbone:
         made: Backbone = getattr(importlib.import_module("corrkit.backbones.cells"), BUILT_IN[text])()
         return made
     if text.startswith("py:"):
+        from corrkit.backbones.own_code import from_function
+
         loading.refuse(text)
-        return _from_function(text)
+        return from_function(text)
     if text.startswith(("random:", "timm:")):
         from corrkit.backbones import timm_models
 
@@ -120,7 +121,7 @@ def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | No
     path = _file(str(spec))
     if not Path(path).exists():
         if path in BUILT_IN or path.startswith(_PREFIXES) or _pair(path):
-            raise UsageError(f"{spec} gives no layers that can share a pass.", "Evaluate them one by one with --layer.")
+            raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
         raise _nothing_there(path)
     return _layers(path, loading)
 
@@ -211,6 +212,8 @@ def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewi
 
 def report(built: "Built", recognised: "Recognised") -> Report:
     """Every decision of recognising and building, in one record."""
+    from corrkit.checkpoints.pretraining import pretraining
+
     return Report(
         system=recognised.system.name,
         architecture=built.architecture,
@@ -222,6 +225,7 @@ def report(built: "Built", recognised: "Recognised") -> Report:
         dropped=recognised.dropped,
         evidence=(*recognised.evidence, *built.evidence),
         notes=(*recognised.notes, *built.notes),
+        pretraining=pretraining(recognised.tree),
     )
 
 
@@ -229,41 +233,6 @@ def _digest(file: str, loading: Loading) -> str:
     """The file's own sha256 where no option changes what is made of it."""
     given = {name: str(value) for name, value in loading.given.items()}
     return hashlib.sha256(json.dumps([file, given], sort_keys=True).encode()).hexdigest() if given else file
-
-
-def _from_function(spec: str) -> Backbone:
-    """Runs the user's own file, as any script of theirs, and wraps what its function returns."""
-    import runpy
-
-    match = re.fullmatch(r"py:(.+\.py):(\w+)", spec)
-    if match is None:
-        raise CheckpointError(f"{spec!r} doesn't name a file and a function.", "Write py:FILE.py:FUNCTION.")
-    path, name = match.groups()
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path} doesn't exist.", "Give the path of a Python file: py:FILE.py:FUNCTION.")
-    try:
-        function = runpy.run_path(path).get(name)
-        made = function() if callable(function) else None
-    except CorrkitError:
-        raise
-    except Exception as error:  # the user's own code: whatever it raises is theirs to mend
-        raise CheckpointError(
-            f"{spec} raises {type(error).__name__}: {error}", "Correct the file; --debug shows the traceback."
-        ) from error
-    if not callable(function):
-        raise CheckpointError(f"{path} has no function {name!r}.", "Write py:FILE.py:FUNCTION.")
-    if isinstance(made, Backbone):
-        return made
-    from torch import nn
-
-    from corrkit.backbones.wrapped import wrap
-
-    if not isinstance(made, nn.Module):
-        raise CheckpointError(
-            f"{name} of {path} returns {type(made).__name__}, not a module or backbone.",
-            "Return an nn.Module, or corrkit.wrap(module, patch=...).",
-        )
-    return wrap(made)
 
 
 def _nothing_there(spec: str) -> CheckpointError:

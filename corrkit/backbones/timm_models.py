@@ -38,7 +38,7 @@ def load(spec: str) -> Framewise:
         from corrkit.backbones.wrapped import state_digest
 
         model = _initialised(name, {}, seed)
-        report = Report(system="random", architecture=name, parameters=0)
+        report = Report(system="random", architecture=name, parameters=0, pretraining="none")
         return _backbone(model, name, report, state_digest(model, name), statistics(None, model.pretrained_cfg))
     from_file = re.fullmatch(r"timm:([^=]+)=(.+)", spec)
     if from_file:

@@ -12,7 +12,7 @@ from corrkit.backbones.heads import USUAL, assumption, choose_heads
 from corrkit.backbones.vit import Parts, VisionTransformer
 from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
 
@@ -38,7 +38,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     depth = recognised.depth("blocks")
     dim, patch, stem = _patch(recognised)
     prefix, registers, rows, grid = _tokens(recognised)
-    chosen, why = choose_heads(recognised, dim, depth, heads, _known_heads(recognised, rows, grid), rules.head_width)
+    chosen, why = choose_heads(recognised, dim, depth, heads, _family(recognised, rows, grid), rules.head_width)
     parts = Parts(
         dim=dim,
         depth=depth,
@@ -185,13 +185,13 @@ def _tokens(recognised: Recognised) -> tuple[bool, int, int, tuple[int, int] | N
     )
 
 
-def _known_heads(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> Mapping[tuple[int, int], int]:
-    """Heads of published models that break the usual rule, by width and depth."""
+def _family(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> str:
+    """The family of `published_heads` that the network is of."""
     rules: ViTRules = recognised.system.rules
     if rules.row_first_heads and grid is not None and "pos_embed" in recognised.state:
         table = recognised.state["pos_embed"][0, rows:].float()
         if table.shape[1] % 4 == 0 and _is_sincos(table, grid, "row"):
-            return {**rules.heads, **rules.row_first_heads}
+            return rules.row_first_heads
     return rules.heads
 
 
@@ -274,15 +274,15 @@ def _activation(recognised: Recognised) -> str:
 
 def _eps(recognised: Recognised) -> float:
     """The config's beside the file, else the system's."""
-    value = entry(recognised.config, "layer_norm_eps")
+    value = recognised.config.get("layer_norm_eps", recognised.config.get("rms_norm_eps"))
     rules: ViTRules = recognised.system.rules
     return value if isinstance(value, float) else rules.eps
 
 
-def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:
+def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int | list[int]]:
     """What of a network a configuration beside its file may say too, under transformers' names."""
     biases = {"qkv_bias": "attn.qkv.bias", "proj_bias": "attn.proj.bias"}
-    facts = {
+    facts: dict[str, int | list[int]] = {
         "hidden_size": parts.dim,
         "num_hidden_layers": parts.depth,
         "intermediate_size": parts.hidden,
@@ -291,7 +291,7 @@ def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:
         **{switch: f"blocks.0.{name}" in state for switch, name in biases.items()},
     }
     if parts.grid is not None and parts.grid[0] == parts.grid[1]:
-        facts["image_size"] = parts.grid[0] * parts.patch[0]
+        facts["max_img_size" if parts.position == "crop" else "image_size"] = parts.grid[0] * parts.patch[0]
     return facts
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 # Where a model of several parts keeps the configuration of its images' encoder, outermost first.
 _PARTS = ("vision_config", "backbone_config", "vision_encoder", "encoder")
@@ -43,7 +43,7 @@ def model_type(config: Mapping[str, Any] | None) -> str | None:
     return kind if isinstance(kind, str) and kind else None
 
 
-# Part of a network -> the switches that leave out its biases, as models/*/configuration_*.py of transformers name them.
+# Part of a network -> switches that leave out its biases, as transformers' models/*/configuration_*.py name them.
 _SWITCHES = {
     "qkv": (("qkv_bias",), ("attention_bias",), ("query_bias", "value_bias")),
     "proj": (("proj_bias",), ("attention_bias",)),
@@ -67,23 +67,27 @@ def rotary_base(config: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def require_obeyed(recognised: "Recognised", facts: Mapping[str, int]) -> None:
-    """Raises CheckpointError where the configuration beside a file says something else than its tensors.
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | list[int]]) -> None:
+    """Raises CheckpointError where the configuration beside a file says something else than its network has.
 
     Args:
         recognised: the file.
-        facts: of the network that is about to be filled, under transformers' names.
+        facts: of the network that is about to be filled, under transformers' names; a number stands for itself and
+            for a list of nothing else.
     """
     contradictions = []
     for name, found in facts.items():
         said = recognised.config.get(name)
-        sides = {said} if isinstance(said, int) else set(said) if isinstance(said, list) else set()
-        if sides and sides != {found}:
-            contradictions.append(f"{name} {said} (the tensors: {found})")
+        if isinstance(said, list) and isinstance(found, int) and said:
+            agrees = set(said) == {found}
+        else:
+            agrees = not isinstance(said, int | list) or said == found
+        if not agrees:
+            contradictions.append(f"{name} {said} (here: {found})")
     if contradictions:
         raise CheckpointError(
-            f"{recognised.path}: the config beside it says {', '.join(contradictions)}.",
-            "Put the config that belongs to this file beside it, or none.",
+            f"{recognised.path}: the config beside it (transformers) says {', '.join(contradictions)}.",
+            "Either it belongs to another file, or the network is a variant that corrkit doesn't know.",
         )
 
 

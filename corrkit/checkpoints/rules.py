@@ -11,8 +11,9 @@ Stages = tuple[int, ...]
 class ViTRules:
     """What the tensors of a vision transformer can't tell.
 
-    heads: (width, depth) to number of heads, where it isn't width / head_width.
-    row_first_heads: the same, where the stored positions are the sine-cosine table with rows first (MoCo v3's).
+    heads: family of `published_heads` whose numbers of heads are special; sizes that aren't there have
+        width / head_width. row_first_heads: the same, where the stored positions are the sine-cosine table with rows
+        first (MoCo v3's).
     cls: whether there is a class token (None: as in the file). final_norm: "affine" where the features are normalised
         by tensors that must be in the file, "optional" where some files of the system have them and some not,
         "weightless", "none". position: the published resampling rule of a stored table, "sincos" where it is
@@ -21,8 +22,8 @@ class ViTRules:
         system lacks, of patch, qkv, proj, mlp.
     """
 
-    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
-    row_first_heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    heads: str = ""
+    row_first_heads: str = ""
     head_width: int = 64
     cls: bool | None = True
     final_norm: Literal["affine", "optional", "weightless", "none"] = "affine"
@@ -54,6 +55,16 @@ class ResNetRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SwinRules:
+    """Where windows aren't shifted: along an axis whose grid is one window ("each"), or where either axis' is ("both").
+
+    The first is Swin's and torchvision's rule, the second transformers' (SwinLayer.set_shift_and_window_size).
+    """
+
+    shifts: Literal["each", "both"] = "each"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HieraRules:
     """Hiera: heads of the first stage by its width; q_pool: how many stage ends halve the grid."""
 
@@ -73,14 +84,14 @@ class WindowedHieraRules:
 class TubeletRules:
     """A vision transformer whose tokens are tubelets.
 
-    heads: by (width, depth), else width / 64. final_norm: "affine" where the published features are normalised by the
-    file's `norm`, "none" where it (or `fc_norm`) acts on the mean of the tokens only.
+    heads: family of `published_heads`; other sizes have width / 64. final_norm: "affine" where the published features
+    are normalised by the file's `norm`, "none" where it (or `fc_norm`) acts on the mean of the tokens only.
     position: "sinusoid" (VideoMAE: computed over all tokens, nothing stored), "stored" (one row per token, resized per
     time slice), "separable" (space plus time), "trilinear" (one row per token, resized in time too), "rotary".
     frames, side: of the clips of training; side only where nothing is stored and the width is a published one.
     """
 
-    heads: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    heads: str = ""
     final_norm: Literal["affine", "none"] = "affine"
     position: Literal["sinusoid", "stored", "separable", "trilinear", "rotary"]
     frames: int = 16

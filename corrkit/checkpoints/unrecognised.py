@@ -43,9 +43,9 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
     kind = configuration.model_type(opened.config)
     if kind is not None and not any(kind in system.model_types for system in SYSTEMS.values()):
         return CheckpointError(
-            f"{path} is a model of transformers, by the config beside it of model_type {kind!r}, in whose names "
-            "corrkit knows no network.",
-            ways_on(),
+            f"{path} is a model of transformers, by the config beside it of model_type {kind!r}, and corrkit knows no "
+            "network in its names.",
+            f"Build it with transformers: {ways_on()}",
         )
     near = nearest(tensors)
     if near is not None:

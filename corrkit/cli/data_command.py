@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corrkit.cli.talk import say
 from corrkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _check(args: argparse.Namespace) -> int:
     else:
         print(_verdict(check, faults))
     for note in check.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return 1 if faults else 0
 
 
@@ -144,7 +145,7 @@ def _print_json(args: argparse.Namespace, split: str, check: "DataCheck", faults
         "fine": not faults,
         "clips": check.num_clips,
         "frames": check.num_frames,
-        "faults": [asdict(fault) for fault in faults],
+        "faults": [{**asdict(fault), "problem": fault.problem} for fault in faults],
         "notes": check.notes,
     }
     print(json.dumps(content, indent=2))
@@ -177,7 +178,7 @@ def _get(args: argparse.Namespace) -> int:
     if args.only_print:
         print("\n".join(file.url for file in files) or source.page)
         return 0
-    print(_offer(source, files), file=sys.stderr)
+    say(_offer(source, files))
     if not files:
         raise UsageError(f"{source.title} has no address that could be downloaded from.", source.by_hand)
     if args.to is None:
@@ -188,10 +189,10 @@ def _get(args: argparse.Namespace) -> int:
         for file in files:
             _get_one(file, args.to)
     except KeyboardInterrupt:
-        print(f"What has arrived is kept in {args.to}. Repeat the command to go on.", file=sys.stderr)
+        say(f"What has arrived is kept in {args.to}. Repeat the command to go on.")
         raise
     print(args.to)
-    print(f"Check it: corrkit data check {args.task} --data {args.to}", file=sys.stderr)
+    say(f"Check it: corrkit data check {args.task} --data {args.to}")
     return 0
 
 
@@ -229,6 +230,6 @@ def _get_one(file: "SourceFile", folder: Path) -> None:
 
         archive = download(file, folder, progress)
     num_files, differing = unpack(archive, folder)
-    print(f"{archive}: {num_files} files unpacked", file=sys.stderr)
+    say(f"{archive}: {num_files} files unpacked")
     for path in differing:
-        print(f"note: {path} was there already and differs: it was kept.", file=sys.stderr)
+        say(f"note: {path} was there already and differs: it was kept.")

@@ -63,13 +63,18 @@ def file_size(path: Path) -> int:
 
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder; False for names that no file system takes. Raises UnreadableError."""
-    with _explained(path):
-        try:
-            return path.is_dir()
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return False
-            raise
+    try:
+        return path.is_dir()
+    except OSError as error:
+        return _no_such_name(path, error)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path names something that is no folder; False for names that no file system takes."""
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError as error:
+        return _no_such_name(path, error)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -112,5 +117,15 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UnreadableError(f"{path} can't be read ({reason}).", "Check disk and permissions.") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableError:
+    return UnreadableError(f"{path} can't be read ({error.strerror or error}).", "Check disk and permissions.")
+
+
+def _no_such_name(path: Path, error: OSError) -> bool:
+    """False for a name too long for the file system. Raises UnreadableError for any other error."""
+    if error.errno != errno.ENAMETOOLONG:
+        raise _unreadable(path, error)
+    return False

@@ -21,7 +21,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 1 << 26
 """More than any video has (8192 x 8192); a few kilobytes can claim any number."""
 
-_MAX_BYTES = 8 * MAX_PIXELS
+_MAX_BYTES = 4 * MAX_PIXELS
 _JPEG = b"\xff\xd8\xff"
 _FORMATS = ("PNG", "BMP", "TIFF", "WEBP")
 _LOSSLESS = ("PNG", "BMP")
@@ -80,14 +80,12 @@ def require_pictures(paths: Sequence[Path], folder: Path, clip: str) -> None:
     """Raises DataError where a clip's folder holds no frame, naming what is there instead."""
     if paths:
         return
-    there = "it is missing"
-    if is_folder(folder):
-        found = sorted(path.name for path in entries(folder))[:3]
-        there = f"it holds {', '.join(map(repr, found))}" if found else "it is empty"
-    raise DataError(
-        f"{clip}: {folder} holds no frame ({there}; frames are {' '.join(SUFFIXES)}).",
-        "Restore or convert them, or leave the clip out with --clips.",
-    )
+    remedy = "Restore or convert them, or leave the clip out with --clips."
+    if not is_folder(folder):
+        raise DataError(f"{clip} holds no frame: there is no such folder in {folder.parent}.", remedy)
+    found = sorted(path.name for path in entries(folder))[:3]
+    there = f"it holds {', '.join(map(repr, found))}" if found else "it is empty"
+    raise DataError(f"{clip}: {folder} holds no frame ({there}; frames are {' '.join(SUFFIXES)}).", remedy)
 
 
 def _require_sound_jpeg(data: bytes) -> None:

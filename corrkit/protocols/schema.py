@@ -166,15 +166,17 @@ class MaskReadout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DavisScore:
-    """Which objects are scored, and how (DAVIS).
+    """Which objects and frames are scored, and how (DAVIS).
 
     decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does.
     objects: "first" scores the ids up to the largest of the first mask, as the official tool does; "all" those up to
         the largest of any mask, so that an object that appears later is one that can't be predicted.
+    left_out: of a clip's annotated frames, the "first-last" are not scored, or only the "first".
     """
 
     decay: Literal["exact", "uint8"]
     objects: Literal["first", "all"]
+    left_out: Literal["first-last", "first"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from corrkit.runs.comparable import StoredRun, read_runs, without_repeats
 from corrkit.runs.pairing import compare_runs, protocol_of
 from corrkit.runs.rows import METRICS, Row, groups_of, rows_of
 from corrkit.tasks import TASKS
+from corrkit.text import one_line, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -29,13 +30,14 @@ def leaderboard(
     have the same `group`.
 
     Args:
-        run_dirs: folders of finished runs, of any tasks.
+        run_dirs: folders of finished runs, of any tasks, or folders that hold such below them.
         reference: run folders, at most one for each task, to compare each row with.
 
     Returns:
         One row per checkpoint, data and protocols; metrics are fractions, columns are always the same in the same
-        order (those of the comparison are empty without a reference). `attrs["notes"]` says which runs are left out,
-        duplicate or in conflict, and what could not be compared.
+        order (those of the comparison are empty without a reference); text is fit for terminals and spreadsheets
+        (`corrkit.text`), so that a CSV of the table reads back equal. `attrs["notes"]` says which runs are left out,
+        duplicate or in conflict, and what could not be compared; `attrs["references"]` names the references.
 
     Raises:
         RunError: a folder does not exist, or none holds a finished run.
@@ -64,6 +66,7 @@ def leaderboard(
         {f"{METRICS[task][0]} p Holm": float for task in TASKS} | {"parameters": "Int64", "stride": "Int64"}
     )
     table.attrs["notes"] = [*notes, *repeats, *uncompared]
+    table.attrs["references"] = list(dict.fromkeys(run.name for run in references.values()))
     return table[_column_order(table)]
 
 
@@ -139,12 +142,12 @@ def _record(
         "method": run.name,
         "architecture": checkpoint.get("architecture", ""),
         "parameters": summary["parameters"],
-        "pretraining": checkpoint.get("pretraining", ""),
+        "pretraining": checkpoint["pretraining"],
         "stride": summary["stride"],
         "input_size": _by_task({task: _input_size(one) for task, one in runs.items()}),
         "layer": summary["layer"] or "",
         "protocol": " ".join(one.summary["protocol"] for one in runs.values()),
-        "data": "; ".join(f"{one.column[1]} {one.column[2]}" for one in runs.values()),
+        "data": "; ".join(f"{one.summary['data']['name']} {one.summary['data']['split']}" for one in runs.values()),
         "origin": origin,
         "precision": summary["precision"],
         "frames_per_second": frames / seconds if seconds > 0 else math.nan,
@@ -155,7 +158,7 @@ def _record(
         "reference": any(task in references and _is_reference(one, references[task]) for task, one in runs.items()),
         "system": checkpoint.get("system", ""),
         "checkpoint": run.checkpoint[0],
-        "data_identity": " ".join(one.column[3] for one in runs.values()),
+        "data_identity": " ".join(one.summary["data"]["identity"] for one in runs.values()),
         "runs": " ".join(str(one.folder) for one in runs.values()),
         "seeds": seeds["seeds"],
     }
@@ -163,7 +166,8 @@ def _record(
         record |= _scores(task, runs.get(task)) | _difference(METRICS[task][0], row.differences.get(task))
         for column in (f"{METRICS[task][0]} seeds mean", f"{METRICS[task][0]} seeds sd"):
             record[column] = seeds.get(column, math.nan)
-    return record
+    shown = {name: spreadsheet_cell(one_line(value)) for name, value in record.items() if isinstance(value, str)}
+    return record | shown
 
 
 def _scores(task: str, run: StoredRun | None) -> dict[str, float]:

@@ -10,6 +10,7 @@ from corrkit.errors import UsageError
 from corrkit.runs.atomic import write_atomic
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.runs.results import FULL_PRECISION
 from corrkit.runs.rows import METRICS
 from corrkit.runs.tables import MARKS, per_cent
 from corrkit.tasks import TASKS
@@ -59,7 +60,7 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -
         title="Label propagation with frozen features",
         head=("Method", *columns),
         rows=cells,
-        notes=tuple(_notes(rows)),
+        notes=tuple(_notes(rows, table.attrs.get("references", []))),
         sections=tuple(sorted(sections.values(), key=lambda section: section[1])),
     )
     return render(shown, form, width)
@@ -133,7 +134,7 @@ def _marks(row: dict[str, Any]) -> list[tuple[str, str]]:
         found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
     if row["partial"]:
         found.append((MARKS["partial"], f"partial, clips missing: {row['partial']}"))
-    if row["precision"] not in {"float32", "float64"}:
+    if row["precision"] not in FULL_PRECISION:
         found.append((MARKS["precision"], f"reduced precision: {row['precision']}"))
     if row["sees_future"]:
         found.append((MARKS["future"], "features of a frame depend on later frames"))
@@ -149,11 +150,14 @@ def _heading(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return f"{fullest['protocol']} on {fullest['data']}{origin}"
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _notes(rows: list[dict[str, Any]], references: list[str]) -> list[tuple[str, str]]:
     notes = [("", "Per cent; 95 % intervals in brackets. Rows of different sections can't be compared.")]
-    if any(row["reference"] for row in rows):
-        names = ", ".join(dict.fromkeys(row["method"] for row in rows if row["reference"]))
+    if references:
+        names = ", ".join(references)
         notes.append(("", f"Δ: difference from {names} on the same clips, with its interval, {_PAIRED}"))
+    outside = dict.fromkeys(row["method"] for row in rows if _is_floor_or_ceiling(row))
+    if outside:
+        notes.append(("", f"Floor and ceiling are left out of what is bold: {', '.join(outside)}."))
     return [*notes, *((mark, f"{row['method']}: {text}") for row in rows for mark, text in _marks(row))]
 
 

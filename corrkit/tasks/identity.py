@@ -1,16 +1,23 @@
-"""What data a score belongs to: clip list, frame counts, file sizes, and the sha256 of every annotation."""
+"""What data a score belongs to: the clip list, and the content of frames and annotations."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from corrkit.errors import DataError, UnreadableError
 from corrkit.frames.files import file_sha256, file_size
 from corrkit.tasks.contract import Clip
 
+_CHEAP = 64 << 20
+"""Bytes of a clip's frames that are read in less time than its first frames take to be evaluated."""
+
 
 def data_identity(clips: Sequence[Clip]) -> str:
-    """sha256 hex over names, frame counts, frame file sizes and annotation bytes of the clips, in order.
+    """sha256 hex over names, frame counts, frames and annotation bytes of the clips, in order.
+
+    Frames count by their bytes, as annotations do. Where those of a clip are more than `_CHEAP` in all they count by
+    size and time of modification instead: a corrected frame is seen, but a copy may be other data.
 
     A clip whose files are missing, or are no files, counts as such: it fails when it is evaluated, with its own
     message.
@@ -23,8 +30,8 @@ def data_identity(clips: Sequence[Clip]) -> str:
         digest.update(f"clip {clip.name}\n".encode())
         try:
             digest.update(f"frames {len(clip.frames)}\n".encode())
-            for path in clip.frames.paths:
-                digest.update(b"%s %d\n" % (os.fsencode(path.name), file_size(path)))
+            for path, content in _frames(clip.frames.paths):
+                digest.update(b"%s %s\n" % (os.fsencode(path.name), content.encode()))
             for path in clip.annotation_files:
                 digest.update(b"%s %s\n" % (os.fsencode(path.name), file_sha256(path).encode()))
         except UnreadableError:
@@ -32,3 +39,10 @@ def data_identity(clips: Sequence[Clip]) -> str:
         except DataError as error:
             digest.update(f"unreadable {type(error).__name__}\n".encode())
     return digest.hexdigest()
+
+
+def _frames(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Each frame's file and what tells its content."""
+    sizes = [file_size(path) for path in paths]
+    for path, size in zip(paths, sizes, strict=True):
+        yield path, file_sha256(path) if sum(sizes) <= _CHEAP else f"{size} {path.stat().st_mtime_ns}"

@@ -1,15 +1,17 @@
 """What all disk layouts share: a root that holds the layout one folder lower, lists of clips, and clips' names."""
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from corrkit.errors import DataError
-from corrkit.frames.files import entries, is_folder, ordered, read_file
+from corrkit.errors import DataError, UsageError
+from corrkit.frames.files import entries, is_folder, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
 
 _LARGEST_LIST = 1 << 24
 _MAX_WRAPPING = 2  # folders around the data that are passed
+_LONGEST_NAME = 255
 _SHOWN = 100  # characters of a list's line in a message
 _SIDE_FOLDERS = ("__MACOSX", "@eaDir", "lost+found")
 
@@ -32,11 +34,11 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
         DataError: where none is, with the expected tree.
     """
     if not is_folder(root):
-        reason = "is not a folder" if _exists(root) else "does not exist"
+        reason = "is not a folder" if is_there(root) else "does not exist"
         raise DataError(f"The data root {root} {reason}.", "Correct --data, or unset $CORRKIT_DATA.")
     if is_root(root):
         return root, ()
-    found = [folder for folder in _below(root) if is_root(folder)]
+    found = [folder for folder in folders_below(root) if is_root(folder)]
     if found:
         others = f" So are {', '.join(map(str, found[1:]))}." if len(found) > 1 else ""
         return found[0], (f"{root} is not in {task} layout: {found[0]} is, and was taken.{others}",)
@@ -44,6 +46,32 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
     hint = f"{above[0]}, which it lies in, is: name that if it is meant. " if above else ""
     raise DataError(
         f"{root} is not in {task} layout: neither it nor a folder in it holds it.", f"{hint}Expected: {expected}"
+    )
+
+
+def require_outside_data(target: str | Path, *roots: str | Path | None) -> None:
+    """Nothing is written inside a data set.
+
+    Args:
+        target: file or folder that is to be written.
+        roots: of the data that are read; folders in one of the three layouts are recognised without.
+
+    Raises:
+        UsageError: where the target is a data root or lies in one.
+    """
+    place = Path(target).resolve()
+    known = {Path(root).resolve() for root in roots if isinstance(root, str | Path)}
+    for folder in (place, *place.parents):
+        if (folder in known and is_folder(folder)) or _looks_like_data(folder):
+            raise UsageError(
+                f"{target} lies inside the data set {folder}.", "Data sets are never written to: choose another place."
+            )
+
+
+def _looks_like_data(folder: Path) -> bool:
+    return any(
+        all(is_folder(folder / name) for name in names)
+        for names in (("JPEGImages", "Annotations"), ("Images", "Annotations"), ("Rename_Images", "joint_positions"))
     )
 
 
@@ -100,8 +128,22 @@ def clip_folders(folder: Path, beside: Path) -> tuple[list[str], list[str]]:
 
 
 def shown_name(name: str) -> str:
-    r"""A file's name as text that can be written anywhere: bytes that are no UTF-8 become \xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    r"""A file's name as text that can be written anywhere: bytes that are no UTF-8 become \xNN, lines are cut."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_SHOWN]}...({len(text)} characters)"
+
+
+def unlisted_folders(parents: Iterable[Path], known: Collection[str]) -> Iterator[Path]:
+    """Clip folders that `known` doesn't name, by name, hidden ones left out."""
+    for parent in parents:
+        for folder in sorted(entries(parent), key=lambda path: path.name):
+            if is_folder(folder) and not folder.name.startswith(".") and folder.name not in known:
+                yield folder
+
+
+def named_in_lists(paths: Iterable[Path]) -> set[str]:
+    """Every part of every line of list files."""
+    return {part for path in paths for line in list_lines(path) for part in re.split(r"[/\s]+", line)}
 
 
 def stray_caches(folder: Path) -> list[str]:
@@ -114,7 +156,7 @@ def list_file(root: Path, split: str) -> Path | None:
     """The text file that `split` names: a path, or a file of the root or its `lists` folder; None if there is none."""
     names = [split, f"{split}.txt", f"{split}_videos.txt"]
     candidates = [Path(split), *(folder / name for folder in (root / "lists", root) for name in names)]
-    return next((path for path in candidates if path.suffix == ".txt" and _exists(path) and not is_folder(path)), None)
+    return next((path for path in candidates if path.suffix == ".txt" and is_there(path)), None)
 
 
 def _clip_of_line(line: str, path: Path) -> str:
@@ -129,7 +171,7 @@ def _clip_of_line(line: str, path: Path) -> str:
     return parts[-1]
 
 
-def _below(root: Path) -> Iterator[Path]:
+def folders_below(root: Path) -> Iterator[Path]:
     """Folders in a root, hidden ones left out; where there is only one, those in it, too (archives wrap data)."""
     folders = [root]
     for _ in range(_MAX_WRAPPING + 1):
@@ -140,10 +182,3 @@ def _below(root: Path) -> Iterator[Path]:
 
 def _visible(path: Path) -> bool:
     return not path.name.startswith(".") and path.name not in _SIDE_FOLDERS
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False

@@ -21,6 +21,8 @@ _MODULES = (
     "contrastive",
     "supervised",
     "huggingface",
+    "huggingface_stages",
+    "torchvision",
     "plain",
 )
 

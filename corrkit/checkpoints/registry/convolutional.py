@@ -14,7 +14,7 @@ _TORCHVISION = {r"conv1\.weight": 4, r"layer1\.0\.conv1\.weight": 4, r"layer1\.0
 LAB = ((50.0, 0.0, 0.0), (50.0, 127.0, 127.0))
 
 
-def _complete(state: State) -> State:
+def complete(state: State) -> State:
     """Batch counters, which no evaluation reads, and 5-D kernels as 2-D ones (TimeCycle inflates in time)."""
     import torch
 
@@ -42,18 +42,18 @@ def _told_from_vfs(opened: "Opened") -> str | None:
     return None
 
 
-RESNET = Layout(name="torchvision ResNet", anchors=_TORCHVISION, convert=_complete)
+RESNET = Layout(name="torchvision ResNet", anchors=_TORCHVISION, convert=complete)
 PADDED_RESNET = Layout(
     name="ResNet with padding modules",
     anchors={r"conv1\.1\.weight": 4, r"layer1\.0\.conv1\.1\.weight": 4},
     renames=((r"((layer\d\.\d+\.)?conv\d)\.1\.", r"\1."),),
-    convert=_complete,
+    convert=complete,
 )
 INFLATED_RESNET = Layout(
     name="ResNet inflated in time",
     anchors={r"encoderVideo\.conv1\.weight": 5, r"encoderVideo\.layer1\.0\.conv1\.weight": 5},
     renames=((r"encoderVideo\.", ""),),
-    convert=_complete,
+    convert=complete,
 )
 MM_RESNET = Layout(
     name="mmcv ResNet",
@@ -66,7 +66,7 @@ MM_RESNET = Layout(
         (r"(layer\d\.\d+)\.downsample\.conv\.", r"\1.downsample.0."),
         (r"(layer\d\.\d+)\.downsample\.bn\.", r"\1.downsample.1."),
     ),
-    convert=_complete,
+    convert=complete,
 )
 MAST_RESNET = Layout(
     name="MAST ResNet",
@@ -81,7 +81,7 @@ MAST_RESNET = Layout(
         (r"(layer\d\.\d+)\.left\.4\.", r"\1.bn2."),
         (r"(layer\d\.\d+)\.shortcut\.", r"\1.downsample."),
     ),
-    convert=_complete,
+    convert=complete,
 )
 
 ENTRIES = (

@@ -2,14 +2,14 @@
 
 import re
 
-from corrkit.checkpoints.rules import HieraRules, WindowedHieraRules
+from corrkit.checkpoints.rules import HieraRules, SwinRules, WindowedHieraRules
 from corrkit.checkpoints.system import KINETICS, Layout, State, System
 
-_HIERA_HEADS = {96: 1, 112: 2, 144: 2, 256: 4}  # facebookresearch/hiera b12b842 hiera/hiera.py:425
+HIERA_HEADS = {96: 1, 112: 2, 144: 2, 256: 4}  # facebookresearch/hiera b12b842 hiera/hiera.py:425
 _DECODER = "decoder of pre-training"
 
 
-def _timm_downsampling(state: State) -> State:
+def timm_downsampling(state: State) -> State:
     """Downsampling at the beginning of a stage, as in timm; published files have it at the end of the one before."""
     if "layers.0.downsample.reduction.weight" not in state:
         return state
@@ -36,7 +36,7 @@ def _dense(state: State) -> State:
     return {re.sub(r"\.(ln|linear)\.(?=weight$|bias$)", ".", name): tensor for name, tensor in dense.items()}
 
 
-def _flat_grn(state: State) -> State:
+def flat_grn(state: State) -> State:
     """Gains and biases of global response normalisation [1, 1, 1, C] as [C]."""
     return {name: tensor.flatten() if ".grn." in name else tensor for name, tensor in _dense(state).items()}
 
@@ -47,7 +47,7 @@ SWIN = Layout(
         r"patch_embed\.proj\.weight": 4,
         r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table": 2,
     },
-    convert=_timm_downsampling,
+    convert=timm_downsampling,
 )
 CONVNEXT = Layout(
     name="ConvNeXt V2",
@@ -61,7 +61,7 @@ CONVNEXT = Layout(
         (r"(stages\.\d+\.blocks\.\d+\.)grn\.gamma$", r"\1mlp.grn.weight"),
         (r"(stages\.\d+\.blocks\.\d+\.)grn\.beta$", r"\1mlp.grn.bias"),
     ),
-    convert=_flat_grn,
+    convert=flat_grn,
 )
 HIERA = Layout(
     name="Hiera",
@@ -77,6 +77,12 @@ SAM2 = Layout(
     anchors={r"patch_embed\.proj\.weight": 4, r"pos_embed_window": 4, r"blocks\.\d+\.proj\.weight": 2},
     renames=((r"(blocks\.\d+\.mlp\.)layers\.0\.", r"\1fc1."), (r"(blocks\.\d+\.mlp\.)layers\.1\.", r"\1fc2.")),
 )
+SAM2_VARIANTS = {
+    (96, (1, 2, 7, 2)): (1, (8, 4, 14, 7), (5, 7, 9)),
+    (96, (1, 2, 11, 2)): (1, (8, 4, 14, 7), (7, 10, 13)),
+    (112, (2, 3, 16, 3)): (2, (8, 4, 14, 7), (12, 16, 20)),
+    (144, (2, 6, 36, 4)): (2, (8, 4, 16, 8), (23, 33, 43)),
+}
 
 ENTRIES = (
     System(
@@ -84,14 +90,7 @@ ENTRIES = (
         title="SAM 2 image encoder",
         layouts=(SAM2,),
         build="corrkit.backbones.hiera:build_sam2",
-        rules=WindowedHieraRules(
-            variants={
-                (96, (1, 2, 7, 2)): (1, (8, 4, 14, 7), (5, 7, 9)),
-                (96, (1, 2, 11, 2)): (1, (8, 4, 14, 7), (7, 10, 13)),
-                (112, (2, 3, 16, 3)): (2, (8, 4, 14, 7), (12, 16, 20)),
-                (144, (2, 6, 36, 4)): (2, (8, 4, 16, 8), (23, 33, 43)),
-            }
-        ),
+        rules=WindowedHieraRules(variants=SAM2_VARIANTS),
         source="facebookresearch/sam2 2b90b9f sam2/modeling/backbones/hieradet.py",
         proven="golden",
     ),
@@ -106,7 +105,7 @@ ENTRIES = (
             r"multi_scale_fusion_heads\..*": "multi-scale fusion of pre-training",
         },
         build="corrkit.backbones.hiera:build",
-        rules=HieraRules(heads=_HIERA_HEADS, q_pool=2),
+        rules=HieraRules(heads=HIERA_HEADS, q_pool=2),
         source="facebookresearch/hiera b12b842 hiera/hiera_mae.py:63",
         proven="golden",
         notes=("Pre-training keeps stride 16 in the last stage and has no norm behind it; so do the features.",),
@@ -118,7 +117,7 @@ ENTRIES = (
         signs=(r"pos_embed_temporal", r"pos_embed_spatial"),
         without=(r"blocks\.\d+\.attn\.norm_q\.weight",),
         build="corrkit.backbones.hiera:build",
-        rules=HieraRules(heads=_HIERA_HEADS),
+        rules=HieraRules(heads=HIERA_HEADS),
         mean=KINETICS[0],
         std=KINETICS[1],
         source="facebookresearch/hiera b12b842 hiera/hiera.py:425",
@@ -130,7 +129,7 @@ ENTRIES = (
         layouts=(HIERA,),
         without=(r"blocks\.\d+\.attn\.norm_q\.weight",),
         build="corrkit.backbones.hiera:build",
-        rules=HieraRules(heads=_HIERA_HEADS),
+        rules=HieraRules(heads=HIERA_HEADS),
         source="facebookresearch/hiera b12b842 hiera/hiera.py:425",
         proven="golden",
     ),
@@ -139,6 +138,7 @@ ENTRIES = (
         title="Swin (SimMIM, FastMIM and others with its names)",
         layouts=(SWIN,),
         build="corrkit.backbones.hierarchical:build_swin",
+        rules=SwinRules(),
         source="microsoft/SimMIM d3e29bc models/simmim.py:31; ggjy/FastMIM.pytorch d4eea0d mim_swin_pretrain.py:647",
         proven="golden",
     ),

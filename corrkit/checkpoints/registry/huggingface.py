@@ -18,9 +18,12 @@ from corrkit.checkpoints.system import CLIP, HALF, System
 _SOURCE = "huggingface/transformers 5.23.0"
 _LS = r"(encoder\.layer|layers)\.\d+\.layer_scale1\.lambda1"
 _TABLE = r"(.*\.)?relative_position_bias_table"
-_HEADS = {(1280, 32): 16, (1408, 40): 16}
 _BLIND_NORM = {r"post_layernorm\..*": "norm of the class token alone"}
-_CLIP_TYPES = ("clip", "clip_vision_model")
+_CLIP_TYPES = tuple(  # models/*/modeling_*.py: the others are made from CLIP's vision tower
+    f"{name}{part}"
+    for name in ("clip", "metaclip_2", "chinese_clip", "altclip", "clipseg")
+    for part in ("", "_vision_model")
+)
 _CLIP_PARTS = ("cls_token", "norm_pre.weight", "norm_pre.bias")
 _CLIP = ViTRules(eps=1e-5, final_norm="none", activation="quick-gelu", position="size", absent=frozenset({"patch"}))
 _PRE_NORM = r"pre_layrnorm\..*"  # sic
@@ -32,7 +35,7 @@ ENTRIES = (
         title="DINOv2 with registers (Hugging Face)",
         layouts=(HF, HF_MEMORY),
         signs=(_LS, r"embeddings\.register_tokens"),
-        rules=ViTRules(position="antialias"),
+        rules=ViTRules(heads="dinov2", position="antialias"),
         source=_SOURCE,
         proven="golden",
     ),
@@ -42,7 +45,7 @@ ENTRIES = (
         title="DINOv2, Web-DINO (Hugging Face)",
         layouts=(HF, HF_MEMORY),
         signs=(_LS,),
-        rules=ViTRules(position="size"),
+        rules=ViTRules(heads="dinov2", position="size"),
         source=_SOURCE,
         proven="golden",
     ),
@@ -51,7 +54,7 @@ ENTRIES = (
         model_types=("dinov3_vit",),
         title="DINOv3 (Hugging Face)",
         layouts=(HF_DINOV3_GATED, HF_DINOV3),
-        rules=ViTRules(heads={(1280, 32): 20, (4096, 40): 32}, eps=1e-5, position=None, rotary="dinov3", gate="config"),
+        rules=ViTRules(heads="dinov3", eps=1e-5, position=None, rotary="dinov3", gate="config"),
         requires=("cls_token", "reg_token"),
         source=_SOURCE,
         proven="golden",
@@ -85,7 +88,7 @@ ENTRIES = (
         model_types=("vit", "vit_mae", "ijepa", "deit", "vit_msn"),
         title="ViT, ViT-MAE, I-JEPA, DeiT, ViT-MSN (Hugging Face)",
         layouts=(HF, HF_MEMORY),
-        rules=ViTRules(heads=_HEADS, cls=None, eps=1e-12, position="size"),
+        rules=ViTRules(cls=None, eps=1e-12, position="size"),
         source=_SOURCE,
         proven="golden",
     ),
@@ -94,7 +97,7 @@ ENTRIES = (
         model_types=("siglip2", "siglip2_vision_model"),
         title="SigLIP 2 NaFlex (Hugging Face)",
         layouts=(HF_NAFLEX,),
-        rules=ViTRules(heads={(1152, 27): 16}, cls=False, activation="gelu-tanh", position="bilinear-antialias"),
+        rules=ViTRules(heads="siglip", cls=False, activation="gelu-tanh", position="bilinear-antialias"),
         mean=HALF[0],
         std=HALF[1],
         source=_SOURCE,
@@ -150,7 +153,7 @@ ENTRIES = (
         model_types=("siglip", "siglip_vision_model"),
         title="SigLIP, SigLIP 2 of fixed resolution (Hugging Face)",
         layouts=(HF_TOWER,),
-        rules=ViTRules(heads={(1152, 27): 16}, cls=False, activation="gelu-tanh", position="size"),
+        rules=ViTRules(heads="siglip", cls=False, activation="gelu-tanh", position="size"),
         mean=HALF[0],
         std=HALF[1],
         source=_SOURCE,

@@ -140,6 +140,7 @@ RADIO = Layout(
         (r"patch_generator\.pos_embed$", "pos_embed"),
         (r"patch_generator\.cls_token\.token$", "reg_token"),
         (rf"{_BLOCK}gamma_(\d)$", r"\1ls\2.gamma"),
+        (rf"{_BLOCK}layer_scale(\d)\.lambda1$", r"\1ls\2.gamma"),
     ),
     convert=conversions.linear_patches,
 )

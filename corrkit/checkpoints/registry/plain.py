@@ -5,15 +5,12 @@ from corrkit.checkpoints.registry.layouts import CONV_STEM, JAX, MMPRETRAIN, SPL
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import HALF, System
 
-# Huge and giant ViTs have 16 heads; Web-MAE's and Web-DINO's are 128 wide from 2b on (facebookresearch/webssl c85b60b).
-_HEADS = {(1280, 32): 16, (1408, 40): 16, (2688, 24): 21, (3072, 26): 24, (3584, 32): 28, (4096, 32): 32}
-
 ENTRIES = (
     System(
         name="jax_vit",
         title="ViT of google-research (npz)",
         layouts=(JAX,),
-        rules=ViTRules(heads=_HEADS, cls=None, position="dino"),
+        rules=ViTRules(cls=None, position="dino"),
         mean=HALF[0],
         std=HALF[1],
         source="google-research/vision_transformer c6de1e5",
@@ -35,7 +32,7 @@ ENTRIES = (
         signs=(r"blocks\.\d+\.gamma_1", r"blocks\.\d+\.attn\.qkv\.bias"),
         certain=marks.file_name(r"deit.?(3|iii)"),
         distinction="not turned by positions",
-        rules=ViTRules(heads={(1280, 32): 16}),
+        rules=ViTRules(),
         source="facebookresearch/deit 7e160fe",
         proven="golden",
     ),
@@ -59,7 +56,7 @@ ENTRIES = (
         layouts=(TIMM,),
         model_types=("timm_wrapper",),
         config={"architecture": (), "pretrained_cfg": ()},
-        rules=ViTRules(heads=_HEADS, cls=None, final_norm="optional", position="antialias"),
+        rules=ViTRules(cls=None, final_norm="optional", position="antialias"),
         source="timm 1.0.31",
         proven="golden",
     ),
@@ -69,7 +66,7 @@ ENTRIES = (
         layouts=(TIMM,),
         signs=(r"reg_token",),
         without=(r"blocks\.\d+\.gamma_1", r"norm_pre\..*"),  # classes that turn by positions
-        rules=ViTRules(heads=_HEADS, cls=None, final_norm="optional", position="antialias"),
+        rules=ViTRules(cls=None, final_norm="optional", position="antialias"),
         source="timm 1.0.31 models/vision_transformer.py, layers/pos_embed.py",
         notes=(
             "Only timm calls registers reg_token, so positions are resampled as timm does; mean and std are "
@@ -83,14 +80,14 @@ ENTRIES = (
         signs=(r"ln2\..*",),
         without=(r"ln1\..*",),
         drop={r"ln2\..*": "norm of the mean of all patches in classification, never of single ones"},
-        rules=ViTRules(heads=_HEADS, cls=None, final_norm="none", position="size"),
+        rules=ViTRules(cls=None, final_norm="none", position="size"),
         source="open-mmlab/mmpretrain ee7f2e88",
     ),
     System(
         name="mmpretrain_vit_normed",
         title="ViT in MMPretrain's names",
         layouts=(MMPRETRAIN,),
-        rules=ViTRules(heads=_HEADS, cls=None, position="size"),
+        rules=ViTRules(cls=None, position="size"),
         source="open-mmlab/mmpretrain ee7f2e88",
     ),
     System(
@@ -99,7 +96,7 @@ ENTRIES = (
         layouts=(TIMM,),
         signs=(r"fc_norm\.weight",),
         without=(r"norm\.weight",),
-        rules=ViTRules(heads=_HEADS, cls=None, final_norm="none"),
+        rules=ViTRules(cls=None, final_norm="none"),
         source="timm 1.0.31",
         notes=("Patches of this network are never normalised: features are the last block's output.",),
     ),
@@ -107,7 +104,7 @@ ENTRIES = (
         name="vit",
         title="ViT in timm's names (DINO, MAE, supervised, ...)",
         layouts=(TIMM, SPLIT, CONV_STEM),
-        rules=ViTRules(heads=_HEADS, row_first_heads={(384, 12): 12, (384, 11): 12, (768, 11): 12}, cls=None),
+        rules=ViTRules(row_first_heads="mocov3", cls=None),
         source="facebookresearch/mae efb2a80 models_vit.py; facebookresearch/dino 7c446df",
         proven="golden",
         notes=(

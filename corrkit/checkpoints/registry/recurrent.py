@@ -67,7 +67,7 @@ ENTRIES = (
         layouts=(VJEPA21,),
         prefers=(("ema_encoder", "encoder"), ("target_encoder", "encoder")),
         build="corrkit.backbones.vjepa21:build",
-        rules=ViTRules(heads={(1408, 40): 22, (1664, 48): 26}),
+        rules=ViTRules(heads="vjepa2"),
         source="facebookresearch/vjepa2 app/vjepa_2_1 (be434e4, 16de6c8)",
         proven="golden",
     ),

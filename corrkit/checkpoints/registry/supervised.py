@@ -38,9 +38,7 @@ ENTRIES = (
         layouts=(OPENAI,),
         signs=(r"attn_pool\.probe",),
         drop=_PROJECTION,
-        rules=ViTRules(
-            heads={(1536, 50): 16}, cls=None, eps=1e-5, position="bilinear", rotary="pe", absent=_NO_PATCH_BIAS
-        ),
+        rules=ViTRules(heads="pe", cls=None, eps=1e-5, position="bilinear", rotary="pe", absent=_NO_PATCH_BIAS),
         mean=HALF[0],
         std=HALF[1],
         source="facebookresearch/perception_models 3e352cc",
@@ -54,7 +52,7 @@ ENTRIES = (
         certain=marks.file_name(r"PE.?(spatial|lang)"),
         distinction="turned by positions; the published files have no ln_post",
         rules=ViTRules(
-            heads={(1536, 50): 16},
+            heads="pe",
             cls=None,
             final_norm="none",
             eps=1e-5,
@@ -104,6 +102,7 @@ ENTRIES = (
         model_types=("aimv2", "aimv2_vision_model"),
         signs=(r"preprocessor\.pos_embed",),
         rules=ViTRules(
+            heads="aimv2",
             head_width=128,
             cls=False,
             eps=1e-5,
@@ -123,7 +122,13 @@ ENTRIES = (
         layouts=(AIM,),
         model_types=("aimv2", "aimv2_vision_model"),
         rules=ViTRules(
-            head_width=128, cls=False, eps=1e-5, norm="rms", absent=frozenset({"qkv", "proj", "mlp"}), position="sincos"
+            heads="aimv2",
+            head_width=128,
+            cls=False,
+            eps=1e-5,
+            norm="rms",
+            absent=frozenset({"qkv", "proj", "mlp"}),
+            position="sincos",
         ),
         requires=("patch_embed.norm.weight",),
         mean=CLIP[0],
@@ -142,7 +147,7 @@ ENTRIES = (
             r"(model\.)?norm\.(weight|bias)": "norm that the published model replaces by the identity",
         },
         prefers=(("state_dict_ema", "state_dict"),),
-        rules=ViTRules(heads={(1280, 32): 16}, cls=False, final_norm="none", position="crop", absent=_NO_PATCH_BIAS),
+        rules=ViTRules(heads="dinov2", cls=False, final_norm="none", position="crop", absent=_NO_PATCH_BIAS),
         requires=("reg_token",),
         mean=CLIP[0],
         std=CLIP[1],

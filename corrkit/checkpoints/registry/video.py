@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from corrkit.checkpoints.opening import Opened
 
 _TUBELETS = "corrkit.backbones.tubelets:build"
-_HEADS = {(1280, 32): 16, (1408, 40): 16}
-_JEPA2_HEADS = {**_HEADS, (1408, 40): 22}
 _MEAN_NORM = "norm of the mean of the tokens, not of each token"
 
 TUBELET = Layout(
@@ -92,7 +90,7 @@ ENTRIES = (
         title="OmniMAE",
         layouts=(PADDED_TUBELET,),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="stored"),
+        rules=TubeletRules(position="stored"),
         source="facebookresearch/omnivore 1d55abd omnivision/models/vision_transformer.py:49",
         proven="golden",
     ),
@@ -139,7 +137,7 @@ ENTRIES = (
         without=(r"dec(oder)?_.*",),
         drop={r"norm\.(weight|bias)": _MEAN_NORM},
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, final_norm="none", position="separable"),
+        rules=TubeletRules(final_norm="none", position="separable"),
         mean=KINETICS[0],
         std=KINETICS[1],
         source="facebookresearch/mae_st c5dec1b models_vit.py:65",
@@ -151,7 +149,7 @@ ENTRIES = (
         layouts=(TUBELET,),
         signs=(r"pos_embed_spatial", r"pos_embed_temporal"),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="separable"),
+        rules=TubeletRules(position="separable"),
         mean=KINETICS[0],
         std=KINETICS[1],
         source="facebookresearch/mae_st c5dec1b models_mae.py, util/video_vit.py:68",
@@ -166,7 +164,7 @@ ENTRIES = (
             r"(down|decoder|mask_token|pos_embed)_(img|vid)\b.*": "decoders of pre-training",
         },
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="stored"),
+        rules=TubeletRules(position="stored"),
         source="ruiwang2021/mvd 45b877a modeling_student.py:175",
         proven="golden",
     ),
@@ -177,7 +175,7 @@ ENTRIES = (
         layouts=(HF_VIDEOMAE,),
         without=(r"layernorm\.weight",),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, final_norm="none", position="sinusoid"),
+        rules=TubeletRules(final_norm="none", position="sinusoid"),
         source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
     ),
     System(
@@ -186,7 +184,7 @@ ENTRIES = (
         title="VideoMAE of Hugging Face",
         layouts=(HF_VIDEOMAE,),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="sinusoid"),
+        rules=TubeletRules(position="sinusoid"),
         source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
     ),
     System(
@@ -196,7 +194,7 @@ ENTRIES = (
         signs=(r"fc_norm\.weight", r"blocks\.\d+\.attn\.q_bias"),
         drop={r"fc_norm\.(weight|bias)": _MEAN_NORM},
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, final_norm="none", position="sinusoid"),
+        rules=TubeletRules(final_norm="none", position="sinusoid"),
         source="OpenGVLab/VideoMAEv2 29eab1e models/modeling_finetune.py:524",
         proven="golden",
     ),
@@ -206,7 +204,7 @@ ENTRIES = (
         layouts=(TUBELET,),
         signs=(r"blocks\.\d+\.attn\.q_bias",),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="sinusoid"),
+        rules=TubeletRules(position="sinusoid"),
         source="MCG-NJU/VideoMAE 14ef8d8 modeling_finetune.py:83,160; resizing as OmniMAE's",
         proven="golden",
     ),
@@ -220,7 +218,7 @@ ENTRIES = (
         without=(r"cls_token", r"img_mod_embed"),
         prefers=(("target_encoder", "encoder"),),
         build=_TUBELETS,
-        rules=TubeletRules(heads=_HEADS, position="trilinear"),
+        rules=TubeletRules(position="trilinear"),
         source="facebookresearch/jepa 51c59d5 src/models/vision_transformer.py:226",
         proven="golden",
         notes=("V-JEPA's own image evaluation repeats a frame over the whole clip instead.",),
@@ -236,7 +234,7 @@ ENTRIES = (
         prefers=(("target_encoder", "encoder"),),
         drop={r"pos_embed": "table that the rotary network doesn't use"},
         build=_TUBELETS,
-        rules=TubeletRules(heads=_JEPA2_HEADS, position="rotary"),
+        rules=TubeletRules(heads="vjepa2", position="rotary"),
         source="facebookresearch/vjepa2 c2963a4 src/models/utils/modules.py:39,138",
         proven="golden",
         notes=("V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",),
@@ -253,7 +251,7 @@ ENTRIES = (
         name="fastmim_vit",
         title="FastMIM (ViT)",
         layouts=(PIXEL_MASK,),
-        rules=ViTRules(heads={(1280, 32): 16}, position="size"),
+        rules=ViTRules(position="size"),
         source="ggjy/FastMIM.pytorch d4eea0d mim_vit_pretrain.py",
         proven="golden",
     ),
