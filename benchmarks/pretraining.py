@@ -16,9 +16,9 @@ from torch import nn
 
 from corrkit.training.decoder import CrossAttention
 from corrkit.training.objective import Objective
-from corrkit.training.views import View
 from corrkit.training.objectives import make_objective
 from corrkit.training.recipe import load_recipe
+from corrkit.training.views import View
 
 
 class UnfusedCross(CrossAttention):

@@ -6,16 +6,17 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from corrkit import __version__
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
+from corrkit.inference import exact_inference, standard_defaults
 from corrkit.predictor_loading import make_predictor
 from corrkit.predictors import Predictor
 from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
@@ -26,6 +27,7 @@ from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.sources import open_data, takes_embedded
+from corrkit.tasks.thinned import Thinned
 
 if TYPE_CHECKING:
     import pandas
@@ -114,7 +116,8 @@ def evaluate(
     """
     constants = constants_of(load_task(task), protocol, overrides)
     loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
-    predictor = make_predictor(model, device=device, loading=loading)
+    with standard_defaults():
+        predictor = make_predictor(model, device=device, loading=loading)
     predictor.declare(name, seed_of)
     (result,) = evaluate_together(
         task,
@@ -271,25 +274,30 @@ def evaluate_clip(
     truth: Callable[[int], Any] | None = None,
     predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
+    every: int = 1,
 ) -> list[ClipRecord]:
-    """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
+    """One pass over a clip: predict, score and save frame by frame; a record for each predictor.
+
+    every: takes the frames 0, every, 2 * every, ... only.
+    """
     started = time.perf_counter()
     clip = task.resaved(clip, protocol)
-    num_frames = len(clip.frames)
+    seen = clip if every == 1 else cast(Clip, Thinned(clip, every))
+    num_frames = len(seen.frames)
     truth = truth or functools.lru_cache(maxsize=1)(task.truth(clip, protocol))
     scorers = [task.scorer(clip, protocol, truth) for _ in predictors]
     folders = predictions or [None] * len(predictors)
     with ExitStack() as stack:
         streams = [
-            stack.enter_context(closing(predictor.predict(clip, task, protocol)))  # type: ignore[type-var]  # generators
+            stack.enter_context(closing(predictor.predict(seen, task, protocol)))  # type: ignore[type-var]  # generators
             for predictor in predictors
         ]
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
-                    scorer.update(index, prediction)
+                    scorer.update(index * every, prediction)
                     if folder is not None:
-                        task.write_prediction(folder, clip, index, prediction)
+                        task.write_prediction(folder, clip, index * every, prediction)
             if progress is not None:
                 progress(clip.name, index + 1, num_frames)
     seconds = time.perf_counter() - started
@@ -316,24 +324,6 @@ def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | 
         settings = repr((asked, dict(constants.overrides)))
         parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
     return folder.with_name("-".join(parts))
-
-
-@contextmanager
-def exact_inference() -> Iterator[None]:
-    """No gradients, no autocast, no TF32: float32 products as the goldens have them; all settings are put back."""
-    import torch
-
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.no_grad(), ExitStack() as stack:
-            for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-                stack.enter_context(torch.autocast(kind, enabled=False))
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
