@@ -4,20 +4,19 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
-from corrkit.evaluation import constants_of, described, evaluate_clip
+from corrkit.evaluation import evaluate_clip
 from corrkit.inference import exact_inference, training_state_untouched
-from corrkit.predictors import Propagator, ResizedFrames
+from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.protocols import Protocol
-from corrkit.runs.rows import METRICS
-from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
-from corrkit.tasks.sources import open_data
+from corrkit.subject import open_subject
+from corrkit.task_table import task_facts, task_names
+from corrkit.tasks.contract import Clip, DataSet, select_clips
 
 if TYPE_CHECKING:
     import torch
@@ -66,18 +65,17 @@ class Evaluator:
         shown = Shown(metrics=metrics, intervals=intervals)
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
-            raise UsageError("The Evaluator was given no task.", 'Name one or more of "davis", "vip", "jhmdb".')
+            raise UsageError("The Evaluator was given no task.", f"Name one or more of {', '.join(task_names())}.")
         roots = _by_task("data", data, names)
         chosen = {**_by_task("protocols", protocols, names), **_by_task("protocol", protocol, names)}
         self._benchmarks = [
-            _Benchmark(load_task(name), roots.get(name), clips, chosen.get(name), overrides, every, shown)
-            for name in names
+            _Benchmark(name, roots.get(name), clips, chosen.get(name), overrides, every, shown) for name in names
         ]
         self._remake = functools.partial(
             Evaluator, tasks, data, clips, protocols, protocol=protocol, metrics=metrics, every=every,
             intervals=intervals, **overrides,
         )  # fmt: skip
-        found = {benchmark.task.name for benchmark in self._benchmarks if benchmark.is_embedded}
+        found = {benchmark.subject.task.name for benchmark in self._benchmarks if benchmark.is_embedded}
         guessed = [name for name in names if name in found and name not in roots]
         if guessed:
             warnings.warn(
@@ -96,7 +94,7 @@ class Evaluator:
         data, split, origin ("official", "own" or "embedded") and identity; clips (names) and frames (how many a call
         takes); protocol with what was modified; seconds of the last call, None before it.
         """
-        return {benchmark.task.name: benchmark.description for benchmark in self._benchmarks}
+        return {benchmark.subject.task.name: benchmark.description for benchmark in self._benchmarks}
 
     def __call__(self, model: "Backbone | torch.nn.Module", step: int | None = None) -> dict[str, float]:
         """Scores the model as it is now.
@@ -132,20 +130,12 @@ class Shown:
             raise UsageError(f"metrics is {self.metrics!r}.", closest(str(self.metrics), ("main", "all")))
 
 
-@dataclass(slots=True)
-class _Prepared:
-    """A clip, and the ground-truth side of its score."""
-
-    clip: Clip
-    truth: Callable[[int], Any] = field(repr=False)
-
-
 class _Benchmark:
     """One task with its clips, decoded once."""
 
     def __init__(
         self,
-        task: Task,
+        task: str,
         data: str | Path | None,
         clips: str | Sequence[str],
         protocol: str | Protocol | None,
@@ -155,23 +145,21 @@ class _Benchmark:
     ) -> None:
         if every < 1:
             raise UsageError(f"every is {every}.", "Give 1 for all frames, 2 for every second one, ...")
-        self.task, self._every, self._shown = task, every, shown
-        self.protocol = constants_of(task, protocol, overrides)
-        dataset = open_data(task, data, None)
-        self.is_embedded = dataset.origin == "embedded"
-        self._dataset = dataset
+        opened = open_subject(task, data=data, protocol=protocol, overrides=overrides)
+        self.subject = replace(opened, clips=tuple(_choose(opened.dataset, clips)))
+        self.is_embedded = opened.dataset.origin == "embedded"
+        self._every, self._shown = every, shown
         self._resized: ResizedFrames = {}
         self._seconds: float | None = None
-        self._prepared = [
-            _Prepared(clip, functools.cache(task.truth(task.resaved(clip, self.protocol), self.protocol)))
-            for clip in _choose(dataset, clips)
+        self._truths: list[Callable[[int], Any]] = [
+            functools.cache(opened.task.truth(opened.task.resaved(clip, opened.protocol), opened.protocol))
+            for clip in self.subject.clips
         ]
 
     @property
     def description(self) -> dict[str, Any]:
         """See `Evaluator.description`."""
-        clips = [prepared.clip for prepared in self._prepared]
-        data = described(self._dataset, clips)
+        clips, data, protocol = self.subject.clips, self.subject.data, self.subject.protocol
         return {
             "data": data.name,
             "split": data.split,
@@ -180,33 +168,32 @@ class _Benchmark:
             "clips": [clip.name for clip in clips],
             "frames": sum(-(-len(clip.frames) // self._every) for clip in clips),
             "every": self._every,
-            "protocol": self.protocol.identifier,
-            "modified": dict(self.protocol.overrides),
+            "protocol": protocol.identifier,
+            "modified": dict(protocol.overrides),
             "seconds": self._seconds,
         }
 
     def scores(self, backbone: Backbone, device: "torch.device", group: tuple[int, int]) -> dict[str, float]:
         started = time.perf_counter()
         rank, num_ranks = group
+        task, protocol, clips = self.subject.task, self.subject.protocol, self.subject.clips
         predictor = Propagator(backbone, device, name="training", resized=self._resized)
-        predictor.require(self.protocol)
+        predictor.require(protocol)
         mine: dict[str, Any] = {}
         failure: Exception | None = None
         try:
-            for prepared in self._prepared[rank::num_ranks]:
-                (record,) = evaluate_clip(
-                    [predictor], prepared.clip, self.task, self.protocol, truth=prepared.truth, every=self._every
-                )
+            for clip, truth in list(zip(clips, self._truths, strict=True))[rank::num_ranks]:
+                (record,) = evaluate_clip([(predictor, protocol)], clip, task, truth=truth, every=self._every)
                 mine[record.clip] = record.statistics
         except Exception as error:  # whatever it is, the other ranks must not wait for this one
             failure = error
         everyone = _gather(mine, failure) if num_ranks > 1 else mine
         if failure is not None:
             raise failure
-        in_order = {prepared.clip.name: everyone[prepared.clip.name] for prepared in self._prepared}
-        found = self.task.scores(in_order, self.protocol, split=self._dataset.split)
-        names = METRICS[self.task.name] if self._shown.metrics == "main" else tuple(found.metrics)
-        title = f"embedded-{self.task.name}" if self.is_embedded else self.task.name
+        found = task.scores({clip.name: everyone[clip.name] for clip in clips}, protocol, split=self.subject.data.split)
+        main = [metric.name for metric in task_facts(task.name).shown]
+        names = list(found.metrics) if self._shown.metrics == "all" else main
+        title = f"embedded-{task.name}" if self.is_embedded else task.name
         numbers = {f"{title}/{name}": found.metrics[name] for name in names}
         for name in names if self._shown.intervals else ():
             if (interval := found.intervals.get(name)) is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from corrkit.backbones.building import Built
     from corrkit.backbones.framewise import Framewise
     from corrkit.checkpoints.opening import Opened
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.opening import Opened
-from corrkit.checkpoints.recognition import CONVERTED, Recognised
+from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.errors import CheckpointError
 from corrkit.runs.atomic import placing

@@ -31,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what was found out."""
     from corrkit.backbones.inspection import inspect
+    from corrkit.backbones.loading import Loading
 
-    found = inspect(args.file, heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system)
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system)
+    found = inspect(args.file, loading)
     print(json.dumps(found, indent=2) if args.json else _text(found))
     return 0
 

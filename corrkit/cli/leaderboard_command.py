@@ -37,7 +37,10 @@ def run(args: argparse.Namespace) -> int:
     """Prints the table and writes --out."""
     from corrkit.runs.leaderboard import leaderboard
     from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
+    from corrkit.tasks.roots import require_outside_data
 
+    if args.out is not None:
+        require_outside_data(args.out)
     table = leaderboard(args.runs, args.reference)
     if args.out is not None:
         write_leaderboard(table, args.out)

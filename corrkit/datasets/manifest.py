@@ -153,6 +153,8 @@ def _jhmdb() -> list[ManifestClip]:
             first_frame="00001",
             last_frame=f"{int(row['num_frames']):05d}",
             num_annotations=int(row["num_frames"]),
+            width=320,  # all of JHMDB
+            height=240,
         )
         for row in _rows("jhmdb_split1_test.csv")
     ]

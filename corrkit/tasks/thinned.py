@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from corrkit.frames.sequence import FrameSequence
 from corrkit.tasks.contract import Clip
@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class Thinned:
-    """A clip's frames 0, every, 2 * every, ... with their annotations; all else is the clip's own."""
+def thinned(clip: Clip, every: int) -> Clip:
+    """A clip's frames 0, every, 2 * every, ... with their annotations; the clip itself for 1."""
+    return clip if every == 1 else cast(Clip, _Thinned(clip, every))
+
+
+class _Thinned:
+    """All that isn't said here is the clip's own."""
 
     def __init__(self, clip: Clip, every: int) -> None:
         self._clip, self._every = clip, every
