@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -89,7 +90,7 @@ class _Training:
         """All steps that are left, or those until a signal stands in `stop`."""
         self.stop = stop
         self._introduce()
-        evaluator = corrkit.Evaluator(self.options.tasks) if self.options.evaluate_every else None
+        evaluator = self._evaluator() if self.options.evaluate_every else None
         if evaluator is not None and self.first == 0:
             self._score(evaluator, 0)
         batches = self._batches()
@@ -210,13 +211,20 @@ class _Training:
             f"({self.batch} x {self.options.accumulate} x {self.ranks}); peak learning rate {self.schedule.peak:.3g}",
         )
 
+    def _evaluator(self) -> "corrkit.Evaluator":
+        """On $CORRKIT_DATA, else on the embedded clips, as docs/pretraining.md says; so no warning."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return corrkit.Evaluator(self.options.tasks, metrics="all")
+
     def _score(self, evaluator: Any, done: int) -> None:
         """Scores the weights that `corrkit eval` reads from the checkpoint, and the average of the encoder, if any."""
         found = evaluator(checkpoint.backbone_of(self.objective), step=done)
         if self.average is not None:
             averaged = evaluator(checkpoint.backbone_of(self.objective, self.average), step=done)
             found |= {f"{EMA}{name}": value for name, value in averaged.items() if name != "step"}
-        self.report.scored(found)
+        # The columns of a run's file are the same, whatever it is scored on.
+        self.report.scored({name.replace("embedded-", ""): value for name, value in found.items()})
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be equal for a run to go on as if undisturbed."""
