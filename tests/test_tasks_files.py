@@ -97,7 +97,7 @@ def test_two_files_of_one_frame_are_refused_naming_both(tmp_path: Path, task: st
     twin = first.with_suffix(".tif" if other == first.suffix else other)
     twin.write_bytes(first.read_bytes())
     (clip,) = open_data(task, tmp_path).clips
-    with pytest.raises(DataError, match="two files of one frame") as raised:
+    with pytest.raises(DataError, match="second file of one frame") as raised:
         len(clip.frames)
     assert first.name in str(raised.value)
     assert twin.name in str(raised.value)
@@ -252,8 +252,8 @@ def test_names_of_any_bytes_are_evaluated(tmp_path: Path, task: str):
 
 
 def test_a_table_survives_an_output_that_lacks_its_characters(tmp_path: Path):
-    make_data("davis", tmp_path)
-    command = [sys.executable, "-m", "corrkit", "eval", "davis", "--ckpt", "rgb", "--data", tmp_path]
+    make_data("davis", tmp_path / "data")
+    command = [sys.executable, "-m", "corrkit", "eval", "davis", "--ckpt", "rgb", "--data", tmp_path / "data"]
     settings = ["--out", tmp_path / "run", "--set", "size=[64]", "--set", "multiple=16"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*command, *settings], capture_output=True, env=environment, timeout=300, check=False)
@@ -291,7 +291,7 @@ def test_a_fifo_in_a_data_set_is_its_clips_failure(tmp_path: Path, task: str):
         os.mkfifo(path)
         result = corrkit.evaluate(task, "rgb", data=tmp_path, dataset_name="x", **SMALL[task])
         (error,) = result.failures.values() or [None]
-        assert f"{path.name} is a FIFO, socket or device, not a file" in str(error)
+        assert re.search(f"{path.name}.*is a FIFO, socket or device, not a file", str(error))
         path.unlink()
         kept.rename(path)
 
@@ -365,9 +365,10 @@ FIELD = {
     "webp": 89.5, "names_latin1": 71.3,
 }  # fmt: skip
 REFUSED = {
-    "mask_beside_frame": "two files of one frame", "corrupt_middle": r"00003\.jpg can't be decoded",
-    "mask_jpeg_named_png": "00000.png holds JPEG data",
-}  # fmt: skip
+    "mask_beside_frame": r"00000\.png.*second file of one frame \(beside 00000\.jpg",
+    "corrupt_middle": r"00003\.jpg can't be decoded",
+    "mask_jpeg_named_png": r"00000\.png.*holds JPEG data",
+}
 
 
 @pytest.mark.golden

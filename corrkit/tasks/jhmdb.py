@@ -10,6 +10,7 @@ import numpy as np
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
+from corrkit.frames.files import is_there
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
@@ -74,7 +75,7 @@ class JhmdbClip(ImageClip):
     def _annotation_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
         """A .mat that is missing, can't be read, or doesn't fit the frames in number or size."""
         path, remedy = self.files.annotation, "Restore it from joint_positions.zip."
-        if not path.is_file():
+        if not is_there(path):
             yield from self._group("missing", "joints missing", remedy, stops=True).extend([path]).faults()
             return
         try:
