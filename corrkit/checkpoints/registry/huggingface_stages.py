@@ -224,7 +224,11 @@ ENTRIES = (
         rules=TubeletRules(heads="vjepa2", position="rotary"),
         source=_SOURCE,
         proven="golden",
-        notes=("V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",),
+        notes=(
+            "V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",
+            "At other sizes than the crop_size of its config transformers' class numbers positions by that size; here "
+            "the real grid counts, as in the published code.",
+        ),
     ),
     System(
         name="hf_swin",
