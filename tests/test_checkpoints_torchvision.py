@@ -8,7 +8,6 @@ from corrkit.backbones import load_backbone
 from tests.test_checkpoints_goldens import TOLERANCE, distance
 
 
-
 def saved(model, path):
     """The model with every weight drawn anew, its state dict saved."""
     torch.manual_seed(0)

@@ -44,7 +44,7 @@ ENTRIES = (
     ),
     System(
         name="dinov3",
-        title="DINOv3 (ViT)",
+        title="DINOv3 layout, ViT (DINOv3, EUPE)",
         layouts=(DINOV3,),
         signs=(r"(rope_embed\.periods|storage_tokens)",),
         requires=("reg_token", "rope.freqs"),
@@ -68,7 +68,7 @@ ENTRIES = (
     ),
     System(
         name="dinov2_reg",
-        title="DINOv2 with registers",
+        title="DINOv2 layout with registers",
         layouts=(TIMM,),
         signs=(_LS, r"register_tokens"),
         prefers=_TEACHER,
@@ -102,7 +102,7 @@ ENTRIES = (
     ),
     System(
         name="dinov2",
-        title="DINOv2, NeCo and other descendants",
+        title="DINOv2 layout (DINOv2, NeCo, T-CORE and other descendants)",
         layouts=(TIMM,),
         signs=(_LS, r"cls_token", r"mask_token"),
         prefers=_TEACHER,

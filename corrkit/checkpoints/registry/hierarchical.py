@@ -3,7 +3,7 @@
 import re
 
 from corrkit.checkpoints.registry import marks
-from corrkit.checkpoints.rules import HieraRules, SwinRules, WindowedHieraRules
+from corrkit.checkpoints.rules import HieraRules, Stages, SwinRules, WindowedHieraRules
 from corrkit.checkpoints.system import KINETICS, Layout, State, System
 
 HIERA_HEADS = {96: 1, 112: 2, 144: 2, 256: 4}  # facebookresearch/hiera b12b842 hiera/hiera.py:425
@@ -79,7 +79,7 @@ SAM2 = Layout(
     renames=((r"(blocks\.\d+\.mlp\.)layers\.0\.", r"\1fc1."), (r"(blocks\.\d+\.mlp\.)layers\.1\.", r"\1fc2.")),
 )
 _FINAL_NORM = marks.beside(r"((?!.*(blocks|decoder|encoder)\.).*\.)?norm\.weight")
-SAM2_VARIANTS = {
+SAM2_VARIANTS: dict[tuple[int, Stages], tuple[int, Stages, Stages]] = {
     (96, (1, 2, 7, 2)): (1, (8, 4, 14, 7), (5, 7, 9)),
     (96, (1, 2, 11, 2)): (1, (8, 4, 14, 7), (7, 10, 13)),
     (112, (2, 3, 16, 3)): (2, (8, 4, 14, 7), (12, 16, 20)),
