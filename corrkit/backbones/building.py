@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from corrkit.backbones.contract import Mode
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.recognition import Recognised
 from corrkit.errors import CheckpointError
 
@@ -55,16 +56,17 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
         if state[name].shape != tensor.shape
     ]
     if wrong:
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong)}.",
-            "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+            f"If the file is intact, its architecture is a variant that corrkit doesn't know. {ways_on()}",
         )
     unknown = [recognised.file_name(name) for name in state if name not in expected]
     if unknown:
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors of unknown meaning beside a complete backbone: "
             f"{_listed(unknown)}.",
-            "Leaving them out could change the features. If they are no part of the encoder, save it without them.",
+            "Leaving them out could change the features. If they are no part of the encoder, save it without them. "
+            f"{ways_on()}",
         )
     _assign(network, state)
 

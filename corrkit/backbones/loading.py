@@ -131,13 +131,26 @@ def from_opened(
     system: str | None = None,
 ) -> "Framewise":
     """A backbone from an opened file, or from the same tree in memory. Raises CheckpointError."""
+    from corrkit.checkpoints.completeness import UnknownNetworkError
     from corrkit.checkpoints.recognition import recognise
 
-    recognised = recognise(opened, key, system)
-    module, function = recognised.system.build.split(":")
-    built: Built = getattr(importlib.import_module(module), function)(recognised, heads=heads, layer=layer)
+    try:
+        recognised = recognise(opened, key, system)
+        module, function = recognised.system.build.split(":")
+        built: Built = getattr(importlib.import_module(module), function)(recognised, heads=heads, layer=layer)
+    except UnknownNetworkError as error:
+        raise _with_names_of_timm(error, opened) from error
     digest = _digest(opened.digest, {"heads": heads, "layer": layer, "key": key, "system": system})
     return _backbone(built, recognised, digest)
+
+
+def _with_names_of_timm(error: CheckpointError, opened: "Opened") -> CheckpointError:
+    """The error with the architectures of timm that the file is nearest to."""
+    from corrkit.checkpoints import timm_names
+    from corrkit.checkpoints.naming import flatten
+
+    near = timm_names.nearest(flatten(opened.tree))
+    return CheckpointError(error.problem, f"{error.remedy} Nearest of timm's: {', '.join(near)}.") if near else error
 
 
 def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewise":

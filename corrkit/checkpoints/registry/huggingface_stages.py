@@ -279,6 +279,7 @@ ENTRIES = (
         build="corrkit.backbones.sam:build",
         requires=("pos_embed",),
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_sam2",
@@ -288,6 +289,7 @@ ENTRIES = (
         build="corrkit.backbones.hiera:build_sam2",
         rules=WindowedHieraRules(variants=SAM2_VARIANTS),
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_resnet",
