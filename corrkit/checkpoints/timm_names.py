@@ -1,4 +1,4 @@
-"""Which of timm's architectures a file in timm's own names is nearest to, for the message that offers timm:NAME=FILE."""
+"""Which of timm's architectures a file in its names is nearest to, for the message that offers timm:NAME=FILE."""
 
 import re
 import time
