@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from corrkit.backbones.contract import Colour, Mode
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
@@ -56,16 +57,17 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
         def contrast(name: str) -> str:
             return f"{recognised.file_name(name)} is {list(state[name].shape)}, not {list(expected[name].shape)}"
 
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong, contrast)}.",
-            "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+            f"If the file is intact, its architecture is a variant that corrkit doesn't know. {ways_on()}",
         )
     unknown = [name for name in state if name not in expected]
     if unknown:
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors of unknown meaning beside a complete backbone: "
             f"{_listed(unknown, recognised.file_name)}.",
-            "Leaving them out could change the features. If they are no part of the encoder, save it without them.",
+            "Leaving them out could change the features. If they are no part of the encoder, save it without them. "
+            f"{ways_on()}",
         )
     _assign(network, state)
 
