@@ -83,7 +83,7 @@ def test_json_is_the_summary_file(data: Path, tmp_path: Path):
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
     assert set(summary) == {
         *("task", "protocol", "checkpoint", "data", "precision", "device", "layer", "stride", "parameters"),
-        *("versions", "modified", "partial", "clips", "objects", "metrics", "intervals", "per_clip"),
+        *("versions", "modified", "unreleased", "partial", "clips", "objects", "metrics", "intervals", "per_clip"),
     }
 
 

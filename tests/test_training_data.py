@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from corrkit.errors import DataError
+from corrkit.frames.index import Entry
 from corrkit.frames.video import VideoFile
-from corrkit.training.data import Batches, Samples, collate, loader, order, read_frames, workers_for
-from corrkit.training.index import Entry, build_index
+from corrkit.training.data import Batches, Samples, build_index, collate, loader, order, read_frames, workers_for
+from corrkit.training.data.sampling import Box, choose_frames, size_at
+from corrkit.training.data.views import make_views
 from corrkit.training.recipe import load_recipe
-from corrkit.training.sampling import Box, choose_frames, size_at
-from corrkit.training.views import make_views
 
 
 @pytest.fixture

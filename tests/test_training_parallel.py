@@ -133,7 +133,9 @@ def test_siameseim_normalises_over_all_ranks(siammae: Path) -> None:
     norm = torch.nn.BatchNorm1d(6)
     wanted = norm(tokens.requires_grad_().transpose(1, 2)).transpose(1, 2)
     (wanted * weights).square().mean().backward()
-    outputs, gradients, variances = zip(*(torch.load(siammae / f"normalised-{rank}.pt") for rank in (0, 1)), strict=True)
+    outputs, gradients, variances = zip(
+        *(torch.load(siammae / f"normalised-{rank}.pt") for rank in (0, 1)), strict=True
+    )
     torch.testing.assert_close(torch.cat(outputs), wanted.detach())
     torch.testing.assert_close(torch.cat(gradients) / 2, tokens.grad)
     for variance in variances:

@@ -21,7 +21,7 @@ from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, CorrkitError, DataError, RunError, UsageError
 from corrkit.training import checkpoint, loop
-from corrkit.training.index import build_index
+from corrkit.training.data import build_index
 from corrkit.training.log import read_log
 from corrkit.training.loop import pretrain
 from corrkit.training.options import Options

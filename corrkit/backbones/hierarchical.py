@@ -12,7 +12,7 @@ from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.network import Network
 from corrkit.backbones.stages import Stage, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
 
@@ -186,9 +186,10 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
         )
     network = ConvNeXtStages(net.stem, net.stages, stage.number)
     fill(network, recognised)
+    family = "convnextv2" if "stages.0.blocks.0.mlp.grn.weight" in state else "convnext"
     return Built(
         network=network,
-        architecture=f"convnext{'v2' if 'stages.0.blocks.0.mlp.grn.weight' in state else ''}_{dims[0]}_{'_'.join(map(str, depths))}",
+        architecture=f"{family}_{dims[0]}_{'_'.join(map(str, depths))}",
         stride=4 * 2 ** (stage.number - 1),
         multiple=4 * 2 ** (stage.number - 1),
         layer=stage.label,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from corrkit.backbones.building import Built
     from corrkit.backbones.framewise import Framewise
     from corrkit.checkpoints.opening import Opened
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""
@@ -121,7 +121,7 @@ def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | No
     path = _file(str(spec))
     if not Path(path).exists():
         if path in BUILT_IN or path.startswith(_PREFIXES) or _pair(path):
-            raise UsageError(f"{spec} gives no layers that can share a pass.", "Evaluate them one by one with --layer.")
+            raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
         raise _nothing_there(path)
     return _layers(path, loading)
 

@@ -10,7 +10,7 @@ from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import choose_heads
 from corrkit.backbones.network import Network
 from corrkit.backbones.positions import resample
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer_sam import VisionTransformerSAM

@@ -19,7 +19,7 @@ from corrkit.backbones.positions import resample, sinusoid
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Attention, Block, Parts
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import TubeletRules
 from corrkit.errors import CheckpointError
 

@@ -12,7 +12,7 @@ from corrkit.backbones.heads import assumption, choose_heads
 from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Block, Parts
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 # Blocks (1 is the first) after which one of the four norms is trained, by depth.

@@ -83,8 +83,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.data or not args.out:
         raise UsageError("Training needs --data and --out.", "Give both, or --show to print the recipe.")
+    from corrkit.tasks.roots import require_outside_data
     from corrkit.training.loop import pretrain
     from corrkit.training.options import Options
+
+    require_outside_data(args.out, args.data)
 
     options = Options(
         batch=args.batch,

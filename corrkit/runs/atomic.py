@@ -49,6 +49,16 @@ def write_new(path: Path, content: str | bytes) -> bool:
 
 
 @contextlib.contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """A temporary file for a library to write, which takes the name `path` at the end, flushed; see `write_atomic`."""
+    with staging(path.parent) as stage, _explained(path):
+        yield stage / path.name
+        _flush_file(stage / path.name)
+        (stage / path.name).replace(path)
+        _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """A new temporary folder in `folder` for files that `publish` moves to their places; removed at the end.
 

@@ -5,7 +5,7 @@ Prediction and annotation share one type per task: an id map [H, W] uint8 of the
 [15, 2] float64 (x, y) in 0-based pixels (JHMDB).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -197,12 +197,9 @@ class Layout(Protocol):
 
 
 class Task(Protocol):
-    """davis, vip or jhmdb (see `corrkit.tasks.task`)."""
+    """One benchmark; what is merely known of it stands in `corrkit.task_table`."""
 
     name: str
-    default_split: str
-    headline: tuple[str, ...]
-    """Metric names of the table, in order; the first decides comparisons."""
     tree: tuple[str, ...]
     """The layout of its data, a line each; {split} stands for the split."""
 
@@ -268,7 +265,20 @@ def select_clips(data: DataSet, names: Sequence[str]) -> tuple[Clip, ...]:
         raise UsageError(f"clips is {names!r}, which names no clip.", "Give a list of names, or leave it out for all.")
 
     known = {clip.name for clip in data.clips}
+    names = _with_commas(names, known)
     for name in names:
         if name not in known:
             raise DataError(f"{data.root} has no clip {name!r} in split {data.split!r}.", closest(name, known))
     return tuple(clip for clip in data.clips if clip.name in set(names))
+
+
+def _with_commas(names: Sequence[str], known: Set[str]) -> list[str]:
+    """Names with those put together again that a list separated by commas has cut: "a,b" where there is no "a"."""
+    found: list[str] = []
+    rest = list(names)
+    while rest:
+        longest = next((n for n in range(len(rest), 1, -1) if ",".join(rest[:n]) in known), 1)
+        count = 1 if rest[0] in known else longest
+        found.append(",".join(rest[:count]))
+        rest = rest[count:]
+    return found

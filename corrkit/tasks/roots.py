@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from corrkit.errors import DataError
+from corrkit.errors import DataError, UsageError
 from corrkit.frames.files import entries, is_folder, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
 
@@ -46,6 +46,32 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
     hint = f"{above[0]}, which it lies in, is: name that if it is meant. " if above else ""
     raise DataError(
         f"{root} is not in {task} layout: neither it nor a folder in it holds it.", f"{hint}Expected: {expected}"
+    )
+
+
+def require_outside_data(target: str | Path, *roots: str | Path | None) -> None:
+    """Nothing is written inside a data set.
+
+    Args:
+        target: file or folder that is to be written.
+        roots: of the data that are read; folders in one of the three layouts are recognised without.
+
+    Raises:
+        UsageError: where the target is a data root or lies in one.
+    """
+    place = Path(target).resolve()
+    known = {Path(root).resolve() for root in roots if isinstance(root, str | Path)}
+    for folder in (place, *place.parents):
+        if (folder in known and is_folder(folder)) or _looks_like_data(folder):
+            raise UsageError(
+                f"{target} lies inside the data set {folder}.", "Data sets are never written to: choose another place."
+            )
+
+
+def _looks_like_data(folder: Path) -> bool:
+    return any(
+        all(is_folder(folder / name) for name in names)
+        for names in (("JPEGImages", "Annotations"), ("Images", "Annotations"), ("Rename_Images", "joint_positions"))
     )
 
 

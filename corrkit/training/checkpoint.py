@@ -14,7 +14,7 @@ from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.positions import resample
 from corrkit.errors import CheckpointError, RunError
 from corrkit.runs.atomic import write_atomic
-from corrkit.training.objective import AnyObjective
+from corrkit.training.objectives.masked import AnyObjective
 from corrkit.training.parallel import whole
 from corrkit.training.recipe import as_plain
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from corrkit.errors import RunError
 from corrkit.runs.atomic import write_atomic
-from corrkit.training.views import unit_range
+from corrkit.training.data.views import unit_range
 
 Row = dict[str, float]
 

@@ -12,13 +12,15 @@ import torch.distributed as dist
 
 import corrkit
 from corrkit.errors import RunError
+from corrkit.frames.index import Index
 from corrkit.runs.atomic import make_folder, remove_abandoned, write_atomic
 from corrkit.training import checkpoint
-from corrkit.training.data import Batch, Batches, Samples, loader, workers_for
+from corrkit.training.data import Batch, Batches, Samples, build_index, loader, workers_for
+from corrkit.training.data.views import View
 from corrkit.training.faults import Faults
-from corrkit.training.index import Index, build_index
-from corrkit.training.objective import AnyObjective, Step
 from corrkit.training.objectives import make_objective
+from corrkit.training.objectives.masked import AnyObjective, Step
+from corrkit.training.objectives.teacher import epoch_of, follow, frozen_copy
 from corrkit.training.optimise import clip_gradients, optimiser_of, schedule_of
 from corrkit.training.options import Options
 from corrkit.training.parallel import WAYS, described, device_of, gather, process_group, require_device, wait, whole
@@ -26,8 +28,6 @@ from corrkit.training.recipe import as_plain
 from corrkit.training.reporting import EMA, Report, words
 from corrkit.training.resuming import Stop, accepted_changes, only_process
 from corrkit.training.schema import AnyRecipe
-from corrkit.training.teacher import epoch_of, follow, frozen_copy
-from corrkit.training.views import View
 
 
 def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Options) -> Path:

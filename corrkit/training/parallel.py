@@ -16,8 +16,8 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corrkit.errors import UsageError
-from corrkit.training.decoder import DecoderBlock
-from corrkit.training.objective import AnyObjective
+from corrkit.training.networks.decoder import DecoderBlock
+from corrkit.training.objectives.masked import AnyObjective
 
 
 def device_of(name: str) -> torch.device:

@@ -1,7 +1,9 @@
 """Networks of other systems in the names of Hugging Face transformers: in stages, of tubelets, convolutional."""
 
 import re
+from dataclasses import replace
 
+from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.convolutional import complete
 from corrkit.checkpoints.registry.hierarchical import HIERA_HEADS, SAM2_VARIANTS, flat_grn, timm_downsampling
 from corrkit.checkpoints.rules import (
@@ -193,6 +195,20 @@ ENTRIES = (
         model_types=_AIM_TYPES,
         signs=(r"embeddings\.position_embedding\.weight",),
         rules=_AIM,
+        requires=("patch_embed.norm.weight",),
+        mean=CLIP[0],
+        std=CLIP[1],
+        source=_SOURCE,
+        proven="golden",
+    ),
+    System(
+        name="hf_aimv2_native",
+        title="AIMv2, native resolution (Hugging Face)",
+        layouts=(HF_AIMV2,),
+        model_types=_AIM_TYPES,
+        certain=marks.by_config,
+        distinction="computes its positions, which the file doesn't hold",
+        rules=replace(_AIM, position="sincos"),
         requires=("patch_embed.norm.weight",),
         mean=CLIP[0],
         std=CLIP[1],

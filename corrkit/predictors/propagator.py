@@ -1,25 +1,15 @@
-"""Predictors turn a clip (frames and first labels) into predictions: the propagator, and the floor and the ceiling."""
+"""The propagator: a backbone under a protocol."""
 
 import functools
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from corrkit.backbones.contract import (
-    IMAGENET_STD,
-    Backbone,
-    Colour,
-    Interface,
-    Mode,
-    Report,
-    interface_of,
-    on_device,
-    with_position,
-)
+from corrkit.backbones.contract import IMAGENET_STD, Backbone, Colour, Interface, interface_of, on_device, with_position
 from corrkit.errors import ProtocolError
-from corrkit.protocols import Protocol as ProtocolConstants
+from corrkit.predictors.contract import Predictor
+from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Frames
 from corrkit.tasks.contract import Clip, Geometry, Task
 
@@ -28,38 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 ResizedFrames = dict[Hashable, Callable[[int], "np.ndarray[Any, Any]"]]
-
-GRID_STRIDE = 16
-"""Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
-
-
-class Predictor(ABC):
-    """Anything that predicts a clip.
-
-    name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
-    numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
-    device_type: "cpu", "cuda" or "mps". seed_of: the method of which it is one training seed, where that was declared.
-    """
-
-    name: str
-    report: Report
-    mode: Mode = Mode()
-    digest: str | None
-    stride: int | None = None
-    device_type: str = "cpu"
-    seed_of: str | None = None
-
-    def declare(self, name: str | None, seed_of: str | None) -> None:
-        """Takes the user's own words for the tables, where there are any."""
-        self.name = name or self.name
-        self.seed_of = seed_of or self.seed_of
-
-    def require(self, protocol: ProtocolConstants) -> None:  # noqa: B027 - most predictors take any protocol
-        """Raises ProtocolError where the protocol is not for this predictor."""
-
-    @abstractmethod
-    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
-        """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +59,7 @@ class Propagator(Predictor):
         self.report, self.mode, self.digest = self.interface.report, self.interface.mode, self.interface.digest
         self.stride: int = self.interface.stride
 
-    def require(self, protocol: ProtocolConstants) -> None:
+    def require(self, protocol: Protocol) -> None:
         """Raises ProtocolError where the protocol is for networks of another colour."""
         asked, colour = protocol.features.colour, self.interface.colour
         if asked not in ("published", colour):
@@ -110,7 +68,7 @@ class Propagator(Predictor):
                 "Choose another protocol, or run it with the network's own colours: --set colour=published.",
             )
 
-    def network_input(self, clip: Clip, protocol: ProtocolConstants) -> NetworkInput:
+    def network_input(self, clip: Clip, protocol: Protocol) -> NetworkInput:
         """What the network sees of a clip under a protocol. Raises DataError for frames that are too small."""
         from corrkit.frames.preparation import network_size
 
@@ -146,7 +104,7 @@ class Propagator(Predictor):
         frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
         return iter(with_position(self.backbone, seen.position).encode(frames))
 
-    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
+    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
         """See `Predictor`. Memory holds the context, not the clip."""
         from corrkit.propagation import propagate
 
@@ -163,47 +121,6 @@ class Propagator(Predictor):
             yield codec.decode(soft)
 
 
-class Identity(Predictor):
-    """Repeats the first labels at original resolution: the floor that any tracker must beat."""
-
-    name = "identity"
-    report = Report(system="identity", architecture="none", parameters=0)
-    digest = "identity"
-
-    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
-        """See `Predictor`."""
-        first = clip.annotation(0)
-        for _ in range(len(clip.frames)):
-            yield first
-
-
-class Oracle(Predictor):
-    """True labels of every frame through grid and read-out: the ceiling of a protocol at one stride.
-
-    Args:
-        stride: pixels of the network's input per grid cell.
-    """
-
-    name = "oracle"
-    report = Report(system="oracle", architecture="none", parameters=0)
-
-    def __init__(self, stride: int = GRID_STRIDE) -> None:
-        self.stride: int = stride
-        self.digest = f"oracle@{stride}"
-
-    def predict(self, clip: Clip, task: Task, protocol: ProtocolConstants) -> Iterator[Any]:
-        """See `Predictor`."""
-        from corrkit.frames.preparation import network_size
-
-        size = network_size(clip.frames.size, protocol.frames, self.stride)
-        grid = (-(-size[0] // self.stride), -(-size[1] // self.stride))
-        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=self.stride)
-        codec = task.codec(clip, geometry, protocol)
-        for index in range(len(clip.frames)):
-            annotation = clip.annotation(index)
-            yield None if annotation is None else codec.decode(codec.encode(annotation))
-
-
-def protocol_std(interface: Interface, protocol: ProtocolConstants) -> tuple[float, ...]:
+def protocol_std(interface: Interface, protocol: Protocol) -> tuple[float, ...]:
     """The protocol's divisor for backbones with ImageNet statistics, the backbone's own for all others."""
     return protocol.features.std if protocol.features.std and interface.std == IMAGENET_STD else interface.std

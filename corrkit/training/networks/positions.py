@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.positions import resample, sincos
-from corrkit.training.masks import Grid
+from corrkit.backbones.positions import resample, sincos, sinusoid
+from corrkit.training.networks.masks import Grid
 
 
 class Positions(nn.Module):
@@ -60,13 +60,6 @@ def table(rule: str, grid: Grid, dim: int, num_prefix: int) -> Tensor:
     else:
         rows = sincos((grid[1], grid[2]), dim, rule.removeprefix("sincos-")).flatten(0, 1).repeat(grid[0], 1)
     return torch.cat([torch.zeros(num_prefix, dim), rows])
-
-
-def sinusoid(count: int, dim: int) -> Tensor:
-    """[count, dim], sine in even and cosine in odd columns: MCG-NJU/VideoMAE 14ef8d8 modeling_finetune.py:160-170."""
-    columns = torch.arange(dim, dtype=torch.float64)
-    angles = torch.arange(count, dtype=torch.float64)[:, None] / 10000 ** (2 * (columns // 2) / dim)
-    return torch.where(columns % 2 == 0, angles.sin(), angles.cos()).float()
 
 
 def crop_geometry(first: Tensor, second: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from corrkit.training.decoder import Decoder
-from corrkit.training.losses import LOSSES, mean_over
-from corrkit.training.masks import Mask, complement
-from corrkit.training.objective import Objective, Step
+from corrkit.training.data.views import View
+from corrkit.training.networks.decoder import Decoder
+from corrkit.training.networks.masks import Mask, complement
+from corrkit.training.objectives.losses import LOSSES, mean_over
+from corrkit.training.objectives.masked import Objective, Step
+from corrkit.training.objectives.targets import target_of
 from corrkit.training.schema import Recipe, SplitMaskOptions
-from corrkit.training.targets import target_of
-from corrkit.training.views import View
 
 
 class SplitMask(Objective[SplitMaskOptions]):

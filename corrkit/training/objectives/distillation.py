@@ -9,12 +9,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax, normalize
 
-from corrkit.training.losses import mean_per_sample
-from corrkit.training.masks import Mask
-from corrkit.training.objective import Objective, Step
+from corrkit.training.data.views import View
+from corrkit.training.networks.masks import Mask
+from corrkit.training.objectives.losses import mean_per_sample
+from corrkit.training.objectives.masked import Objective, Step
+from corrkit.training.objectives.teacher import epoch_of, follow, frozen_copy, momentum_at
 from corrkit.training.schema import DINOOptions, IBOTOptions, Recipe
-from corrkit.training.teacher import epoch_of, follow, frozen_copy, momentum_at
-from corrkit.training.views import View
 
 GLOBAL_CROPS = 2
 

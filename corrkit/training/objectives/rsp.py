@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
-from corrkit.training.decoder import Decoder
-from corrkit.training.losses import mean_over
-from corrkit.training.masks import Mask
-from corrkit.training.objective import Objective, Step
+from corrkit.training.data.views import View
+from corrkit.training.networks.decoder import Decoder
+from corrkit.training.networks.masks import Mask
+from corrkit.training.objectives.losses import mean_over
+from corrkit.training.objectives.masked import Objective, Step
+from corrkit.training.objectives.targets import target_of
 from corrkit.training.schema import Recipe, RSPOptions
-from corrkit.training.targets import target_of
-from corrkit.training.views import View
 
 
 class RSP(Objective[RSPOptions]):

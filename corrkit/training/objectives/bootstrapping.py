@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cosine_similarity, layer_norm
 
-from corrkit.training.decoder import Decoder
-from corrkit.training.masks import Mask, gather
-from corrkit.training.objective import Objective, Step
+from corrkit.training.data.views import View
+from corrkit.training.networks.decoder import Decoder
+from corrkit.training.networks.masks import Mask, gather
+from corrkit.training.objectives.masked import Objective, Step
+from corrkit.training.objectives.targets import target_of
+from corrkit.training.objectives.teacher import epoch_of, follow, frozen_copy, momentum_at
 from corrkit.training.schema import BootMAEOptions, Recipe, SdAEOptions
-from corrkit.training.targets import target_of
-from corrkit.training.teacher import epoch_of, follow, frozen_copy, momentum_at
-from corrkit.training.views import View
 
 
 class BootMAE(Objective[BootMAEOptions]):

@@ -7,14 +7,14 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from corrkit.training import masks as masking
-from corrkit.training.decoder import Decoder
-from corrkit.training.encoder import Tokens, make_encoder
-from corrkit.training.losses import LOSSES, mean_over
-from corrkit.training.masks import Mask
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks as masking
+from corrkit.training.networks.decoder import Decoder
+from corrkit.training.networks.encoder import Tokens, make_encoder
+from corrkit.training.networks.masks import Mask
+from corrkit.training.objectives.losses import LOSSES, mean_over
+from corrkit.training.objectives.targets import PIXELS, target_of, to_pixels
 from corrkit.training.schema import Branch, Own, Recipe, TargetOptions
-from corrkit.training.targets import PIXELS, target_of, to_pixels
-from corrkit.training.views import View
 
 
 @dataclass(slots=True)

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from corrkit.errors import UsageError, closest
-from corrkit.training.hog import hog_image, hog_tokens
+from corrkit.training.data.views import unit_range
+from corrkit.training.objectives.hog import hog_image, hog_tokens
+from corrkit.training.objectives.tokenizers import load_tokenizer
 from corrkit.training.schema import EncoderSpec, TargetOptions
-from corrkit.training.tokenizers import load_tokenizer
-from corrkit.training.views import unit_range
 
 Target = Callable[[Tensor], Tensor]
 """Normalised pixels [B, 3, (T,) H, W] to a target [B, L, C]."""

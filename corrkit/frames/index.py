@@ -1,4 +1,4 @@
-"""The index of training data: which clips and images there are, with how many frames, and what can't be opened.
+"""The index of a folder or list: which clips and images there are, with how many frames, and what can't be opened.
 
 Files are opened in parallel, each once for all runs: what was found of a file is kept in the user's cache until its
 size or time changes.
@@ -25,14 +25,12 @@ from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
 from corrkit.runs.atomic import write_atomic
 
-EMBEDDED = "embedded"
-RENDERED_FRAMES = 16
 _SAVE_EVERY = 30.0  # seconds: what a killed indexing loses at most
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A clip or image of the index: its path relative to the root ("task/seed" for rendered clips) and its frames."""
+    """A clip or image: path relative to the root; "folder", "video", "image" or a kind of the caller's; frames."""
 
     path: str
     kind: str
@@ -66,30 +64,25 @@ Gather = Callable[[Mapping[str, list[Any]]], list[Mapping[str, list[Any]]]]
 """From what one rank has found to what all have."""
 
 
-def build_index(
+def read_index(
     data: str | Path,
     stored: Path,
     *,
-    num_clips: int = 300,
     share: Share = (0, 1),
     gather: Gather = lambda found: [found],
 ) -> Index:
-    """The index of training data: that of the run, where it has one, else built and stored.
+    """The index that is stored, where there is one of this folder, else a new one, which is stored.
 
     Args:
         data: a folder: each folder below it that holds images is a clip (frames in order), each video file a clip, and
-            images directly in it are images; a list file with a path and, where known, its number of frames a line; or
-            "embedded": clips rendered from the training seeds.
-        stored: file of the run's index; it is written by the first rank.
-        num_clips: of the embedded ones, of which a third belongs to each task.
+            images directly in it are images; or a list file with a path and, where known, its number of frames a line.
+        stored: its file, which the first rank writes.
         share: (rank, number of ranks); each opens its share of the files.
         gather: brings together what the ranks have found.
 
     Raises:
         DataError: no such folder or list, nothing in it that can be decoded, or a damaged index.
     """
-    if str(data) == EMBEDDED:
-        return Index(EMBEDDED, _rendered(num_clips))
     root = Path(data)
     listed = _listed(root)
     if stored.is_file():
@@ -246,11 +239,3 @@ def _cache_file(root: Path, rank: int, ranks: int) -> Path:
 
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     return cache_folder() / "index" / f"{name}-{rank}of{ranks}.json"
-
-
-def _rendered(num_clips: int) -> tuple[Entry, ...]:
-    from corrkit.clips import TRAINING_SEEDS
-
-    tasks = ("davis", "vip", "jhmdb")
-    seeds = [(tasks[number % 3], TRAINING_SEEDS[number // 3]) for number in range(num_clips)]
-    return tuple(Entry(f"{task}/{seed}", "rendered", RENDERED_FRAMES) for task, seed in seeds)

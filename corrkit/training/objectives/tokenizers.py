@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from corrkit.errors import UsageError
-from corrkit.training.views import unit_range
+from corrkit.training.data.views import unit_range
 
 Tokenizer = Callable[[Tensor], Tensor]
 """Normalised pixels [B, 3, H, W] to ids [B, L]."""

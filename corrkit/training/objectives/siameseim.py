@@ -10,14 +10,14 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from corrkit.training.encoder import initialise
-from corrkit.training.losses import unigrad
-from corrkit.training.masks import Mask, gather
-from corrkit.training.objective import Objective, Step
-from corrkit.training.positions import Positions, crop_geometry, relative_positions
+from corrkit.training.data.views import View
+from corrkit.training.networks.encoder import initialise
+from corrkit.training.networks.masks import Mask, gather
+from corrkit.training.networks.positions import Positions, crop_geometry, relative_positions
+from corrkit.training.objectives.losses import unigrad
+from corrkit.training.objectives.masked import Objective, Step
+from corrkit.training.objectives.teacher import follow, frozen_copy, momentum_at
 from corrkit.training.schema import Recipe, SiameseIMOptions
-from corrkit.training.teacher import follow, frozen_copy, momentum_at
-from corrkit.training.views import View
 
 
 class SiameseIM(Objective[SiameseIMOptions]):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from corrkit.backbones.mvit import new_mvit
 from corrkit.backbones.mvit_design import new_config, new_designs
-from corrkit.training.encoder import MaskedEncoder, Tokens
-from corrkit.training.masks import Mask
+from corrkit.training.networks.encoder import MaskedEncoder, Tokens
+from corrkit.training.networks.masks import Mask
 from corrkit.training.schema import EncoderSpec
 
 

@@ -9,20 +9,20 @@ from corrkit.errors import UsageError, closest
 from corrkit.training.schema import AnyRecipe
 
 if TYPE_CHECKING:
-    from corrkit.training.objective import AnyObjective
+    from corrkit.training.objectives.masked import AnyObjective
 
 OBJECTIVES: Mapping[str, str] = MappingProxyType(
     {
-        "masked": "corrkit.training.objective:MaskedPrediction",
-        "bootmae": "corrkit.training.bootstrapping:BootMAE",
-        "sdae": "corrkit.training.bootstrapping:SdAE",
-        "dino": "corrkit.training.distillation:DINO",
-        "ibot": "corrkit.training.distillation:IBOT",
-        "rsp": "corrkit.training.rsp:RSP",
-        "splitmask": "corrkit.training.splitmask:SplitMask",
-        "omnimae": "corrkit.training.omnimae:OmniMAE",
-        "violet": "corrkit.training.violet:Violet",
-        "siameseim": "corrkit.training.siameseim:SiameseIM",
+        "masked": "corrkit.training.objectives.masked:MaskedPrediction",
+        "bootmae": "corrkit.training.objectives.bootstrapping:BootMAE",
+        "sdae": "corrkit.training.objectives.bootstrapping:SdAE",
+        "dino": "corrkit.training.objectives.distillation:DINO",
+        "ibot": "corrkit.training.objectives.distillation:IBOT",
+        "rsp": "corrkit.training.objectives.rsp:RSP",
+        "splitmask": "corrkit.training.objectives.splitmask:SplitMask",
+        "omnimae": "corrkit.training.objectives.omnimae:OmniMAE",
+        "violet": "corrkit.training.objectives.violet:Violet",
+        "siameseim": "corrkit.training.objectives.siameseim:SiameseIM",
     }
 )
 """Name in a recipe to "module:class"."""

@@ -16,14 +16,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from corrkit.errors import DataError, RunError
 from corrkit.frames.files import numbered_files
+from corrkit.frames.index import Entry, Index, folder_of, read_index
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.sequence import ImageFolder
 from corrkit.frames.video import VideoFile
 from corrkit.runs.atomic import write_atomic
-from corrkit.training.index import RENDERED_FRAMES, Index, folder_of
-from corrkit.training.sampling import choose_frames, size_at
+from corrkit.training.data.sampling import choose_frames, size_at
+from corrkit.training.data.views import View, make_views
 from corrkit.training.schema import Views
-from corrkit.training.views import View, make_views
+
+EMBEDDED = "embedded"
+RENDERED_FRAMES = 16
 
 Fault = tuple[str, str]
 """An item that couldn't be read, and why."""
@@ -35,6 +38,24 @@ class Sample(NamedTuple):
     pixels: list[Any]
     boxes: list[tuple[int, ...]]
     faults: tuple[Fault, ...] = ()
+
+
+def build_index(data: str | Path, stored: Path, *, num_clips: int = 300, **sharing: Any) -> Index:
+    """The index of training data; see `corrkit.frames.index.read_index`.
+
+    Args:
+        data: a folder or list file; or "embedded": clips rendered from the training seeds.
+        stored: the run's own index.
+        num_clips: of the embedded ones, of which a third belongs to each task.
+        sharing: how ranks share the work.
+    """
+    if str(data) != EMBEDDED:
+        return read_index(data, stored, **sharing)
+    from corrkit.clips import TRAINING_SEEDS
+
+    tasks = ("davis", "vip", "jhmdb")
+    seeds = [(tasks[number % 3], TRAINING_SEEDS[number // 3]) for number in range(num_clips)]
+    return Index(EMBEDDED, tuple(Entry(f"{task}/{seed}", "rendered", RENDERED_FRAMES) for task, seed in seeds))
 
 
 class Samples(Dataset[list[Sample]]):

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
-from corrkit.training.sampling import Box, Dice, choose_box
+from corrkit.training.data.sampling import Box, Dice, choose_box
 from corrkit.training.schema import Views
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

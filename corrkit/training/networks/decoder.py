@@ -11,9 +11,9 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from corrkit.training.encoder import Tokens, initialise
-from corrkit.training.masks import Grid, Mask, gather, ids_of
-from corrkit.training.positions import Positions
+from corrkit.training.networks.encoder import Tokens, initialise
+from corrkit.training.networks.masks import Grid, Mask, gather, ids_of
+from corrkit.training.networks.positions import Positions
 from corrkit.training.schema import DecoderSpec
 
 

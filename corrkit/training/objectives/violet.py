@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from corrkit.training.encoder import Tokens, initialise
-from corrkit.training.losses import LOSSES, mean_over
-from corrkit.training.masks import Mask
-from corrkit.training.objective import MaskedPrediction, Step
+from corrkit.training.data.views import View, unit_range
+from corrkit.training.networks.encoder import Tokens, initialise
+from corrkit.training.networks.masks import Mask
+from corrkit.training.objectives.losses import LOSSES, mean_over
+from corrkit.training.objectives.masked import MaskedPrediction, Step
+from corrkit.training.objectives.targets import patchify
 from corrkit.training.schema import Recipe, VioletOptions
-from corrkit.training.targets import patchify
-from corrkit.training.views import View, unit_range
 
 _FASTEST = 50.0  # pixels; pairs with faster motion are left out, as published
 

@@ -13,8 +13,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from corrkit.training.masks import Grid, Mask, gather, ids_of
-from corrkit.training.positions import Positions
+from corrkit.training.networks.masks import Grid, Mask, gather, ids_of
+from corrkit.training.networks.positions import Positions
 from corrkit.training.schema import EncoderSpec
 
 
@@ -76,7 +76,7 @@ NETWORKS = MappingProxyType(
 def make_encoder(spec: EncoderSpec, size: int, frames: int) -> Any:
     """The encoder that a recipe names, freshly initialised; arguments as of `MaskedEncoder`."""
     module, name = NETWORKS[spec.network].split(":")
-    return getattr(importlib.import_module(f"corrkit.training.{module}"), name)(spec, size, frames)
+    return getattr(importlib.import_module(f"corrkit.training.networks.{module}"), name)(spec, size, frames)
 
 
 class MaskedEncoder(nn.Module):

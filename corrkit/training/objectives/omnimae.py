@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from corrkit.training.masks import Mask
-from corrkit.training.objective import MaskedPrediction
+from corrkit.training.networks.masks import Mask
+from corrkit.training.objectives.masked import MaskedPrediction
 from corrkit.training.schema import TargetOptions
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import NO_OPTIONS, Loading, load
 from corrkit.errors import UsageError
-from corrkit.predictors import Identity, Oracle, Predictor, Propagator
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.propagator import Propagator
+from corrkit.predictors.references import Identity, Oracle
 
 if TYPE_CHECKING:
     import torch
@@ -39,11 +41,15 @@ def make_predictor(
         CheckpointError: for a spec that gives no backbone.
         UsageError: for an unknown device, or options of loading with a live model.
     """
+    if loading.given and not isinstance(model, str | Path):
+        raise UsageError(f"{', '.join(loading.given)}: options of loading.", "Leave them out for a live model.")
     if isinstance(model, Predictor):
         return model
     if model == "identity":
+        loading.refuse(model)
         return Identity()
     if isinstance(model, str) and model.partition("@")[0] == "oracle":
+        loading.refuse(model)
         return _oracle(model)
     target = resolve_device(device)
     if isinstance(model, str | Path):
@@ -51,8 +57,6 @@ def make_predictor(
         if str(model).startswith("random:"):
             predictor.seed_of = re.sub(r"@\d+$", "", predictor.name)
         return predictor
-    if loading.given:
-        raise UsageError(f"{', '.join(loading.given)}: options of loading.", "Leave them out for a live model.")
     live = model if isinstance(model, Backbone) else _wrapped(model)
     return Propagator(live, target, name=live.report.architecture)
 
@@ -100,10 +104,11 @@ def layer_predictors(
     from corrkit.backbones.layers import load_layers
 
     target, name = resolve_device(device), spec_name(spec)
-    return [
-        Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
-        for backbone in load_layers(spec, layers, loading)
-    ]
+    predictors: list[Predictor] = []
+    for backbone in load_layers(spec, layers, loading):
+        predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
+        predictors[-1].shared_pass = backbone.shared
+    return predictors
 
 
 def resolve_device(name: str) -> "torch.device":
@@ -116,8 +121,14 @@ def resolve_device(name: str) -> "torch.device":
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
         reason = str(error).splitlines()[0]
-        raise UsageError(f"The device {name!r} can't be used ({reason}).", "Use --device cpu, cuda or mps.") from None
+        if name.partition(":")[0] not in {"cpu", "cuda", "mps"}:
+            reason = "there is no such kind; a GPU is cuda, Apple's mps"
+        raise UsageError(
+            f"The device {name!r} can't be used ({reason}).",
+            f"--device takes what this machine has: {', '.join(here)}.",
+        ) from None
     return device
 
 

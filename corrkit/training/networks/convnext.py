@@ -10,8 +10,8 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from corrkit.training.encoder import MaskedEncoder, Tokens
-from corrkit.training.masks import Mask, gather, ids_of
+from corrkit.training.networks.encoder import MaskedEncoder, Tokens
+from corrkit.training.networks.masks import Mask, gather, ids_of
 from corrkit.training.schema import EncoderSpec
 
 
