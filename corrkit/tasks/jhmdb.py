@@ -27,7 +27,7 @@ _ANY_CLIP = ManifestClip(split="", clip="", folder="", width=320, height=240)
 """What is known of a clip of JHMDB that is in no list here: all of JHMDB is of this size."""
 METRICS = tuple(metric.name for metric in task_facts("jhmdb").metrics)
 _OUTSIDE = 0.1
-"""The largest share of joints outside of the frames that is no hint at another size; JHMDB's own is below 0.05."""
+"""The largest share of joints outside of the frames that is no hint at another size."""
 
 
 class JhmdbClip(ImageClip):
