@@ -93,7 +93,7 @@ def test_two_files_of_one_frame_are_refused_naming_both(tmp_path: Path, task: st
     twin = first.with_suffix(".tif" if other == first.suffix else other)
     twin.write_bytes(first.read_bytes())
     (clip,) = open_data(task, tmp_path).clips
-    with pytest.raises(DataError, match="two files of one frame") as raised:
+    with pytest.raises(DataError, match="second file of one frame") as raised:
         len(clip.frames)
     assert first.name in str(raised.value)
     assert twin.name in str(raised.value)
@@ -287,6 +287,7 @@ def test_a_fifo_in_a_data_set_is_its_clips_failure(tmp_path: Path, task: str):
         os.mkfifo(path)
         result = corrkit.evaluate(task, "rgb", data=tmp_path, dataset_name="x", **SMALL[task])
         (error,) = result.failures.values() or [None]
-        assert f"{path.name} is a FIFO, socket or device, not a file" in str(error)
+        assert path.name in str(error)
+        assert "is a FIFO, socket or device, not a file" in str(error)
         path.unlink()
         kept.rename(path)

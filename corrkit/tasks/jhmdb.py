@@ -74,13 +74,13 @@ class JhmdbClip(ImageClip):
     def _annotation_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
         """A .mat that is missing, can't be read, or doesn't fit the frames in number or size."""
         path, remedy = self.files.annotation, "Restore it from joint_positions.zip."
-        if not path.is_file():
+        if not path.exists():
             yield from self._group("missing", "joints missing", remedy, stops=True).extend([path]).faults()
             return
         try:
             joints = self.joints
         except DataError as error:
-            damaged = self._group("damaged", "joints that can't be read", remedy, stops=True)
+            damaged = self._group("damaged", "joints that can't be read", error.remedy, stops=True)
             yield from damaged.extend([path], error.problem.removeprefix(f"{path} ").rstrip(".")).faults()
             return
         num_frames = len(self._expected_stems(expected))
