@@ -291,7 +291,8 @@ def test_a_fifo_in_a_data_set_is_its_clips_failure(tmp_path: Path, task: str):
         os.mkfifo(path)
         result = corrkit.evaluate(task, "rgb", data=tmp_path, dataset_name="x", **SMALL[task])
         (error,) = result.failures.values() or [None]
-        assert re.search(f"{path.name}.*is a FIFO, socket or device, not a file", str(error))
+        assert path.name in str(error)
+        assert "is a FIFO, socket or device, not a file" in str(error)
         path.unlink()
         kept.rename(path)
 

@@ -139,7 +139,7 @@ class ImageClip(ABC):
     @cached_property
     def _present_frames(self) -> tuple[Path, ...]:
         """Frames without links to nothing."""
-        return tuple(path for path in self._frame_paths if path.exists())
+        return tuple(path for path in self._frame_paths if not dangles(path))
 
     def _expected_stems(self, expected: ManifestClip | None) -> Sequence[str]:
         """Names of the frames that should be there where that is known, else of those that are."""
@@ -249,7 +249,7 @@ class ImageClip(ABC):
         annotations = annotation.parent if is_file else annotation
         for folder, known in ((self.files.frames, SUFFIXES), (annotations, self.annotation_suffixes)):
             for path in sorted(entries(folder), key=lambda path: path.name):
-                if path.is_symlink() and not path.exists():
+                if dangles(path):
                     dangling.add(path)
                 elif _CACHE.fullmatch(path.name):
                     caches.add(path)
@@ -265,6 +265,11 @@ class ImageClip(ABC):
         first = next((fault for fault in faults if fault.stops), None)
         if first is not None:
             raise first.error(self.root)
+
+
+def dangles(path: Path) -> bool:
+    """Whether a path is a link to nothing."""
+    return path.is_symlink() and not path.exists()
 
 
 def are_official(clips: Sequence[ImageClip], known: Mapping[str, ManifestClip]) -> bool:

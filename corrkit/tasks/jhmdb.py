@@ -28,7 +28,7 @@ _ANY_CLIP = ManifestClip(split="", clip="", folder="", width=320, height=240)
 """What is known of a clip of JHMDB that is in no list here: all of JHMDB is of this size."""
 METRICS = tuple(metric.name for metric in task_facts("jhmdb").metrics)
 _OUTSIDE = 0.1
-"""The largest share of joints outside of the frames that is no hint at another size; JHMDB's own is below 0.05."""
+"""The largest share of joints outside of the frames that is no hint at another size."""
 
 
 class JhmdbClip(ImageClip):
@@ -81,7 +81,7 @@ class JhmdbClip(ImageClip):
         try:
             joints = self.joints
         except DataError as error:
-            damaged = self._group("damaged", "joints that can't be read", remedy, stops=True)
+            damaged = self._group("damaged", "joints that can't be read", error.remedy, stops=True)
             yield from damaged.extend([path], error.problem.removeprefix(f"{path} ").rstrip(".")).faults()
             return
         num_frames = len(self._expected_stems(expected))
