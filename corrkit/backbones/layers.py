@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from corrkit.backbones.contract import interface_of
 from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.loading import Loading, open_layers
-from corrkit.backbones.network import Network
+from corrkit.backbones.networks.base import Network
 from corrkit.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
