@@ -210,7 +210,7 @@ def _backbone(
     layer: int | str | None = None,
 ) -> Framewise:
     """Features as `forward_features` gives them, at the stride that the network states."""
-    from corrkit.backbones.vit_building import from_timm
+    from corrkit.backbones.networks.vit_building import from_timm
     from corrkit.backbones.wrapped import WrappedNetwork
 
     report = replace(report, parameters=sum(parameter.numel() for parameter in model.parameters()))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, fill, missing
-from corrkit.backbones.network import Network
-from corrkit.backbones.stages import Stage, choose_stage
+from corrkit.backbones.networks.base import Network
+from corrkit.backbones.networks.stages import Stage, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules

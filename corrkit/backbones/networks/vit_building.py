@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import USUAL, assumption, choose_heads
-from corrkit.backbones.vit import Parts, VisionTransformer
+from corrkit.backbones.networks.vit import Parts, VisionTransformer
 from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognised import Recognised
@@ -198,7 +198,7 @@ def _family(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> 
 def _is_sincos(table: "Tensor", grid: tuple[int, int], order: str) -> bool:
     import torch
 
-    from corrkit.backbones.positions import sincos
+    from corrkit.backbones.networks.positions import sincos
 
     return torch.allclose(table, sincos(grid, table.shape[1], order).flatten(0, 1), atol=1e-4)
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import assumption, choose_heads
-from corrkit.backbones.network import Network, WindowRule
-from corrkit.backbones.rotary import Rotation
-from corrkit.backbones.vit import Block, Parts
+from corrkit.backbones.networks.base import Network, WindowRule
+from corrkit.backbones.networks.rotary import Rotation
+from corrkit.backbones.networks.vit import Block, Parts
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import choose_heads
-from corrkit.backbones.network import Network
-from corrkit.backbones.positions import resample
+from corrkit.backbones.networks.base import Network
+from corrkit.backbones.networks.positions import resample
 from corrkit.checkpoints.recognised import Recognised
 
 if TYPE_CHECKING:
