@@ -46,7 +46,7 @@ def accepted_changes(stored: dict[str, Any], current: dict[str, Any], allowed: S
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGUSR1 that came meanwhile: noted, to be obeyed between steps. Only the main thread can note them."""
+    """SIGTERM and SIGUSR1 that came meanwhile: noted, to be obeyed between steps. Only the main thread can."""
     received: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, lambda which, _: received.append(which)) for number in numbers}
