@@ -151,8 +151,9 @@ def evaluate_together(
     Raises:
         CorrkitError: as `evaluate`.
     """
-    for out in (out for out in outs if out is not None):
-        require_outside_data(out, subject.dataset.root)
+    for out in outs:
+        if out is not None:
+            require_outside_data(out, subject.dataset.root)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor, protocol in lanes:

@@ -1,6 +1,7 @@
 """Protocols as data: every file is complete and sourced, every override is checked."""
 
 import dataclasses
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 
 import corrkit
-from corrkit.errors import ProtocolError, RunError
+from corrkit.errors import ProtocolError, RunError, UsageError
 from corrkit.protocols import field_names, load_protocol, override, parse_protocol, protocol_names
 from corrkit.protocols.explaining import bibtex, differences, explanations
 from corrkit.protocols.reader import _read_toml
@@ -179,6 +180,12 @@ def test_bibtex_names_work_and_protocol():
     assert entry.startswith("@inproceedings{eymael2024,")
     assert "davis/cropmae@1" in entry
     assert bibtex(load_protocol("davis/corrkit")) == ""
+
+
+def test_the_page_of_protocols_is_up_to_date():
+    page = Path(__file__).parent.parent / "docs/protocols.md"
+    namespace = runpy.run_path(str(page.with_name("protocols_table.py")))
+    assert namespace["updated"](page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")
 
 
 # --- one's own --------------------------------------------------------------------------------------------------------

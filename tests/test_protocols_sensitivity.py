@@ -53,7 +53,8 @@ def propagation(code: str, name: str, case: str):
         features, first, _ = level1.clip(golden, setting, case)
         named = level1.NAMED.get((code, name))
         base = load_protocol(named or "dino", "davis")
-        protocol = override(base, changes if named else level1.overrides(setting) | changes)
+        rules = {"group_weights": level1.FUSION} if "fuse" in setting else {}
+        protocol = override(base, (rules if named else level1.overrides(setting)) | changes)
         soft = torch.stack(list(corrkit.propagate(features, first, protocol=protocol))).permute(0, 3, 1, 2).numpy()
         want, ok = published[f"{name}.soft"][-len(soft) :], published[f"{name}.ok"][-len(soft) :]
         return ((np.abs(soft - want).max(1) > level1.SOFT) & ok).sum() <= NEAR_TIES * ok.sum()

@@ -57,6 +57,12 @@ def as_json(protocol: Protocol) -> dict[str, Any]:
     }
 
 
+def markdown_table(protocols: Sequence[Protocol]) -> str:
+    """One line for each protocol: what it is, and what proves it."""
+    rows = [f"| `{p.task}/{p.name}` | {p.summary} | {p.proven} |" for p in protocols]
+    return "\n".join(["| protocol | what | proven by |", "|---|---|---|", *rows])
+
+
 def bibtex(protocol: Protocol) -> str:
     """A BibTeX entry made of `cite`: "AUTHORS, TITLE, VENUE YEAR"; "" where the protocol cites nothing."""
     authors, _, rest = protocol.cite.partition(", ")
