@@ -90,7 +90,8 @@ def vip(skill, clip, seed):
 
 def jhmdb(skill, clip, seed):
     hits = [min(round(100 * skill) + 5 * step + random.Random(f"{clip} {seed}").randrange(3), 100) for step in range(5)]
-    return {"counts": [[hit] * 15 for hit in [*hits, 100]], "source": clip[:-1] + str(int(clip[-1]) // 2)}
+    counts = [[hit] * 15 for hit in [*hits, 100]]
+    return {"counts": counts, "source": clip[:-1] + str(int(clip[-1]) // 2), "scored_frames": 100}
 
 
 STATISTICS = {"davis": davis, "vip": vip, "jhmdb": jhmdb}
