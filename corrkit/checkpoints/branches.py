@@ -103,6 +103,26 @@ def find(names: Iterable[tuple[str, int]], layouts: Iterable[Layout], key: str |
     return sorted(found, key=lambda candidate: len(candidate.prefix))
 
 
+def whole_key(key: str, names: Iterable[str], path: object) -> str:
+    """The path of the branch that a key means: the key itself, or the only path in the file that ends like it.
+
+    Raises:
+        CheckpointError: several paths end like it; it lists them.
+    """
+    wanted = key.strip(".")
+    names = list(names)
+    if any(name.startswith(f"{wanted}.") for name in names):
+        return wanted
+    ends = re.compile(rf"(?:^|(?<=\.)){re.escape(wanted)}(?=\.)")
+    found = sorted({name[: match.end()] for name in names for match in ends.finditer(name)})
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{path} has several branches that end in {wanted!r}: {', '.join(map(repr, found[:8]))}.",
+            f"Name one of them whole: --ckpt-key {found[0]}.",
+        )
+    return found[0] if found else wanted
+
+
 def is_secondary(segment: str) -> bool:
     """Whether a segment of a name denotes a network beside the one to evaluate."""
     return _SECONDARY.fullmatch(segment) is not None

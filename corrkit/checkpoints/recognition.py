@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration, converted, drops, heads
-from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
+from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete, whole_key
 from corrkit.checkpoints.completeness import absent, gap
 from corrkit.checkpoints.conversions import IncompleteError, unify, without_some_biases
 from corrkit.checkpoints.forms import require_plain
@@ -28,7 +28,8 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
 
     Args:
         opened: the file.
-        key: dotted path of the branch to take, where the file holds several networks.
+        key: dotted path of the branch to take, where the file holds several networks; the end of the path is enough
+            where only one branch ends like it.
         system: name of the registry's entry to take, where the file can't tell.
 
     Raises:
@@ -38,6 +39,7 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
     if CONVERTED in opened.metadata:
         return converted.read(opened)
     tensors = flatten(opened.tree)
+    key = None if key is None else whole_key(key, tensors, opened.path)
     candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
     if not candidates:
         raise explain(opened, tensors, key)

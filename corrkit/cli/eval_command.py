@@ -188,6 +188,9 @@ def _describe(predictor: "Predictor") -> None:
         f"{predictor.name}: {report.system}, {report.architecture}, {report.parameters:,} parameters{tensors}{stride}, "
         f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}"
     )
+    branch = dict(report.evidence).get("branch", "")
+    if "not '" in branch:
+        say(f"branch {branch}; --ckpt-key takes another one")
 
 
 def _closing_words(result: "Result") -> int:
