@@ -1,6 +1,6 @@
 """What a family's builder returns, and how a network is filled: completely or not at all."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +9,7 @@ from corrkit.checkpoints.recognition import Recognised
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _SHOWN = 6
 
@@ -36,7 +36,9 @@ class Built:
 
 
 def fill(network: "nn.Module", recognised: Recognised) -> None:
-    """Puts the recognised tensors, as float32, into a network that may live on the meta device.
+    """Puts the recognised tensors, in the file's precision, into a network that may live on the meta device.
+
+    Nothing is copied; `to_float32` makes the network ready to run.
 
     Raises:
         CheckpointError: naming them, where tensors are missing, of another shape, or not known to be unneeded.
@@ -67,7 +69,8 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
             f"{_listed(unknown, recognised.file_name)}.",
             "Leaving them out could change the features. If they are no part of the encoder, save it without them.",
         )
-    _assign(network, state)
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False).eval()
 
 
 def missing(recognised: Recognised, names: Iterable[str]) -> CheckpointError:
@@ -88,11 +91,11 @@ def chosen_layer(recognised: Recognised, layer: int | str | None, depth: int) ->
     return number
 
 
-def _assign(network: "nn.Module", state: Mapping[str, "Tensor"]) -> None:
-    network.load_state_dict(
-        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, assign=True
-    )
-    network.requires_grad_(False).eval()
+def to_float32(network: "nn.Module") -> None:
+    """Turns weights of another precision into float32, one by one."""
+    for tensor in network.state_dict(keep_vars=True).values():
+        if tensor.is_floating_point() and tensor.dtype.itemsize != 4:
+            tensor.data = tensor.data.float()
 
 
 def _listed(names: Sequence[str], words: Callable[[str], str]) -> str:

@@ -1,12 +1,12 @@
 """What a checkpoint is, and why, as plain values: the backbone's report with everything around it."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
-from corrkit.backbones.loading import load_backbone
+from corrkit.backbones.loading import Loading, examine
 from corrkit.checkpoints.registry import SYSTEMS
 
 
@@ -33,11 +33,12 @@ def inspect(
     Raises:
         CheckpointError: where the file can't be loaded for another reason.
     """
+    loading = Loading(heads=heads, layer=layer, key=key, system=system)
     try:
-        backbone, unknown = load_backbone(spec, heads=heads, layer=layer, key=key, system=system), None
+        backbone, unknown = examine(spec, loading), None
     except UnknownHeadsError as error:
         # One head divides every width: all but the attention itself is built and checked as it will be.
-        backbone, unknown = load_backbone(spec, heads=1, layer=layer, key=key, system=system), error.problem
+        backbone, unknown = examine(spec, replace(loading, heads=1)), error.problem
     return {
         "file": spec,
         **_facts(backbone, unknown),

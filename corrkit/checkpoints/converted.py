@@ -3,13 +3,16 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.recognition import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FORMAT = 1
 _MAX_SETTING = 64 << 10  # characters of one setting of the container that is kept
@@ -27,8 +30,6 @@ def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None 
     Raises:
         CheckpointError: a file of that name exists already.
     """
-    from safetensors.torch import save_file
-
     if path.exists():
         raise CheckpointError(f"{path} exists already.", "Name a new file.")
     facts = {
@@ -43,8 +44,46 @@ def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None 
         "settings": _settings(recognised.tree),
         "original": {"name": Path(recognised.path).name, "sha256": digest},
     }
-    tensors = {name: tensor.contiguous().clone() for name, tensor in recognised.state.items()}
-    save_file(tensors, path, metadata={CONVERTED: json.dumps(facts)})
+    _save(recognised.state, path, {CONVERTED: json.dumps(facts)})
+
+
+def _save(tensors: "Mapping[str, Tensor]", path: Path, metadata: dict[str, str]) -> None:
+    """A safetensors file, written tensor by tensor: the library's own writer holds all of them twice.
+
+    Format: length of the header (8 bytes, little-endian), header (JSON), values (github.com/huggingface/safetensors).
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # keeps all of them aligned
+    for name in ordered:
+        tensor = tensors[name]
+        header[name] = {
+            "dtype": _DTYPES[str(tensor.dtype)],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
+        offset += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in ordered:
+            file.write(_values(tensors[name]))
+
+
+def _values(tensor: "Tensor") -> bytes:
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+_DTYPES = {
+    **{f"torch.float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    **{f"torch.int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    "torch.bfloat16": "BF16",
+    "torch.uint8": "U8",
+    "torch.bool": "BOOL",
+}
 
 
 def read(opened: Opened) -> Recognised:

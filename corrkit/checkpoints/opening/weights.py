@@ -25,7 +25,7 @@ def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
     broken = []
     for name, tensor in weights.items():
         if tensor.is_floating_point() and tensor.numel():
-            low, high = torch.aminmax(tensor if tensor.dtype.itemsize > 1 else tensor.float())  # NaN goes through both
+            low, high = _extremes(tensor)
             if not (torch.isfinite(low) and torch.isfinite(high)):
                 broken.append(f"{name} ({'NaN' if low.isnan() else 'infinite'})")
     if broken:
@@ -33,6 +33,19 @@ def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
             f"{path} holds weights that aren't finite: {_first(broken)}.",
             "The training diverged or the file is damaged: take an earlier checkpoint.",
         )
+
+
+def _extremes(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Smallest and largest value; NaN goes through both. Types of one byte, which torch can't compare, in pieces."""
+    import torch
+
+    if tensor.dtype.itemsize > 1:
+        return torch.aminmax(tensor)
+    pieces = [torch.aminmax(piece.float()) for piece in tensor.reshape(-1).split(_PIECE)]
+    return torch.stack([low for low, _ in pieces]).amin(), torch.stack([high for _, high in pieces]).amax()
+
+
+_PIECE = 1 << 20
 
 
 def _is_quantised(name: str, tensor: "Tensor") -> bool:
