@@ -106,10 +106,8 @@ def main() -> None:
                     peak, seconds = measure(command, str(path), *out)
                     above = max(peak - floor, 0)
                     cells.append(f"{above / 1e6:.0f} MB ({above / size_of_file:.1f} x), {seconds:.0f} s")
-                print(
-                    f"| ViT-{size[0].upper()} | {precision} | {container} | {size_of_file / 1e6:.0f} MB | {' | '.join(cells)} |",
-                    flush=True,
-                )
+                row = [f"ViT-{size[0].upper()}", precision, container, f"{size_of_file / 1e6:.0f} MB", *cells]
+                print(f"| {' | '.join(row)} |", flush=True)
                 shutil.rmtree(place)
 
 

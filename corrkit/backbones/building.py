@@ -62,6 +62,16 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
             f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong, contrast)}.",
             "If the file is intact, its architecture is a variant that corrkit doesn't know.",
         )
+    typed = [name for name, tensor in expected.items() if tensor.is_floating_point() != state[name].is_floating_point()]
+    if typed:
+
+        def described(name: str) -> str:
+            return f"{recognised.file_name(name)} is {state[name].dtype}"
+
+        raise CheckpointError(
+            f"{path} ({recognised.system.name}) has tensors of the wrong type: {_listed(typed, described)}.",
+            "Get the weights in float32, float16 or bfloat16.",
+        )
     unknown = [name for name in state if name not in expected]
     if unknown:
         raise CheckpointError(

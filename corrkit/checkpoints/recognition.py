@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints import configuration, drops, heads
 from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
-from corrkit.checkpoints.completeness import Tensors, absent, gap
-from corrkit.checkpoints.conversions import IncompleteError, unify, without_some_biases
+from corrkit.checkpoints.completeness import Tensors, absent, contradiction, gap
+from corrkit.checkpoints.conversions import ContradictionError, IncompleteError, of_rank, unify, without_some_biases
 from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
@@ -65,6 +65,13 @@ class Recognised:
     def missing(self, names: Iterable[str]) -> CheckpointError:
         """The error for canonical names that the file lacks, under the names that the file would give them."""
         return gap(self.path, self.system, list(names), self.state, self.file_name)
+
+    def tensor(self, name: str, *ranks: int) -> "Tensor":
+        """The tensor of a canonical name, which must have one of these numbers of axes. Raises CheckpointError."""
+        try:
+            return of_rank(name, self.state[name], *ranks)
+        except ContradictionError as error:
+            raise contradiction(self.path, self.system, self.file_name(name), error.problem) from error
 
     def depth(self, stem: str) -> int:
         """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
@@ -196,6 +203,9 @@ def _unified(
     except IncompleteError as error:
         spell = functools.partial(file_name, origins=origins, layout=reading.layout, prefix=reading.prefix)
         raise gap(opened.path, system, error.names, origins, spell) from error
+    except ContradictionError as error:
+        name = file_name(error.name, origins, reading.layout, reading.prefix)
+        raise contradiction(opened.path, system, name, error.problem) from error
     return state
 
 

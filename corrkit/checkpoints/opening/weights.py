@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
-    """Raises CheckpointError, naming the tensors, where a weight is NaN, infinite or an integer.
+    """Raises CheckpointError, naming the tensors, where a weight is NaN, infinite, an integer, complex or empty.
 
     Asked of the tensors that a network takes, under their names in the file: optimizer states and unused buffers
     may hold anything.
@@ -21,6 +21,11 @@ def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
     if integers:
         raise CheckpointError(
             f"{path} holds quantised weights: {_first(integers)}.", "Get the weights in float32, float16 or bfloat16."
+        )
+    odd = [f"{name} ({_odd(tensor)})" for name, tensor in weights.items() if _odd(tensor)]
+    if odd:
+        raise CheckpointError(
+            f"{path} holds tensors that are no weights: {_first(odd)}.", "Get the file again, from its authors."
         )
     broken = []
     for name, tensor in weights.items():
@@ -33,6 +38,10 @@ def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
             f"{path} holds weights that aren't finite: {_first(broken)}.",
             "The training diverged or the file is damaged: take an earlier checkpoint.",
         )
+
+
+def _odd(tensor: "Tensor") -> str:
+    return "complex" if tensor.is_complex() else "" if tensor.numel() else f"of shape {list(tensor.shape)}"
 
 
 def _extremes(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
