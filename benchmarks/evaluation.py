@@ -20,10 +20,11 @@ from PIL import Image
 
 import corrkit
 from corrkit.backbones.contract import with_position
-from corrkit.evaluation import evaluate_clip, exact_inference
+from corrkit.evaluation import evaluate_clip
 from corrkit.frames.preparation import FramePreparation
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Propagator
+from corrkit.inference import exact_inference
+from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import load_protocol
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import select_clips
@@ -64,7 +65,7 @@ def compare_times(args: argparse.Namespace) -> None:
     whole, bare = [], []
     with exact_inference():
         for _ in range(args.rounds):
-            whole.append(cpu_seconds(lambda: evaluate_clip([predictor], clip, task, protocol)))
+            whole.append(cpu_seconds(lambda: evaluate_clip([(predictor, protocol)], clip, task)))
             bare.append(cpu_seconds(lambda: [backbone(frame[None]) for frame in frames]))
     print(f"{args.ckpt}, {clip.name}: {len(frames)} frames, network input {seen.size[0]}x{seen.size[1]}, one thread")
     print(f"bare forward      {1000 * min(bare) / len(frames):8.1f} ms/frame")

@@ -6,8 +6,8 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,18 @@ from corrkit import __version__
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Predictor
-from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
+from corrkit.inference import exact_inference, standard_defaults
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.loading import make_predictor
+from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
 from corrkit.runs.records import ClipRecord
-from corrkit.runs.results import CheckpointFacts, Data, Summary, build_summary
-from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
-from corrkit.tasks.identity import data_identity
-from corrkit.tasks.sources import open_data, takes_embedded
+from corrkit.runs.results import CheckpointFacts, Summary, build_summary
+from corrkit.subject import Subject, open_subject
+from corrkit.tasks.contract import Clip, Task
+from corrkit.tasks.roots import require_outside_data
+from corrkit.tasks.sources import takes_embedded
+from corrkit.tasks.thinned import thinned
 
 if TYPE_CHECKING:
     import pandas
@@ -112,19 +114,17 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
-    constants = constants_of(load_task(task), protocol, overrides)
+    subject = open_subject(
+        task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
+    )
     loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
-    predictor = make_predictor(model, device=device, loading=loading)
+    with standard_defaults():
+        predictor = make_predictor(model, device=device, loading=loading)
     predictor.declare(name, seed_of)
     (result,) = evaluate_together(
-        task,
-        [predictor],
-        constants,
+        subject,
+        [(predictor, subject.protocol)],
         outs=[out],
-        data=data,
-        split=split,
-        clips=clips,
-        dataset_name=dataset_name,
         save_predictions=save_predictions,
         progress=progress,
     )
@@ -132,64 +132,72 @@ def evaluate(
 
 
 def evaluate_together(
-    task: str,
-    predictors: Sequence[Predictor],
-    constants: Protocol,
+    subject: Subject,
+    lanes: Sequence[tuple[Predictor, Protocol]],
     *,
     outs: Sequence[str | Path | None],
-    data: str | Path | None = None,
-    split: str | None = None,
-    clips: Sequence[str] | None = None,
-    dataset_name: str | None = None,
     save_predictions: bool = False,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
 
-    Args and errors as for `evaluate`; `constants` are the protocol with its overrides (`constants_of`); one run folder
-    or None in `outs` for each predictor.
+    Args:
+        subject: what is evaluated on.
+        lanes: predictors, each with the protocol that it works and is scored by.
+        outs: a run folder or None for each lane.
+        save_predictions: as for `evaluate`.
+        progress: as for `evaluate`.
+
+    Raises:
+        CorrkitError: as `evaluate`.
     """
-    opened_task = load_task(task)
-    dataset = open_data(opened_task, data, split, dataset_name)
-    chosen = dataset.clips if clips is None else select_clips(dataset, clips)
+    for out in outs:
+        if out is not None:
+            require_outside_data(out, subject.dataset.root)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
-    for predictor in predictors:
-        predictor.require(constants)
-    scored_data = described(dataset, chosen)
-    runs = [
-        None if out is None else _open_run(Path(out), predictor, constants, scored_data, dataset_name)
-        for predictor, out in zip(predictors, outs, strict=True)
+    for predictor, protocol in lanes:
+        predictor.require(protocol)
+    _require_one_input(lanes)
+    opened = [
+        Lane(predictor, protocol, None if out is None else _open_run(Path(out), predictor, protocol, subject))
+        for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
-    lanes = [Lane(predictor, run) for predictor, run in zip(predictors, runs, strict=True)]
-    _evaluate_clips(lanes, chosen, opened_task, constants, save_predictions=save_predictions, progress=progress)
-    return [_finish(lane, opened_task, constants, dataset, scored_data) for lane in lanes]
+    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress)
+    return [_finish(lane, subject) for lane in opened]
+
+
+def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
+    """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
+    passes: dict[int, Protocol] = {}
+    for predictor, protocol in lanes:
+        shared = predictor.shared_pass
+        if shared is not None and passes.setdefault(id(shared), protocol) != protocol:
+            raise UsageError(
+                f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
+                "Evaluate layers that were loaded together under one protocol at a time.",
+            )
 
 
 @dataclass(slots=True)
 class Lane:
-    """One predictor's way through the clips: what is finished, and what failed."""
+    """One predictor's way through the clips under one protocol: what is finished, and what failed."""
 
     predictor: Predictor
+    protocol: Protocol
     run: Run | None
     records: dict[str, ClipRecord] = field(default_factory=dict)
     failures: dict[str, CorrkitError] = field(default_factory=dict)
 
 
 def _evaluate_clips(
-    lanes: Sequence[Lane],
-    clips: Sequence[Clip],
-    task: Task,
-    protocol: Protocol,
-    *,
-    save_predictions: bool,
-    progress: Progress | None,
+    lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool, progress: Progress | None
 ) -> None:
     """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
-    predictors = [lane.predictor for lane in lanes]
+    pairs = [(lane.predictor, lane.protocol) for lane in lanes]
     finished = [_finished(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
     with exact_inference():
-        for clip in clips:
+        for clip in subject.clips:
             if all(clip.name in done for done in finished):
                 for lane, done in zip(lanes, finished, strict=True):
                     lane.records[clip.name] = done[clip.name]
@@ -200,7 +208,7 @@ def _evaluate_clips(
                     for lane in lanes
                 ]
                 try:
-                    records = evaluate_clip(predictors, clip, task, protocol, predictions=stages, progress=progress)
+                    records = evaluate_clip(pairs, clip, subject.task, predictions=stages, progress=progress)
                 except CorrkitError as error:
                     for lane in lanes:
                         lane.failures[clip.name] = error
@@ -229,30 +237,30 @@ def _kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
     return record
 
 
-def _finish(lane: Lane, task: Task, constants: Protocol, dataset: DataSet, data: Data) -> Result:
+def _finish(lane: Lane, subject: Subject) -> Result:
     """Aggregates a lane's records, and closes its run."""
     statistics = {name: record.statistics for name, record in lane.records.items()}
-    scores = task.scores(statistics, constants, split=dataset.split)
+    scores = subject.task.scores(statistics, lane.protocol, split=subject.dataset.split)
     predictor, run = lane.predictor, lane.run
     summary = build_summary(
         scores,
-        constants,
+        lane.protocol,
         checkpoint=_checkpoint(predictor),
-        data=data,
+        data=subject.data,
         precision="float32",
         device=predictor.device_type,
         layer=predictor.report.layer,
         stride=predictor.stride,
         parameters=predictor.report.parameters,
         versions=_versions(),
-        missing=[clip.name for clip in dataset.clips if clip.name not in lane.records],
+        missing=subject.missing(lane.records),
     )
     if run is not None:
         run.finish(summary, scores.csvs)
     return Result(
         summary=summary,
         failures=lane.failures,
-        notes=(*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
+        notes=(*subject.dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
     )
@@ -263,39 +271,68 @@ def _notes(run: Run) -> tuple[str, ...]:
 
 
 def evaluate_clip(
-    predictors: Sequence[Predictor],
+    lanes: Sequence[tuple[Predictor, Protocol]],
     clip: Clip,
     task: Task,
-    protocol: Protocol,
     *,
     truth: Callable[[int], Any] | None = None,
     predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
+    every: int = 1,
 ) -> list[ClipRecord]:
-    """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
+    """One pass over a clip: predict, score and save frame by frame; a record for each lane.
+
+    Args:
+        lanes: predictors, each with its protocol.
+        clip: of the task's data.
+        task: of all the protocols.
+        truth: `Task.truth` of the clip under the protocol of all lanes, where the caller keeps it.
+        predictions: the folder for each lane's predictions, or None.
+        progress: called after every frame.
+        every: takes the frames 0, every, 2 * every, ... only.
+    """
     started = time.perf_counter()
-    clip = task.resaved(clip, protocol)
-    num_frames = len(clip.frames)
-    truth = truth or functools.lru_cache(maxsize=1)(task.truth(clip, protocol))
-    scorers = [task.scorer(clip, protocol, truth) for _ in predictors]
-    folders = predictions or [None] * len(predictors)
+    clip.check()
+    num_frames = -(-len(clip.frames) // every)
+    prepared = _prepared(lanes, clip, task, truth)
+    scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
+    folders = predictions or [None] * len(lanes)
     with ExitStack() as stack:
         streams = [
-            stack.enter_context(closing(predictor.predict(clip, task, protocol)))  # type: ignore[type-var]  # generators
-            for predictor in predictors
+            stack.enter_context(closing(predictor.predict(thinned(seen, every), task, protocol)))  # type: ignore[type-var]  # generators
+            for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
         ]
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
-                    scorer.update(index, prediction)
+                    scorer.update(index * every, prediction)
                     if folder is not None:
-                        task.write_prediction(folder, clip, index, prediction)
+                        task.write_prediction(folder, clip, index * every, prediction)
             if progress is not None:
                 progress(clip.name, index + 1, num_frames)
     seconds = time.perf_counter() - started
     return [
         ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
     ]
+
+
+def _prepared(
+    lanes: Sequence[tuple[Predictor, Protocol]], clip: Clip, task: Task, truth: Callable[[int], Any] | None
+) -> list[tuple[Clip, Callable[[int], Any]]]:
+    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes under one protocol share them.
+
+    Truth that isn't kept by the caller is kept for the latest frame.
+    """
+    made: list[tuple[Protocol, Clip, Callable[[int], Any]]] = []
+    found: list[tuple[Clip, Callable[[int], Any]]] = []
+    for _, protocol in lanes:
+        known = next((entry for entry in made if entry[0] == protocol), None)
+        if known is None:
+            seen = task.resaved(clip, protocol)
+            known = protocol, seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
+            made.append(known)
+        found.append(known[1:])
+    return found
 
 
 def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:
@@ -307,7 +344,8 @@ def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | 
         data: the data root, if one was named.
         **chosen: what else was asked of the data (clips, split, dataset_name); None counts as not asked for.
     """
-    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, constants.name)
+    protocol = "-".join(part for part in (constants.name, constants.digest) if part)
+    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, protocol)
     parts = [folder.name]
     if takes_embedded(constants.task, data):
         parts.append("embedded")
@@ -316,45 +354,6 @@ def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | 
         settings = repr((asked, dict(constants.overrides)))
         parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
     return folder.with_name("-".join(parts))
-
-
-@contextmanager
-def exact_inference() -> Iterator[None]:
-    """No gradients, no autocast, no TF32: float32 products as the goldens have them; all settings are put back."""
-    import torch
-
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.no_grad(), ExitStack() as stack:
-            for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-                stack.enter_context(torch.autocast(kind, enabled=False))
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
-
-
-def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
-    """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
-    constants = protocol if isinstance(protocol, Protocol) else None
-    if constants is None:
-        constants = load_protocol(str(protocol or DEFAULTS[task.name]), task.name)
-    elif constants.task != task.name:
-        raise UsageError(f"{constants.identifier} is no protocol for {task.name}.", "Choose one of the task's own.")
-    return override(constants, overrides)
-
-
-def described(dataset: DataSet, clips: Sequence[Clip]) -> Data:
-    """What is scored of an opened data set."""
-    return Data(
-        name=dataset.name,
-        split=dataset.split,
-        identity=data_identity(clips),
-        origin=dataset.origin,
-        complete=len(clips) == len(dataset.clips),
-    )
 
 
 def _checkpoint(predictor: Predictor) -> CheckpointFacts:
@@ -371,26 +370,26 @@ def _checkpoint(predictor: Predictor) -> CheckpointFacts:
     )
 
 
-def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, data: Data, dataset_name: str | None) -> Run:
+def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Subject) -> Run:
     """Creates or resumes the run. Raises RunError for another run's folder."""
     if predictor.digest is None and (folder / "run.json").exists():
         raise RunError(
             f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
             "Give another folder, or give the backbone a `digest`.",
         )
-    return Run.open(folder, _fingerprint(predictor, protocol, data, dataset_name), _circumstances())
+    return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
 
 
-def _fingerprint(predictor: Predictor, protocol: Protocol, data: Data, dataset_name: str | None) -> dict[str, Any]:
+def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Any]:
     """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
-    compared = {key: value for key, value in data.plain().items() if key != "name"}
+    compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
     return {
         "task": protocol.task,
         "checkpoint": predictor.digest,
         "layer": predictor.report.layer,
         "protocol": protocol.identifier,
         "overrides": dict(protocol.overrides),
-        "data": {**compared, "dataset_name": dataset_name},
+        "data": {**compared, "dataset_name": subject.dataset_name},
         "precision": "float32",
         "device": predictor.device_type,
         **_versions(),

@@ -8,7 +8,7 @@ import torch
 
 import corrkit
 from corrkit.errors import RunError
-from corrkit.predictor_loading import spec_name
+from corrkit.predictors.loading import spec_name
 
 from .davis_folder import make_clip
 

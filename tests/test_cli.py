@@ -83,7 +83,7 @@ def test_json_is_the_summary_file(data: Path, tmp_path: Path):
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
     assert set(summary) == {
         *("task", "protocol", "checkpoint", "data", "precision", "device", "layer", "stride", "parameters"),
-        *("versions", "modified", "partial", "clips", "objects", "metrics", "intervals", "per_clip"),
+        *("versions", "modified", "unreleased", "partial", "clips", "objects", "metrics", "intervals", "per_clip"),
     }
 
 
@@ -197,7 +197,7 @@ def test_submission_holds_every_frame_from_first_masks_alone(data: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         assert archive.namelist() == [f"{clip}/{index:05d}.png" for clip in "abc" for index in range(4)]
-    assert "has no scored frame" in done.stderr
+    assert "without a scored frame" in done.stderr
     refused = corrkit("eval", "vip", "--ckpt", "rgb", "--submission", "s.zip", cwd=tmp_path)
     assert refused.returncode == 2
 

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import corrkit
-from corrkit.errors import CorrkitError, DataError, ProtocolError, RunError, UsageError
-from corrkit.evaluation import run_folder
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Propagator
+import corrkit.subject
+from corrkit.errors import CheckpointError, CorrkitError, DataError, ProtocolError, RunError, UsageError
+from corrkit.evaluation import evaluate_together, run_folder
+from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import load_protocol, override
 from corrkit.runs.tables import results_table
+from corrkit.subject import open_subject
 from corrkit.tasks import load_task
 from corrkit.tasks.masks import write_mask
 from corrkit.tasks.sources import open_data
@@ -103,7 +105,7 @@ def test_masks_of_another_size_than_the_frames_are_named(data: Path):
     for index in range(5):
         write_mask(data / f"Annotations/480p/b/{index:05d}.png", np.ones((10, 20), np.uint8))
     result = evaluate(ColourBackbone(), data=data)
-    assert "the first mask is 20x10, frame 0 is 64x48" in str(result.failures["b"])
+    assert "(20x10, the frames are 64x48)" in str(result.failures["b"])
 
 
 def test_empty_first_mask_fails_that_clip_only(data: Path):
@@ -127,7 +129,7 @@ def test_clips_without_a_scored_frame_count_for_nothing_and_are_named(data: Path
     assert result.failures == {}
     assert result.summary["metrics"] == others.summary["metrics"]
     assert result.summary["objects"] == others.summary["objects"]
-    assert any("short has no scored frame" in note for note in result.notes)
+    assert any("without a scored frame" in note and "short" in note for note in result.notes)
 
 
 def test_three_clips_give_an_interval_two_give_none(data: Path):
@@ -295,11 +297,14 @@ def test_overrides_mark_the_summary_as_modified(data: Path):
         ({"split": "test"}, DataError, "no split 'test'"),
         ({"device": "gpu"}, UsageError, "--device"),
         ({"save_predictions": True}, UsageError, "out="),
+        ({"heads": 3}, UsageError, "heads: options of loading"),
+        ({"model": "identity", "layer": 3}, CheckpointError, "identity takes no layer"),
+        ({"model": "oracle@8", "window": 4}, CheckpointError, "oracle@8 takes no window"),
     ],
 )
 def test_wrong_arguments_are_explained(data: Path, arguments: dict, error: type[Exception], words: str):
     with pytest.raises(error, match=words):
-        evaluate(ColourBackbone(), data=data, **arguments)
+        evaluate(data=data, **{"model": ColourBackbone(), **arguments})
 
 
 def test_unknown_task_is_explained():
@@ -370,13 +375,52 @@ class TestScore:
             if path.stem != "00000":
                 path.unlink()
         result = corrkit.score("davis", data=data, pred=tmp_path / "pred")
-        assert "a has no scored frame" in " ".join(result.notes)
+        assert "without a scored frame" in " ".join(result.notes)
 
     def test_masks_alone_are_enough(self, data: Path, tmp_path: Path):
         pred = evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)
         with_frames = corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"]
         shutil.rmtree(data / "JPEGImages")
         assert corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"] == with_frames
+
+
+def test_each_lane_works_and_is_scored_by_its_own_protocol(data: Path, tmp_path: Path):
+    subject = open_subject("davis", data=data, overrides={"size": [64], "multiple": 16})
+    other = override(subject.protocol, {"radius": 1, "decay": "uint8"})
+    predictor = make_propagator(ColourBackbone())
+    outs = [tmp_path / "a", tmp_path / "b"]
+    together = evaluate_together(subject, [(predictor, subject.protocol), (predictor, other)], outs=outs)
+    for result, out, changes in zip(together, outs, ({}, {"radius": 1, "decay": "uint8"}), strict=True):
+        alone = evaluate(ColourBackbone(), data=data, **changes)
+        assert result.summary["metrics"] == alone.summary["metrics"]
+        assert result.summary["modified"] == alone.summary["modified"]
+        recorded = json.loads((out / "run.json").read_text())["fingerprint"]["overrides"]
+        assert recorded.get("affinity.radius") == changes.get("radius")
+    assert together[0].summary["metrics"] != together[1].summary["metrics"]
+
+
+def test_an_opened_request_is_read_once_for_all_that_use_it(data: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    real = corrkit.subject.data_identity
+    monkeypatch.setattr(corrkit.subject, "data_identity", lambda clips: read.append("identity") or real(clips))
+    subject = open_subject("davis", data=data, overrides={"size": [64], "multiple": 16})
+    for _ in range(2):
+        evaluate_together(subject, [(make_predictor("identity"), subject.protocol)], outs=[None])
+    assert read == ["identity"]
+
+
+def test_a_subset_of_a_request_has_its_own_identity(data: Path):
+    subject = open_subject("davis", data=data)
+    part = replace(subject, clips=subject.clips[:1])
+    assert part.data != subject.data
+    assert part.data == open_subject("davis", data=data, clips=["a"]).data
+    assert part.missing({"a": {}}) == ["b", "c"]
+
+
+@pytest.mark.parametrize("name", ["data", "task", "progress", "clips", "protocol"])
+def test_overrides_never_meet_options(data: Path, name: str):
+    with pytest.raises(ProtocolError, match=f"no constant named '{name}'"):
+        open_subject("davis", data=data, overrides={name: "x"})
 
 
 class TestNetworkInput:

@@ -11,16 +11,16 @@ from corrkit.backbones.loading import NO_OPTIONS, Loading
 from corrkit.checkpoints import opening
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, UsageError
-from corrkit.evaluation import evaluate_together
-from corrkit.predictor_loading import layer_predictors
-from corrkit.protocols import load_protocol, override
+from corrkit.evaluation import Result, evaluate_together
+from corrkit.predictors.loading import layer_predictors
+from corrkit.protocols import override
+from corrkit.subject import open_subject
 
 from .davis_folder import make_clip
 from .test_checkpoints_resnet_goldens import rebuilt
 
 FOUR_HEADS = Loading(heads=4)
 SMALL = {"size": [64], "multiple": 16}
-PROTOCOL = override(load_protocol("davis/dino"), SMALL)
 
 
 @pytest.fixture
@@ -35,9 +35,15 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "DAVIS"
 
 
+def evaluate_layers(predictors, data: Path, *, outs=None, clips=None, **overrides) -> list[Result]:
+    subject = open_subject("davis", data=data, clips=clips, overrides={**SMALL, **overrides})
+    lanes = [(predictor, subject.protocol) for predictor in predictors]
+    return evaluate_together(subject, lanes, outs=outs or [None] * len(lanes))
+
+
 def test_every_layer_scores_as_in_its_own_run(checkpoint: str, data: Path, tmp_path: Path):
     predictors = layer_predictors(checkpoint, ["all"], loading=FOUR_HEADS)
-    together = evaluate_together("davis", predictors, PROTOCOL, outs=[tmp_path / p.name for p in predictors], data=data)
+    together = evaluate_layers(predictors, data, outs=[tmp_path / p.name for p in predictors])
     assert len(together) == 4
     for layer, result in enumerate(together, start=1):
         alone = corrkit.evaluate("davis", checkpoint, heads=4, layer=layer, data=data, **SMALL)
@@ -55,7 +61,7 @@ def mast(golden, tmp_path: Path) -> str:
 
 def test_layers_of_a_network_for_lab_frames_get_lab_frames(mast: str, data: Path):
     predictors = layer_predictors(mast, ["2", "3"])
-    together = evaluate_together("davis", predictors, PROTOCOL, outs=[None, None], data=data, clips=["a"])
+    together = evaluate_layers(predictors, data, clips=["a"])
     for layer, result in zip((2, 3), together, strict=True):
         alone = corrkit.evaluate("davis", mast, layer=layer, data=data, clips=["a"], **SMALL)
         assert not alone.failures
@@ -68,7 +74,7 @@ def test_a_protocols_position_rule_does_not_outlive_its_evaluation(checkpoint: s
     predictors = layer_predictors(checkpoint, ["2", "4"], loading=FOUR_HEADS)
     frames = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     before = together([predictor.backbone for predictor in predictors], frames)
-    evaluate_together("davis", predictors, override(PROTOCOL, {"position": "size"}), outs=[None, None], data=data)
+    evaluate_layers(predictors, data, position="size")
     after = together([predictor.backbone for predictor in predictors], frames)
     assert torch.equal(torch.cat(before), torch.cat(after))
 
@@ -86,6 +92,15 @@ def test_layers_under_one_position_rule_share_a_pass_of_their_own(checkpoint: st
     for plain, ruled, backbone, other in found:
         assert torch.equal(plain, torch.cat([backbone(frame[None]) for frame in frames]))
         assert torch.equal(ruled, torch.cat([other(frame[None]) for frame in frames]))
+
+
+def test_layers_that_share_a_pass_are_evaluated_under_one_protocol(checkpoint: str, data: Path):
+    """The pass sees the frames of the first layer's protocol."""
+    subject = open_subject("davis", data=data, overrides=SMALL)
+    other = override(subject.protocol, {"size": [48]})
+    first, last = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
+    with pytest.raises(UsageError, match="one protocol at a time"):
+        evaluate_together(subject, [(first, subject.protocol), (last, other)], outs=[None, None])
 
 
 def together(backbones, frames: torch.Tensor) -> list[torch.Tensor]:
@@ -107,7 +122,7 @@ def test_the_network_runs_once_per_frame(checkpoint: str, data: Path):
     passes = []
     network = predictors[0].backbone.network
     network.patch_embed.register_forward_hook(lambda *_: passes.append(1))
-    evaluate_together("davis", predictors, PROTOCOL, outs=[None, None], data=data)
+    evaluate_layers(predictors, data)
     assert len(passes) == 2 * 4  # two clips of four frames
 
 

@@ -17,8 +17,8 @@ from corrkit.tasks.official_csvs import davis_csvs
 
 # DESIGN section 3, "One results format"
 KEYS = (
-    "task, protocol, checkpoint, data, precision, device, layer, stride, parameters, versions, modified, partial, "
-    "clips, objects, metrics, intervals, per_clip"
+    "task, protocol, checkpoint, data, precision, device, layer, stride, parameters, versions, modified, "
+    "unreleased, partial, clips, objects, metrics, intervals, per_clip"
 )
 DATA = Data(name="embedded-davis", split="val", identity="f00", origin="embedded")
 FRACTIONS = st.floats(0, 1) | st.just(math.nan)

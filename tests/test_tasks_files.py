@@ -14,6 +14,7 @@ from PIL import Image
 
 import corrkit
 from corrkit.errors import DataError, UnreadableError
+from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.roots import clips_of_list, list_lines
@@ -41,7 +42,7 @@ def make_data(task: str, root: Path, frames: int = 12) -> Path:
 
 
 def open_data(task: str, root: Path, split: str | None = None):
-    return load_task(task).open(root, split=split or load_task(task).default_split, dataset_name=None)
+    return load_task(task).open(root, split=split or task_facts(task).default_split, dataset_name=None)
 
 
 def annotations_of(task: str, root: Path) -> Path | None:
@@ -127,9 +128,9 @@ def test_frames_of_no_format_are_named(tmp_path: Path, task: str):
 def test_git_lfs_pointers_are_named(tmp_path: Path, task: str):
     frames = make_data(task, tmp_path)
     annotations = annotations_of(task, tmp_path) or tmp_path / "joint_positions/jump/a_jump_b_0"
-    (clip,) = open_data(task, tmp_path).clips
     for path in (sorted(frames.iterdir())[0], sorted(annotations.iterdir())[0]):
         path.write_text(LFS)
+    (clip,) = open_data(task, tmp_path).clips
     with pytest.raises(DataError, match="git-LFS pointer"):
         clip.frames[0]
     with pytest.raises(DataError, match="git-LFS pointer"):
@@ -155,7 +156,7 @@ def test_lines_of_a_list_name_a_clip_in_many_forms(tmp_path: Path, line: str):
     assert clips_of_list(path) == ["walk", "other clip"]
 
 
-@pytest.mark.parametrize("line", ["/", "..", "a/..", "a/../", ". . /"])
+@pytest.mark.parametrize("line", ["/", "..", "a/..", "a/../"])
 def test_a_line_that_names_no_clip_is_quoted(tmp_path: Path, line: str):
     (tmp_path / "val.txt").write_text(f"walk\n{line}\n")
     with pytest.raises(DataError, match=r"val\.txt has the line '"):

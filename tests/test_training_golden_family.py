@@ -10,10 +10,11 @@ import torch
 from conftest import GoldenFinder
 from training_goldens import BLOCKS, assert_close, assert_gradients, fill, rename, tensor
 
-from corrkit.training import masks, optimise
-from corrkit.training.objective import MaskedPrediction
+from corrkit.training import optimise
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.objectives.masked import MaskedPrediction
 from corrkit.training.recipe import load_recipe
-from corrkit.training.views import View
 
 pytestmark = pytest.mark.golden
 SIZES = {"views.size": 16, "encoder.patch": 4, "encoder.dim": 24, "encoder.depth": 2, "encoder.heads": 2,

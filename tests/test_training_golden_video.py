@@ -8,10 +8,10 @@ import pytest
 from conftest import GoldenFinder
 from training_goldens import BLOCKS, assert_close, assert_gradients, fill, rename, tensor
 
-from corrkit.training import masks
-from corrkit.training.objective import MaskedPrediction
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.objectives.masked import MaskedPrediction
 from corrkit.training.recipe import load_recipe
-from corrkit.training.views import View
 
 pytestmark = pytest.mark.golden
 SIZES = {"views.size": 16, "views.frames": 16, "encoder.patch": 8, "encoder.dim": 24, "encoder.depth": 2,

@@ -17,8 +17,8 @@ from PIL import Image
 from corrkit.backbones import load_backbone
 from corrkit.errors import RunError, UsageError
 from corrkit.training import checkpoint, loop
-from corrkit.training.encoder import Encoder
 from corrkit.training.loop import Options, pretrain
+from corrkit.training.networks.encoder import Encoder
 from corrkit.training.recipe import load_recipe
 
 REPOSITORY = Path(__file__).resolve().parent.parent

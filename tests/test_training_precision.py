@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import nn
 
+from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint, loop
-from corrkit.training.log import read_log
+from corrkit.training.data.views import View
 from corrkit.training.loop import Options, pretrain
-from corrkit.training.objective import Objective, Step
 from corrkit.training.objectives import make_objective
+from corrkit.training.objectives.masked import Objective, Step
 from corrkit.training.recipe import load_recipe
 from corrkit.training.schema import Recipe
-from corrkit.training.views import View
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = {"views.size": 32, "masks.1.ratio": 0.75, "encoder.depth": 1, "views.gap": [1, 3], "optimiser.warmup": 0}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from corrkit.training import loop
+from corrkit.training.networks.batchnorm import TokenBatchNorm
 from corrkit.training.recipe import load_recipe
-from corrkit.training.siameseim import TokenBatchNorm
 
 
 class KilledError(Exception):

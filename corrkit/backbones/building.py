@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from corrkit.backbones.contract import Colour, Mode
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
         def contrast(name: str) -> str:
             return f"{recognised.file_name(name)} is {list(state[name].shape)}, not {list(expected[name].shape)}"
 
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong, contrast)}.",
-            "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+            f"If the file is intact, its architecture is a variant that corrkit doesn't know. {ways_on()}",
         )
     typed = [name for name, tensor in expected.items() if tensor.is_floating_point() != state[name].is_floating_point()]
     if typed:
@@ -74,10 +75,11 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
         )
     unknown = [name for name in state if name not in expected]
     if unknown:
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors of unknown meaning beside a complete backbone: "
             f"{_listed(unknown, recognised.file_name)}.",
-            "Leaving them out could change the features. If they are no part of the encoder, save it without them.",
+            "Leaving them out could change the features. If they are no part of the encoder, save it without them. "
+            f"{ways_on()}",
         )
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.network import Network
 from corrkit.backbones.stages import Stage, choose_stage
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 _CELL = 16  # patch_size of the published dense features: facebookresearch/dinov3 6876159 models/convnext.py

@@ -14,7 +14,7 @@ from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.positions import resample
 from corrkit.backbones.stages import Stage, choose_heads, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import HieraRules, Stages, WindowedHieraRules
 from corrkit.errors import CheckpointError
 

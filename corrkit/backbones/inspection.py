@@ -6,26 +6,16 @@ from typing import Any
 
 from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
-from corrkit.backbones.loading import Loading, examine
+from corrkit.backbones.loading import NO_OPTIONS, Loading, examine
 from corrkit.checkpoints.registry import SYSTEMS
 
 
-def inspect(
-    spec: str,
-    *,
-    heads: int | None = None,
-    layer: int | str | None = None,
-    key: str | None = None,
-    system: str | None = None,
-) -> dict[str, Any]:
+def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Any]:
     """Loads a backbone and tells every decision behind it.
 
     Args:
         spec: as for `load_backbone`.
-        heads: attention heads; where they are needed and unknown, everything else is told, and that they are.
-        layer: layer to evaluate.
-        key: branch of a file that holds several networks.
-        system: name of the system, where the file fits several.
+        loading: as for `load_backbone`; where heads are needed and unknown, everything else is told, and that they are.
 
     Returns:
         JSON-ready values; `heads_unknown` says that the command needs --heads.
@@ -33,7 +23,6 @@ def inspect(
     Raises:
         CheckpointError: where the file can't be loaded for another reason.
     """
-    loading = Loading(heads=heads, layer=layer, key=key, system=system)
     try:
         backbone, unknown = examine(spec, loading), None
     except UnknownHeadsError as error:
@@ -42,9 +31,7 @@ def inspect(
     return {
         "file": spec,
         **_facts(backbone, unknown),
-        "command": _command(
-            spec, {"heads": heads or ("N" if unknown else None), "layer": layer, "ckpt-key": key, "system": system}
-        ),
+        "command": _command(spec, loading, "N" if unknown else loading.heads),
     }
 
 
@@ -79,8 +66,9 @@ def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Any]:
     }
 
 
-def _command(spec: str, options: dict[str, Any]) -> str:
+def _command(spec: str, loading: Loading, heads: int | str | None) -> str:
     words = ["corrkit", "eval", "davis", "--ckpt", spec]
+    options = {"heads": heads, "layer": loading.layer, "ckpt-key": loading.key, "system": loading.system}
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value is not None else []
     return shlex.join(words)

@@ -35,7 +35,7 @@ def load_layers(spec: str, layers: Sequence[str], loading: Loading) -> "list[Sha
     whole = backbone_of(None)
     network = whole.network
     if not isinstance(network, Network) or whole.mode.kind != "framewise":
-        raise UsageError(f"{spec} gives no layers that can share a pass.", "Evaluate them one by one with --layer.")
+        raise UsageError(f"{spec} gives no layers that can share a pass.", "Leave --layers out.")
     depth = network.num_layers
     numbers = list(range(1, depth + 1)) if list(layers) == ["all"] else [_number(layer, depth) for layer in layers]
     every = [backbone_of(number) for number in numbers]
@@ -91,24 +91,24 @@ class SharedLayer(Framewise):
 
     def __init__(self, alone: Framewise, shared: SharedPass, position: int) -> None:
         super().__init__(shared.network, interface_of(alone))
-        self._shared, self._position = shared, position
+        self.shared, self._position = shared, position
 
     def __call__(self, frames: "Tensor") -> "Tensor":
         """Normalised frames [B, 3, H, W] to features [B, h, w, C] of this layer."""
-        layer = self._shared.layers[self._position]
-        return self._shared.network.taps(frames, (layer,))[0].float()
+        layer = self.shared.layers[self._position]
+        return self.shared.network.taps(frames, (layer,))[0].float()
 
     def encode(self, frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
         """See `SharedPass.features`; only the first layer's frames are read."""
         if self._position == 0:
-            self._shared.start()
-        return self._shared.features(self._position, iter(frames))
+            self.shared.start()
+        return self.shared.features(self._position, iter(frames))
 
     def with_position(self, rule: str) -> Self:
         """Under another rule of position embeddings, in the pass of all layers under that rule."""
         other = copy.copy(self)
-        other._shared = self._shared.with_position(rule)
-        other.network = other._shared.network
+        other.shared = self.shared.with_position(rule)
+        other.network = other.shared.network
         return other
 
 

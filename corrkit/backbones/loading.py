@@ -1,9 +1,11 @@
 """From a spec to a backbone: a file, a folder, a built-in, a timm name, a function of one's own."""
 
+import contextlib
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from corrkit.backbones.building import Built
     from corrkit.backbones.framewise import Framewise
     from corrkit.checkpoints.opening import Opened
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""
@@ -129,7 +131,7 @@ def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | No
     path = _file(str(spec))
     if not Path(path).exists():
         if path in BUILT_IN or path.startswith(_PREFIXES) or _pair(path):
-            raise UsageError(f"{spec} gives no layers that can share a pass.", "Evaluate them one by one with --layer.")
+            raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
         raise _nothing_there(path)
     layers = _layers(path, loading)
     return lambda layer: _ready(layers(layer))
@@ -198,15 +200,31 @@ def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None],
 def _layers_of(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":
     from corrkit.checkpoints.recognition import recognise
 
-    recognised = recognise(opened, loading.key, loading.system)
-    module, function = recognised.system.build.split(":")
-    build: Callable[..., Built] = getattr(importlib.import_module(module), function)
+    with _names_of_timm(opened):
+        recognised = recognise(opened, loading.key, loading.system)
+    build: Callable[..., Built] = pkgutil.resolve_name(recognised.system.build)
 
     def backbone(layer: int | str | None) -> "Framewise":
-        built = build(recognised, heads=loading.heads, layer=layer)
+        with _names_of_timm(opened):
+            built = build(recognised, heads=loading.heads, layer=layer)
         return _backbone(built, recognised, _digest(opened.digest, replace(loading, layer=layer, window=None)))
 
     return backbone
+
+
+@contextlib.contextmanager
+def _names_of_timm(opened: "Opened") -> Iterator[None]:
+    """Where a file is no network that is known: the error with the architectures of timm that it is nearest to."""
+    from corrkit.checkpoints import timm_names
+    from corrkit.checkpoints.completeness import UnknownNetworkError
+    from corrkit.checkpoints.naming import flatten
+
+    try:
+        yield
+    except UnknownNetworkError as error:
+        near = timm_names.nearest(flatten(opened.tree))
+        remedy = f"{error.remedy} Nearest of timm's: {', '.join(near)}." if near else error.remedy
+        raise CheckpointError(error.problem, remedy) from error
 
 
 def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewise":

@@ -16,7 +16,7 @@ from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.mvit_design import BlockDesign, Grid, patch_strides, read_config, read_designs, stored_grid
 from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.positions import resample
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 _EPS = 1e-6

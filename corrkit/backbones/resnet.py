@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.network import Network
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ResNetRules
 from corrkit.errors import CheckpointError
 

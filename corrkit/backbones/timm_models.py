@@ -12,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from corrkit.backbones.contract import Interface, Report
 from corrkit.backbones.framewise import Framewise
-from corrkit.backbones.timm_arguments import Statistics, architecture_arguments, statistics
+from corrkit.backbones.timm_arguments import architecture_arguments, statistics
 from corrkit.checkpoints.heads import entry
+from corrkit.checkpoints.statistics import Channels
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _backbone(
     name: str,
     report: Report,
     digest: str,
-    statistics: Statistics,
+    statistics: tuple[Channels, Channels],
     layer: int | str | None = None,
 ) -> Framewise:
     """Features as `forward_features` gives them, at the stride that the network states."""

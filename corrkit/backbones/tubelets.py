@@ -19,7 +19,7 @@ from corrkit.backbones.positions import resample, sinusoid
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Attention, Block, Parts
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import TubeletRules
 from corrkit.errors import CheckpointError
 
@@ -40,7 +40,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     rules: TubeletRules = recognised.system.rules
     state = recognised.state
     depth = recognised.depth("blocks")
-    dim, channels, tubelet, patch, width = state["patch_embed.proj.weight"].shape
+    dim, channels, tubelet, patch, width = recognised.tensor("patch_embed.proj.weight", 5).shape
     if channels != 3 or patch != width:
         raise CheckpointError(
             f"{recognised.path} has tubelets of {channels} channels and {patch}x{width} pixels.",

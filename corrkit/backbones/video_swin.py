@@ -18,7 +18,7 @@ from torch.nn import functional
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.stages import Stage, choose_stage
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 Grid = tuple[int, int, int]  # time, rows, columns

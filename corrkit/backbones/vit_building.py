@@ -12,7 +12,7 @@ from corrkit.backbones.heads import USUAL, assumption, choose_heads
 from corrkit.backbones.vit import Parts, VisionTransformer
 from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
 
@@ -126,6 +126,8 @@ def _patch(recognised: Recognised) -> tuple[int, tuple[int, int], tuple[int, ...
     found = {match[1] or "0.": name for name in recognised.state if (match := re.fullmatch(_STEM, name))}
     names = [name for _, name in sorted(found.items(), key=lambda item: int(item[0][:-1]))]
     weights = [recognised.state[name] for name in names if recognised.state[name].ndim == 4]
+    if not weights:
+        raise missing(recognised, ["patch_embed.proj.weight"])
     dim, (channels, height, width) = weights[-1].shape[0], weights[0].shape[1:]
     if channels != 3:
         raise CheckpointError(
@@ -217,7 +219,7 @@ def _table_grid(recognised: Recognised) -> tuple[int, int]:
     name, table = next(
         (name, tensor) for name, tensor in recognised.state.items() if name.endswith("relative_position_bias_table")
     )
-    side = math.isqrt(table.shape[0] - 3)
+    side = math.isqrt(max(table.shape[0] - 3, 0))
     if side * side != table.shape[0] - 3 or side % 2 == 0:
         raise CheckpointError(
             f"{recognised.path}: {recognised.file_name(name)} has {table.shape[0]} rows, which fits no square grid.",
@@ -264,7 +266,7 @@ def _activation(recognised: Recognised) -> str:
                 "Only silu can be evaluated there.",
             )
         return rules.activation
-    if named not in _ACTIVATIONS:
+    if not isinstance(named, str) or named not in _ACTIVATIONS:
         raise CheckpointError(
             f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
             f"Known: {', '.join(_ACTIVATIONS)}.",
@@ -279,10 +281,10 @@ def _eps(recognised: Recognised) -> float:
     return value if isinstance(value, float) else rules.eps
 
 
-def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int | list[int]]:
+def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:
     """What of a network a configuration beside its file may say too, under transformers' names."""
     biases = {"qkv_bias": "attn.qkv.bias", "proj_bias": "attn.proj.bias"}
-    facts: dict[str, int | list[int]] = {
+    facts: dict[str, int] = {
         "hidden_size": parts.dim,
         "num_hidden_layers": parts.depth,
         "intermediate_size": parts.hidden,

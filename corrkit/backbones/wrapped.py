@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Forward = Callable[[Tensor], Tensor]
 
+_MOST_PREFIXES = 64
+"""Class and register tokens in front of a ViT's patches."""
+
 
 def wrap(
     module: nn.Module,
@@ -129,6 +132,8 @@ class WrappedNetwork(nn.Module):
         self._forward = forward
 
     def _features(self, frames: Tensor) -> object:
+        first = next((tensor for tensor in self.module.parameters() if tensor.is_floating_point()), frames)
+        frames = frames.to(torch.promote_types(frames.dtype, first.dtype))  # a network in double precision keeps it
         if self._forward is not None:
             return self._forward(frames)
         return getattr(self.module, "forward_features", self.module)(frames)
@@ -166,7 +171,7 @@ def as_cells(output: Tensor, size: tuple[int, int], cell: int) -> Tensor:
         UsageError: for any other form, and for one that can be read both ways.
     """
     grid = (size[0] // cell, size[1] // cell)
-    if output.ndim == 3 and output.shape[1] >= grid[0] * grid[1]:
+    if output.ndim == 3 and 0 <= output.shape[1] - grid[0] * grid[1] <= _MOST_PREFIXES:
         cells = output[:, output.shape[1] - grid[0] * grid[1] :]
         return cells.reshape(len(cells), *grid, -1)
     if output.ndim == 4:
@@ -182,10 +187,24 @@ def as_cells(output: Tensor, size: tuple[int, int], cell: int) -> Tensor:
             )
     raise UsageError(
         f"For frames of {size[0]}x{size[1]} and {cell} pixels per cell the module must give "
-        f"[B, {grid[0]}, {grid[1]}, C], [B, C, {grid[0]}, {grid[1]}] "
-        f"or tokens [B, at least {grid[0] * grid[1]}, C]; it gives {list(output.shape)}.",
-        "Set patch= or stride= to the module's, or give forward= a function that returns one of these.",
+        f"[B, {grid[0]}, {grid[1]}, C], [B, C, {grid[0]}, {grid[1]}] or tokens [B, {grid[0] * grid[1]}, C] "
+        f"with at most {_MOST_PREFIXES} before them; it gives {list(output.shape)}.",
+        _remedy(output, size, cell),
     )
+
+
+def _remedy(output: Tensor, size: tuple[int, int], cell: int) -> str:
+    """The patch that the output fits, where there is one other than the one that was set."""
+    if output.ndim == 4:
+        fitting = [
+            p for p in range(1, min(size) + 1) if any(_fits(c, size, p) for c in (output.shape[1:3], output.shape[2:4]))
+        ]
+    else:
+        prefixes = {p: output.shape[1] - (size[0] // p) * (size[1] // p) for p in range(1, min(size) + 1)}
+        fitting = [p for p, count in prefixes.items() if output.ndim == 3 and 0 <= count <= _MOST_PREFIXES]
+    if fitting and cell not in fitting:
+        return f"Its output fits patch={fitting[0]}: give wrap that, or forward= a function that returns one of these."
+    return "Give forward= a function that returns one of these."
 
 
 def _fits(cells: torch.Size, size: tuple[int, int], cell: int) -> bool:

@@ -1,12 +1,12 @@
 """The configuration beside a file: the part that is about the vision model, in transformers' words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 # Where a model of several parts keeps the configuration of its images' encoder, outermost first.
 _PARTS = ("vision_config", "backbone_config", "vision_encoder", "encoder")
@@ -67,7 +67,7 @@ def rotary_base(config: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | list[int]]) -> None:
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | Sequence[int]]) -> None:
     """Raises CheckpointError where the configuration beside a file says something else than its network has.
 
     Args:
@@ -79,7 +79,7 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | list[int]
     for name, found in facts.items():
         said = recognised.config.get(name)
         if isinstance(said, list) and isinstance(found, int) and said:
-            agrees = set(said) == {found}
+            agrees = all(item == found for item in said)
         else:
             agrees = not isinstance(said, int | list) or said == found
         if not agrees:

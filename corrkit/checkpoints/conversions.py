@@ -35,6 +35,28 @@ def of_rank(name: str, tensor: "Tensor", *ranks: int) -> "Tensor":
     return tensor
 
 
+# Axes of the tensors from which builders read sizes, before a whole network checks every shape.
+_RANKS = tuple(
+    (re.compile(pattern), ranks)
+    for pattern, ranks in {
+        r"patch_embed\.proj\.weight|stem\.0\.weight|.*\.conv_dw\.weight|(.*\.)?conv\d\.weight|neck\.0\.weight": (4, 5),
+        r".*mlp\.(fc1|fc2|w12|w3)\.weight": (2, 4),
+        r".*attn\.(qkv|proj)\.weight|.*relative_position_bias_table|.*rel_pos_[hwt]": (2,),
+        r"cls_token|reg_token": (3,),
+        r"pos_embed\w*": (2, 3, 4, 5),
+    }.items()
+)
+
+
+def with_known_ranks(state: State) -> State:
+    """The state, if each tensor that tells a size has as many axes as in every network; else ContradictionError."""
+    for name, tensor in state.items():
+        for pattern, ranks in _RANKS:
+            if pattern.fullmatch(name):
+                of_rank(name, tensor, *ranks)
+    return state
+
+
 def _joined(parts: "Mapping[str, Tensor]") -> "Tensor":
     """Tensors by name, one behind the other along the first axis."""
     import torch

@@ -2,85 +2,32 @@
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from corrkit.checkpoints import configuration, drops, heads
+from corrkit.checkpoints import configuration, converted, drops, heads
 from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
-from corrkit.checkpoints.completeness import Tensors, absent, contradiction, gap
-from corrkit.checkpoints.conversions import ContradictionError, IncompleteError, of_rank, unify, without_some_biases
+from corrkit.checkpoints.completeness import absent, contradiction, gap
+from corrkit.checkpoints.conversions import (
+    ContradictionError,
+    IncompleteError,
+    unify,
+    with_known_ranks,
+    without_some_biases,
+)
 from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
+from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS
 from corrkit.checkpoints.selection import first, relative, select
+from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.checkpoints.system import Layout, System
 from corrkit.checkpoints.unrecognised import explain, nearest
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-CONVERTED = "corrkit"  # the header's entry in files of `corrkit convert`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recognised:
-    """One network of a file.
-
-    prefix: of its names, "" or ending in a dot. state: canonical name to tensor, in the file's precision (asking for
-    one that isn't there raises a CheckpointError which names it); origins:
-    canonical name (before fusing) to name in the file. shapes: of all tensors under the prefix, by relative name.
-    total: tensors in the file; used: of these, how many went into `state`. dropped: group to reason.
-    mean, std: of the input, per channel. evidence: decision to what it rests on. config: `configuration.vision_part`
-    of the configuration beside it.
-    tree: the whole file, for what its container says about training.
-    """
-
-    path: Any
-    system: System
-    layout: Layout
-    prefix: str
-    state: "dict[str, Tensor]"
-    origins: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    used: int
-    total: int
-    dropped: tuple[tuple[str, str], ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    evidence: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    tree: Any = None
-
-    def file_name(self, canonical: str) -> str:
-        """How a tensor is called in the file, or would be called if it is missing."""
-        return file_name(canonical, self.origins, self.layout, self.prefix)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "state", Tensors(self.state, self.missing))
-
-    def missing(self, names: Iterable[str]) -> CheckpointError:
-        """The error for canonical names that the file lacks, under the names that the file would give them."""
-        return gap(self.path, self.system, list(names), self.state, self.file_name)
-
-    def tensor(self, name: str, *ranks: int) -> "Tensor":
-        """The tensor of a canonical name, which must have one of these numbers of axes. Raises CheckpointError."""
-        try:
-            return of_rank(name, self.state[name], *ranks)
-        except ContradictionError as error:
-            raise contradiction(self.path, self.system, self.file_name(name), error.problem) from error
-
-    def depth(self, stem: str) -> int:
-        """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
-        found = (re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in self.state)
-        return max((int(match[1]) for match in found if match), default=-1) + 1
-
-    def stored_heads(self, dim: int) -> tuple[int, str] | None:
-        """Attention heads of a network of width `dim` as far as file or config tell, and where."""
-        return heads.stored(self.shapes, dim, self.config, self.tree)
 
 
 def recognise(opened: Opened, key: str | None = None, system: str | None = None) -> Recognised:
@@ -96,8 +43,6 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
             be evaluated, weights that aren't finite, or tensors that should be there and aren't.
     """
     if CONVERTED in opened.metadata:
-        from corrkit.checkpoints import converted
-
         return converted.read(opened)
     tensors = flatten(opened.tree)
     candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
@@ -139,7 +84,7 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
             ("system", f"{entry.name}: {marks}"),
             ("branch", _branch(prefix, left_out, key)),
         ),
-        notes=(*opened.notes, *entry.notes),
+        notes=(*opened.notes, *entry.notes, *(() if opened.config else entry.assumptions)),
         config=configuration.vision_part(opened.config),
         tree=opened.tree,
     )
@@ -197,7 +142,7 @@ def _unified(
     try:
         if reading.layout.convert is not None:
             state = reading.layout.convert(state)
-        state = unify(without_some_biases(state, configuration.vision_part(opened.config)))
+        state = with_known_ranks(unify(without_some_biases(state, configuration.vision_part(opened.config))))
         if gaps := list(absent(state, system.requires)):
             raise IncompleteError(gaps)
     except IncompleteError as error:
@@ -216,16 +161,16 @@ def _statistics(
     if system.statistics:
         stored = [first(pattern, tensors) for pattern in system.statistics]
         if None not in stored:
-            mean, std = (tuple(tensors[str(name)].flatten().tolist()) for name in stored)
-            return mean, std
+            mean, std = ((str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored)
+            return mean_and_std(opened.path, mean, std)
     for source, names in (
         (opened.preprocessor, ("image_mean", "image_std")),
         (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),
         (opened.config, ("preprocess_cfg.mean", "preprocess_cfg.std")),  # open_clip's
     ):
-        mean, std = (heads.entry(source, name) for name in names)
-        if mean and std:
-            return tuple(mean), tuple(std)
+        mean, std = ((f"{name} in the config beside it", heads.entry(source, name)) for name in names)
+        if mean[1] and std[1]:
+            return mean_and_std(opened.path, mean, std)
     return system.mean, system.std
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration
 from corrkit.checkpoints.branches import is_secondary
-from corrkit.checkpoints.completeness import ways_on
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import LAYOUTS, SYSTEMS
@@ -45,11 +45,11 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         return CheckpointError(
             f"{path} is a model of transformers, by the config beside it of model_type {kind!r}, and corrkit knows no "
             "network in its names.",
-            f"Build it with transformers: {ways_on()}",
+            "Build it with transformers in a function of your own: py:FILE.py:FUNCTION.",
         )
     near = nearest(tensors)
     if near is not None:
-        return CheckpointError(
+        return UnknownNetworkError(
             f"{path} has no backbone{under} that corrkit knows; its names are nearest to {near[0]}'s, where {near[1]}.",
             f"If the file was cut short, get the complete one. {ways_on()}",
         )
@@ -58,7 +58,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
             f"{path} is a text model: it has word embeddings, but no patches.", "Name a vision model."
         )
     shown = ", ".join(list(tensors)[:4])
-    return CheckpointError(
+    return UnknownNetworkError(
         f"{path} ({opened.container}) has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with "
         f"{shown}.",
         f"Known systems: docs/checkpoints.md. {ways_on()}",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from corrkit.protocols import Protocol
     from corrkit.runs.layout import Format
     from corrkit.runs.results import Summary
+    from corrkit.subject import Subject
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +34,11 @@ def data_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
 
 
-def constants(args: argparse.Namespace, task: str) -> "Protocol":
-    """--protocol and --set as the task's constants; --set names constants only, never another option."""
-    from corrkit.evaluation import constants_of
-    from corrkit.tasks import load_task
+def opened_subject(args: argparse.Namespace, task: str) -> "Subject":
+    """The request of the shared options; --set names constants only, never another option."""
+    from corrkit.subject import open_subject
 
-    return constants_of(load_task(task), args.protocol, dict(args.set))
+    return open_subject(task, protocol=args.protocol, overrides=dict(args.set), **data_options(args))
 
 
 def print_json(summaries: "Sequence[Summary]") -> None:

@@ -83,8 +83,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.data or not args.out:
         raise UsageError("Training needs --data and --out.", "Give both, or --show to print the recipe.")
+    from corrkit.tasks.roots import require_outside_data
     from corrkit.training.loop import pretrain
     from corrkit.training.options import Options
+
+    require_outside_data(args.out, args.data)
 
     options = Options(
         batch=args.batch,
@@ -125,8 +128,8 @@ def _changes(args: argparse.Namespace) -> dict[str, str]:
 
 def _show(recipe: "AnyRecipe") -> None:
     """Every constant with its dotted name, and what is unverified."""
-    from corrkit.training.recipe import leaves
+    from corrkit.training.recipe import as_plain, leaves
 
-    for name, value in leaves(recipe):
+    for name, value in leaves(as_plain(recipe)):
         mark = "  [unverified]" if any(name == key or name.startswith(f"{key}.") for key in recipe.unverified) else ""
         print(f"{name} = {value}{mark}")

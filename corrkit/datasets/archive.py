@@ -6,9 +6,11 @@ read at: every frame would cost unpacking all that lies before it, so it is refu
 
 import errno
 import io
+import lzma
 import os
 import posixpath
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -17,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from corrkit.errors import DataError
+from corrkit.errors import DataError, UnreadableError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
+LARGEST_MEMBER = 1 << 28
+"""Bytes of a member that are held in memory: pictures, lists and joints of data sets have far fewer."""
 _COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
@@ -36,10 +40,10 @@ def open_root(path: str | Path) -> Path:
     if name.endswith(_COMPRESSED_TARS):
         raise DataError(
             f"{path} is a compressed tar: frames in it can't be reached without unpacking all before them.",
-            f"Unpack it (tar -xf {path.name}) and point --data to the folder, or repack it as .tar or .zip.",
+            f"Unpack it (tar -xf {path.name}) and name the folder, or repack it as .tar or .zip.",
         )
     if path.suffix.lower() not in ARCHIVE_SUFFIXES:
-        raise DataError(f"{path} is a file.", "Point --data to a folder, a .zip or a .tar.")
+        raise DataError(f"{path} is a file.", "Name a folder, a .zip or a .tar.")
     archive = ZipArchive(path) if path.suffix.lower() == ".zip" else TarArchive(path)
     # The readers are annotated with Path, and call nothing of it that ArchivePath lacks.
     return cast(Path, ArchivePath(archive))
@@ -88,12 +92,13 @@ class Archive:
         self._children: dict[str, dict[str, None]] = {"": {}}
         try:
             self._index()
-        except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, NotImplementedError) as error:
+        # zipfile and tarfile raise what their parsers do: struct.error, RuntimeError, UnicodeDecodeError, ...
+        except Exception as error:
             raise DataError(
                 f"{file} can't be read as a {file.suffix[1:]} archive ({error}).", "Copy or download it again."
             ) from None
         if not self._members:
-            raise DataError(f"{file} holds no file.", "Point --data to the data set's archive.")
+            raise DataError(f"{file} holds no file.", "Name another archive.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file,)
@@ -137,6 +142,9 @@ class Archive:
             self._children.setdefault(parent, {})[name] = None
             inside = parent
 
+    def _unreadable(self, error: OSError) -> UnreadableError:
+        return UnreadableError(f"{self.file} can't be read ({error.strerror}).", "Check disk and permissions.")
+
     def _damaged(self, inside: str, error: object) -> DataError:
         return DataError(f"{self.file}/{inside} can't be read from the archive ({error}).", "Download it again.")
 
@@ -152,9 +160,24 @@ class ZipArchive(Archive):
         """A file's content, its checksum verified. Raises DataError where it is damaged or encrypted."""
         try:
             return self._handle().read(self._members[inside])
-        # zipfile raises RuntimeError for encrypted members.
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+        # zipfile raises RuntimeError for encrypted members, NotImplementedError (its child) for other compressions, and
+        # what its decompressors raise.
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            EOFError,
+            RuntimeError,
+            ValueError,
+            struct.error,
+        ) as error:
             raise self._damaged(inside, error) from None
+        except OSError as error:
+            if error.errno is None:  # bz2's "Invalid data stream"
+                raise self._damaged(inside, error) from None
+            raise UnreadableError(
+                f"{self.file} can't be read ({error.strerror}).", "Check disk and permissions."
+            ) from None
 
     def _index(self) -> None:
         self._handles: dict[int, zipfile.ZipFile] = {}
@@ -188,7 +211,9 @@ class TarArchive(Archive):
                 file.seek(offset)
                 content = file.read(size)
         except OSError as error:
-            raise self._damaged(inside, error.strerror) from None
+            raise UnreadableError(
+                f"{self.file} can't be read ({error.strerror}).", "Check disk and permissions."
+            ) from None
         if len(content) != size:
             raise self._damaged(inside, f"{len(content)} of {size} bytes are there")
         return content
@@ -280,6 +305,12 @@ class ArchivePath:
     def read_bytes(self) -> bytes:
         """The file's content. Raises FileNotFoundError, IsADirectoryError, or DataError where it is damaged."""
         self._require_file()
+        size = self.archive.size(self._inside)
+        if size > LARGEST_MEMBER:
+            raise DataError(
+                f"{self} unpacks to {size} bytes; {LARGEST_MEMBER} are the most that are read.",
+                "Don't use this archive.",
+            )
         return self.archive.read(self._inside)
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:

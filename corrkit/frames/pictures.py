@@ -21,7 +21,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 1 << 26
 """More than any video has (8192 x 8192); a few kilobytes can claim any number."""
 
-_MAX_BYTES = 8 * MAX_PIXELS
+_MAX_BYTES = 4 * MAX_PIXELS
 _JPEG = b"\xff\xd8\xff"
 _FORMATS = ("PNG", "BMP", "TIFF", "WEBP")
 _LOSSLESS = ("PNG", "BMP")

@@ -1,38 +1,45 @@
 """Protocol files: TOML in, a checked frozen `Protocol` out; overrides by leaf or dotted name."""
 
 import dataclasses
+import hashlib
+import json
 import types
 from collections.abc import Mapping
-from importlib import resources
+from pathlib import Path
 from typing import Any, get_type_hints
 
-from corrkit.constants import Reader, Text, packaged, with_parents
+from corrkit.constants import Reader, Text
 from corrkit.errors import ProtocolError, closest
-from corrkit.protocols.schema import GROUPS, DavisFrames, Protocol
+from corrkit.protocols import files
+from corrkit.protocols.schema import DavisFrames, Protocol, groups_of
+from corrkit.task_table import task_facts
 
-DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"})
 _HEAD = ("version", "summary", "proven", "cite", "quirks", "unreleased")
 
 
 def protocol_names(task: str) -> list[str]:
-    """Names of the protocols that exist for `task`, sorted."""
-    folder = resources.files("corrkit.protocols") / task
-    if task not in GROUPS or not folder.is_dir():
-        raise ProtocolError(f"There is no task named {task!r}.", closest(task, GROUPS))
-    files = [entry.name for entry in folder.iterdir() if entry.name.endswith(".toml")]
-    return sorted(name.removesuffix(".toml") for name in files if not name.startswith("_"))  # "_base" is no protocol
+    """Names of the protocols that exist for `task`, those of installed packages included, sorted.
+
+    Raises:
+        UsageError: for an unknown task.
+    """
+    task_facts(task)
+    return sorted([*files.shipped(task), *files.installed(task)])
 
 
 def load_protocol(name: str, task: str | None = None) -> Protocol:
-    """Reads a named protocol.
+    """Reads a protocol.
 
     Args:
-        name: "davis/dino", or "dino" together with `task`.
+        name: "davis/dino", or "dino" together with `task`; or the path of a TOML file of one's own.
         task: "davis", "vip" or "jhmdb"; only needed for a bare name.
 
     Raises:
         ProtocolError: for an unknown task or protocol, or an invalid file.
     """
+    if files.is_file(name):
+        document, own_task = files.own_document(Path(name), task)
+        return _own(parse_protocol(document, own_task, Path(name).stem, where=name))
     named_task, _, bare = name.rpartition("/")
     if named_task and task and named_task != task:
         raise ProtocolError(f"Protocol {name!r} belongs to {named_task}, not to {task}.", f"Use one of {task}'s own.")
@@ -41,18 +48,21 @@ def load_protocol(name: str, task: str | None = None) -> Protocol:
         raise ProtocolError(f"Protocol {name!r} does not say for which task.", f"Write TASK/{name}, e.g. davis/{name}.")
     if bare not in protocol_names(task):
         raise ProtocolError(f"There is no protocol {bare!r} for {task}.", closest(bare, protocol_names(task)))
-    return parse_protocol(_read_toml(task, bare), task, bare)
+    protocol = parse_protocol(_read_toml(task, bare), task, bare)
+    return protocol if bare in files.shipped(task) else _own(protocol)
 
 
-def parse_protocol(document: Mapping[str, Any], task: str, name: str) -> Protocol:
-    """Checks a parsed TOML document field by field. Raises ProtocolError naming protocol and field."""
-    reader = Reader(f"protocols/{task}/{name}.toml", ProtocolError)
-    groups = GROUPS[task]
+def parse_protocol(document: Mapping[str, Any], task: str, name: str, *, where: str | None = None) -> Protocol:
+    """Checks a parsed TOML document field by field. Raises ProtocolError naming the file (`where`) and the field."""
+    reader = Reader(where or f"protocols/{task}/{name}.toml", ProtocolError)
+    groups = groups_of(task)
     reader.require_names(document, {*_HEAD, *groups}, {*_HEAD, *groups}, "")
-    values: dict[str, Any] = {key: document[key] for key in _HEAD}
-    values |= {key: tuple(document[key]) for key in ("quirks", "unreleased")}
+    hints = get_type_hints(Protocol)
+    values: dict[str, Any] = {key: reader.value(document[key], hints[key], key) for key in _HEAD}
     sources: dict[str, str] = {}
     for group, cls in groups.items():
+        if not isinstance(document[group], Mapping):
+            raise ProtocolError(f"{reader.place(group)} is {document[group]!r}, not a table.", f"Write [{group}].")
         for leaf, entry in document[group].items():
             if not (isinstance(entry, dict) and set(entry) == {"value", "source"} and entry["source"]):
                 place = reader.place(f"{group}.{leaf}")
@@ -74,6 +84,7 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
         ProtocolError: for an unknown name (with the nearest match) or a value out of range.
     """
     reader, known = Reader(protocol.identifier, ProtocolError), field_names(protocol.task).values()
+    published = protocol.published or protocol
     groups: dict[str, Any] = {}
     recorded = dict(protocol.overrides)
     for name, raw in changes.items():
@@ -86,24 +97,32 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
         if value != getattr(current, leaf):
             groups[group] = dataclasses.replace(current, **{leaf: value})
             recorded[dotted] = value
-        if dotted in protocol.overrides and value == _published(protocol, group, leaf):
+        if dotted in protocol.overrides and value == getattr(getattr(published, group), leaf):
             recorded.pop(dotted, None)
     overrides = types.MappingProxyType(dict(sorted(recorded.items())))
-    return _consistent(dataclasses.replace(protocol, **groups, overrides=overrides))
+    return _consistent(dataclasses.replace(protocol, **groups, overrides=overrides, published=published))
 
 
 def field_names(task: str) -> dict[str, str]:
     """Leaf name to dotted name, for every constant of a task's protocols."""
-    return {f.name: f"{group}.{f.name}" for group, cls in GROUPS[task].items() for f in dataclasses.fields(cls)}
+    return {f.name: f"{group}.{f.name}" for group, cls in groups_of(task).items() for f in dataclasses.fields(cls)}
 
 
 def _read_toml(task: str, name: str) -> dict[str, Any]:
-    """The document with its chain of `extends` resolved: the child's entries win, field by field."""
-    return with_parents(name, lambda file: packaged("corrkit.protocols", f"{task}/{file}.toml"))
+    """The document of a shipped or installed protocol with its chain of `extends` resolved."""
+    document = files.shipped(task).get(name) or files.installed(task)[name]
+    return files.merged(files.read_document(document), task)
 
 
-def _published(protocol: Protocol, group: str, leaf: str) -> Any:
-    return getattr(getattr(load_protocol(protocol.name, protocol.task), group), leaf)
+def _own(protocol: Protocol) -> Protocol:
+    """Marked as not corrkit's, with a digest of its constants."""
+    constants = {dotted: getattr(getattr(protocol, group), leaf) for dotted, group, leaf in _fields(protocol.task)}
+    text = json.dumps([protocol.task, protocol.version, constants], sort_keys=True)
+    return dataclasses.replace(protocol, digest=hashlib.sha256(text.encode()).hexdigest()[:8])
+
+
+def _fields(task: str) -> list[tuple[str, str, str]]:
+    return [(dotted, *dotted.split(".")) for dotted in field_names(task).values()]  # type: ignore[misc]  # two parts
 
 
 def _consistent(protocol: Protocol) -> Protocol:

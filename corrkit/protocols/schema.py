@@ -5,12 +5,15 @@ over all groups, so `radius` and `affinity.radius` name the same field. A field 
 that obeys it. This module imports nothing heavy; every room may use it.
 """
 
+import functools
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
+from corrkit.task_table import task_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +169,17 @@ class MaskReadout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DavisScore:
-    """Which objects are scored, and how (DAVIS).
+    """Which objects and frames are scored, and how (DAVIS).
 
     decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does.
     objects: "first" scores the ids up to the largest of the first mask, as the official tool does; "all" those up to
         the largest of any mask, so that an object that appears later is one that can't be predicted.
+    left_out: of a clip's annotated frames, the "first-last" are not scored, or only the "first".
     """
 
     decay: Literal["exact", "uint8"]
     objects: Literal["first", "all"]
+    left_out: Literal["first-last", "first"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +269,8 @@ class Protocol:
 
     `unreleased` names what the published numbers rest on and nobody has published; it stands in every result. `digest`
     is empty for protocols that come with corrkit, and the first 8 hex digits of a sha256 over the constants for one's
-    own. The classes of labels, readout and score depend on the task: see GROUPS.
+    own. `published` is the protocol before its overrides. The classes of labels, readout and score depend on the task:
+    see `groups_of`.
     """
 
     task: str
@@ -285,6 +291,7 @@ class Protocol:
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
+    published: "Protocol | None" = field(default=None, compare=False)
 
     @property
     def identifier(self) -> str:
@@ -293,34 +300,9 @@ class Protocol:
         return f"{self.task}/{self.name}@{self.version}{own}"
 
 
-GROUPS: Mapping[str, Mapping[str, type]] = MappingProxyType(
-    {
-        "davis": {
-            "frames": DavisFrames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": MaskLabels,
-            "readout": MaskReadout,
-            "score": DavisScore,
-        },
-        "vip": {
-            "frames": Frames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": MaskLabels,
-            "readout": MaskReadout,
-            "score": VipScore,
-        },
-        "jhmdb": {
-            "frames": Frames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": PointLabels,
-            "readout": PointReadout,
-            "score": JhmdbScore,
-        },
-    }
-)
+@functools.cache
+def groups_of(task: str) -> Mapping[str, type]:
+    """Group to the class of its constants, for one task. Raises UsageError for an unknown task."""
+    return MappingProxyType(
+        {group: pkgutil.resolve_name(place) for group, place in task_facts(task).protocol_groups.items()}
+    )

@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def write_new(path: Path, content: str | bytes) -> bool:
     except _TakenError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """A temporary file for a library to write, which takes the name `path` at the end, flushed; see `write_atomic`."""
+    with staging(path.parent) as stage, _explained(path):
+        yield stage / path.name
+        _flush_file(stage / path.name)
+        (stage / path.name).replace(path)
+        _flush_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -111,6 +122,29 @@ def remove_abandoned(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Holds a run's folder; a second process that wants it is refused.
+
+    The kernel lets go of the lock when the process dies. File systems without locks hold nothing.
+    """
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"{folder} is in use by another process ({file.read().strip() or 'unknown'}).",
+                "Wait for it, end it, or choose another --out.",
+            ) from None
+        except OSError:
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
 
 
 def _write(path: Path, content: str | bytes, place: Callable[[Path, Path], None]) -> None:

@@ -41,10 +41,10 @@ def compare_runs(run: StoredRun, reference: StoredRun) -> PairedDifference | str
 
 def protocol_of(run: StoredRun) -> Protocol | None:
     """The run's protocol with its overrides; None where this version of corrkit has no such protocol@version."""
-    name, _, version = run.summary["protocol"].partition("@")
+    identifier = run.summary["protocol"]
     try:
-        protocol = load_protocol(name)
-        return override(protocol, run.summary["modified"]) if str(protocol.version) == version else None
+        protocol = load_protocol(identifier.partition("@")[0])
+        return override(protocol, run.summary["modified"]) if protocol.identifier == identifier else None
     except ProtocolError:
         return None
 

@@ -1,13 +1,27 @@
 """Finding DAVIS data on disk: the 2017 and 2016 layouts, a root one folder too high, split lists."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from corrkit.datasets.manifest import official_clips, official_splits
 from corrkit.errors import DataError, closest
-from corrkit.frames.files import entries, is_folder
-from corrkit.tasks.roots import clip_folders, clips_of_list, find_root
+from corrkit.frames.files import entries, is_folder, ordered, read_file
+from corrkit.tasks.clips import ClipFiles
+from corrkit.tasks.roots import (
+    clip_folders,
+    clips_of_list,
+    find_root,
+    is_plain_name,
+    named_in_lists,
+    shown_name,
+    unlisted_folders,
+)
 
 _EXPECTED = "ROOT/JPEGImages/480p/CLIP/00000.jpg, ROOT/Annotations/480p/CLIP/00000.png, ROOT/ImageSets/2017/val.txt."
+_LARGEST_DESCRIPTION = 1 << 28
 _RESOLUTIONS = ("480p", "Full-Resolution")
 
 
@@ -18,15 +32,49 @@ class DavisLayout:
     notes: how the root was found.
     """
 
+    tree: ClassVar[tuple[str, ...]] = (
+        "ImageSets/2017/{split}.txt",
+        "JPEGImages/480p/CLIP/00000.jpg, 00001.jpg, ...",
+        "Annotations/480p/CLIP/00000.png, 00001.png, ... (test-dev: 00000.png only)",
+    )
+
     root: Path
     frames: Path
     masks: Path
     lists: dict[str, Path]
     notes: tuple[str, ...] = ()
 
-    def clip_names(self, split: str) -> tuple[list[str], list[str]]:
-        """Names of the split's clips in the list's order, and notes. Raises DataError for an unknown or empty split."""
+    @property
+    def has_official_sizes(self) -> bool:
+        """Whether these are the 480p frames that the benchmark is scored on."""
+        return self.masks.name == "480p"
+
+    def clips(self, split: str) -> tuple[tuple[ClipFiles, ...], list[str]]:
+        """The split's clips in the list's order, and notes. Raises DataError for an unknown or empty split."""
+        names, notes = self._clip_names(split)
+        return tuple(map(self.files, names)), notes
+
+    def files(self, folder: str) -> ClipFiles:
+        """JPEGImages/480p/CLIP and Annotations/480p/CLIP."""
+        return ClipFiles(shown_name(folder), self.frames / folder, self.masks / folder)
+
+    def folder(self, files: ClipFiles) -> str:
+        """CLIP."""
+        return files.name
+
+    def unlisted(self) -> Iterator[Path]:
+        """Folders that neither data_manifests nor a list names; none where there is no list."""
+        if self.lists:
+            official = {clip.clip for split in official_splits("davis") for clip in official_clips("davis", split)}
+            known = official | named_in_lists(self.lists.values())
+            yield from unlisted_folders((self.frames, self.masks), known)
+
+    def _clip_names(self, split: str) -> tuple[list[str], list[str]]:
         if not self.lists:
+            described = self.root / "meta.json"
+            if described.is_file():
+                names = _described_clips(described)
+                return names, [f"{self.root} has no ImageSets: the {len(names)} clips of meta.json are taken."]
             names, litter = clip_folders(self.masks, self.frames)
             if not names:
                 raise DataError(f"{self.masks} holds no clip.", "Point --data to a folder in DAVIS layout.")
@@ -66,10 +114,22 @@ def _resolution(root: Path) -> tuple[Path, Path]:
 
 
 def _split_lists(root: Path) -> dict[str, Path]:
-    """Split name to list file: ImageSets/2017 first, then 2016 and 480p, then ImageSets itself."""
-    folders = [root / "ImageSets" / name for name in ("2017", "2016", "480p")] + [root / "ImageSets"]
-    for folder in folders:
+    """Split name to list file: ImageSets/2017 first, then 2016 and 480p, then ImageSets itself, then other folders."""
+    top = root / "ImageSets"
+    years = [top / name for name in ("2017", "2016", "480p")]
+    for folder in (*years, top, *(folder for folder in ordered(entries(top)) if folder not in years)):
         lists = {path.stem: path for path in entries(folder) if path.suffix == ".txt"}
         if lists:
             return lists
     return {}
+
+
+def _described_clips(path: Path) -> list[str]:
+    """The clips of YouTube-VOS's meta.json: {"videos": {CLIP: ...}}. Raises DataError."""
+    try:
+        clips = list(json.loads(read_file(path, largest=_LARGEST_DESCRIPTION))["videos"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path} names no clips ({error!r}).", 'Expected {"videos": {"CLIP": ...}}.') from None
+    if not clips or not all(map(is_plain_name, clips)):
+        raise DataError(f"{path} names no clips.", 'Expected {"videos": {"CLIP": ...}}.')
+    return clips

@@ -1,12 +1,14 @@
 """Finding JHMDB on disk: Rename_Images, joint_positions, splits, and the list files of published code."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 from corrkit.errors import DataError, closest
 from corrkit.frames.files import entries, is_folder
+from corrkit.tasks.clips import ClipFiles
 from corrkit.tasks.roots import (
     clip_folders,
     find_root,
@@ -14,6 +16,7 @@ from corrkit.tasks.roots import (
     list_file,
     list_lines,
     shown_name,
+    unlisted_folders,
     unreadable_line,
 )
 
@@ -26,17 +29,15 @@ _TEST = "2"
 
 
 @dataclass(frozen=True, slots=True)
-class ClipFiles:
-    """Where one clip lies. `name` is that of its frame folder, unique over all actions."""
-
-    name: str
-    frames: Path
-    annotation: Path
-
-
-@dataclass(frozen=True, slots=True)
 class JhmdbLayout:
     """root holds Rename_Images and joint_positions, and often splits; notes say how the root was found."""
+
+    tree: ClassVar[tuple[str, ...]] = (
+        "splits/ACTION_test_{split}.txt",
+        "Rename_Images/ACTION/CLIP/00001.png, 00002.png, ...",
+        "joint_positions/ACTION/CLIP/joint_positions.mat",
+    )
+    has_official_sizes: ClassVar[bool] = True
 
     root: Path
     notes: tuple[str, ...] = ()
@@ -51,8 +52,8 @@ class JhmdbLayout:
         """Folder of actions of clips of joint_positions.mat."""
         return self.root / "joint_positions"
 
-    def clips(self, split: str) -> tuple[ClipFiles, ...]:
-        """The clips of a split, in order.
+    def clips(self, split: str) -> tuple[tuple[ClipFiles, ...], list[str]]:
+        """The clips of a split, in order, and notes.
 
         Args:
             split: "split1" to "split3" for the test clips of splits/*.txt, sorted by action; "all"; or a list file.
@@ -75,7 +76,24 @@ class JhmdbLayout:
                 f"Split {split!r} names {len(clips)} clips, none of which is in {self.frames}, e.g. {clips[0].name}.",
                 "Point --data to the folder that holds Rename_Images and joint_positions.",
             )
-        return clips
+        notes = self._left_out() if split == "all" else []
+        return tuple(replace(clip, number=number) for number, clip in enumerate(clips)), notes
+
+    def files(self, folder: str) -> ClipFiles:
+        """Rename_Images/ACTION/CLIP and joint_positions/ACTION/CLIP/joint_positions.mat."""
+        return self._clip(*folder.split("/", 1))
+
+    def folder(self, files: ClipFiles) -> str:
+        """ACTION/CLIP."""
+        return f"{files.frames.parent.name}/{files.name}"
+
+    def unlisted(self) -> Iterator[Path]:
+        """Folders that no line of splits/*.txt names (the official files name all of JHMDB); none without splits."""
+        lists = [path for path in entries(self.root / "splits") if path.suffix == ".txt"]
+        if lists:
+            known = {name for path in lists for name, _ in split_entries(path)}
+            for parent in (self.frames, self.annotations):
+                yield from unlisted_folders(unlisted_folders([parent], ()), known)
 
     def _clip(self, action: str, name: str) -> ClipFiles:
         annotation = self.annotations / action / name / "joint_positions.mat"
@@ -84,7 +102,7 @@ class JhmdbLayout:
     def _everything(self) -> tuple[ClipFiles, ...]:
         return tuple(self._clip(action.name, name) for action in self._actions() for name in self._folders(action)[0])
 
-    def left_out(self) -> list[str]:
+    def _left_out(self) -> list[str]:
         """Notes on folders that are no clips, where all clips are taken."""
         return [note for action in self._actions() for note in self._folders(action)[1]]
 

@@ -159,7 +159,12 @@ def _read_csv(path: Path) -> Array:
         values = [(frame, joint, float(x or "nan"), float(y or "nan")) for frame, joint, x, y in entries]
     frames = {frame for frame, *_ in values}
     given = {(frame, joint) for frame, joint, *_ in values}
-    if len(given) != len(values) or len(given) != len(JOINTS) * len(frames) or frames != set(range(len(frames))):
+    if (
+        not frames
+        or len(given) != len(values)
+        or len(given) != len(JOINTS) * len(frames)
+        or frames != set(range(len(frames)))
+    ):
         raise DataError(
             f"{path} has {len(values)} rows for {len(frames)} frames, not each of {len(JOINTS)} joints once per frame.",
             "Write every frame from 0 on; leave x and y empty where a joint is invisible.",

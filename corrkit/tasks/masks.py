@@ -1,6 +1,7 @@
 """Id masks: files, and label maps on the grid and back. Shared by the tasks whose labels are masks (DAVIS, VIP)."""
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,38 +16,63 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Mask = np.ndarray[Any, np.dtype[np.uint8]]
+Colour = tuple[int, int, int]
 
 VOID = 255
 _OPENCV_CHANNELS = 128
 
 
 def read_mask(path: Path) -> Mask:
-    """Ids of a mask file as uint8 [H, W].
+    """Ids of a mask file as uint8 [H, W]; see `read_mask_and_colours`."""
+    return read_mask_and_colours(path)[0]
+
+
+def read_mask_and_colours(path: Path) -> tuple[Mask, Mapping[int, Colour]]:
+    """Ids of a mask file as uint8 [H, W], and the colours of those that it holds, where it has a palette.
 
     Palette PNGs give their indices whatever the palette's width; grey ones (L, LA, 1, or RGB with equal channels) their
-    values, alpha ignored.
+    values, alpha ignored; those of one bit 0 and 1.
 
     Raises:
-        DataError: for a missing or undecodable file, one of a format that may be lossy (JPEG, ...), or one
-            whose colours are not ids (RGB).
+        DataError: for a missing or undecodable file, one of a format that may be lossy (JPEG, ...), one whose colours
+            are not ids (RGB), or a palette whose black, the background, is another id than 0.
     """
     image = read_lossless(path)
     mode = image.mode
-    if mode in {"P", "L"}:
-        return np.array(image, np.uint8)
-    if mode in {"LA", "PA"}:
-        return np.array(image, np.uint8)[..., 0]
+    if mode == "L":
+        return np.array(image, np.uint8), {}
+    if mode in {"P", "PA"}:
+        pixels = np.array(image, np.uint8)
+        ids = pixels if mode == "P" else np.ascontiguousarray(pixels[..., 0])
+        return ids, _colours(ids, image.getpalette("RGB") or [], path)
+    if mode == "LA":
+        return np.array(image, np.uint8)[..., 0], {}
     if mode == "1":
-        return np.array(image.convert("L"), np.uint8)
+        return np.array(image, np.uint8), {}
     if mode in {"RGB", "RGBA"}:
         pixels = np.array(image, np.uint8)
         if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
-            return np.ascontiguousarray(pixels[..., 0])
+            return np.ascontiguousarray(pixels[..., 0]), {}
     if mode.startswith("I"):
-        return _narrow(np.array(image), path)
+        return _narrow(np.array(image), path), {}
     raise DataError(
         f"{path} is an image of mode {mode}: its colours are no ids.", "Save masks as palette or grey PNG of ids."
     )
+
+
+def _colours(ids: Mask, palette: Sequence[int], path: Path) -> dict[int, Colour]:
+    colours = {
+        identity: (palette[3 * identity], palette[3 * identity + 1], palette[3 * identity + 2])
+        for identity in np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist()
+        if 3 * identity + 2 < len(palette)
+    }
+    black = [identity for identity, colour in colours.items() if colour == (0, 0, 0)]
+    if black and 0 not in black and tuple(palette[:3]) != (0, 0, 0):
+        raise DataError(
+            f"{path} has a re-ordered palette: black, the background, is id {black[0]} instead of 0.",
+            "Save masks with the palette kept in its order, not with an adaptive one.",
+        )
+    return colours
 
 
 def write_mask(path: Path, ids: Mask) -> None:

@@ -1,10 +1,11 @@
 """What all disk layouts share: a root that holds the layout one folder lower, lists of clips, and clips' names."""
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from corrkit.errors import DataError
+from corrkit.errors import DataError, UsageError
 from corrkit.frames.files import entries, is_folder, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
 
@@ -37,7 +38,7 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
         raise DataError(f"The data root {root} {reason}.", "Correct --data, or unset $CORRKIT_DATA.")
     if is_root(root):
         return root, ()
-    found = [folder for folder in _below(root) if is_root(folder)]
+    found = [folder for folder in folders_below(root) if is_root(folder)]
     if found:
         others = f" So are {', '.join(map(str, found[1:]))}." if len(found) > 1 else ""
         return found[0], (f"{root} is not in {task} layout: {found[0]} is, and was taken.{others}",)
@@ -45,6 +46,32 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
     hint = f"{above[0]}, which it lies in, is: name that if it is meant. " if above else ""
     raise DataError(
         f"{root} is not in {task} layout: neither it nor a folder in it holds it.", f"{hint}Expected: {expected}"
+    )
+
+
+def require_outside_data(target: str | Path, *roots: str | Path | None) -> None:
+    """Nothing is written inside a data set.
+
+    Args:
+        target: file or folder that is to be written.
+        roots: of the data that are read; folders in one of the three layouts are recognised without.
+
+    Raises:
+        UsageError: where the target is a data root or lies in one.
+    """
+    place = Path(target).resolve()
+    known = {Path(root).resolve() for root in roots if isinstance(root, str | Path)}
+    for folder in (place, *place.parents):
+        if (folder in known and is_folder(folder)) or _looks_like_data(folder):
+            raise UsageError(
+                f"{target} lies inside the data set {folder}.", "Data sets are never written to: choose another place."
+            )
+
+
+def _looks_like_data(folder: Path) -> bool:
+    return any(
+        all(is_folder(folder / name) for name in names)
+        for names in (("JPEGImages", "Annotations"), ("Images", "Annotations"), ("Rename_Images", "joint_positions"))
     )
 
 
@@ -106,6 +133,19 @@ def shown_name(name: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_SHOWN]}...({len(text)} characters)"
 
 
+def unlisted_folders(parents: Iterable[Path], known: Collection[str]) -> Iterator[Path]:
+    """Clip folders that `known` doesn't name, by name, hidden ones left out."""
+    for parent in parents:
+        for folder in sorted(entries(parent), key=lambda path: path.name):
+            if is_folder(folder) and not folder.name.startswith(".") and folder.name not in known:
+                yield folder
+
+
+def named_in_lists(paths: Iterable[Path]) -> set[str]:
+    """Every part of every line of list files."""
+    return {part for path in paths for line in list_lines(path) for part in re.split(r"[/\s]+", line)}
+
+
 def stray_caches(folder: Path) -> list[str]:
     """A note on label caches of other tools in clip folders (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
     strays = [path for clip in entries(folder) for path in entries(clip) if path.suffix == ".npy"]
@@ -131,7 +171,7 @@ def _clip_of_line(line: str, path: Path) -> str:
     return parts[-1]
 
 
-def _below(root: Path) -> Iterator[Path]:
+def folders_below(root: Path) -> Iterator[Path]:
     """Folders in a root, hidden ones left out; where there is only one, those in it, too (archives wrap data)."""
     folders = [root]
     for _ in range(_MAX_WRAPPING + 1):

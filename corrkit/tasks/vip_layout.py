@@ -1,11 +1,23 @@
 """Finding VIP on disk: Images, labels in one of three places, and lists of clips."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from corrkit.errors import DataError, closest
 from corrkit.frames.files import entries, is_folder
-from corrkit.tasks.roots import clip_folders, clips_of_list, find_root, list_file
+from corrkit.tasks.clips import ClipFiles
+from corrkit.tasks.roots import (
+    clip_folders,
+    clips_of_list,
+    find_root,
+    list_file,
+    named_in_lists,
+    shown_name,
+    unlisted_folders,
+)
 
 _EXPECTED = (
     "ROOT/Images/CLIP/000000000001.jpg, ROOT/Annotations/Category_ids/CLIP/000000000001.png (or Category_ids, or "
@@ -17,6 +29,13 @@ _EXPECTED = (
 class VipLayout:
     """root holds Images; labels is the folder of clips of label PNGs; notes say how the root was found."""
 
+    tree: ClassVar[tuple[str, ...]] = (
+        "lists/{split}_videos.txt",
+        "Images/CLIP/000000000001.jpg, ... (numbers may be left out)",  # HCPLab-SYSU/ATEN issue 5
+        "Annotations/Category_ids/CLIP/000000000001.png, ... (or Category_ids/CLIP, or Annotations/CLIP)",
+    )
+    has_official_sizes: ClassVar[bool] = True
+
     root: Path
     labels: Path
     notes: tuple[str, ...] = ()
@@ -26,8 +45,8 @@ class VipLayout:
         """Folder of clips of frames."""
         return self.root / "Images"
 
-    def clip_names(self, split: str) -> tuple[list[str], list[str]]:
-        """Names of the split's clips in the list's order, and notes.
+    def clips(self, split: str) -> tuple[tuple[ClipFiles, ...], list[str]]:
+        """The split's clips in the list's order, and notes.
 
         Args:
             split: "val" for lists/val_videos.txt, or a list file: one clip a line, or FRAMES LABELS folders.
@@ -35,6 +54,26 @@ class VipLayout:
         Raises:
             DataError: for an unknown or empty split.
         """
+        names, notes = self._clip_names(split)
+        return tuple(map(self.files, names)), notes
+
+    def files(self, folder: str) -> ClipFiles:
+        """Images/CLIP and the labels' CLIP."""
+        return ClipFiles(shown_name(folder), self.frames / folder, self.labels / folder)
+
+    def folder(self, files: ClipFiles) -> str:
+        """CLIP."""
+        return files.name
+
+    def unlisted(self) -> Iterator[Path]:
+        """Folders neither called videosN, as all of VIP's, nor named by a list; none where there is no list."""
+        lists = [path for path in entries(self.root / "lists") if path.suffix == ".txt"]
+        if lists:
+            for folder in unlisted_folders((self.frames, self.labels), named_in_lists(lists)):
+                if not re.fullmatch(r"videos\d+", folder.name):
+                    yield folder
+
+    def _clip_names(self, split: str) -> tuple[list[str], list[str]]:
         listed = list_file(self.root, split)
         if listed is None:
             return self._everything(split)

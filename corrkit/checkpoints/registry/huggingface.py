@@ -15,11 +15,15 @@ from corrkit.checkpoints.registry.huggingface_layouts import (
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import CLIP, HALF, System
 
-_SOURCE = "huggingface/transformers 5.23.0"
+_SOURCE = "huggingface/transformers 5.24.0"
 _LS = r"(encoder\.layer|layers)\.\d+\.layer_scale1\.lambda1"
 _TABLE = r"(.*\.)?relative_position_bias_table"
 _BLIND_NORM = {r"post_layernorm\..*": "norm of the class token alone"}
-_CLIP_TYPES = ("clip", "clip_vision_model")
+_CLIP_TYPES = tuple(  # models/*/modeling_*.py: the others are made from CLIP's vision tower
+    f"{name}{part}"
+    for name in ("clip", "metaclip_2", "chinese_clip", "altclip", "clipseg")
+    for part in ("", "_vision_model")
+)
 _CLIP_PARTS = ("cls_token", "norm_pre.weight", "norm_pre.bias")
 _CLIP = ViTRules(eps=1e-5, final_norm="none", activation="quick-gelu", position="size", absent=frozenset({"patch"}))
 _PRE_NORM = r"pre_layrnorm\..*"  # sic
@@ -129,6 +133,7 @@ ENTRIES = (
         mean=CLIP[0],
         std=CLIP[1],
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_git",
@@ -143,6 +148,7 @@ ENTRIES = (
         mean=CLIP[0],
         std=CLIP[1],
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_siglip",

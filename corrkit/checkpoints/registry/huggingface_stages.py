@@ -1,7 +1,9 @@
 """Networks of other systems in the names of Hugging Face transformers: in stages, of tubelets, convolutional."""
 
 import re
+from dataclasses import replace
 
+from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.convolutional import complete
 from corrkit.checkpoints.registry.hierarchical import HIERA_HEADS, SAM2_VARIANTS, flat_grn, timm_downsampling
 from corrkit.checkpoints.rules import (
@@ -200,6 +202,20 @@ ENTRIES = (
         proven="golden",
     ),
     System(
+        name="hf_aimv2_native",
+        title="AIMv2, native resolution (Hugging Face)",
+        layouts=(HF_AIMV2,),
+        model_types=_AIM_TYPES,
+        certain=marks.by_config,
+        distinction="computes its positions, which the file doesn't hold",
+        rules=replace(_AIM, position="sincos"),
+        requires=("patch_embed.norm.weight",),
+        mean=CLIP[0],
+        std=CLIP[1],
+        source=_SOURCE,
+        proven="golden",
+    ),
+    System(
         name="hf_vjepa2",
         title="V-JEPA 2 (Hugging Face)",
         layouts=(HF_VJEPA2,),
@@ -208,7 +224,11 @@ ENTRIES = (
         rules=TubeletRules(heads="vjepa2", position="rotary"),
         source=_SOURCE,
         proven="golden",
-        notes=("V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",),
+        notes=(
+            "V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",
+            "At other sizes than the crop_size of its config transformers' class numbers positions by that size; here "
+            "the real grid counts, as in the published code.",
+        ),
     ),
     System(
         name="hf_swin",
@@ -259,6 +279,7 @@ ENTRIES = (
         build="corrkit.backbones.sam:build",
         requires=("pos_embed",),
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_sam2",
@@ -268,6 +289,7 @@ ENTRIES = (
         build="corrkit.backbones.hiera:build_sam2",
         rules=WindowedHieraRules(variants=SAM2_VARIANTS),
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_resnet",
