@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_checkpoints_goldens import GOLDENS
 
 from corrkit.backbones.building import to_float32
 from corrkit.backbones.contract import interface_of
@@ -24,9 +25,29 @@ from corrkit.backbones.loading import Loading, _layers_of
 from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening import Opened, open_checkpoint
 from corrkit.errors import CheckpointError
-from test_checkpoints_goldens import GOLDENS
 
-VALUES = (None, -1, 0, 1, 3, 7, 10**9, 10**30, 0.5, -1.5, float("nan"), float("inf"), True, "", "x", [], [1], [[]], {}, {"a": 1})
+VALUES = (
+    None,
+    -1,
+    0,
+    1,
+    3,
+    7,
+    10**9,
+    10**30,
+    0.5,
+    -1.5,
+    float("nan"),
+    float("inf"),
+    True,
+    "",
+    "x",
+    [],
+    [1],
+    [[]],
+    {},
+    {"a": 1},
+)
 DTYPES = (torch.int64, torch.uint8, torch.bool, torch.float16, torch.float64, torch.complex64)
 
 

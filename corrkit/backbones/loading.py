@@ -117,6 +117,11 @@ def examine(spec: str | Path, loading: Loading) -> Backbone:
     return load(spec, loading)
 
 
+def examine_opened(opened: "Opened", loading: Loading) -> "Framewise":
+    """As `examine`, of a file that is open."""
+    return _layers_of_any(opened, loading)(loading.layer)
+
+
 def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
     """Opens a file once; what is returned makes the backbone of each of its layers that is asked for.
 
@@ -184,15 +189,19 @@ def _ready(backbone: "Framewise") -> "Framewise":
 
 def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
     """Opens a file; see `open_layers`. The weights keep its precision."""
-    from corrkit.checkpoints.heads import entry
     from corrkit.checkpoints.opening import open_checkpoint
 
-    opened = open_checkpoint(path)
+    return _layers_of_any(open_checkpoint(path), loading)
+
+
+def _layers_of_any(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":
+    from corrkit.checkpoints.heads import entry
+
     if entry(opened.config, "architecture") is not None:  # timm's config.json
         from corrkit.backbones import timm_models
 
         if name := timm_models.named_by_config(opened):
-            replace(loading, layer=None, window=None).refuse(path)
+            replace(loading, layer=None, window=None).refuse(opened.path)
             return lambda layer: timm_models.fill(name, opened, layer)
     return _layers_of(opened, loading)
 
