@@ -25,7 +25,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     Raises:
         CheckpointError: incomplete or contradictory tensors, or a layer that doesn't exist.
     """
-    dim, _, patch, _ = recognised.state["patch_embed.proj.weight"].shape
+    dim, _, patch, _ = recognised.tensor("patch_embed.proj.weight", 4).shape
     depth = recognised.depth("blocks")
     chosen, why = choose_heads(recognised, dim, depth, heads)
     parts = Parts(

@@ -40,7 +40,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     rules: TubeletRules = recognised.system.rules
     state = recognised.state
     depth = recognised.depth("blocks")
-    dim, channels, tubelet, patch, width = state["patch_embed.proj.weight"].shape
+    dim, channels, tubelet, patch, width = recognised.tensor("patch_embed.proj.weight", 5).shape
     if channels != 3 or patch != width:
         raise CheckpointError(
             f"{recognised.path} has tubelets of {channels} channels and {patch}x{width} pixels.",

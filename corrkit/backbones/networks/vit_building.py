@@ -126,6 +126,8 @@ def _patch(recognised: Recognised) -> tuple[int, tuple[int, int], tuple[int, ...
     found = {match[1] or "0.": name for name in recognised.state if (match := re.fullmatch(_STEM, name))}
     names = [name for _, name in sorted(found.items(), key=lambda item: int(item[0][:-1]))]
     weights = [recognised.state[name] for name in names if recognised.state[name].ndim == 4]
+    if not weights:
+        raise missing(recognised, ["patch_embed.proj.weight"])
     dim, (channels, height, width) = weights[-1].shape[0], weights[0].shape[1:]
     if channels != 3:
         raise CheckpointError(
@@ -217,7 +219,7 @@ def _table_grid(recognised: Recognised) -> tuple[int, int]:
     name, table = next(
         (name, tensor) for name, tensor in recognised.state.items() if name.endswith("relative_position_bias_table")
     )
-    side = math.isqrt(table.shape[0] - 3)
+    side = math.isqrt(max(table.shape[0] - 3, 0))
     if side * side != table.shape[0] - 3 or side % 2 == 0:
         raise CheckpointError(
             f"{recognised.path}: {recognised.file_name(name)} has {table.shape[0]} rows, which fits no square grid.",
@@ -264,7 +266,7 @@ def _activation(recognised: Recognised) -> str:
                 "Only silu can be evaluated there.",
             )
         return rules.activation
-    if named not in _ACTIVATIONS:
+    if not isinstance(named, str) or named not in _ACTIVATIONS:
         raise CheckpointError(
             f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
             f"Known: {', '.join(_ACTIVATIONS)}.",

@@ -32,7 +32,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     Raises:
         CheckpointError: incomplete or contradictory tensors, unknown heads, a layer that doesn't exist.
     """
-    dim, _, tubelet, patch, _ = recognised.state["patch_embed.proj.weight"].shape
+    dim, _, tubelet, patch, _ = recognised.tensor("patch_embed.proj.weight", 5).shape
     depth = recognised.depth("blocks")
     if depth not in _TAPS:
         raise CheckpointError(
