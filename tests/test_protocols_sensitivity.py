@@ -356,15 +356,9 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
 
 UNPROVEN = {
     ("Features", "colour"): "decides which networks are taken, and changes no number of those",
-    (
-        "PointLabels",
-        "feedback",
-    ): "MaskLabels.feedback is obeyed by the same code and proven; golden/jhmdb propagation has "
-    "uvc_jhmdb, which tests/test_propagation_goldens.py compares",
-    (
-        "PointLabels",
-        "rescale",
-    ): "MaskLabels.rescale is obeyed by the same code and proven; no published JHMDB run has it on",
+    ("Features", "finer"): "no golden; tests/test_propagation_loop.py compares with features enlarged by hand",
+    ("PointLabels", "feedback"): "obeyed by the code of MaskLabels.feedback; test_propagation_goldens.py has uvc_jhmdb",
+    ("PointLabels", "rescale"): "obeyed by the code of MaskLabels.rescale; no published JHMDB run has it on",
     ("JhmdbScore", "normaliser"): "there is only one published value",
 }
 
