@@ -30,6 +30,7 @@ REAL = {
     "vip": ("VIP_derived", "VIP_rendered"),
     "jhmdb": ("JHMDB",),
 }
+SPLITS = {"davis": "val", "vip": "val", "jhmdb": "split1"}
 SOFT_FRAMES = 6  # of each embedded clip that soft maps are compared on
 UNCOMPARED = {"timing", "spec", "versions", "frames_per_second"}  # seconds; paths; the revisions' own versions
 Values = dict[str, Any]
@@ -117,7 +118,7 @@ def soft_maps(task: str, spec: str) -> Values:
     opened = load_task(task)
     backbone = corrkit.load_backbone(spec)
     values: Values = {}
-    dataset = opened.open(embedded_root(task), split=opened.default_split, dataset_name=None)
+    dataset = opened.open(embedded_root(task), split=SPLITS[task], dataset_name=None)
     for clip in dataset.clips:
         frames = [torch.from_numpy(np.array(clip.frames[i])) for i in range(min(SOFT_FRAMES, len(clip.frames)))]
         sides = [side // 16 * 16 for side in frames[0].shape[:2]]

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
@@ -14,21 +13,12 @@ from corrkit.evaluation import Progress, evaluate
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.runs.atomic import write_atomic
-from corrkit.tasks import TASKS
+from corrkit.task_table import task_facts, task_names
 
 if TYPE_CHECKING:
     import torch
 
     from corrkit.backbones.contract import Backbone
-
-TOLERANCES: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "davis": {"J&F-Mean": 0.01, "J-Mean": 0.01, "F-Mean": 0.01},
-        "vip": {"mIoU": 0.01},
-        "jhmdb": {"PCK@0.1": 0.015, "PCK@0.2": 0.015},
-    }
-)
-"""Drops (fractions) that a new baseline file tolerates; each file holds its own, to be edited there."""
 
 _KEYS = {"corrkit", "checkpoint", "protocols", "data", "metrics", "tolerances"}
 
@@ -77,16 +67,18 @@ def measure(
         "corrkit": __version__,
         "checkpoint": {"spec": predictor.name, "digest": predictor.digest},
         **{key: {} for key in ("protocols", "data", "metrics")},
-        "tolerances": {task: dict(tolerances) for task, tolerances in TOLERANCES.items()},
+        "tolerances": {},  # drops (fractions) that a new baseline file tolerates; each file holds its own, to be edited
     }
-    for task in TASKS:
+    for task in (name for name in task_names() if task_facts(name).embedded):
         result = evaluate(task, predictor, data="embedded", progress=progress)
         for error in result.failures.values():
             raise error
         summary = result.summary
         measured["protocols"][task] = summary["protocol"]
         measured["data"][task] = summary["data"]["identity"]
-        measured["metrics"][task] = {name: summary["metrics"][name] for name in TOLERANCES[task]}
+        held = {metric.name: metric.tolerance for metric in task_facts(task).metrics if metric.tolerance is not None}
+        measured["tolerances"][task] = held
+        measured["metrics"][task] = {name: summary["metrics"][name] for name in held}
     return measured
 
 

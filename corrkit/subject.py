@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from corrkit.errors import UsageError
-from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
+from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.results import Data
+from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
 from corrkit.tasks.identity import data_identity
@@ -80,7 +81,7 @@ def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping
     """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
     constants = protocol if isinstance(protocol, Protocol) else None
     if constants is None:
-        constants = load_protocol(str(protocol or DEFAULTS[task.name]), task.name)
+        constants = load_protocol(str(protocol or task_facts(task.name).default_protocol), task.name)
     elif constants.task != task.name:
         raise UsageError(f"{constants.identifier} is no protocol for {task.name}.", "Choose one of the task's own.")
     return override(constants, overrides)

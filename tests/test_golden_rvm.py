@@ -10,6 +10,7 @@ import pytest
 import corrkit
 from corrkit.frames.preparation import FramePreparation, network_size
 from corrkit.protocols import load_protocol
+from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Geometry
 from corrkit.tasks.masks import read_mask
@@ -125,7 +126,7 @@ def test_network_input_and_first_maps(shared, request, task, path, patch):
     arrays = np.load(shared / "golden" / path)
     data = shared / "data/JHMDB" if task == "jhmdb" else request.getfixturevalue(task)
     room, protocol = load_task(task), load_protocol("rvm", task)
-    for clip in room.open(data, split=room.default_split, dataset_name=None).clips:
+    for clip in room.open(data, split=task_facts(task).default_split, dataset_name=None).clips:
         size = network_size(clip.frames.size, protocol.frames, patch)
         backbone = PatchBackbone(patch)
         prepare = FramePreparation(size, protocol.frames, backbone.mean, backbone.std)

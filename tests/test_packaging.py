@@ -16,7 +16,7 @@ import json
 from importlib import resources
 import corrkit
 from corrkit.manifests import manifest
-from corrkit.protocols import DEFAULTS, load_protocol, protocol_names
+from corrkit.protocols import load_protocol, protocol_names
 
 root = resources.files("corrkit")
 names = [(task, name) for task in json.loads(input()) for name in protocol_names(task)]

@@ -12,18 +12,19 @@ import torch
 from hypothesis import strategies as st
 
 import corrkit
-from corrkit.errors import ProtocolError, RunError
-from corrkit.protocols import DEFAULTS, field_names, load_protocol, override, parse_protocol, protocol_names
+from corrkit.errors import ProtocolError, RunError, UsageError
+from corrkit.protocols import field_names, load_protocol, override, parse_protocol, protocol_names
 from corrkit.protocols.explaining import bibtex, differences, explanations
 from corrkit.protocols.reader import _read_toml
-from corrkit.protocols.schema import GROUPS
+from corrkit.protocols.schema import groups_of
+from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import Geometry
 from corrkit.tasks.masks import MaskCodec
 
 from . import davis_folder, jhmdb_folder, vip_folder
 from .patch_backbone import PatchBackbone
 
-ALL = [(task, name) for task in GROUPS for name in protocol_names(task)]
+ALL = [(task, name) for task in task_names() for name in protocol_names(task)]
 
 
 @pytest.mark.parametrize(("task", "name"), ALL)
@@ -39,14 +40,15 @@ def test_every_protocol_is_complete_and_each_constant_names_its_source(task: str
 
 
 def test_defaults_exist_for_every_task():
-    assert dict(DEFAULTS) == {"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"}
-    for task, name in DEFAULTS.items():
+    defaults = {task: task_facts(task).default_protocol for task in task_names()}
+    assert defaults == {"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"}
+    for task, name in defaults.items():
         assert load_protocol(name, task).identifier.startswith(f"{task}/{name}@")
 
 
-@pytest.mark.parametrize("task", GROUPS)
+@pytest.mark.parametrize("task", task_names())
 def test_leaf_names_are_unique_over_groups(task: str):
-    leaves = [field.name for cls in GROUPS[task].values() for field in dataclasses.fields(cls)]
+    leaves = [field.name for cls in groups_of(task).values() for field in dataclasses.fields(cls)]
     assert len(leaves) == len(set(leaves))
 
 
@@ -116,7 +118,7 @@ def test_wrong_values_are_explained(changes: dict, words: str):
 def test_unknown_names_get_the_nearest_match():
     with pytest.raises(ProtocolError, match="Did you mean 'dino'"):
         load_protocol("davis/dimo")
-    with pytest.raises(ProtocolError, match="Known: davis, jhmdb, vip"):
+    with pytest.raises(UsageError, match="Known: davis, jhmdb, vip"):
         protocol_names("davs")
     with pytest.raises(ProtocolError, match="for which task"):
         load_protocol("dino")
@@ -138,7 +140,7 @@ def test_files_with_missing_unknown_or_unsourced_entries_are_refused():
             parse_protocol(broken, "davis", "dino")
 
 
-@pytest.mark.parametrize("task", GROUPS)
+@pytest.mark.parametrize("task", task_names())
 def test_each_constant_has_a_sentence(task: str):
     sentences = explanations(task)
     assert set(sentences) == set(field_names(task).values())
@@ -152,7 +154,7 @@ def test_what_is_not_public_or_not_proven_says_so(task: str, name: str):
         assert protocol.unreleased or "source text alone" in protocol.proven
 
 
-@pytest.mark.parametrize("task", GROUPS)
+@pytest.mark.parametrize("task", task_names())
 def test_no_code_knows_the_name_of_a_protocol(task: str):
     """Constants decide; the default's name is the reader's alone."""
     import ast

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from corrkit.cli import main
-from corrkit.protocols import DEFAULTS, protocol_names
+from corrkit.protocols import protocol_names
+from corrkit.task_table import task_names
 
 
 def printed(capsys, *words: str) -> str:
@@ -17,7 +18,7 @@ def test_a_list_has_one_line_for_each_protocol(capsys):
     lines = printed(capsys, "davis").splitlines()
     assert len(lines) == len(protocol_names("davis"))
     assert all(line.startswith("davis/") for line in lines)
-    assert len(printed(capsys).splitlines()) == sum(len(protocol_names(task)) for task in DEFAULTS)
+    assert len(printed(capsys).splitlines()) == sum(len(protocol_names(task)) for task in task_names())
 
 
 @pytest.mark.parametrize("words", [("davis/cropmae",), ("show", "davis/cropmae")])

@@ -14,6 +14,7 @@ from PIL import Image
 
 import corrkit
 from corrkit.errors import DataError, UnreadableError
+from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.roots import clips_of_list, list_lines
@@ -41,7 +42,7 @@ def make_data(task: str, root: Path, frames: int = 12) -> Path:
 
 
 def open_data(task: str, root: Path, split: str | None = None):
-    return load_task(task).open(root, split=split or load_task(task).default_split, dataset_name=None)
+    return load_task(task).open(root, split=split or task_facts(task).default_split, dataset_name=None)
 
 
 def annotations_of(task: str, root: Path) -> Path | None:

@@ -1,10 +1,11 @@
 """What a family's builder returns, and how a network is filled: completely or not at all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from corrkit.backbones.contract import Colour, Mode
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
@@ -50,22 +51,23 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
     absent = [name for name in expected if name not in state]
     if absent:
         raise missing(recognised, absent)
-    wrong = [
-        f"{recognised.file_name(name)} is {list(state[name].shape)}, not {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if state[name].shape != tensor.shape
-    ]
+    wrong = [name for name, tensor in expected.items() if state[name].shape != tensor.shape]
     if wrong:
-        raise CheckpointError(
-            f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong)}.",
-            "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+
+        def contrast(name: str) -> str:
+            return f"{recognised.file_name(name)} is {list(state[name].shape)}, not {list(expected[name].shape)}"
+
+        raise UnknownNetworkError(
+            f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong, contrast)}.",
+            f"If the file is intact, its architecture is a variant that corrkit doesn't know. {ways_on()}",
         )
-    unknown = [recognised.file_name(name) for name in state if name not in expected]
+    unknown = [name for name in state if name not in expected]
     if unknown:
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors of unknown meaning beside a complete backbone: "
-            f"{_listed(unknown)}.",
-            "Leaving them out could change the features. If they are no part of the encoder, save it without them.",
+            f"{_listed(unknown, recognised.file_name)}.",
+            "Leaving them out could change the features. If they are no part of the encoder, save it without them. "
+            f"{ways_on()}",
         )
     _assign(network, state)
 
@@ -95,6 +97,7 @@ def _assign(network: "nn.Module", state: Mapping[str, "Tensor"]) -> None:
     network.requires_grad_(False).eval()
 
 
-def _listed(names: Iterable[str]) -> str:
-    items = list(names)
-    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
+def _listed(names: Sequence[str], words: Callable[[str], str]) -> str:
+    """The first few, in words."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(words, names[:_SHOWN])) + more

@@ -174,13 +174,14 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
     stage = choose_stage(recognised, layer, len(depths), default=3)
     require_obeyed(recognised, {"depths": list(depths), "hidden_sizes": list(dims)})
+    kind = "convnextv2" if "stages.0.blocks.0.mlp.grn.weight" in state else "convnext"
     with torch.device("meta"):
         net = ConvNeXt(
             depths=depths,
             dims=dims,
             kernel_sizes=state["stages.0.blocks.0.conv_dw.weight"].shape[-1],
             patch_size=state["stem.0.weight"].shape[-1],
-            use_grn="stages.0.blocks.0.mlp.grn.weight" in state,
+            use_grn=kind == "convnextv2",
             ls_init_value=1.0 if "stages.0.blocks.0.gamma" in state else None,
             num_classes=0,
         )
@@ -188,7 +189,7 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     fill(network, recognised)
     return Built(
         network=network,
-        architecture=f"convnext{'v2' if 'stages.0.blocks.0.mlp.grn.weight' in state else ''}_{dims[0]}_{'_'.join(map(str, depths))}",
+        architecture=f"{kind}_{dims[0]}_{'_'.join(map(str, depths))}",
         stride=4 * 2 ** (stage.number - 1),
         multiple=4 * 2 ** (stage.number - 1),
         layer=stage.label,

@@ -1,9 +1,11 @@
 """From a spec to a backbone: a file, a folder, a built-in, a timm name, a function of one's own."""
 
+import contextlib
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,15 +183,31 @@ def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None],
 def _layers_of(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":
     from corrkit.checkpoints.recognition import recognise
 
-    recognised = recognise(opened, loading.key, loading.system)
-    module, function = recognised.system.build.split(":")
-    build: Callable[..., Built] = getattr(importlib.import_module(module), function)
+    with _names_of_timm(opened):
+        recognised = recognise(opened, loading.key, loading.system)
+    build: Callable[..., Built] = pkgutil.resolve_name(recognised.system.build)
 
     def backbone(layer: int | str | None) -> "Framewise":
-        built = build(recognised, heads=loading.heads, layer=layer)
+        with _names_of_timm(opened):
+            built = build(recognised, heads=loading.heads, layer=layer)
         return _backbone(built, recognised, _digest(opened.digest, replace(loading, layer=layer, window=None)))
 
     return backbone
+
+
+@contextlib.contextmanager
+def _names_of_timm(opened: "Opened") -> Iterator[None]:
+    """Where a file is no network that is known: the error with the architectures of timm that it is nearest to."""
+    from corrkit.checkpoints import timm_names
+    from corrkit.checkpoints.completeness import UnknownNetworkError
+    from corrkit.checkpoints.naming import flatten
+
+    try:
+        yield
+    except UnknownNetworkError as error:
+        near = timm_names.nearest(flatten(opened.tree))
+        remedy = f"{error.remedy} Nearest of timm's: {', '.join(near)}." if near else error.remedy
+        raise CheckpointError(error.problem, remedy) from error
 
 
 def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewise":

@@ -279,10 +279,10 @@ def _eps(recognised: Recognised) -> float:
     return value if isinstance(value, float) else rules.eps
 
 
-def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int | list[int]]:
+def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:
     """What of a network a configuration beside its file may say too, under transformers' names."""
     biases = {"qkv_bias": "attn.qkv.bias", "proj_bias": "attn.proj.bias"}
-    facts: dict[str, int | list[int]] = {
+    facts: dict[str, int] = {
         "hidden_size": parts.dim,
         "num_hidden_layers": parts.depth,
         "intermediate_size": parts.hidden,

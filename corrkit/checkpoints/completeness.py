@@ -35,6 +35,10 @@ def absent(state: State, requires: Iterable[str]) -> Iterator[str]:
         yield from (f"{stem}{number}.{leaf}" for number in sorted(every - numbers))
 
 
+class UnknownNetworkError(CheckpointError):
+    """A whole file, for all that is known, whose network corrkit doesn't know."""
+
+
 def gap(
     path: object, system: System, names: Sequence[str], have: Iterable[str], spell: Callable[[str], str]
 ) -> CheckpointError:
@@ -60,7 +64,7 @@ def gap(
             f"{path} ({system.name}) is incomplete: {listed}{more} missing, and other blocks have it.",
             "Get the complete file; a network is never loaded in part.",
         )
-    return CheckpointError(
+    return UnknownNetworkError(
         f"{path} has no {listed}{more}: missing here, and there in every file of {system.name} ({system.title}) that "
         "corrkit knows.",
         f"If the file is whole, its network is another one. {ways_on()}",

@@ -1,6 +1,6 @@
 """The configuration beside a file: the part that is about the vision model, in transformers' words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from corrkit.errors import CheckpointError
@@ -67,7 +67,7 @@ def rotary_base(config: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | list[int]]) -> None:
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | Sequence[int]]) -> None:
     """Raises CheckpointError where the configuration beside a file says something else than its network has.
 
     Args:

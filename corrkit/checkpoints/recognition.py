@@ -77,7 +77,7 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
             ("system", f"{entry.name}: {marks}"),
             ("branch", _branch(prefix, left_out, key)),
         ),
-        notes=(*opened.notes, *entry.notes),
+        notes=(*opened.notes, *entry.notes, *(() if opened.config else entry.assumptions)),
         config=configuration.vision_part(opened.config),
         tree=opened.tree,
     )

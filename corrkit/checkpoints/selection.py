@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.branches import Candidate
-from corrkit.checkpoints.completeness import ways_on
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.system import System
@@ -144,7 +144,7 @@ def _question(possible: Sequence[Selection], opened: Opened) -> CheckpointError:
     return CheckpointError(
         f"{opened.path} has {possible[0].reading.layout.name} names, which fit systems with different features, and "
         f"nothing in the file tells them apart: {listed}.",
-        f"Say which it is: {' or '.join(f'--system {found.system.name}' for found in possible)}.",
+        f"Say which it is: {' or '.join(f'--system {found.system.name}' for found in possible)}. {ways_on()}",
     )
 
 
@@ -171,7 +171,7 @@ def _no_system(readings: Sequence[Candidate], tensors: "Mapping[str, Tensor]", o
                     f"{plain(absent)} is missing" if absent else f"{extra} is too many" if extra else "others beside it"
                 )
                 lacking.append(f"{system.name} ({why})")
-    return CheckpointError(
+    return UnknownNetworkError(
         f"{opened.path} has {readings[0].layout.name} names in a combination that no known system has: it isn't "
         f"{', '.join(dict.fromkeys(lacking))}.",
         ways_on(),

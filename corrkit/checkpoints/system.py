@@ -56,7 +56,8 @@ class System:
     mean, std: of the input; statistics: patterns of names of the whole file that hold them instead.
     refuse: why such files can't be evaluated; the loader stops with it.
     source: repository and commit that the entry was read in. proven: "golden" (equal to the published code on a small
-        file), "source" (only follows its source), "unknown". notes: shown to whoever loads such a file.
+        file), "source" (only follows its source), "unknown". notes: shown to whoever loads such a file;
+        assumptions: those that a config beside the file makes needless.
     """
 
     name: str
@@ -83,3 +84,4 @@ class System:
     source: str = ""
     proven: Literal["golden", "source", "unknown"] = "source"
     notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration
 from corrkit.checkpoints.branches import is_secondary
-from corrkit.checkpoints.completeness import ways_on
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import LAYOUTS, SYSTEMS
@@ -45,11 +45,11 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         return CheckpointError(
             f"{path} is a model of transformers, by the config beside it of model_type {kind!r}, and corrkit knows no "
             "network in its names.",
-            f"Build it with transformers: {ways_on()}",
+            "Build it with transformers in a function of your own: py:FILE.py:FUNCTION.",
         )
     near = nearest(tensors)
     if near is not None:
-        return CheckpointError(
+        return UnknownNetworkError(
             f"{path} has no backbone{under} that corrkit knows; its names are nearest to {near[0]}'s, where {near[1]}.",
             f"If the file was cut short, get the complete one. {ways_on()}",
         )
@@ -58,7 +58,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
             f"{path} is a text model: it has word embeddings, but no patches.", "Name a vision model."
         )
     shown = ", ".join(list(tensors)[:4])
-    return CheckpointError(
+    return UnknownNetworkError(
         f"{path} ({opened.container}) has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with "
         f"{shown}.",
         f"Known systems: docs/checkpoints.md. {ways_on()}",
@@ -74,7 +74,7 @@ def nearest(tensors: "Mapping[str, Tensor]", only: str | None = None) -> tuple[s
     best: tuple[tuple[int, ...], str, str] | None = None
     for layout in LAYOUTS:
         renamed = re.compile("|".join(f"(?:{pattern})" for pattern, _ in layout.renames) or r"$.")
-        for prefix in _prefixes(layout, tensors) if only is None else {only}:
+        for prefix in _prefixes(layout, tensors)[: 1 + _COMPARED // len(tensors)] if only is None else (only,):
             relative = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
             absent = [anchor for anchor in layout.anchors if not any(re.fullmatch(anchor, name) for name in relative)]
             rank = (
@@ -101,10 +101,14 @@ def _differs(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping
     return " and ".join([f"{', '.join(missing)} is missing"] * bool(missing) + other)
 
 
-def _prefixes(layout: Layout, tensors: "Mapping[str, Tensor]") -> set[str]:
-    """Prefixes under which some anchor stands."""
+_COMPARED = 50_000  # names of each layout: enough for some 50 prefixes of a usual file
+
+
+def _prefixes(layout: Layout, tensors: "Mapping[str, Tensor]") -> list[str]:
+    """Prefixes under which some anchor stands, shortest first."""
     pattern = re.compile("|".join(rf"(?:^|(?<=\.))(?:{anchor})$" for anchor in layout.anchors))
-    return {name[: match.start()] for name in tensors if (match := pattern.search(name))}
+    found = {name[: match.start()] for name in tensors if (match := pattern.search(name))}
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
 def plain(pattern: str) -> str:

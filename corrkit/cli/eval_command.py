@@ -1,6 +1,7 @@
 """`corrkit eval`: from a checkpoint to a results table."""
 
 import argparse
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,22 +117,25 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
 def _tasks(args: argparse.Namespace) -> list[str]:
     """The tasks to run. "all": those under $CORRKIT_DATA, else every task on the embedded clips."""
     from corrkit.protocols import load_protocol
-    from corrkit.tasks import TASKS, load_task
+    from corrkit.task_table import task_facts, task_names
     from corrkit.tasks.sources import environment_root
 
-    if args.submission and args.task != "davis":
-        raise UsageError(f"There is no challenge server for {args.task}.", "Use --submission with davis.")
-    if args.task != "all":
-        return [load_task(args.task).name]
+    facts = None if args.task == "all" else task_facts(args.task)
+    if args.submission and (facts is None or facts.submission is None):
+        served = ", ".join(name for name in task_names() if task_facts(name).submission)
+        raise UsageError(f"There is no challenge server for {args.task}.", f"Use --submission with {served}.")
+    if facts is not None:
+        return [facts.name]
     for option in ("data", "clips", "split", "dataset_name"):
         if getattr(args, option) is not None:
             name = option.replace("_", "-")
             raise UsageError(f"--{name} belongs to one task, not to all.", "Set $CORRKIT_DATA, or name the task.")
-    found = [task for task in TASKS if environment_root(task) is not None]
-    for task in found or TASKS:
+    found = [task for task in task_names() if environment_root(task) is not None]
+    tasks = found or [task for task in task_names() if task_facts(task).embedded]
+    for task in tasks:
         if args.protocol:
             load_protocol(args.protocol, task)  # fails before any work where a task lacks it
-    return found or list(TASKS)
+    return tasks
 
 
 def _folders(args: argparse.Namespace, protocol: "Protocol", predictors: "Sequence[Predictor]") -> list[Path]:
@@ -169,10 +173,12 @@ def _evaluate(
 
 
 def _submit(subject: "Subject", result: "Result", file: Path) -> None:
-    from corrkit.tasks.davis_submission import write_submission
+    from corrkit.task_table import task_facts
 
-    assert result.folder is not None
-    write_submission(result.folder / "predictions", subject.dataset.clips, file)  # type: ignore[arg-type]  # DAVIS clips
+    place = task_facts(subject.task.name).submission
+    assert result.folder is not None, "predictions are saved for a submission"
+    assert place is not None, "checked before the work starts"
+    pkgutil.resolve_name(place)(result.folder / "predictions", subject.dataset.clips, file)
     say(f"submission: {file}")
 
 

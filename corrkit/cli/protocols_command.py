@@ -50,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(words: list[str]) -> "tuple[str, list[Protocol]]":
     """list, show or diff, and the protocols that it is about. Raises UsageError or ProtocolError."""
-    from corrkit.protocols import DEFAULTS, load_protocol, protocol_names
+    from corrkit.protocols import load_protocol, protocol_names
+    from corrkit.task_table import task_names
 
-    tasks = list(DEFAULTS)
+    tasks = list(task_names())
     if words[:1] == ["diff"]:
         if len(words) < 3:
             raise UsageError("diff was given fewer than two protocols.", "Write: corrkit protocols diff A B ...")
@@ -70,11 +71,11 @@ def _request(words: list[str]) -> "tuple[str, list[Protocol]]":
 
 
 def _list(protocols: "list[Protocol]") -> str:
-    from corrkit.protocols import DEFAULTS
+    from corrkit.task_table import task_facts
 
     lines = []
     for protocol in protocols:
-        mark = " (default)" if protocol.name == DEFAULTS[protocol.task] else ""
+        mark = " (default)" if protocol.name == task_facts(protocol.task).default_protocol else ""
         lines.append(f"{protocol.identifier + mark:<40} {protocol.summary}")
     return "\n".join(lines)
 

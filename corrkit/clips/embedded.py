@@ -9,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 
 from corrkit.errors import RunError, UsageError, closest
+from corrkit.task_table import task_facts, task_names
 
-TASKS = ("davis", "vip", "jhmdb")
+TASKS = tuple(name for name in task_names() if task_facts(name).embedded)
 
 
 def embedded_root(task: str) -> Path:

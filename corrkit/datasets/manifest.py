@@ -54,13 +54,13 @@ _WRITE_ONE = "Write one with corrkit data manifest."
 
 
 def official_clips(task: str, split: str) -> tuple[ManifestClip, ...]:
-    """The benchmark's own clips of a split from data_manifests; empty for a split that is not known there."""
-    return tuple(clip for clip in _OFFICIAL[task]() if clip.split == split)
+    """The benchmark's own clips of a split from data_manifests; empty for a task or split that is not known there."""
+    return tuple(clip for clip in _OFFICIAL.get(task, list)() if clip.split == split)
 
 
 def official_splits(task: str) -> tuple[str, ...]:
     """The splits that data_manifests knows."""
-    return tuple(dict.fromkeys(clip.split for clip in _OFFICIAL[task]()))
+    return tuple(dict.fromkeys(clip.split for clip in _OFFICIAL.get(task, list)()))
 
 
 def read_manifest(path: Path) -> tuple[ManifestClip, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from corrkit.protocols.reader import constants, field_names
-from corrkit.protocols.schema import GROUPS, Protocol
+from corrkit.protocols.schema import Protocol, groups_of
 
 _FIELD = re.compile(r"^(\w+): ", re.MULTILINE)
 
@@ -15,7 +15,7 @@ _FIELD = re.compile(r"^(\w+): ", re.MULTILINE)
 def explanations(task: str) -> Mapping[str, str]:
     """Dotted name of each constant to the sentence that the schema's docstrings say of it."""
     found: dict[str, str] = {}
-    for group, cls in GROUPS[task].items():
+    for group, cls in groups_of(task).items():
         sentences: dict[str, str] = {}
         for base in reversed(cls.__mro__[:-1]):
             sentences |= _sentences(inspect.cleandoc(base.__doc__ or ""))

@@ -15,6 +15,7 @@ from typing import Any
 
 from corrkit.constants import with_parents
 from corrkit.errors import ProtocolError, closest
+from corrkit.task_table import task_names
 
 ENTRY_POINTS = "corrkit.protocols"
 _PACKAGE = "corrkit.protocols"
@@ -64,18 +65,22 @@ def read_document(document: Traversable) -> dict[str, Any]:
 
 def merged(document: Mapping[str, Any], task: str) -> dict[str, Any]:
     """The document with its chain of `extends` resolved: the child's entries win, field by field."""
-    known = {**shipped(task), **installed(task), "_base": resources.files(_PACKAGE) / task / "_base.toml"}
-    chain: list[str] = []
+    chain: list[tuple[str, str]] = []
 
     def load(name: str) -> Mapping[str, Any]:
-        chain.append(name)
-        if len(chain) == 1:
+        if not chain:
+            chain.append((task, ""))
             return document
-        if not isinstance(name, str) or name not in known:
-            raise ProtocolError(f"There is no protocol {name!r} for {task} to extend.", closest(str(name), known))
-        if name in chain[:-1]:
-            raise ProtocolError(f"The protocol {name!r} for {task} extends itself.", "Name another one to extend.")
-        return read_document(known[name])
+        parent_task, _, bare = str(name).rpartition("/")  # TASK/NAME for a protocol of another task
+        of_task = parent_task or chain[-1][0]
+        base = {"_base": resources.files(_PACKAGE) / of_task / "_base.toml"}
+        known = {**shipped(of_task), **installed(of_task), **base}
+        if bare not in known:
+            raise ProtocolError(f"There is no protocol {name!r} for {of_task} to extend.", closest(bare, known))
+        if (of_task, bare) in chain:
+            raise ProtocolError(f"The protocol {name!r} for {of_task} extends itself.", "Name another one to extend.")
+        chain.append((of_task, bare))
+        return read_document(known[bare])
 
     return with_parents("", load)
 
@@ -95,10 +100,10 @@ def own_document(path: Path, task: str | None) -> tuple[dict[str, Any], str]:
     if own_task is None or (task is not None and own_task != task):
         raise ProtocolError(
             f"{path} is for {own_task or 'no named task'}, {task or 'a task'} was asked for.",
-            'Write task = "davis" (vip, jhmdb) at its top, and use it for that task.',
+            f'Write task = "{task or task_names()[0]}" at its top, and use it for that task.',
         )
-    if not (resources.files(_PACKAGE) / str(own_task)).is_dir():
-        raise ProtocolError(f"{path} is for task {own_task!r}, which there is not.", "Use davis, vip or jhmdb.")
+    if own_task not in task_names():
+        raise ProtocolError(f"{path} is for task {own_task!r}.", closest(str(own_task), task_names()))
     parent = document.get("extends", "_base")
     head = {
         "version": 1,

@@ -11,16 +11,19 @@ from typing import Any, get_type_hints
 from corrkit.constants import Reader, Text
 from corrkit.errors import ProtocolError, closest
 from corrkit.protocols import files
-from corrkit.protocols.schema import GROUPS, DavisFrames, Protocol
+from corrkit.protocols.schema import DavisFrames, Protocol, groups_of
+from corrkit.task_table import task_facts
 
-DEFAULTS: Mapping[str, str] = types.MappingProxyType({"davis": "dino", "vip": "cropmae", "jhmdb": "cropmae"})
 _HEAD = ("version", "summary", "proven", "cite", "quirks", "unreleased")
 
 
 def protocol_names(task: str) -> list[str]:
-    """Names of the protocols that exist for `task`, those of installed packages included, sorted."""
-    if task not in GROUPS:
-        raise ProtocolError(f"There is no task named {task!r}.", closest(task, GROUPS))
+    """Names of the protocols that exist for `task`, those of installed packages included, sorted.
+
+    Raises:
+        UsageError: for an unknown task.
+    """
+    task_facts(task)
     return sorted([*files.shipped(task), *files.installed(task)])
 
 
@@ -52,7 +55,7 @@ def load_protocol(name: str, task: str | None = None) -> Protocol:
 def parse_protocol(document: Mapping[str, Any], task: str, name: str, *, where: str | None = None) -> Protocol:
     """Checks a parsed TOML document field by field. Raises ProtocolError naming the file (`where`) and the field."""
     reader = Reader(where or f"protocols/{task}/{name}.toml", ProtocolError)
-    groups = GROUPS[task]
+    groups = groups_of(task)
     reader.require_names(document, {*_HEAD, *groups}, {*_HEAD, *groups}, "")
     hints = get_type_hints(Protocol)
     values: dict[str, Any] = {key: reader.value(document[key], hints[key], key) for key in _HEAD}
@@ -102,7 +105,7 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
 
 def field_names(task: str) -> dict[str, str]:
     """Leaf name to dotted name, for every constant of a task's protocols."""
-    return {f.name: f"{group}.{f.name}" for group, cls in GROUPS[task].items() for f in dataclasses.fields(cls)}
+    return {f.name: f"{group}.{f.name}" for group, cls in groups_of(task).items() for f in dataclasses.fields(cls)}
 
 
 def constants(protocol: Protocol) -> dict[str, Any]:

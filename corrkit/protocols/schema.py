@@ -5,12 +5,15 @@ over all groups, so `radius` and `affinity.radius` name the same field. A field 
 that obeys it. This module imports nothing heavy; every room may use it.
 """
 
+import functools
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
+from corrkit.task_table import task_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +273,7 @@ class Protocol:
     `unreleased` names what the published numbers rest on and nobody has published; it stands in every result. `digest`
     is empty for protocols that come with corrkit, and the first 8 hex digits of a sha256 over the constants for one's
     own. `published` is the protocol before its overrides. The classes of labels, readout and score depend on the task:
-    see GROUPS.
+    see `groups_of`.
     """
 
     task: str
@@ -300,34 +303,9 @@ class Protocol:
         return f"{self.task}/{self.name}@{self.version}{own}"
 
 
-GROUPS: Mapping[str, Mapping[str, type]] = MappingProxyType(
-    {
-        "davis": {
-            "frames": DavisFrames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": MaskLabels,
-            "readout": MaskReadout,
-            "score": DavisScore,
-        },
-        "vip": {
-            "frames": Frames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": MaskLabels,
-            "readout": MaskReadout,
-            "score": VipScore,
-        },
-        "jhmdb": {
-            "frames": Frames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": PointLabels,
-            "readout": PointReadout,
-            "score": JhmdbScore,
-        },
-    }
-)
+@functools.cache
+def groups_of(task: str) -> Mapping[str, type]:
+    """Group to the class of its constants, for one task. Raises UsageError for an unknown task."""
+    return MappingProxyType(
+        {group: pkgutil.resolve_name(place) for group, place in task_facts(task).protocol_groups.items()}
+    )

@@ -11,18 +11,15 @@ from corrkit.runs.atomic import write_atomic
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
 from corrkit.runs.results import FULL_PRECISION
-from corrkit.runs.rows import METRICS
 from corrkit.runs.tables import MARKS, per_cent
-from corrkit.tasks import TASKS
+from corrkit.task_table import leading_metrics, shown_metrics
 
 if TYPE_CHECKING:
     import pandas
 
 _SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex"}
 _CONFLICT = "¶"
-_SHORT = {"J&F-Mean": "J&F", "J-Mean": "J", "F-Mean": "F"}
 _PAIRED = "sign-flip p (Holm over rows), and the smallest difference that these clips detect four times in five."
-_LEADING = tuple(METRICS[task][0] for task in TASKS)
 
 
 def write_leaderboard(table: "pandas.DataFrame", path: Path) -> None:
@@ -74,13 +71,10 @@ def _columns() -> dict[str, Callable[[dict[str, Any]], Cell]]:
         "Pretraining": lambda row: Cell(text=row["pretraining"]),
         "Stride": lambda row: Cell(text=_whole(row["stride"])),
     }
-    for task in TASKS:
-        for metric in METRICS[task]:
-            columns[_SHORT.get(metric, metric)] = _score_of(metric)
+    columns |= {metric.short: _score_of(metric.name) for metric in shown_metrics()}
     columns["Frames/s"] = lambda row: Cell(text=_number(row["frames_per_second"], "{:.1f}"))
     columns["Over seeds"] = lambda row: Cell(text=_over_seeds(row))
-    for metric in _LEADING:
-        columns[f"Δ {_SHORT.get(metric, metric)}"] = _difference_of(metric)
+    columns |= {f"Δ {metric.short}": _difference_of(metric.name) for metric in leading_metrics()}
     return columns
 
 
@@ -111,12 +105,12 @@ def _best(rows: list[dict[str, Any]]) -> list[set[str]]:
     best: list[set[str]] = [set() for _ in rows]
     for group in {row["group"] for row in rows}:
         members = [n for n, row in enumerate(rows) if row["group"] == group and not _is_floor_or_ceiling(row)]
-        for metric in (metric for task in TASKS for metric in METRICS[task]):
-            scored = [n for n in members if not math.isnan(rows[n][metric])]
-            top = max((rows[n][metric] for n in scored), default=math.nan)
+        for metric in shown_metrics():
+            scored = [n for n in members if not math.isnan(rows[n][metric.name])]
+            top = max((rows[n][metric.name] for n in scored), default=math.nan)
             for n in scored if len(scored) > 1 else ():
-                if rows[n][metric] == top:
-                    best[n].add(_SHORT.get(metric, metric))
+                if rows[n][metric.name] == top:
+                    best[n].add(metric.short)
     return best
 
 
@@ -163,9 +157,9 @@ def _notes(rows: list[dict[str, Any]], references: list[str]) -> list[tuple[str,
 
 def _over_seeds(row: dict[str, Any]) -> str:
     parts = [
-        f"{_SHORT.get(m, m)} {100 * row[f'{m} seeds mean']:.1f} ± {100 * row[f'{m} seeds sd']:.1f}"
-        for m in _LEADING
-        if not math.isnan(row[f"{m} seeds sd"])
+        f"{metric.short} {100 * row[f'{metric.name} seeds mean']:.1f} ± {100 * row[f'{metric.name} seeds sd']:.1f}"
+        for metric in leading_metrics()
+        if not math.isnan(row[f"{metric.name} seeds sd"])
     ]
     return f"{', '.join(parts)} (n={row['seeds']})" if parts else ""
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from corrkit.errors import RunError
-from corrkit.protocols import DEFAULTS, Protocol
+from corrkit.protocols import Protocol
 from corrkit.runs.jsontext import from_json, with_nan
 from corrkit.runs.shapes import mismatches
+from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import Origin, Scores
 from corrkit.tasks.official_csvs import csv_text
 
@@ -136,7 +137,7 @@ def build_summary(
     Raises:
         ValueError: a metric is no fraction.
     """
-    _require_fractions(scores.metrics)
+    _require_fractions(protocol.task, scores.metrics)
     return {
         "task": protocol.task,
         "protocol": protocol.identifier,
@@ -194,13 +195,14 @@ def parse_summary(document: Any, where: str) -> Summary:
 def _contradictions(document: Mapping[str, Any]) -> list[str]:
     """What no type says: a task that there is, its protocol, pairs, fractions."""
     task = document["task"]
-    faults = [] if task in DEFAULTS else [f"it.task is {task!r}"]
-    faults += [] if document["protocol"].startswith(f"{task}/") else [f"it.protocol is {document['protocol']!r}"]
+    if task not in task_names():
+        return [f"it.task is {task!r}"]
+    faults = [] if document["protocol"].startswith(f"{task}/") else [f"it.protocol is {document['protocol']!r}"]
     faults += [
         f"it.intervals.{name} is no pair" for name, pair in document["intervals"].items() if pair and len(pair) != 2
     ]
     try:
-        _require_fractions(with_nan(document["metrics"]))
+        _require_fractions(task, with_nan(document["metrics"]))
     except ValueError as error:
         faults.append(str(error))
     return faults
@@ -248,8 +250,8 @@ def _cell(value: Any) -> str:
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
-def _require_fractions(metrics: Mapping[str, float]) -> None:
+def _require_fractions(task: str, metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
-        low = -1.0 if name.endswith("Decay") else 0.0
+        low = task_facts(task).lowest(name)
         if not (math.isnan(value) or low <= value <= 1.0):
             raise ValueError(f"{name} is {value}, not a fraction in [{low:g}, 1]")

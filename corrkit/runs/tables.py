@@ -8,10 +8,9 @@ from typing import Any
 
 from corrkit.runs.layout import Cell, Format, Table, render
 from corrkit.runs.results import FULL_PRECISION, Summary, override_text
+from corrkit.task_table import task_facts
 
 MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
-_COUNTED: Mapping[str, str] = MappingProxyType({"davis": "objects", "vip": "classes", "jhmdb": "joints"})
-_DETAILS: Mapping[str, str] = MappingProxyType({"davis": "object", "vip": "class", "jhmdb": "joint"})
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar", ".pyth")
 _LONGEST_NAME = 40
 
@@ -88,12 +87,12 @@ def _details(group: Sequence[Summary]) -> list[Table]:
         for _, part in found
     ]
     head = ("", *(_method_text(summary) for summary in group))
-    return [Table(title=f"{metric} per {_DETAILS[task]}, per cent", head=head, rows=tuple(rows))]
+    return [Table(title=f"{metric} per {task_facts(task).part}, per cent", head=head, rows=tuple(rows))]
 
 
 def _title(summary: Summary) -> str:
     data = summary["data"]
-    counts = f"{summary['clips']} clips, {summary['objects']} {_COUNTED[summary['task']]}"
+    counts = f"{summary['clips']} clips, {summary['objects']} {task_facts(summary['task']).parts}"
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")
 
 

@@ -197,12 +197,9 @@ class Layout(Protocol):
 
 
 class Task(Protocol):
-    """davis, vip or jhmdb (see `corrkit.tasks.task`)."""
+    """One benchmark; what is merely known of it stands in `corrkit.task_table`."""
 
     name: str
-    default_split: str
-    headline: tuple[str, ...]
-    """Metric names of the table, in order; the first decides comparisons."""
     tree: tuple[str, ...]
     """The layout of its data, a line each; {split} stands for the split."""
 

@@ -36,8 +36,6 @@ class DavisTask:
     """See `corrkit.tasks.contract.Task`. Clips are `DavisClip`, predictions id masks of the original size."""
 
     name = "davis"
-    default_split = "val"
-    headline = METRICS
     tree = DavisLayout.tree
 
     def layout(self, root: Path) -> DavisLayout:

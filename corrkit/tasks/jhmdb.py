@@ -14,6 +14,7 @@ from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
+from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
 from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
@@ -24,6 +25,7 @@ from corrkit.tasks.roots import shown_name
 
 _ANY_CLIP = ManifestClip(split="", clip="", folder="", width=320, height=240)
 """What is known of a clip of JHMDB that is in no list here: all of JHMDB is of this size."""
+METRICS = tuple(metric.name for metric in task_facts("jhmdb").metrics)
 _OUTSIDE = 0.1
 """The largest share of joints outside of the frames that is no hint at another size; JHMDB's own is below 0.05."""
 
@@ -115,8 +117,6 @@ class JhmdbTask:
     """See `corrkit.tasks.contract.Task`. Splits: "split1" to "split3" (test clips), "all", or a list file."""
 
     name = "jhmdb"
-    default_split = "split1"
-    headline = ("PCK@0.1", "PCK@0.2", "PCK@0.3", "PCK@0.4", "PCK@0.5")
     tree = JhmdbLayout.tree
 
     def layout(self, root: Path) -> JhmdbLayout:
@@ -131,7 +131,7 @@ class JhmdbTask:
         """Opens a root in JHMDB layout. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
-        known = {clip.clip: clip for clip in official_clips(self.name, self.default_split)}
+        known = {clip.clip: clip for clip in official_clips(self.name, task_facts(self.name).default_split)}
         clips = tuple(
             self.clip(one, layout.root, None if dataset_name else known.get(one.name, _ANY_CLIP)) for one in files
         )
@@ -172,7 +172,7 @@ class JhmdbTask:
             metrics=dict(zip(evidence.names, evidence.estimate(counts.sum(axis=0)).tolist(), strict=True)),
             intervals=dict(zip(evidence.names, intervals, strict=True)),
             per_clip={
-                clip: dict(zip(self.headline, values, strict=True)) for clip, values in zip(records, means, strict=True)
+                clip: dict(zip(METRICS, values, strict=True)) for clip, values in zip(records, means, strict=True)
             },
             objects=int((counts[:, -1].sum(axis=0) > 0).sum()),
             notes=(*_abstained(records, counts), *collected_notes(records)),
@@ -187,7 +187,7 @@ class JhmdbTask:
             return np.concatenate([mean_pck(pck), pck.reshape(*pck.shape[:-2], -1)], axis=-1)
 
         return Evidence(
-            names=(*self.headline, *(f"{name}/{joint}" for name in self.headline for joint in JOINTS)),
+            names=(*METRICS, *(f"{name}/{joint}" for name in METRICS for joint in JOINTS)),
             units=tuple(dict.fromkeys(sources)),
             statistics=sum_clusters(_stacked(records), sources),
             estimate=metrics_of,

@@ -69,8 +69,6 @@ class VipTask:
     """See `corrkit.tasks.contract.Task`. Splits: "val" and others of lists/*_videos.txt, or a list file."""
 
     name = "vip"
-    default_split = "val"
-    headline = ("mIoU",)
     tree = VipLayout.tree
 
     def layout(self, root: Path) -> VipLayout:

@@ -2,7 +2,8 @@
 
 import re
 
-from corrkit.checkpoints.rules import HieraRules, SwinRules, WindowedHieraRules
+from corrkit.checkpoints.registry import marks
+from corrkit.checkpoints.rules import HieraRules, Stages, SwinRules, WindowedHieraRules
 from corrkit.checkpoints.system import KINETICS, Layout, State, System
 
 HIERA_HEADS = {96: 1, 112: 2, 144: 2, 256: 4}  # facebookresearch/hiera b12b842 hiera/hiera.py:425
@@ -77,7 +78,8 @@ SAM2 = Layout(
     anchors={r"patch_embed\.proj\.weight": 4, r"pos_embed_window": 4, r"blocks\.\d+\.proj\.weight": 2},
     renames=((r"(blocks\.\d+\.mlp\.)layers\.0\.", r"\1fc1."), (r"(blocks\.\d+\.mlp\.)layers\.1\.", r"\1fc2.")),
 )
-SAM2_VARIANTS = {
+_FINAL_NORM = marks.beside(r"((?!.*(blocks|decoder|encoder)\.).*\.)?norm\.weight")
+SAM2_VARIANTS: dict[tuple[int, Stages], tuple[int, Stages, Stages]] = {
     (96, (1, 2, 7, 2)): (1, (8, 4, 14, 7), (5, 7, 9)),
     (96, (1, 2, 11, 2)): (1, (8, 4, 14, 7), (7, 10, 13)),
     (112, (2, 3, 16, 3)): (2, (8, 4, 14, 7), (12, 16, 20)),
@@ -98,7 +100,8 @@ ENTRIES = (
         name="hiera_mae",
         title="Hiera after MAE pre-training",
         layouts=(HIERA,),
-        signs=(r"encoder_norm\.weight", r"multi_scale_fusion_heads\..*"),
+        certain=marks.beside(r"(.*\.)?(encoder_norm\.weight|multi_scale_fusion_heads\..*)"),
+        distinction="stride 16 in the last stage, as pre-training keeps it",
         without=(r"blocks\.\d+\.attn\.norm_q\.weight",),
         drop={
             r"encoder_norm\.(weight|bias)": "norm of the multi-scale fusion of pre-training",
@@ -114,6 +117,8 @@ ENTRIES = (
         name="hiera_video",
         title="Hiera for videos",
         layouts=(HIERA,),
+        certain=_FINAL_NORM,
+        distinction="stride 32 in the last stage; its own final norm was left out",
         signs=(r"pos_embed_temporal", r"pos_embed_spatial"),
         without=(r"blocks\.\d+\.attn\.norm_q\.weight",),
         build="corrkit.backbones.hiera:build",
@@ -127,6 +132,8 @@ ENTRIES = (
         name="hiera",
         title="Hiera",
         layouts=(HIERA,),
+        certain=_FINAL_NORM,
+        distinction="stride 32 in the last stage; its own final norm was left out",
         without=(r"blocks\.\d+\.attn\.norm_q\.weight",),
         build="corrkit.backbones.hiera:build",
         rules=HieraRules(heads=HIERA_HEADS),

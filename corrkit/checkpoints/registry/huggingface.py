@@ -15,7 +15,7 @@ from corrkit.checkpoints.registry.huggingface_layouts import (
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import CLIP, HALF, System
 
-_SOURCE = "huggingface/transformers 5.23.0"
+_SOURCE = "huggingface/transformers 5.24.0"
 _LS = r"(encoder\.layer|layers)\.\d+\.layer_scale1\.lambda1"
 _TABLE = r"(.*\.)?relative_position_bias_table"
 _BLIND_NORM = {r"post_layernorm\..*": "norm of the class token alone"}
@@ -133,6 +133,7 @@ ENTRIES = (
         mean=CLIP[0],
         std=CLIP[1],
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_git",
@@ -147,6 +148,7 @@ ENTRIES = (
         mean=CLIP[0],
         std=CLIP[1],
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_siglip",

@@ -224,7 +224,11 @@ ENTRIES = (
         rules=TubeletRules(heads="vjepa2", position="rotary"),
         source=_SOURCE,
         proven="golden",
-        notes=("V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",),
+        notes=(
+            "V-JEPA 2's own image evaluation repeats a frame over the whole clip instead.",
+            "At other sizes than the crop_size of its config transformers' class numbers positions by that size; here "
+            "the real grid counts, as in the published code.",
+        ),
     ),
     System(
         name="hf_swin",
@@ -275,6 +279,7 @@ ENTRIES = (
         build="corrkit.backbones.sam:build",
         requires=("pos_embed",),
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_sam2",
@@ -284,6 +289,7 @@ ENTRIES = (
         build="corrkit.backbones.hiera:build_sam2",
         rules=WindowedHieraRules(variants=SAM2_VARIANTS),
         source=_SOURCE,
+        proven="golden",
     ),
     System(
         name="hf_resnet",

@@ -42,7 +42,7 @@ CONV_STEM = Layout(
 )
 DINOV3 = Layout(
     name="DINOv3",
-    anchors={r"patch_embed\.proj\.weight": 4, r"blocks\.\d+\.(\d+\.)?attn\.qkv\.bias_mask": 1},
+    anchors={**TIMM.anchors, r"storage_tokens": 3},  # bias_mask is a buffer that exports leave out
     renames=_TIMM_RENAMES,
     convert=conversions.without_key_bias,
 )

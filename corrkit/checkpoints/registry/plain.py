@@ -68,6 +68,7 @@ ENTRIES = (
         without=(r"blocks\.\d+\.gamma_1", r"norm_pre\..*"),  # classes that turn by positions
         rules=ViTRules(cls=None, final_norm="optional", position="antialias"),
         source="timm 1.0.31 models/vision_transformer.py, layers/pos_embed.py",
+        proven="golden",
         notes=(
             "Only timm calls registers reg_token, so positions are resampled as timm does; mean and std are "
             "ImageNet's, which not all of timm's models take.",

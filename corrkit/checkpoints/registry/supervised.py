@@ -89,8 +89,9 @@ ENTRIES = (
         requires=("cls_token", "norm_pre.weight", "norm_pre.bias"),
         mean=CLIP[0],
         std=CLIP[1],
-        source="mlfoundations/open_clip; names as openai/CLIP d05afc4",
-        notes=(
+        source="mlfoundations/open_clip 89fb801 src/open_clip/transformer.py",
+        proven="golden",
+        assumptions=(
             "Taken as an open_clip model with exact GELU; OpenAI's own weights and *-quickgelu configurations need "
             "another activation, which no tensor tells (difference 7e-3 of the features' scale).",
         ),

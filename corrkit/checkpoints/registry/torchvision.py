@@ -86,6 +86,7 @@ ENTRIES = (
         build="corrkit.backbones.hierarchical:build_swin",
         rules=SwinRules(),
         source=f"{_SOURCE} models/swin_transformer.py",
+        proven="golden",
     ),
     System(
         name="torchvision_convnext",
@@ -94,5 +95,6 @@ ENTRIES = (
         drop={r"classifier\..*": "norm of the mean of the features, and classifier"},
         build="corrkit.backbones.hierarchical:build_convnext",
         source=f"{_SOURCE} models/convnext.py",
+        proven="golden",
     ),
 )

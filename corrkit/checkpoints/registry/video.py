@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
+from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.registry.layouts import TIMM
 from corrkit.checkpoints.rules import MViTRules, TubeletRules, ViTRules
@@ -63,6 +64,14 @@ def _empty_tables(opened: "Opened") -> bool:
     return bool(tables) and not any(table.any() for table in tables)
 
 
+_STRIDES = "with the usual strides of queries and keys, which only a configuration in the file tells"
+
+
+def _configured(opened: "Opened") -> str | None:
+    """Whether PySlowFast's or mvit's configuration is in the file."""
+    return "cfg, the configuration in the file" if isinstance(entry(opened.tree, "cfg"), str) else None
+
+
 def _vjepa(opened: "Opened") -> str | None:
     tokens = _mask_tokens(opened)
     return f"{tokens} mask tokens in the predictor" if 0 < tokens <= 2 and not _empty_tables(opened) else None
@@ -100,6 +109,8 @@ ENTRIES = (
         layouts=(MVIT,),
         signs=(r"pred_head\..*", r"patch_embed\.proj\.weight"),
         drop={r"hogs\..*": "target of pre-training"},
+        certain=_configured,
+        distinction=_STRIDES,
         build="corrkit.backbones.mvit:build",
         rules=MViTRules(),
         mean=KINETICS[0],
@@ -113,6 +124,8 @@ ENTRIES = (
         title="MViT and MViTv2 for videos",
         layouts=(MVIT,),
         signs=(r"blocks\.\d+\.attn\.pool_k\.weight", r"(pos_embed_temporal|blocks\.\d+\.attn\.rel_pos_t)"),
+        certain=_configured,
+        distinction=_STRIDES,
         build="corrkit.backbones.mvit:build",
         rules=MViTRules(),
         mean=KINETICS[0],
@@ -124,6 +137,8 @@ ENTRIES = (
         name="mvit",
         title="MViT and MViTv2 for images",
         layouts=(MVIT,),
+        certain=_configured,
+        distinction=_STRIDES,
         build="corrkit.backbones.mvit:build",
         rules=MViTRules(),
         source="facebookresearch/mvit dfbdfdf mvit/models/mvit_model.py",
