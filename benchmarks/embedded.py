@@ -15,7 +15,7 @@ from corrkit.clips.embedded import TASKS
 from corrkit.metrics.intervals import PairedDifference
 from corrkit.runs.comparable import read_runs
 from corrkit.runs.pairing import compare_runs
-from corrkit.tasks import load_task
+from corrkit.task_table import task_facts
 
 LADDER = ("identity", "rgb", "hog")
 SMALLEST_STEP = 0.05
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def print_rows(task: str, specs: tuple[str, ...], folder: Path) -> None:
-    metric = load_task(task).headline[0]
+    metric = task_facts(task).leading.name
     before = None
     for index, spec in enumerate(specs):
         out = folder / str(index)

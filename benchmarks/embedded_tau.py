@@ -23,7 +23,7 @@ from scipy.stats import kendalltau
 import corrkit
 from corrkit.backbones.cells import HogCells, RgbCells
 from corrkit.backbones.contract import Backbone
-from corrkit.tasks import load_task
+from corrkit.task_table import task_facts
 
 RESAMPLES = 10_000
 RGB = (
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--shrink", action="store_true", help="davis: 240 instead of 480 pixels")
     args = parser.parse_args()
     overrides = {"size": [240]} if args.shrink else {}
-    metric = load_task(args.task).headline[0]
+    metric = task_facts(args.task).leading.name
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
         real = Path(folder)

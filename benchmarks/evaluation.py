@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 
 import corrkit
+from corrkit.backbones.contract import with_position
 from corrkit.evaluation import evaluate_clip, exact_inference
-from corrkit.frames.preparation import FramePreparation, network_size
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Propagator, protocol_std, with_protocol_position
+from corrkit.frames.preparation import FramePreparation
+from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import load_protocol
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import select_clips
@@ -56,16 +57,16 @@ def compare_times(args: argparse.Namespace) -> None:
     clip = select_clips(dataset, [args.clip])[0] if args.clip else dataset.clips[0]
     predictor = make_predictor(args.ckpt, device="cpu")
     assert isinstance(predictor, Propagator)
-    backbone = with_protocol_position(predictor.backbone, protocol)
-    size = network_size(clip.frames.size, protocol.frames, backbone.stride)
-    prepare = FramePreparation(size, protocol.frames, backbone.mean, protocol_std(backbone, protocol))
+    backbone = with_position(predictor.backbone, protocol.features.position)
+    seen = predictor.network_input(clip, protocol)
+    prepare = FramePreparation(seen.size, protocol.frames, seen.mean, seen.std, seen.colour)
     frames = [prepare(clip.frames[index]) for index in range(len(clip.frames))]
     whole, bare = [], []
     with exact_inference():
         for _ in range(args.rounds):
-            whole.append(cpu_seconds(lambda: evaluate_clip([predictor], clip, task, protocol)))
+            whole.append(cpu_seconds(lambda: evaluate_clip([(predictor, protocol)], clip, task)))
             bare.append(cpu_seconds(lambda: [backbone(frame[None]) for frame in frames]))
-    print(f"{args.ckpt}, {clip.name}: {len(frames)} frames, network input {size[0]}x{size[1]}, one thread")
+    print(f"{args.ckpt}, {clip.name}: {len(frames)} frames, network input {seen.size[0]}x{seen.size[1]}, one thread")
     print(f"bare forward      {1000 * min(bare) / len(frames):8.1f} ms/frame")
     print(f"whole evaluation  {1000 * min(whole) / len(frames):8.1f} ms/frame")
     print(f"ratio             {min(whole) / min(bare):8.3f}   (bar 1.15, aim 1.07)")

@@ -14,9 +14,10 @@ import torch
 from timm.layers.attention import Attention
 from torch import nn
 
-from corrkit.training.decoder import CrossAttention
-from corrkit.training.objective import Objective, View
+from corrkit.training.data.views import View
+from corrkit.training.networks.decoder import CrossAttention
 from corrkit.training.objectives import make_objective
+from corrkit.training.objectives.masked import Objective
 from corrkit.training.recipe import load_recipe
 
 

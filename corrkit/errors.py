@@ -3,25 +3,31 @@
 import difflib
 from collections.abc import Iterable
 
+from corrkit.text import lines, one_line
+
 
 class CorrkitError(Exception):
     """Something the user can mend: one sentence on what is wrong with which file, one on what to do.
 
     Args:
-        problem: what is wrong, with the file and the actual value.
+        problem: what is wrong, with the file and the actual value; characters that could steer a terminal are escaped.
         remedy: what to do about it.
     """
 
     exit_code = 2
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{problem}\n{remedy}" if remedy else problem)
+        self.problem = lines(one_line(problem))
+        self.remedy = lines(remedy)
+        super().__init__(f"{self.problem}\n{self.remedy}" if remedy else self.problem)
 
 
 class DataError(CorrkitError):
     """A data set, frame, annotation or prediction is missing, damaged or inconsistent."""
+
+
+class UnreadableError(DataError):
+    """A file or folder is there, but the system can't read it: permissions or a failing disk, which may pass."""
 
 
 class CheckpointError(CorrkitError):

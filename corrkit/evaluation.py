@@ -3,25 +3,29 @@
 import functools
 import hashlib
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
 from corrkit.backbones.contract import Backbone
+from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Predictor
-from corrkit.protocols import DEFAULTS, Protocol, load_protocol, override
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.loading import make_predictor
+from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
-from corrkit.runs.results import Data, Summary, build_summary
-from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
-from corrkit.tasks.identity import data_identity
-from corrkit.tasks.sources import open_data, takes_embedded
+from corrkit.runs.records import ClipRecord
+from corrkit.runs.results import CheckpointFacts, Summary, build_summary
+from corrkit.subject import Subject, open_subject
+from corrkit.tasks.contract import Clip, Task
+from corrkit.tasks.roots import require_outside_data
+from corrkit.tasks.sources import takes_embedded
 
 if TYPE_CHECKING:
     import pandas
@@ -72,6 +76,9 @@ def evaluate(
     layer: int | str | None = None,
     key: str | None = None,
     window: int | None = None,
+    system: str | None = None,
+    name: str | None = None,
+    seed_of: str | None = None,
     progress: Progress | None = None,
     **overrides: Any,
 ) -> Result:
@@ -93,6 +100,9 @@ def evaluate(
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
+        system: name of a checkpoint's system, where the file fits several.
+        name: in tables and for the leaderboard; None takes it from the model.
+        seed_of: name of the method of which the model is one training seed; the leaderboard groups seeds by it.
         progress: called after every frame.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
@@ -102,159 +112,190 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
-    predictor = make_predictor(model, device=device, heads=heads, layer=layer, key=key, window=window)
+    subject = open_subject(
+        task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
+    )
+    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
+    predictor = make_predictor(model, device=device, loading=loading)
+    predictor.declare(name, seed_of)
     (result,) = evaluate_together(
-        task,
-        [predictor],
+        subject,
+        [(predictor, subject.protocol)],
         outs=[out],
-        data=data,
-        protocol=protocol,
-        split=split,
-        clips=clips,
-        dataset_name=dataset_name,
         save_predictions=save_predictions,
         progress=progress,
-        **overrides,
     )
     return result
 
 
 def evaluate_together(
-    task: str,
-    predictors: Sequence[Predictor],
+    subject: Subject,
+    lanes: Sequence[tuple[Predictor, Protocol]],
     *,
     outs: Sequence[str | Path | None],
-    data: str | Path | None = None,
-    protocol: str | Protocol | None = None,
-    split: str | None = None,
-    clips: Sequence[str] | None = None,
-    dataset_name: str | None = None,
     save_predictions: bool = False,
     progress: Progress | None = None,
-    **overrides: Any,
 ) -> list[Result]:
     """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
 
-    Args and errors as for `evaluate`; one run folder or None in `outs` for each predictor.
+    Args:
+        subject: what is evaluated on.
+        lanes: predictors, each with the protocol that it works and is scored by.
+        outs: a run folder or None for each lane.
+        save_predictions: as for `evaluate`.
+        progress: as for `evaluate`.
+
+    Raises:
+        CorrkitError: as `evaluate`.
     """
-    opened_task = load_task(task)
-    constants = constants_of(opened_task, protocol, overrides)
-    dataset = open_data(opened_task, data, split, dataset_name)
-    chosen = dataset.clips if clips is None else select_clips(dataset, clips)
+    for out in outs:
+        if out is not None:
+            require_outside_data(out, subject.dataset.root)
     if save_predictions and None in outs:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
-    for predictor in predictors:
-        predictor.require(constants)
-    scored_data = described(dataset, chosen, data_identity(chosen))
-    runs = [
-        None if out is None else _open_run(Path(out), predictor, constants, scored_data)
-        for predictor, out in zip(predictors, outs, strict=True)
+    for predictor, protocol in lanes:
+        predictor.require(protocol)
+    _require_one_input(lanes)
+    opened = [
+        Lane(predictor, protocol, None if out is None else _open_run(Path(out), predictor, protocol, subject))
+        for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
-    lanes = [Lane(predictor, run) for predictor, run in zip(predictors, runs, strict=True)]
-    _evaluate_clips(lanes, chosen, opened_task, constants, save_predictions=save_predictions, progress=progress)
-    return [_finish(lane, opened_task, constants, dataset, scored_data) for lane in lanes]
+    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress)
+    return [_finish(lane, subject) for lane in opened]
+
+
+def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
+    """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
+    passes: dict[int, Protocol] = {}
+    for predictor, protocol in lanes:
+        shared = predictor.shared_pass
+        if shared is not None and passes.setdefault(id(shared), protocol) != protocol:
+            raise UsageError(
+                f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
+                "Evaluate layers that were loaded together under one protocol at a time.",
+            )
 
 
 @dataclass(slots=True)
 class Lane:
-    """One predictor's way through the clips: what is finished, and what failed."""
+    """One predictor's way through the clips under one protocol: what is finished, and what failed."""
 
     predictor: Predictor
+    protocol: Protocol
     run: Run | None
-    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, ClipRecord] = field(default_factory=dict)
     failures: dict[str, CorrkitError] = field(default_factory=dict)
 
 
 def _evaluate_clips(
-    lanes: Sequence[Lane],
-    clips: Sequence[Clip],
-    task: Task,
-    protocol: Protocol,
-    *,
-    save_predictions: bool,
-    progress: Progress | None,
+    lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool, progress: Progress | None
 ) -> None:
     """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
-    predictors = [lane.predictor for lane in lanes]
+    pairs = [(lane.predictor, lane.protocol) for lane in lanes]
     finished = [_finished(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
-    folders = [lane.run.predictions if lane.run is not None and save_predictions else None for lane in lanes]
     with exact_inference():
-        for clip in clips:
+        for clip in subject.clips:
             if all(clip.name in done for done in finished):
                 for lane, done in zip(lanes, finished, strict=True):
                     lane.records[clip.name] = done[clip.name]
                 continue
-            try:
-                records = evaluate_clip(predictors, clip, task, protocol, predictions=folders, progress=progress)
-            except CorrkitError as error:
-                for lane in lanes:
-                    lane.failures[clip.name] = error
-                continue
-            for lane, record in zip(lanes, records, strict=True):
-                lane.records[clip.name] = record
-                if lane.run is not None:
-                    lane.run.write_clip(clip.name, record)
+            with ExitStack() as stack:
+                stages = [
+                    stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
+                    for lane in lanes
+                ]
+                try:
+                    records = evaluate_clip(pairs, clip, subject.task, predictions=stages, progress=progress)
+                except CorrkitError as error:
+                    for lane in lanes:
+                        lane.failures[clip.name] = error
+                    continue
+                for lane, record, stage in zip(lanes, records, stages, strict=True):
+                    lane.records[clip.name] = record if lane.run is None else _kept(lane.run, record, stage)
 
 
-def _finished(run: Run, save_predictions: bool) -> dict[str, dict[str, Any]]:
-    """Records that need no more work; where predictions are wanted, only those of clips that saved theirs."""
-    keeps = save_predictions and run.predictions.is_dir()
+def _finished(run: Run, save_predictions: bool) -> dict[str, ClipRecord]:
+    """Records that need no more work; where predictions are wanted, only those of clips whose files are all there."""
+    records = {clip: ClipRecord.of(plain) for clip, plain in run.finished.items()}
     return {
         clip: record
-        for clip, record in run.finished.items()
-        if not save_predictions or (keeps and record["predictions"])
+        for clip, record in records.items()
+        if not save_predictions or run.has_predictions(record.predictions)
     }
 
 
-def _finish(lane: Lane, task: Task, constants: Protocol, dataset: DataSet, data: Data) -> Result:
+def _kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
+    """The record as it is stored: predictions first, then what claims them."""
+    if stage is not None:
+        record = replace(record, predictions=run.keep_predictions(stage))
+    elif record.clip in run.finished:
+        record = replace(record, predictions=run.finished[record.clip]["predictions"])
+    run.write_clip(record.clip, record.plain())
+    return record
+
+
+def _finish(lane: Lane, subject: Subject) -> Result:
     """Aggregates a lane's records, and closes its run."""
-    statistics = {name: record["statistics"] for name, record in lane.records.items()}
-    scores = task.scores(statistics, constants, split=dataset.split)
+    statistics = {name: record.statistics for name, record in lane.records.items()}
+    scores = subject.task.scores(statistics, lane.protocol, split=subject.dataset.split)
     predictor, run = lane.predictor, lane.run
     summary = build_summary(
         scores,
-        constants,
+        lane.protocol,
         checkpoint=_checkpoint(predictor),
-        data=data,
+        data=subject.data,
         precision="float32",
         device=predictor.device_type,
         layer=predictor.report.layer,
         stride=predictor.stride,
         parameters=predictor.report.parameters,
         versions=_versions(),
-        missing=[clip.name for clip in dataset.clips if clip.name not in lane.records],
+        missing=subject.missing(lane.records),
     )
     if run is not None:
         run.finish(summary, scores.csvs)
     return Result(
         summary=summary,
         failures=lane.failures,
-        notes=(*dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else run.notes)),
+        notes=(*subject.dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
     )
 
 
+def _notes(run: Run) -> tuple[str, ...]:
+    return (*([run.resumed] if run.resumed else []), *run.notes)
+
+
 def evaluate_clip(
-    predictors: Sequence[Predictor],
+    lanes: Sequence[tuple[Predictor, Protocol]],
     clip: Clip,
     task: Task,
-    protocol: Protocol,
     *,
     truth: Callable[[int], Any] | None = None,
     predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
-    """One pass over a clip: predict, score and save frame by frame; a record for each predictor."""
+) -> list[ClipRecord]:
+    """One pass over a clip: predict, score and save frame by frame; a record for each lane.
+
+    Args:
+        lanes: predictors, each with its protocol.
+        clip: of the task's data.
+        task: of all the protocols.
+        truth: `Task.truth` of the clip under the protocol of all lanes, where the caller keeps it.
+        predictions: the folder for each lane's predictions, or None.
+        progress: called after every frame.
+    """
     started = time.perf_counter()
+    clip.check()
     num_frames = len(clip.frames)
-    truth = truth or functools.lru_cache(maxsize=1)(task.truth(clip, protocol))
-    scorers = [task.scorer(clip, protocol, truth) for _ in predictors]
-    folders = predictions or [None] * len(predictors)
+    prepared = _prepared(lanes, clip, task, truth)
+    scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
+    folders = predictions or [None] * len(lanes)
     with ExitStack() as stack:
         streams = [
-            stack.enter_context(closing(predictor.predict(clip, task, protocol)))  # type: ignore[type-var]  # generators
-            for predictor in predictors
+            stack.enter_context(closing(predictor.predict(seen, task, protocol)))  # type: ignore[type-var]  # generators
+            for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
         ]
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
@@ -264,47 +305,49 @@ def evaluate_clip(
                         task.write_prediction(folder, clip, index, prediction)
             if progress is not None:
                 progress(clip.name, index + 1, num_frames)
-    timing = {"seconds": time.perf_counter() - started}
+    seconds = time.perf_counter() - started
     return [
-        {
-            "clip": clip.name,
-            "frames": num_frames,
-            "predictions": folder is not None,
-            "statistics": scorer.result(),
-            "timing": timing,
-        }
-        for scorer, folder in zip(scorers, folders, strict=True)
+        ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
     ]
 
 
-def run_folder(
-    predictor: Predictor,
-    task: str,
-    protocol: str | None = None,
-    *,
-    data: str | Path | None = None,
-    **settings: Any,
-) -> Path:
+def _prepared(
+    lanes: Sequence[tuple[Predictor, Protocol]], clip: Clip, task: Task, truth: Callable[[int], Any] | None
+) -> list[tuple[Clip, Callable[[int], Any]]]:
+    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes under one protocol share them.
+
+    Truth that isn't kept by the caller is kept for the latest frame.
+    """
+    made: list[tuple[Protocol, Clip, Callable[[int], Any]]] = []
+    found: list[tuple[Clip, Callable[[int], Any]]] = []
+    for _, protocol in lanes:
+        known = next((entry for entry in made if entry[0] == protocol), None)
+        if known is None:
+            seen = task.resaved(clip, protocol)
+            known = protocol, seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
+            made.append(known)
+        found.append(known[1:])
+    return found
+
+
+def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:
     """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
 
     Args:
         predictor: gives name and digest.
-        task: of the run.
-        protocol: None takes the task's default.
+        constants: the protocol; its overrides count by their values, however they were spelled.
         data: the data root, if one was named.
-        **settings: whatever else was asked for (clips, split, dataset_name, overrides); None counts as not asked for.
-
-    Raises:
-        ProtocolError: for an unknown protocol.
+        **chosen: what else was asked of the data (clips, split, dataset_name); None counts as not asked for.
     """
-    constants = load_protocol(protocol or DEFAULTS[load_task(task).name], task)
-    folder = default_folder(predictor.name, predictor.digest or "unknown", task, constants.name)
+    protocol = "-".join(part for part in (constants.name, constants.digest) if part)
+    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, protocol)
     parts = [folder.name]
-    if takes_embedded(task, data):
+    if takes_embedded(constants.task, data):
         parts.append("embedded")
-    asked = {name: value for name, value in sorted(settings.items()) if value is not None}
-    if asked:
-        parts.append(hashlib.sha256(repr(asked).encode()).hexdigest()[:8])
+    asked = {name: value for name, value in sorted(chosen.items()) if value is not None}
+    if asked or constants.overrides:
+        settings = repr((asked, dict(constants.overrides)))
+        parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
     return folder.with_name("-".join(parts))
 
 
@@ -326,52 +369,40 @@ def exact_inference() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
-    """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
-    constants = protocol if isinstance(protocol, Protocol) else None
-    if constants is None:
-        constants = load_protocol(str(protocol or DEFAULTS[task.name]), task.name)
-    elif constants.task != task.name:
-        raise UsageError(f"{constants.identifier} is no protocol for {task.name}.", "Choose one of the task's own.")
-    return override(constants, overrides)
+def _checkpoint(predictor: Predictor) -> CheckpointFacts:
+    report = predictor.report
+    return CheckpointFacts(
+        spec=predictor.name,
+        digest=predictor.digest,
+        system=report.system,
+        architecture=report.architecture,
+        mode=predictor.mode.kind,
+        sees_future=predictor.mode.sees_future,
+        pretraining=report.pretraining,
+        seed_of=predictor.seed_of,
+    )
 
 
-def described(dataset: DataSet, clips: Sequence[Clip], identity: str) -> Data:
-    """The data part of a summary; a subset of an official data set is not official."""
-    official = dataset.official and len(clips) == len(dataset.clips)
-    return {"name": dataset.name, "split": dataset.split, "identity": identity, "official": official}
-
-
-def _checkpoint(predictor: Predictor) -> dict[str, Any]:
-    return {
-        "spec": predictor.name,
-        "digest": predictor.digest,
-        "system": predictor.report.system,
-        "architecture": predictor.report.architecture,
-        "mode": predictor.mode.kind,
-        "sees_future": predictor.mode.sees_future,
-    }
-
-
-def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, data: Data) -> Run:
+def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Subject) -> Run:
     """Creates or resumes the run. Raises RunError for another run's folder."""
     if predictor.digest is None and (folder / "run.json").exists():
         raise RunError(
             f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
             "Give another folder, or give the backbone a `digest`.",
         )
-    return Run.open(folder, _fingerprint(predictor, protocol, data), _circumstances())
+    return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
 
 
-def _fingerprint(predictor: Predictor, protocol: Protocol, data: Data) -> dict[str, Any]:
-    """What must be equal for a run to be resumed."""
+def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Any]:
+    """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
+    compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
     return {
         "task": protocol.task,
         "checkpoint": predictor.digest,
         "layer": predictor.report.layer,
         "protocol": protocol.identifier,
         "overrides": dict(protocol.overrides),
-        "data": data,
+        "data": {**compared, "dataset_name": subject.dataset_name},
         "precision": "float32",
         "device": predictor.device_type,
         **_versions(),
@@ -391,6 +422,7 @@ def _circumstances() -> dict[str, Any]:
     from corrkit.propagation.probe import products_are_bit_equal
 
     return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "host": platform.node(),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),

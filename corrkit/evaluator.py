@@ -4,19 +4,19 @@ import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip, exact_inference
-from corrkit.predictors import Propagator, ResizedFrames
-from corrkit.protocols import DEFAULTS, Protocol, load_protocol
-from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
-from corrkit.tasks.sources import open_data
+from corrkit.predictors.propagator import Propagator, ResizedFrames
+from corrkit.subject import open_subject
+from corrkit.task_table import task_names
+from corrkit.tasks.contract import Clip, DataSet, select_clips
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ class Evaluator:
     ) -> None:
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
-            raise UsageError("The Evaluator was given no task.", 'Name one or more of "davis", "vip", "jhmdb".')
+            raise UsageError("The Evaluator was given no task.", f"Name one or more of {', '.join(task_names())}.")
         for option, given in (("data", data), ("protocols", protocols)):
             unknown = [name for name in given if name not in names] if isinstance(given, dict) else []
             if unknown:
@@ -60,9 +60,7 @@ class Evaluator:
             if data is not None and len(names) > 1:
                 raise UsageError("One data root was given for several tasks.", "Give data={'davis': ..., 'vip': ...}.")
             data = {} if data is None else {names[0]: data}
-        self._benchmarks = [
-            _Benchmark(load_task(name), data.get(name), clips, (protocols or {}).get(name)) for name in names
-        ]
+        self._benchmarks = [_Benchmark(name, data.get(name), clips, (protocols or {}).get(name)) for name in names]
 
     def __call__(self, model: "Backbone | torch.nn.Module", step: int | None = None) -> dict[str, float]:
         """Scores the model as it is now.
@@ -77,7 +75,7 @@ class Evaluator:
         from corrkit.backbones import wrap
 
         backbone = model if isinstance(model, Backbone) else wrap(model)
-        module: torch.nn.Module | None = getattr(backbone, "network", None)
+        module = network_of(backbone)
         scores: dict[str, float] = {} if step is None else {"step": step}
         with training_state_untouched(module), exact_inference():
             for benchmark in self._benchmarks:
@@ -88,34 +86,33 @@ class Evaluator:
 class _Benchmark:
     """One task with its clips, decoded once."""
 
-    def __init__(self, task: Task, data: str | Path | None, clips: str | Sequence[str], protocol: str | None) -> None:
-        self.task = task
-        self.protocol: Protocol = load_protocol(protocol or DEFAULTS[task.name], task.name)
-        dataset = open_data(task, data, None)
-        self.split = dataset.split
-        self.clips = _choose(dataset, clips)
+    def __init__(self, task: str, data: str | Path | None, clips: str | Sequence[str], protocol: str | None) -> None:
+        subject = open_subject(task, data=data, protocol=protocol)
+        self.subject = replace(subject, clips=_choose(subject.dataset, clips))
         self.resized: ResizedFrames = {}
         self.truths: list[Callable[[int], Any]] = [
-            functools.cache(task.truth(clip, self.protocol)) for clip in self.clips
+            functools.cache(subject.task.truth(subject.task.resaved(clip, subject.protocol), subject.protocol))
+            for clip in self.subject.clips
         ]
 
     def scores(self, backbone: Backbone, device: "torch.device") -> dict[str, float]:
         rank, num_ranks = _process_group()
+        task, protocol, clips = self.subject.task, self.subject.protocol, self.subject.clips
         predictor = Propagator(backbone, device, name="training", resized=self.resized)
         mine: dict[str, Any] = {}
         failure: Exception | None = None
         try:
-            for clip, truth in list(zip(self.clips, self.truths, strict=True))[rank::num_ranks]:
-                (record,) = evaluate_clip([predictor], clip, self.task, self.protocol, truth=truth)
-                mine[clip.name] = record["statistics"]
+            for clip, truth in list(zip(clips, self.truths, strict=True))[rank::num_ranks]:
+                (record,) = evaluate_clip([(predictor, protocol)], clip, task, truth=truth)
+                mine[clip.name] = record.statistics
         except Exception as error:  # whatever it is, the other ranks must not wait for this one
             failure = error
         everyone = _gather(mine, failure) if num_ranks > 1 else mine
         if failure is not None:
             raise failure
-        in_order = {clip.name: everyone[clip.name] for clip in self.clips}
-        metrics = self.task.scores(in_order, self.protocol, split=self.split).metrics
-        return {f"{self.task.name}/{name}": value for name, value in metrics.items()}
+        in_order = {clip.name: everyone[clip.name] for clip in clips}
+        metrics = task.scores(in_order, protocol, split=self.subject.dataset.split).metrics
+        return {f"{task.name}/{name}": value for name, value in metrics.items()}
 
 
 @contextmanager
@@ -143,7 +140,7 @@ def training_state_untouched(module: "torch.nn.Module | None") -> Iterator[None]
         cudnn.enabled, cudnn.benchmark, cudnn.deterministic = flags
 
 
-def _choose(dataset: DataSet, clips: str | Sequence[str]) -> Sequence[Clip]:
+def _choose(dataset: DataSet, clips: str | Sequence[str]) -> tuple[Clip, ...]:
     if clips == "all":
         return dataset.clips
     if clips == "quick":

@@ -4,30 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from corrkit import __version__
+from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
 from corrkit.evaluation import Progress, evaluate
-from corrkit.predictor_loading import make_predictor
-from corrkit.predictors import Predictor
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.loading import make_predictor
 from corrkit.runs.atomic import write_atomic
-from corrkit.tasks import TASKS
+from corrkit.task_table import task_facts, task_names
 
 if TYPE_CHECKING:
     import torch
 
     from corrkit.backbones.contract import Backbone
-
-TOLERANCES: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "davis": {"J&F-Mean": 0.01, "J-Mean": 0.01, "F-Mean": 0.01},
-        "vip": {"mIoU": 0.01},
-        "jhmdb": {"PCK@0.1": 0.015, "PCK@0.2": 0.015},
-    }
-)
-"""Drops (fractions) that a new baseline file tolerates; each file holds its own, to be edited there."""
 
 _KEYS = {"corrkit", "checkpoint", "protocols", "data", "metrics", "tolerances"}
 
@@ -54,33 +45,40 @@ class Comparison:
 
 
 def measure(
-    model: "str | Path | Backbone | torch.nn.Module | Predictor", *, progress: Progress | None = None, **options: Any
+    model: "str | Path | Backbone | torch.nn.Module | Predictor",
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    **loading: Any,
 ) -> dict[str, Any]:
     """All three benchmarks on the embedded clips, in the form of a baseline file.
 
     Args:
         model: as for `corrkit.evaluate`.
-        progress: as for `corrkit.evaluate`.
-        **options: device, heads, layer and key, as for `corrkit.evaluate`.
+        device: as for `corrkit.evaluate`, as is progress.
+        progress: see device.
+        **loading: heads, layer, key and window, as for `corrkit.evaluate`.
 
     Raises:
         CorrkitError: where a clip can't be evaluated.
     """
-    predictor = make_predictor(model, **options)
+    predictor = make_predictor(model, device=device, loading=Loading(**loading))
     measured: dict[str, Any] = {
         "corrkit": __version__,
         "checkpoint": {"spec": predictor.name, "digest": predictor.digest},
         **{key: {} for key in ("protocols", "data", "metrics")},
-        "tolerances": {task: dict(tolerances) for task, tolerances in TOLERANCES.items()},
+        "tolerances": {},  # drops (fractions) that a new baseline file tolerates; each file holds its own, to be edited
     }
-    for task in TASKS:
+    for task in (name for name in task_names() if task_facts(name).embedded):
         result = evaluate(task, predictor, data="embedded", progress=progress)
         for error in result.failures.values():
             raise error
         summary = result.summary
         measured["protocols"][task] = summary["protocol"]
         measured["data"][task] = summary["data"]["identity"]
-        measured["metrics"][task] = {name: summary["metrics"][name] for name in TOLERANCES[task]}
+        held = {metric.name: metric.tolerance for metric in task_facts(task).metrics if metric.tolerance is not None}
+        measured["tolerances"][task] = held
+        measured["metrics"][task] = {name: summary["metrics"][name] for name in held}
     return measured
 
 

@@ -1,20 +1,21 @@
 """Scores predictions of any method: ground truth is enumerated, never the predictions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from corrkit import __version__
+from corrkit.datasets.archive import open_root
 from corrkit.errors import DataError
-from corrkit.evaluation import Result, constants_of, described
+from corrkit.evaluation import Result
 from corrkit.protocols import Protocol
-from corrkit.runs.results import build_summary
-from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, Task, select_clips
-from corrkit.tasks.identity import data_identity
-from corrkit.tasks.sources import open_data
+from corrkit.runs.results import CheckpointFacts, build_summary
+from corrkit.subject import Subject, open_subject
+from corrkit.tasks.contract import Clip
+from corrkit.tasks.roots import folders_below
 
 
 def score(
@@ -35,7 +36,7 @@ def score(
 
     Args:
         task: "davis", "vip" or "jhmdb".
-        pred: the folder of predictions (see `Task.read_predictions` for the forms it takes).
+        pred: the folder, .zip or .tar of predictions (see `Task.read_predictions` for the forms it takes).
         data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
         protocol: decides the rules of the score only; None takes the task's default.
         split: None takes the task's default split.
@@ -49,44 +50,66 @@ def score(
     Raises:
         DataError: naming missing clips, frames that are missing in a clip, or a prediction of another size.
     """
-    opened_task = load_task(task)
-    constants = constants_of(opened_task, protocol, overrides)
-    dataset = open_data(opened_task, data, split, dataset_name)
-    folder = Path(pred)
-    if not folder.is_dir():
-        raise DataError(f"The prediction folder {folder} does not exist.", "Correct --pred.")
-    wanted = dataset.clips if clips is None else select_clips(dataset, clips)
-    chosen = _predicted(opened_task, folder, wanted, allow_partial=allow_partial)
+    subject = open_subject(
+        task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
+    )
+    return score_subject(subject, pred, allow_partial=allow_partial, allow_ground_truth=allow_ground_truth, grid=grid)
+
+
+def score_subject(
+    subject: Subject,
+    pred: str | Path,
+    *,
+    allow_partial: bool = False,
+    allow_ground_truth: bool = False,
+    grid: tuple[int, int] | None = None,
+) -> Result:
+    """See `score`, for a request that is opened already."""
+    folder = _opened(Path(pred), subject)
+    subject = replace(subject, clips=_predicted(subject, folder, allow_partial=allow_partial))
     statistics: dict[str, Any] = {}
     equal_clips = 0
-    for clip in chosen:
-        statistics[clip.name], equals_truth = _score_clip(opened_task, folder, clip, constants, grid)
+    for clip in subject.clips:
+        statistics[clip.name], equals_truth = _score_clip(subject, folder, clip, grid)
         equal_clips += equals_truth
-    if equal_clips == len(chosen) and not allow_ground_truth:
+    if equal_clips == len(subject.clips) and not allow_ground_truth:
         raise DataError(
             f"Every prediction in {folder} equals the ground truth.",
             "Point --pred to a method's output, or say --allow-ground-truth.",
         )
-    scores = opened_task.scores(statistics, constants, split=dataset.split)
+    scores = subject.task.scores(statistics, subject.protocol, split=subject.dataset.split)
     summary = build_summary(
         scores,
-        constants,
-        checkpoint={"spec": folder.name, "digest": None, "system": "predictions", "architecture": "unknown"},
-        data=described(dataset, chosen, data_identity(chosen)),
+        subject.protocol,
+        checkpoint=CheckpointFacts(spec=Path(pred).name, digest=None, system="predictions", architecture="unknown"),
+        data=subject.data,
         precision="",
         device="none",
         layer=None,
         stride=None,
         parameters=None,
         versions={"corrkit": __version__},
-        missing=[clip.name for clip in dataset.clips if clip.name not in statistics],
+        missing=subject.missing(statistics),
     )
-    return Result(summary=summary, notes=(*dataset.notes, *scores.notes), csvs=scores.csvs)
+    return Result(summary=summary, notes=(*subject.dataset.notes, *scores.notes), csvs=scores.csvs)
 
 
-def _predicted(task: Task, folder: Path, clips: Sequence[Clip], *, allow_partial: bool) -> list[Clip]:
+def _opened(path: Path, subject: Subject) -> Path:
+    """A folder of predictions as it is; an archive at the folder that holds the predictions of some clip."""
+    if not path.exists():
+        raise DataError(f"The prediction folder {path} does not exist.", "Correct --pred.")
+    opened = open_root(path)
+    if opened == path:
+        return opened
+    holds = subject.task.has_predictions
+    candidates = (opened, *folders_below(opened))
+    return next((folder for folder in candidates if any(holds(folder, clip) for clip in subject.clips)), opened)
+
+
+def _predicted(subject: Subject, folder: Path, *, allow_partial: bool) -> tuple[Clip, ...]:
     """The clips that have predictions. Raises DataError naming all others, unless partial sets are allowed."""
-    missing = [clip.name for clip in clips if not task.has_predictions(folder, clip)]
+    clips = subject.clips
+    missing = [clip.name for clip in clips if not subject.task.has_predictions(folder, clip)]
     if missing and (not allow_partial or len(missing) == len(clips)):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
         raise DataError(
@@ -94,16 +117,19 @@ def _predicted(task: Task, folder: Path, clips: Sequence[Clip], *, allow_partial
             f"{', ...' if len(missing) > 10 else ''}. It holds {found}.",
             "Add them, name the clips to score with --clips, or say --allow-partial.",
         )
-    return [clip for clip in clips if clip.name not in set(missing)]
+    return tuple(clip for clip in clips if clip.name not in set(missing))
 
 
 def _score_clip(
-    task: Task, folder: Path, clip: Clip, protocol: Protocol, grid: tuple[int, int] | None
+    subject: Subject, folder: Path, clip: Clip, grid: tuple[int, int] | None
 ) -> tuple[dict[str, Any], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
+    task, protocol = subject.task, subject.protocol
+    clip.check()
+    clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    for index, prediction in enumerate(task.read_predictions(folder, clip, grid=grid)):
+    for index, prediction in enumerate(task.read_predictions(folder, clip, protocol, grid=grid)):
         if prediction is not None:
             scorer.update(index, prediction)
             compared += 1

@@ -1,6 +1,7 @@
 """Opens files while an audit hook records whatever would be a side effect.
 
-As a script it prints JSON. Arguments: "files" and files to open, or "fuzz", a number of examples and files to mutate.
+As a script it prints JSON. Arguments: "files" and files to open, "load" and specs of backbones, or "fuzz", a number of
+examples and files to mutate.
 It is a process of its own, because an audit hook can't be removed.
 """
 
@@ -12,7 +13,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.errors import CheckpointError
@@ -28,7 +31,10 @@ ALLOWED = (
     "os.scandir",
     "sys._getframe",
 )
+# What making a network from an opened file causes beside that: code of the installed packages runs.
+ALLOWED_BY_NETWORKS = ("exec", "import", "marshal.loads", "object.__setattr__", "function.__new__", "code.__new__")
 watching = False
+allowed = ALLOWED
 events: set[str] = set()
 
 
@@ -50,16 +56,16 @@ def record(event: str, arguments: tuple[object, ...]) -> None:
     if not watching:
         return
     writes = event == "open" and int(arguments[2]) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if event not in ALLOWED or writes:
+    if event not in allowed or writes:
         events.add(f"{event} {str(arguments)[:300]}")
 
 
-def outcome(path: Path) -> str:
+def outcome(path: Path | str, read: Callable[[Any], object] = open_checkpoint) -> str:
     """ "opened", or the message; anything but a CheckpointError ends the process with its traceback."""
     global watching
     watching = True
     try:
-        open_checkpoint(path)
+        read(path)
     except CheckpointError as error:
         return str(error)
     finally:
@@ -75,6 +81,17 @@ def peak() -> int:
 
 def open_files(paths: list[Path]) -> dict[str, object]:
     return {"outcomes": {path.name: outcome(path) for path in paths}}
+
+
+def load(specs: list[str]) -> dict[str, object]:
+    """The first spec is a sound one, and loaded beforehand."""
+    from corrkit.backbones import load_backbone
+
+    global allowed
+    allowed = ALLOWED + ALLOWED_BY_NETWORKS
+    outcome(specs[0], load_backbone)
+    events.clear()
+    return {"outcomes": {spec: outcome(spec, load_backbone) for spec in specs}}
 
 
 def fuzz(num_examples: int, bases: list[Path]) -> dict[str, object]:
@@ -127,13 +144,13 @@ def mutate(recipe: tuple[bytes, list[tuple[float, int, bytes]], float]) -> bytes
 def main() -> None:
     kind, *arguments = sys.argv[1:]
     num_examples = int(arguments.pop(0)) if kind == "fuzz" else 0
-    paths = [Path(argument) for argument in arguments]
+    paths = [Path(argument) for argument in arguments] if kind != "load" else []
     for path in paths:
         outcome(path)  # imports what is imported lazily
     events.clear()
     sys.addaudithook(record)
     before = peak()
-    result = fuzz(num_examples, paths) if kind == "fuzz" else open_files(paths)
+    result = load(arguments) if kind == "load" else fuzz(num_examples, paths) if kind == "fuzz" else open_files(paths)
     print(json.dumps({"events": sorted(events), "memory": peak() - before, **result}))
 
 

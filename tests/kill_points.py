@@ -46,7 +46,7 @@ def arm(point: str) -> Counter[str]:
 
         return call
 
-    for operation in ("mkdir", "open", "fsync", "replace", "unlink"):
+    for operation in ("mkdir", "open", "fsync", "link", "replace", "unlink"):
         setattr(os, operation, patched(operation, getattr(os, operation)))
 
     class HalfFile(io.FileIO):

@@ -10,7 +10,7 @@ import kill_points
 
 from corrkit.protocols import load_protocol
 from corrkit.runs.folder import Run
-from corrkit.runs.results import build_summary
+from corrkit.runs.results import CheckpointFacts, Data, build_summary
 from corrkit.tasks.contract import Scores
 from corrkit.tasks.official_csvs import davis_csvs
 
@@ -34,8 +34,8 @@ def main(folder: Path, point: str) -> None:
     summary = build_summary(
         scores,
         load_protocol("davis/dino"),
-        checkpoint={"spec": "made-up"},
-        data={"name": "made-up", "split": "val", "identity": "0", "official": False},
+        checkpoint=CheckpointFacts(spec="made-up", digest=None, system="none", architecture="none"),
+        data=Data(name="made-up", split="val", identity="0", origin="own"),
         precision="float32",
         device="cpu",
         layer=None,

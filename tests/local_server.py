@@ -1,7 +1,7 @@
 """A web server on the loopback that can break off, refuse ranges or change its files, for tests of downloads."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,6 +15,8 @@ class FileServer:
         self.break_off_after: int | None = None
         self.has_ranges = True
         self.tells_length = True
+        self.range_told: Callable[[int, int], str | None] | None = None
+        self.redirects: dict[str, str] = {}
         self.tag = '"1"'
         self.url = ""
 
@@ -27,6 +29,11 @@ def serve() -> Iterator[FileServer]:
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
             wanted = self.headers.get("Range")
+            if name in state.redirects:
+                self.send_response(302)
+                self.send_header("Location", state.redirects[name])
+                self.end_headers()
+                return
             if name not in state.files:
                 state.requests.append((name, wanted, 404))
                 self.send_error(404)
@@ -43,7 +50,11 @@ def serve() -> Iterator[FileServer]:
             self.send_response(status)
             self.send_header("ETag", state.tag)
             if status == 206:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                told = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                if state.range_told is not None:
+                    told = state.range_told(start, len(content))
+                if told is not None:
+                    self.send_header("Content-Range", told)
             body = content[start:]
             if state.tells_length:
                 self.send_header("Content-Length", str(len(body)))

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from corrkit.backbones import load_backbone
+from corrkit.backbones.windowed import Windowed
+from corrkit.errors import CheckpointError
 
 TOLERANCE = 1e-4  # of the features' scale: float32 with another order of sums (golden README-image.md)
 GOLDENS = [
@@ -167,6 +169,8 @@ def test_vjepa2_1_has_a_path_for_windows_and_four_taps(golden):
     assert distance(network.clip(torch.from_numpy(arrays["clip"])).numpy(), arrays["f_clip"]) < TOLERANCE
     taps = torch.cat(network.taps(torch.from_numpy(arrays["x"]), (3, 6, 9, 12)), -1)
     assert distance(taps.numpy(), arrays["f_hier"]) < TOLERANCE
+    with pytest.raises(CheckpointError, match="tokens span 2 frames"):
+        Windowed(backbone, 3)
 
 
 def meta_depth(golden, name):

@@ -137,7 +137,7 @@ def test_sam2_windows_of_an_unpublished_size_must_be_told(golden):
 def test_a_window_of_frames_gives_the_published_time_slices(golden, name):
     backbone, arrays = loaded(golden, name)
     clip, published = torch.from_numpy(arrays["clip"]), arrays["f_clip"]
-    assert distance(Windowed(backbone, len(clip))._framewise.network.clip, arrays["clip"], published) < TOLERANCE
+    assert distance(Windowed(backbone, len(clip)).network.clip, arrays["clip"], published) < TOLERANCE
     windowed, _ = loaded(golden, name, window=len(clip))
     assert windowed.mode.kind == "windowed"
     assert windowed.mode.sees_future
@@ -181,8 +181,9 @@ def test_windows_stream_pad_and_overlap(golden):
 def test_windows_that_do_not_fit_are_refused(golden):
     with pytest.raises(CheckpointError, match="tokens span 2 frames"):
         loaded(golden, "mvd", window=3)
-    with pytest.raises(CheckpointError, match="sees single frames only"):
-        loaded(golden, "convnextv2", window=8)
+    for still in ("convnextv2", "hiera_image"):
+        with pytest.raises(CheckpointError, match="sees single frames only"):
+            loaded(golden, still, window=8)
 
 
 @pytest.mark.golden
@@ -249,8 +250,7 @@ def test_swin_takes_other_sizes_than_its_own(golden):
 def test_layers_share_one_pass_and_equal_their_own(golden, name):
     backbone, arrays = loaded(golden, name)
     frames = torch.from_numpy(arrays["x"])
-    count = getattr(backbone.network, "num_layers", None) or backbone.network.layer
-    together = backbone.network.taps(frames, tuple(range(1, count + 1)))
+    together = backbone.network.taps(frames, tuple(range(1, backbone.network.num_layers + 1)))
     for number, features in enumerate(together, 1):
         alone, _ = loaded(golden, name, layer=number)
         assert torch.equal(features, alone(frames))

@@ -83,7 +83,7 @@ def test_json_is_the_summary_file(data: Path, tmp_path: Path):
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
     assert set(summary) == {
         *("task", "protocol", "checkpoint", "data", "precision", "device", "layer", "stride", "parameters"),
-        *("versions", "modified", "partial", "clips", "objects", "metrics", "intervals", "per_clip"),
+        *("versions", "modified", "unreleased", "partial", "clips", "objects", "metrics", "intervals", "per_clip"),
     }
 
 
@@ -128,6 +128,14 @@ def test_what_the_user_can_mend_exits_with_2_and_two_sentences(tmp_path: Path, a
     assert words in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["data", "task", "progress", "outs", "protocol", "save_predictions", "pred", "clips"])
+def test_an_override_never_meets_an_option(data: Path, tmp_path: Path, name: str):
+    for command in (["eval", "davis", "--ckpt", "identity"], ["score", "davis", "--pred", "."]):
+        done = corrkit(*command, "--data", str(data), "--set", f"{name}={tmp_path}", cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert f"has no constant named {name!r}" in done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):
@@ -189,7 +197,7 @@ def test_submission_holds_every_frame_from_first_masks_alone(data: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         assert archive.namelist() == [f"{clip}/{index:05d}.png" for clip in "abc" for index in range(4)]
-    assert "has no scored frame" in done.stderr
+    assert "without a scored frame" in done.stderr
     refused = corrkit("eval", "vip", "--ckpt", "rgb", "--submission", "s.zip", cwd=tmp_path)
     assert refused.returncode == 2
 

@@ -16,6 +16,7 @@ from corrkit.clips import EVALUATION_SEEDS, embedded_root, export, render
 from corrkit.clips.embedded import TASKS
 from corrkit.clips.layouts import clip_name, davis_palette, png
 from corrkit.errors import RunError, UsageError
+from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
 
 
@@ -43,7 +44,7 @@ def contents(root: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_ordinary_reader_reads_the_rendered_truth(cache, task):
     opened = load_task(task)
-    dataset = opened.open(embedded_root(task), split=opened.default_split, dataset_name=None)
+    dataset = opened.open(embedded_root(task), split=task_facts(task).default_split, dataset_name=None)
     assert len(dataset.clips) == len(EVALUATION_SEEDS[task])
     assert not dataset.official
     clip, rendered = dataset.clips[1], render(task, EVALUATION_SEEDS[task][1])

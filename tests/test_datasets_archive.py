@@ -1,12 +1,15 @@
 """A .zip or .tar as a data root: what the readers see of it equals what they see of the folder."""
 
+import contextlib
 import hashlib
 import io
 import multiprocessing
 import os
 import pickle
+import random
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import corrkit
 from corrkit.datasets.archive import ArchivePath, ignored_members, open_root, safe_name
 from corrkit.datasets.unpacking import unpack
 from corrkit.errors import DataError
@@ -171,7 +175,7 @@ def write_tar(path: Path, members: dict[str, bytes], links: tuple[str, ...] = ()
 def test_unsafe_names_and_links_are_left_out_and_listed(write, tmp_path: Path):
     members = {"a/b.txt": b"1", "../evil": b"2", "/abs": b"3", "a/../../evil": b"4", "./a/./c.txt": b"5"}
     root = open_root(write(tmp_path / f"x{'.zip' if write is write_zip else '.tar'}", members, links=("a/link",)))
-    assert sorted(path.name for path in root.iterdir()) == ["b.txt", "c.txt"]
+    assert sorted(path.name for path in (root / "a").iterdir()) == ["b.txt", "c.txt"]
     assert sorted(ignored_members(root)) == ["../evil", "/abs", "a/../../evil", "a/link"]
 
 
@@ -253,3 +257,44 @@ def test_safe_names_stay_below_the_folder(parts: list[str]):
     if name is not None:
         assert os.path.normpath(f"/top/{name}").startswith("/top/")
         assert ".." not in parts
+
+
+def test_a_member_that_unpacks_to_gigabytes_is_its_clips_failure(tmp_path: Path):
+    """A zip of 1 MB; the member is neither held in memory nor hashed."""
+    make_clip(tmp_path / "copy", "a")
+    make_clip(tmp_path / "copy", "b")
+    path = tmp_path / "copy/Annotations/480p/a/00001.png"
+    path.unlink()
+    pack(tmp_path / "copy", tmp_path / "data.zip")
+    with (
+        zipfile.ZipFile(tmp_path / "data.zip", "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("Annotations/480p/a/00001.png", "w", force_zip64=True) as member,
+    ):
+        for _ in range(30):
+            member.write(bytes(10 << 20))
+    tracemalloc.start()
+    try:
+        small = {"size": "[64]", "multiple": "16"}
+        result = corrkit.evaluate("davis", "rgb", data=tmp_path / "data.zip", dataset_name="x", **small)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert result.summary["clips"] == 1
+    assert "00001.png" in str(result.failures["a"])
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_every_mutation_of_an_archive_is_read_or_refused(tmp_path: Path, suffix: str):
+    archive = pack(make_clip(tmp_path / "copy", frames=2), tmp_path / f"data{suffix}")
+    whole, dice = archive.read_bytes(), random.Random(0)
+    for number in range(100):
+        data = bytearray(whole)
+        for _ in range(1 + number % 3):
+            place = dice.randrange(len(data))
+            data[place if suffix != ".zip" or number % 2 else -(place % 900) - 1] = dice.randrange(256)
+        archive.write_bytes(data)
+        with contextlib.suppress(DataError):
+            (clip,) = load_task("davis").open(open_root(archive), split="val", dataset_name="x").clips
+            for index in range(len(clip.frames)):
+                clip.frames[index]
+                clip.annotation(index)

@@ -18,7 +18,7 @@ from corrkit.datasets.describing import describe
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.tasks import load_task
+from corrkit.task_table import task_facts
 from corrkit.tasks.masks import read_mask, write_mask
 
 from .davis_folder import make_clip
@@ -31,7 +31,7 @@ MAKERS = {"davis": make_clip, "vip": make_vip, "jhmdb": make_jhmdb}
 
 
 def faults_of(task: str, root: Path, expected=()) -> list[Fault]:
-    split = expected[0].split if expected else load_task(task).default_split
+    split = expected[0].split if expected else task_facts(task).default_split
     return list(DataCheck(task, open_root(root), split=split, expected=expected).faults())
 
 
@@ -42,7 +42,7 @@ def brief(faults: list[Fault]) -> list[tuple[str, str, tuple[str, ...]]]:
 @pytest.mark.parametrize("task", MAKERS)
 def test_sound_copies_are_fine_with_and_without_a_manifest(task: str, tmp_path: Path):
     root = MAKERS[task](tmp_path / "copy")
-    manifest = list(describe(task, root, split=load_task(task).default_split))
+    manifest = list(describe(task, root, split=task_facts(task).default_split))
     assert faults_of(task, root) == []
     assert faults_of(task, root, manifest) == []
     assert faults_of(task, pack(root, tmp_path / "copy.zip", "DATA"), manifest) == []
@@ -90,7 +90,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str, str]] = [
     ("davis", f"{MASKS}/00002.png", damage, "damaged", "mask that can't be used"),
     ("davis", f"{MASKS}/00002.png", wrong_mode, "damaged", "mask that can't be used"),
     ("davis", f"{MASKS}/00002.png", resize, "damaged", "mask of another size than the frames"),
-    ("davis", f"{MASKS}/00002.png", lambda path: set_ids(path, {2: 7}), "damaged", "mask with wrong ids"),
+    ("davis", f"{MASKS}/00002.png", lambda path: set_ids(path, {2: 7}), "damaged", "ids that come later"),
     ("davis", f"{MASKS}/00003_onehot.npy", touch, "surplus", "label cache of another tool"),
     ("davis", f"{MASKS}/00003_size480x854.npy", touch, "surplus", "label cache of another tool"),
     ("davis", f"{MASKS}/notes.txt", touch, "surplus", "unknown file"),
@@ -114,7 +114,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], str, str]] = [
 @pytest.mark.parametrize(("task", "file", "harm", "kind", "problem"), CASES)
 def test_one_wrong_file_is_the_one_fault(task, file, harm, kind, problem, suffix: str, tmp_path: Path):
     root = MAKERS[task](tmp_path / "copy")
-    manifest = list(describe(task, root, split=load_task(task).default_split))
+    manifest = list(describe(task, root, split=task_facts(task).default_split))
     harm(root / file)
     data = pack(root, tmp_path / f"copy{suffix}") if suffix else root
     assert brief(faults_of(task, data, manifest)) == [(kind, problem, (file,))]
@@ -124,7 +124,7 @@ def test_one_wrong_file_is_the_one_fault(task, file, harm, kind, problem, suffix
 def described(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[ManifestClip]]]:
     copies = {task: make(tmp_path_factory.mktemp("sound") / task) for task, make in MAKERS.items()}
     return {
-        task: (root, list(describe(task, root, split=load_task(task).default_split))) for task, root in copies.items()
+        task: (root, list(describe(task, root, split=task_facts(task).default_split))) for task, root in copies.items()
     }
 
 

@@ -204,3 +204,58 @@ def test_wrong_list_of_sources_says_where(text: str, problem: str, tmp_path: Pat
 
 def test_name_of_a_file_never_leads_out():
     assert SourceFile(url="http://x/..%2f..%2fa.zip", source="s").name == "a.zip"
+
+
+def test_a_server_that_sends_more_than_is_known_is_stopped(server: FileServer, tmp_path: Path):
+    for tells_length in (True, False):
+        server.tells_length = tells_length
+        with pytest.raises(DataError, match="sends more than the 1000 bytes"):
+            download(source(server, size=1000, sha256=sha256(CONTENT)), tmp_path / str(tells_length))
+        assert sum(path.stat().st_size for path in (tmp_path / str(tells_length)).iterdir()) < 2000
+
+
+@pytest.mark.parametrize("told", ["bytes 0-1279999/1280000", "bytes 600000-1279999/1280000", "pages 1-2/3", None])
+def test_another_part_than_asked_for_is_refused(told: str | None, server: FileServer, tmp_path: Path):
+    (tmp_path / "a.zip.part").write_bytes(CONTENT[:500_000])
+    server.range_told = lambda start, size: told
+    with pytest.raises(DataError, match="not with what follows byte 500000"):
+        download(source(server), tmp_path)
+    assert (tmp_path / "a.zip.part").read_bytes() == CONTENT[:500_000]
+    server.range_told = None
+    assert download(source(server), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/a.zip", "file:///etc/passwd", "data:,x", "gopher://x/"])
+def test_redirects_to_other_schemes_are_refused(address: str, server: FileServer, tmp_path: Path):
+    server.redirects["a.zip"] = address
+    with pytest.raises(DataError, match=r"redirects to|answered 302"):
+        download(source(server), tmp_path)
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_redirects_over_the_web_are_followed(server: FileServer, tmp_path: Path):
+    server.redirects["old.zip"] = f"{server.url}/a.zip"
+    file = SourceFile(url=f"{server.url}/old.zip", source="test")
+    assert download(file, tmp_path).read_bytes() == CONTENT
+    server.redirects["old.zip"] = "/old.zip"  # for ever
+    with pytest.raises(DataError, match="answered 302"):
+        download(file, tmp_path / "again")
+
+
+FILES = HEAD + "[[davis.files]]\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "files = 5\n",
+        FILES + 'url = 5\nsource = "s"\n',
+        FILES + 'url = "http://x/a.zip"\nsource = "s"\nsplits = 5\n',
+        FILES + 'url = "http://x/a.zip"\nsource = "s"\nsplits = "val"\n',
+        FILES + 'url = "http://x/a%00.zip"\nsource = "s"\n',
+    ],
+)
+def test_sources_of_other_types_are_refused(text: str, tmp_path: Path):
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(DataError, match=r"s\.toml"):
+        read_source("davis", tmp_path / "s.toml")

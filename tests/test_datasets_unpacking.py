@@ -1,8 +1,14 @@
 """Unpacking: files below one folder, never over others, never from names or links that lead elsewhere."""
 
+import bz2
+import contextlib
+import gzip
 import io
+import lzma
+import random
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -118,3 +124,52 @@ def test_folder_that_is_a_file_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="file"):
         unpack(archive, tmp_path / "file")
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path):
+    packed = tmp_path / "x.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", bytes(50 << 20))
+    tar = tmp_path / "x.tar.gz"
+    with tarfile.open(tar, "w:gz") as archive:
+        for number in range(3):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 50 << 20
+            archive.addfile(member, io.BytesIO(bytes(50 << 20)))
+    for path in (packed, tar):
+        with pytest.raises(DataError, match="unpack to far more than its own size"):
+            unpack(path, tmp_path / "new" / path.suffix)
+        assert len(tree(tmp_path / "new" / path.suffix)) == 1
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+def test_a_header_that_claims_gigabytes_is_not_read(tmp_path: Path, suffix: str):
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 32
+    opener = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}[suffix]
+    with opener(tmp_path / "x.tar", "wb") as file:
+        file.write(header.tobuf())
+        file.write(bytes(1 << 22))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="is damaged"):
+            unpack(tmp_path / "x.tar", tmp_path / "new")
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_every_mutation_of_an_archive_is_unpacked_or_refused(tmp_path: Path, suffix: str):
+    archive = pack(make_clip(tmp_path / "copy", frames=2), tmp_path / f"data{suffix}")
+    whole, dice = archive.read_bytes(), random.Random(0)
+    for number in range(60):
+        data = bytearray(whole)
+        for _ in range(1 + number % 3):
+            place = dice.randrange(len(data) if number % 2 else min(len(data), 1024))
+            data[place if suffix != ".zip" or number % 3 else -(place % 900) - 1] = dice.randrange(256)
+        archive.write_bytes(data)
+        with contextlib.suppress(DataError):
+            unpack(archive, tmp_path / "new" / str(number))
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "new", archive.name}

@@ -1,19 +1,28 @@
 """`corrkit.evaluate` and `corrkit.score`: one pipeline, whatever goes wrong with a clip, a run or a setting."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import corrkit
-from corrkit.errors import CorrkitError, DataError, ProtocolError, RunError, UsageError
-from corrkit.evaluation import run_folder
-from corrkit.predictor_loading import make_predictor
+import corrkit.subject
+from corrkit.errors import CheckpointError, CorrkitError, DataError, ProtocolError, RunError, UsageError
+from corrkit.evaluation import evaluate_together, run_folder
+from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.propagator import Propagator
+from corrkit.protocols import load_protocol, override
 from corrkit.runs.tables import results_table
+from corrkit.subject import open_subject
+from corrkit.tasks import load_task
 from corrkit.tasks.masks import write_mask
+from corrkit.tasks.sources import open_data
 
 from .colour_backbone import ColourBackbone, NaNBackbone
 from .davis_folder import make_clip
@@ -96,7 +105,7 @@ def test_masks_of_another_size_than_the_frames_are_named(data: Path):
     for index in range(5):
         write_mask(data / f"Annotations/480p/b/{index:05d}.png", np.ones((10, 20), np.uint8))
     result = evaluate(ColourBackbone(), data=data)
-    assert "the first mask is 20x10, frame 0 is 64x48" in str(result.failures["b"])
+    assert "(20x10, the frames are 64x48)" in str(result.failures["b"])
 
 
 def test_empty_first_mask_fails_that_clip_only(data: Path):
@@ -120,7 +129,7 @@ def test_clips_without_a_scored_frame_count_for_nothing_and_are_named(data: Path
     assert result.failures == {}
     assert result.summary["metrics"] == others.summary["metrics"]
     assert result.summary["objects"] == others.summary["objects"]
-    assert any("short has no scored frame" in note for note in result.notes)
+    assert any("without a scored frame" in note and "short" in note for note in result.notes)
 
 
 def test_three_clips_give_an_interval_two_give_none(data: Path):
@@ -164,6 +173,20 @@ def test_changed_annotations_are_another_data_set(data: Path, tmp_path: Path):
         evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
 
 
+def test_a_corrected_frame_of_the_same_size_is_another_data_set(data: Path, tmp_path: Path):
+    frame = data / "JPEGImages/480p/a/00002.jpg"
+    pixels = np.full((48, 64, 3), 7, np.uint8)
+    for value in (b"BM-one", b"BM-two"):
+        cv2.imwrite(str(frame), pixels)
+        with frame.open("ab") as file:  # bytes after the end marker: the same size, other content
+            file.write(value)
+        os.utime(frame, (1, 1))
+        if value == b"BM-one":
+            evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+    with pytest.raises(RunError, match=r"data\.identity"):
+        evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
+
+
 def test_backbone_without_digest_runs_but_cannot_be_resumed(data: Path, tmp_path: Path):
     backbone = ColourBackbone()
     del backbone.digest
@@ -181,25 +204,67 @@ def test_saving_predictions_of_a_finished_run_makes_them(data: Path, tmp_path: P
 
 def test_other_data_of_the_same_content_is_another_run(data: Path, tmp_path: Path):
     evaluate("identity", data=data, out=tmp_path / "run")
-    with pytest.raises(RunError, match=r"data\.name is DAVIS there and mine now"):
+    with pytest.raises(RunError, match=r"data\.dataset_name is None there and mine now"):
         evaluate("identity", data=data, out=tmp_path / "run", dataset_name="mine")
+
+
+def test_the_name_of_the_datas_folder_makes_no_other_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = evaluate("identity", data=data, out=tmp_path / "run")
+    data.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = evaluate("identity", data=".", out=tmp_path / "run")
+    assert again.summary["data"]["identity"] == first.summary["data"]["identity"]
+    assert any("is resumed: 3 clip(s) were done by" in note for note in again.notes)
+
+
+def test_own_data_called_embedded_stay_own_data(data: Path):
+    summary = evaluate("identity", data=data, dataset_name="embedded-kitchen").summary
+    assert summary["data"]["origin"] == "own"
+    assert "Embedded clips" not in results_table([summary])
+    assert (
+        corrkit.evaluate("davis", "identity", data="embedded", clips=["embedded-0"]).summary["data"]["origin"]
+        == "embedded"
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "empty"])
+def test_predictions_are_counted_and_checked_on_resume(data: Path, tmp_path: Path, damage: str):
+    run = tmp_path / "run"
+    evaluate(ColourBackbone(), data=data, out=run, save_predictions=True)
+    whole, file = run_bytes(run), run / "predictions/b/00002.png"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "empty" else (run / "predictions/b/00003.png").read_bytes())
+    calls: list[str] = []
+    options = {"out": run, "save_predictions": True, "progress": lambda clip, done, total: calls.append(clip)}
+    evaluate(ColourBackbone(), data=data, **options)
+    assert set(calls) == {"b"}
+    assert run_bytes(run) == whole
 
 
 def test_default_folders_differ_where_settings_do(tmp_path: Path):
     predictor = make_predictor("identity")
+    plain = load_protocol("davis/dino")
     folders = [
-        run_folder(predictor, "davis", **settings)
-        for settings in (
-            {"data": "DAVIS"},
-            {},
-            {"data": "DAVIS", "radius": "20"},
-            {"data": "DAVIS", "radius": "21"},
-            {"data": "DAVIS", "clips": ["a"]},
+        run_folder(predictor, protocol, **settings)
+        for protocol, settings in (
+            (plain, {"data": "DAVIS"}),
+            (plain, {}),
+            (override(plain, {"radius": "20"}), {"data": "DAVIS"}),
+            (override(plain, {"radius": "21"}), {"data": "DAVIS"}),
+            (plain, {"data": "DAVIS", "clips": ["a"]}),
         )
     ]
     assert len(set(folders)) == len(folders)
     assert folders[0].name == "identity-identity-davis-dino"
     assert folders[1].name == "identity-identity-davis-dino-embedded"
+
+
+@pytest.mark.parametrize("changes", [{"size": "[240]"}, {"frames.size": "240"}, {"frames.size": (240,)}])
+def test_one_value_in_another_spelling_is_the_same_run(changes: dict):
+    predictor, plain = make_predictor("identity"), load_protocol("davis/dino")
+    assert run_folder(predictor, override(plain, changes)) == run_folder(predictor, override(plain, {"size": [240]}))
 
 
 def test_forward_passes_that_fail_are_the_users_to_mend(data: Path):
@@ -232,11 +297,14 @@ def test_overrides_mark_the_summary_as_modified(data: Path):
         ({"split": "test"}, DataError, "no split 'test'"),
         ({"device": "gpu"}, UsageError, "--device"),
         ({"save_predictions": True}, UsageError, "out="),
+        ({"heads": 3}, UsageError, "heads: options of loading"),
+        ({"model": "identity", "layer": 3}, CheckpointError, "identity takes no layer"),
+        ({"model": "oracle@8", "window": 4}, CheckpointError, "oracle@8 takes no window"),
     ],
 )
 def test_wrong_arguments_are_explained(data: Path, arguments: dict, error: type[Exception], words: str):
     with pytest.raises(error, match=words):
-        evaluate(ColourBackbone(), data=data, **arguments)
+        evaluate(data=data, **{"model": ColourBackbone(), **arguments})
 
 
 def test_unknown_task_is_explained():
@@ -307,10 +375,78 @@ class TestScore:
             if path.stem != "00000":
                 path.unlink()
         result = corrkit.score("davis", data=data, pred=tmp_path / "pred")
-        assert "a has no scored frame" in " ".join(result.notes)
+        assert "without a scored frame" in " ".join(result.notes)
 
     def test_masks_alone_are_enough(self, data: Path, tmp_path: Path):
         pred = evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)
         with_frames = corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"]
         shutil.rmtree(data / "JPEGImages")
         assert corrkit.score("davis", data=data, pred=pred.folder / "predictions").summary["metrics"] == with_frames
+
+
+def test_each_lane_works_and_is_scored_by_its_own_protocol(data: Path, tmp_path: Path):
+    subject = open_subject("davis", data=data, overrides={"size": [64], "multiple": 16})
+    other = override(subject.protocol, {"radius": 1, "decay": "uint8"})
+    predictor = make_propagator(ColourBackbone())
+    outs = [tmp_path / "a", tmp_path / "b"]
+    together = evaluate_together(subject, [(predictor, subject.protocol), (predictor, other)], outs=outs)
+    for result, out, changes in zip(together, outs, ({}, {"radius": 1, "decay": "uint8"}), strict=True):
+        alone = evaluate(ColourBackbone(), data=data, **changes)
+        assert result.summary["metrics"] == alone.summary["metrics"]
+        assert result.summary["modified"] == alone.summary["modified"]
+        recorded = json.loads((out / "run.json").read_text())["fingerprint"]["overrides"]
+        assert recorded.get("affinity.radius") == changes.get("radius")
+    assert together[0].summary["metrics"] != together[1].summary["metrics"]
+
+
+def test_an_opened_request_is_read_once_for_all_that_use_it(data: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    real = corrkit.subject.data_identity
+    monkeypatch.setattr(corrkit.subject, "data_identity", lambda clips: read.append("identity") or real(clips))
+    subject = open_subject("davis", data=data, overrides={"size": [64], "multiple": 16})
+    for _ in range(2):
+        evaluate_together(subject, [(make_predictor("identity"), subject.protocol)], outs=[None])
+    assert read == ["identity"]
+
+
+def test_a_subset_of_a_request_has_its_own_identity(data: Path):
+    subject = open_subject("davis", data=data)
+    part = replace(subject, clips=subject.clips[:1])
+    assert part.data != subject.data
+    assert part.data == open_subject("davis", data=data, clips=["a"]).data
+    assert part.missing({"a": {}}) == ["b", "c"]
+
+
+@pytest.mark.parametrize("name", ["data", "task", "progress", "clips", "protocol"])
+def test_overrides_never_meet_options(data: Path, name: str):
+    with pytest.raises(ProtocolError, match=f"no constant named '{name}'"):
+        open_subject("davis", data=data, overrides={name: "x"})
+
+
+class TestNetworkInput:
+    """Protocols that agree on what the network sees may share its features."""
+
+    def seen(self, data: Path, backbone=None, **changes):
+        (clip, *_) = open_data(load_task("davis"), data, None).clips
+        protocol = override(load_protocol("davis/dino"), {"size": [64], "multiple": 16, **changes})
+        return make_propagator(backbone or ColourBackbone()).network_input(clip, protocol)
+
+    @pytest.mark.parametrize("changes", [{"topk": 7}, {"radius": 3}, {"temperature": 0.5}, {"position": "size"}])
+    def test_is_equal_where_only_what_follows_the_network_differs(self, data: Path, changes: dict):
+        assert self.seen(data, **changes) == self.seen(data)
+
+    @pytest.mark.parametrize("changes", [{"size": [48]}, {"std": [0.5, 0.5, 0.5]}, {"interpolation": "bilinear-float"}])
+    def test_differs_where_the_frames_do(self, data: Path, changes: dict):
+        assert self.seen(data, **changes) != self.seen(data)
+
+    def test_differs_by_the_position_rule_where_there_are_positions_to_resample(self, data: Path):
+        backbone = ColourBackbone()
+        backbone.report = replace(backbone.report, position="absolute")
+        assert self.seen(data, backbone, position="size") != self.seen(data, backbone)
+
+    def test_is_the_size_alone_that_counts_not_how_it_was_said(self, data: Path):
+        assert self.seen(data, resize="exact", size=[64, 80]) == self.seen(data)
+
+
+def make_propagator(backbone) -> Propagator:
+    return Propagator(backbone, torch.device("cpu"), name="test")

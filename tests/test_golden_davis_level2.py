@@ -1,4 +1,4 @@
-"""The published DINO script's own run, repeated end to end on real frames (golden/davis/level2/dino)."""
+"""The published scripts' own runs, repeated end to end on real frames (golden/davis/level2)."""
 
 import hashlib
 import json
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import corrkit
+from corrkit.errors import DataError
+from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
-from corrkit.frames.sequence import read_image
 from corrkit.protocols import load_protocol
 from corrkit.tasks.masks import read_mask
 
@@ -43,39 +45,81 @@ def assemble(shared: Path, root: Path, run: str) -> tuple[Path, dict]:
     return root, entry
 
 
-@pytest.fixture(scope="module")
-def dino_run(shared: Path, golden, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("level2")
-    root, entry = assemble(shared, folder / "davis", "dino")
-    checkpoint = golden("davis/models/probe_vit64_dino.pth")
+class ProbeNetwork(torch.nn.Module):
+    """The convolutions of models/probe_cnn_s8.pth (golden/davis/README.md, level2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, 24, 7, stride=2, padding=3)
+        self.conv2 = torch.nn.Conv2d(24, 32, 3, stride=2, padding=1)
+        self.conv3 = torch.nn.Conv2d(32, 48, 3, stride=2, padding=1)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.conv3(self.conv2(self.conv1(frames).relu()).relu())
+
+
+def probe(golden, name: str):
+    """The model of a run as `corrkit.evaluate` takes it, and the options of its loading."""
+    if name == "vit":
+        return golden("davis/models/probe_vit64_dino.pth"), {"heads": 4}
+    network = ProbeNetwork()
+    network.load_state_dict(torch.load(golden("davis/models/probe_cnn_s8.pth"), weights_only=True))
+    return corrkit.wrap(network, stride=8), {}
+
+
+def evaluated(shared: Path, golden, folder: Path, run: str, protocol: str, model: str):
+    root, entry = assemble(shared, folder / "davis", run)
+    checkpoint, options = probe(golden, model)
     result = corrkit.evaluate(
-        "davis", checkpoint, heads=4, data=root, out=folder / "run", save_predictions=True, device="cpu"
-    )
+        "davis", checkpoint, data=root, protocol=protocol, out=folder / "run", save_predictions=True, device="cpu",
+        **options,
+    )  # fmt: skip
     assert result.failures == {}
-    return result, entry, shared / "golden/davis/level2/dino/pred"
+    return result, entry, shared / "golden/davis/level2" / run / "pred"
 
 
-def test_masks_agree_with_the_published_ones(dino_run):
-    result, entry, published = dino_run
+def assert_masks_and_scores_agree(result, entry, published: Path) -> None:
+    differing = 0
     for clip, num_frames in entry["clips"].items():
-        ours = [read_mask(result.folder / "predictions" / clip / f"{i:05d}.png") for i in range(num_frames)]
-        theirs = [read_mask(published / clip / f"{i:05d}.png") for i in range(num_frames)]
-        agreement = np.mean(np.stack(ours) == np.stack(theirs))
-        print(f"{clip}: {agreement:.6f} of pixels agree")
-        assert agreement >= MASKS_AGREE, clip
-        for object_id in range(1, np.max(theirs[0]) + 1):
-            a, b = np.stack(ours) == object_id, np.stack(theirs) == object_id
+        ours = np.stack([read_mask(result.folder / "predictions" / clip / f"{i:05d}.png") for i in range(num_frames)])
+        theirs = np.stack([read_mask(published / clip / f"{i:05d}.png") for i in range(num_frames)])
+        differing += int((ours != theirs).sum())
+        print(f"{clip}: {(ours != theirs).sum()} of {ours.size} pixels differ")
+        assert np.mean(ours == theirs) >= MASKS_AGREE, clip
+        for object_id in range(1, theirs[0].max() + 1):
+            a, b = ours == object_id, theirs == object_id
             iou = (a & b).sum() / (a | b).sum()
-            print(f"  object {object_id}: IoU {iou:.5f}")
-            assert iou >= OBJECT_IOU, (clip, object_id)
-
-
-def test_scores_agree_with_the_official_ones(dino_run):
-    result, entry, _ = dino_run
+            assert iou >= OBJECT_IOU, (clip, object_id, iou)
     for name in ("J&F-Mean", "J-Mean", "F-Mean"):
-        difference = result.summary["metrics"][name] - entry["scores"][name]
-        print(f"{name}: {result.summary['metrics'][name]:.6f}, published {entry['scores'][name]:.6f}")
-        assert abs(difference) <= SCORE_TOLERANCE, name
+        value, expected = result.summary["metrics"][name], entry["scores"][name]
+        print(f"{name}: {value:.6f}, published {expected:.6f}")
+        assert abs(value - expected) <= SCORE_TOLERANCE, name
+
+
+@pytest.mark.parametrize(
+    ("run", "protocol", "model"),
+    [
+        ("dino", "dino", "vit"),
+        ("cropmae", "cropmae", "vit"),
+        pytest.param("rsp", "rsp", "vit", marks=pytest.mark.slow),
+        ("crw_1", "crw", "cnn"),
+        ("crw_2", "crw", "cnn"),
+        pytest.param("crw_3", "crw", "cnn", marks=pytest.mark.slow),
+        pytest.param("vfs", "vfs", "cnn", marks=pytest.mark.slow),
+    ],
+)
+def test_masks_and_scores_of_the_published_run(shared, golden, tmp_path, run, protocol, model):
+    assert_masks_and_scores_agree(*evaluated(shared, golden, tmp_path, run, protocol, model))
+
+
+def test_copy_at_another_size_stays_in_memory_and_is_what_predictions_are_scored_against(shared, golden, tmp_path):
+    result, _, _ = evaluated(shared, golden, tmp_path, "cropmae", "cropmae", "vit")
+    files = [path for path in (tmp_path / "davis").rglob("*") if path.is_file()]
+    assert len(files) == 2 * 24 + 1  # frames, masks and the list, as assembled
+    scored = corrkit.score("davis", data=tmp_path / "davis", pred=result.folder / "predictions", protocol="cropmae")
+    assert scored.summary["metrics"] == result.summary["metrics"]
+    with pytest.raises(DataError, match="480 x 880, the annotation 480 x 854"):
+        corrkit.score("davis", data=tmp_path / "davis", pred=result.folder / "predictions", protocol="dino")
 
 
 def test_network_input_equals_the_published_one(shared: Path):

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from corrkit.backbones.contract import IMAGENET_STD
+from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
-from corrkit.frames.sequence import read_image
-from corrkit.protocols import load_protocol
+from corrkit.protocols import load_protocol, override
 from corrkit.tasks.contract import Geometry
 from corrkit.tasks.masks import MaskCodec, read_mask, resize_nearest
 
@@ -81,22 +82,113 @@ def test_square_video_keeps_labels_on_the_feature_grid(stages):
     assert network_size((100, 100), DINO.frames, 16) == (480, 448)
 
 
+READOUTS = {"dino": "dino_x16", "crw": "crw", "vfs": "vfs", "dinov3-notebook": "dinov3nb"}
+
+
 @pytest.mark.parametrize("case", ["a", "b", "c", "d"])
-def test_readout_equals_the_published_one(golden, stages, case):
+@pytest.mark.parametrize("name", READOUTS)
+def test_readout_equals_the_published_one(stages, case, name):
     soft = torch.from_numpy(stages[f"readout/{case}/soft"]).permute(1, 2, 0).contiguous()  # [h, w, L]
-    expected = stages[f"readout/{case}/dino_x16"]
+    expected = stages[f"readout/{case}/{READOUTS[name]}"]
+    original = tuple(map(int, stages[f"readout/{case}/size"]))
+    at_cells = (soft.shape[0] * 16, soft.shape[1] * 16)
     geometry = Geometry(
-        original=tuple(map(int, stages[f"readout/{case}/size"])),
-        network=(soft.shape[0] * 16, soft.shape[1] * 16),
+        original=original,
+        network=at_cells if name == "dino" else original,
         grid=(soft.shape[0], soft.shape[1]),
         stride=16,
     )
-    every_id = np.full(geometry.grid, soft.shape[2] - 1, np.uint8)  # channels are the ids up to the largest
-    codec = MaskCodec(every_id, geometry, DINO.labels, DINO.readout)
-    decoded = codec.decode(soft)
-    assert decoded.shape == expected.shape
+    protocol = load_protocol(name, "davis")
+    labels = dataclasses.replace(protocol.labels, classes="original-max")  # channels are the ids up to the largest
+    every_id = np.full(original, soft.shape[2] - 1, np.uint8)
+    decoded = MaskCodec(every_id, geometry, labels, protocol.readout).decode(soft)
     # README: at least 99.9 % of pixels; equality is what this arithmetic reaches.
     np.testing.assert_array_equal(decoded, expected)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """How a published code base was run on the pictures: its protocol with sizes of the golden's own."""
+
+    key: str
+    protocol: str
+    side: str
+    stride: int
+    patch: int = 1
+    changes: dict = dataclasses.field(default_factory=dict)
+    mean: tuple = MEAN
+    std: tuple = IMAGENET_STD
+
+    def constants(self):
+        return override(load_protocol(self.protocol, "davis"), self.changes)
+
+    def network(self, original):
+        return network_size(original, self.constants().frames, self.patch)
+
+
+STAGES = [
+    Stage("crw", "crw", "", 8),
+    Stage("cropmae", "cropmae", "", 16, changes={"size": [96, 176]}),
+    Stage("cropmae1", "cropmae", "", 16, changes={"resize": "long-side", "size": [128], "multiple": 64}),
+    Stage("dift", "dift", "/96", 8, changes={"size": [96]}, mean=(0.5,) * 3, std=(0.5,) * 3),
+    Stage("dinov3nb", "dinov3-notebook", "/100", 16, patch=16, changes={"size": [100]}),
+]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.key)
+def test_frames_of_the_other_code_bases(shared, stages, size, stage):
+    expected = stages[f"{stage.key}/frame/{size}{stage.side}"]
+    frame = read_image(image_of(shared, size, "img"))
+    network = stage.network(frame.shape[:2])
+    assert network == expected.shape[1:]
+    prepare = FramePreparation(network, stage.constants().frames, stage.mean, stage.std)
+    np.testing.assert_allclose(prepare(frame).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.key)
+def test_labels_of_the_other_code_bases(shared, stages, size, stage):
+    path = image_of(shared, size, "lab")
+    mask = read_mask(path)
+    network = stage.network(mask.shape)
+    grid = (-(-network[0] // stage.stride), -(-network[1] // stage.stride))
+    geometry = Geometry(original=mask.shape, network=network, grid=grid, stride=stage.stride)
+    constants = stage.constants()
+    codec = MaskCodec(mask, geometry, constants.labels, constants.readout)
+    soft = codec.encode(mask).numpy()
+    if f"{stage.key}/seg/{size}{stage.side}" in stages or f"{stage.key}/seg/{size}{stage.side}/8" in stages:
+        suffix = "/8" if stage.key == "dift" else ""
+        np.testing.assert_array_equal(codec.ids[soft.argmax(-1)], stages[f"{stage.key}/seg/{size}{stage.side}{suffix}"])
+        return
+    colours = np.array(Image.open(path).getpalette(), np.uint8).reshape(-1, 3)[codec.ids, ::-1]  # BGR, of each channel
+    order = [colours.tolist().index(colour) for colour in stages[f"{stage.key}/colours_bgr/{size}"].tolist()]
+    assert len(order) == len(codec.ids)
+    np.testing.assert_allclose(soft[..., order], stages[f"{stage.key}/seg_soft/{size}"], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", ["120x213", "213x120"])
+def test_colours_of_lab_and_grey_networks(shared, stages, size):
+    frame = read_image(image_of(shared, size, "img"))
+    lab = FramePreparation(frame.shape[:2], load_protocol("davis/crw").frames, (50, 0, 0), (50, 127, 127), "lab")
+    np.testing.assert_allclose(lab(frame).numpy(), stages[f"mast/frame/{size}"], atol=1e-5)
+    uvc = override(load_protocol("davis/uvc"), {"size": [128]})
+    expected = stages[f"uvc/lab_uint8/{size}/128"]
+    network = network_size(frame.shape[:2], uvc.frames, 1)
+    assert network == expected.shape[:2]
+    grey = FramePreparation(network, uvc.frames, (0, 0, 0), (1, 1, 1), "grey")
+    np.testing.assert_array_equal((grey(frame) * 256).numpy().round(), np.repeat(expected[None, ..., 0], 3, 0))
+
+
+def test_nearest_rounding_takes_each_side_by_itself():
+    def size(protocol, patch, **changes):
+        return network_size((480, 854), override(load_protocol(protocol, "davis"), changes).frames, patch)
+
+    assert size("dinov3-M", 16) == (960, 1712)  # arXiv 2508.10104 appendix D.5 by its rule
+    assert size("dinov3-M", 14) == (966, 1708)  # the paper's own example
+    assert size("dinov3-S", 16) == (480, 848)
+    assert size("dinov3-notebook", 16, size=[480]) == (480, 864)
+    assert size("dino", 16) == (480, 832)
 
 
 def test_patch_14_floors_both_sides_so_that_cells_and_labels_stay_aligned():

@@ -27,7 +27,7 @@ def official(golden) -> dict:
 def official_statistics(golden, sequence: str) -> np.ndarray:
     """Statistics [K, 6] of one sequence from the official J and F of its scored frames."""
     expected = np.load(golden(f"metrics/expected/{sequence}.npz"))
-    frames = scored_frames(expected["J"].shape[1])
+    frames = scored_frames(expected["J"].shape[1], "first-last")
     ours = object_statistics(expected["J"][:, frames], expected["F"][:, frames], decay="uint8")
     theirs = np.concatenate([expected["stats_J"], expected["stats_F"]], axis=1)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=EXACT)
@@ -80,7 +80,7 @@ def test_statistics_by_hand():
 
 @pytest.mark.parametrize(("num_annotated", "scored"), [(0, []), (1, []), (2, []), (3, [1]), (5, [1, 2, 3])])
 def test_first_and_last_frame_are_not_scored(num_annotated, scored):
-    assert list(scored_frames(num_annotated)) == scored
+    assert list(scored_frames(num_annotated, "first-last")) == scored
 
 
 def test_clip_without_scored_frames_is_nan_and_left_out_of_the_means():

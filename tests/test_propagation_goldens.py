@@ -1,6 +1,7 @@
 """Soft label maps of the published propagation functions (golden/davis level1, golden/jhmdb, golden/vip).
 
-A published script is a set of overrides here: the kernel must reach all of them through the fields of the protocol.
+A published script's default is a named protocol, its other settings a set of overrides: the kernel must reach all of
+them through the fields of the protocol.
 """
 
 import json
@@ -32,14 +33,52 @@ CASES = [
     "c10_noisy1px",
     "c11_dup",
 ]
-PROTOCOLS = ["dino", "rsp", "dift", "dinov3nb", "crw", "cropmae", "sfc", "vfs", "spathentemp", "uvc", "timecycle"]
+PROTOCOLS = [
+    "dino",
+    "rsp",
+    "dift",
+    "dinov3nb",
+    "crw",
+    "cropmae",
+    "sfc",
+    "vfs",
+    "spathentemp",
+    "uvc",
+    "timecycle",
+    "rvm",
+]
+# What a named protocol holds; the other settings are overrides of davis/dino.
+NAMED = {
+    ("dino", "default"): "dino",
+    ("rsp", "default"): "rsp",
+    ("dift", "sd"): "dift",
+    ("dinov3nb", "default"): "dinov3-notebook",
+    ("crw", "default"): "crw",
+    ("cropmae", "default"): "cropmae",
+    ("sfc", "default_fusion"): "sfc",
+    ("vfs", "default"): "vfs",
+    ("spathentemp", "default_square24"): "spa-then-temp",
+    ("uvc", "default"): "uvc",
+    ("timecycle", "default"): "timecycle",
+    ("rvm", "default"): "rvm",
+}
 # The published code raises here (README.md).
 RAISES = {("dino", "r1_k20", "c06_tiny"), ("dift", "sd", "c06_tiny"), ("spathentemp", "square6_hard", "c06_tiny")}
+
+
+CRW = {"shape": "circle", "inclusive": False, "ties": "exact", "first_copies": "fill", "mask_first": False}
 
 
 def overrides(setting):
     """golden/davis/level1/settings.json in corrkit's fields."""
     family = setting["family"]
+    if family == "rvm":
+        return CRW | {
+            "predict_first": True, "context": setting["n_context"], "topk": setting["topk"],
+            "temperature": setting["temperature"], "radius": setting["radius"],
+            "shape": "circle" if setting["restrict_neighborhood"] else "none",
+            "rescale": "classes-fed-back" if setting["norm_mask"] else "none",
+        }  # fmt: skip
     if family == "timecycle":
         return {
             "context": setting["context"] - 1, "first_copies": "fill", "predict_first": True, "shape": "none",
@@ -68,6 +107,14 @@ def overrides(setting):
     return common
 
 
+def settings_of(golden, protocol):
+    """Name to setting, as the golden's programs hold them."""
+    if protocol != "rvm":
+        return json.loads(golden("davis/level1/settings.json").read_text())["settings"][protocol]
+    table = json.loads(golden("davis/level1/rvm/settings.json").read_text())
+    return {name: {"family": "rvm"} | table["defaults"] | own for name, own in table["settings"].items()}
+
+
 def clip(golden, setting, case):
     """Features [T, h, w, C], first labels [h, w, L] and the id of each channel, as the published loop saw them."""
     inputs = np.load(golden(f"davis/level1/inputs/{case}.npz"))
@@ -78,7 +125,7 @@ def clip(golden, setting, case):
         features, ids = features[:, :side, :side].clamp(min=0), ids[:side, :side]  # the network ends in a ReLU
         flat = ids.flatten().tolist()
         channels = [0, *(i for i in dict.fromkeys(flat) if i)]
-    elif setting["family"] == "crw":
+    elif setting["family"] in ("crw", "rvm"):
         channels = sorted(set(ids.flatten().tolist()))
     else:
         channels = list(range(int(ids.max()) + 1))
@@ -88,6 +135,7 @@ def clip(golden, setting, case):
 READOUTS = {
     "dino": "nan wins", "rsp": "nan wins", "dift": "nan wins", "uvc": "nan wins", "vfs": "epsilon",
     "spathentemp": "epsilon", "dinov3nb": "nan to zero", "crw": "plain", "cropmae": "plain", "sfc": "plain",
+    "rvm": "plain",
 }  # fmt: skip
 
 
@@ -114,14 +162,16 @@ def num_ids_that_differ(soft, ids, ok, rule, channels):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("case", CASES)
 def test_soft_maps_and_ids_of_published_code(golden, protocol, case, capsys):
-    table = json.loads(golden("davis/level1/settings.json").read_text())["settings"][protocol]
+    table = settings_of(golden, protocol)
     published = np.load(golden(f"davis/level1/{protocol}/{case}.npz"))
     compared = 0
     for name, setting in table.items():
         if f"{name}.soft" not in published or name == "r1_nan":
             continue
         features, first, channels = clip(golden, setting, case)
-        soft = torch.stack(list(corrkit.propagate(features, first, protocol="davis/dino", **overrides(setting))))
+        named = NAMED.get((protocol, name))
+        rules = {"protocol": f"davis/{named}"} if named else {"protocol": "davis/dino"} | overrides(setting)
+        soft = torch.stack(list(corrkit.propagate(features, first, **rules)))
         soft = soft.permute(0, 3, 1, 2)
         want, ids, ok = (published[f"{name}.{key}"][-len(soft) :] for key in ("soft", "argmax", "ok"))
         off = np.abs(soft.numpy() - want).max(1) > SOFT
@@ -140,9 +190,8 @@ def test_soft_maps_and_ids_of_published_code(golden, protocol, case, capsys):
 
 def test_every_setting_has_goldens(golden):
     """The settings that a case lacks are the ones whose published code raises, or that were run on fewer cases."""
-    table = json.loads(golden("davis/level1/settings.json").read_text())["settings"]
     for protocol in PROTOCOLS:
-        for name in table[protocol]:
+        for name in settings_of(golden, protocol):
             having = {c for c in CASES if f"{name}.soft" in np.load(golden(f"davis/level1/{protocol}/{c}.npz"))}
             raising = {c for c in CASES if (protocol, name, c) in RAISES}
             assert having >= set(CASES) - raising - {"c01_single"}, (protocol, name)
@@ -151,13 +200,12 @@ def test_every_setting_has_goldens(golden):
 def test_window_where_published_vfs_returns_nan_is_refused(golden):
     published = np.load(golden("davis/level1/vfs/c05_odd.npz"))
     assert np.isnan(published["r1_nan.soft"][1:]).all()
-    setting = json.loads(golden("davis/level1/settings.json").read_text())["settings"]["vfs"]["r1_nan"]
+    setting = settings_of(golden, "vfs")["r1_nan"]
     features, first, _ = clip(golden, setting, "c05_odd")
     with pytest.raises(ProtocolError, match="admits no cell"):
         list(corrkit.propagate(features, first, **overrides(setting)))
 
 
-CRW = {"shape": "circle", "inclusive": False, "ties": "exact", "first_copies": "fill", "mask_first": False}
 VFS = {"shape": "circle", "inclusive": False, "ties": "exact", "first_copies": "once"}
 SQUARE = {"shape": "square", "inclusive": True, "ties": "exact", "first_copies": "once"}
 PER_FRAME = {"shape": "none", "scope": "frame", "normalise": "frame", "temperature": 1.0, "l2": False}

@@ -245,3 +245,92 @@ def same(one, two):
     if isinstance(one, list) and isinstance(two, list):
         return len(one) == len(two) and all(map(same, one, two))
     return type(one) is type(two) and repr(one) == repr(two)
+
+
+def _race(folder, name, barrier):
+    """Opens the run in a forked process and writes a clip: 0 for the run's owner or a joined one, 2 where refused."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        while not barrier.exists():
+            pass
+        run = Run.open(folder, {"checkpoint": name}, {"command": f"corrkit eval {name}", "host": "here"})
+        for clip in "abc":
+            run.write_clip(clip, {"J": 1.0, "by": name})
+        code = 0
+    except RunError as error:
+        owner = {"one": "two", "two": "one"}[name]
+        code = 2 if f"made by `corrkit eval {owner}` on here" in error.problem else 3
+    finally:
+        os._exit(code)
+
+
+def test_of_two_runs_started_at_once_into_one_folder_one_wins(tmp_path):
+    """200 pairs: never two winners, never one run's clips under the other's run.json."""
+    for number in range(200):
+        folder, barrier = tmp_path / f"run{number}", tmp_path / f"start{number}"
+        children = {name: _race(folder, name, barrier) for name in ("one", "two")}
+        barrier.touch()
+        codes = {name: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for name, child in children.items()}
+        assert sorted(codes.values()) == [0, 2], codes
+        (winner,) = (name for name, code in codes.items() if code == 0)
+        assert json.loads((folder / "run.json").read_text())["fingerprint"] == {"checkpoint": winner}
+        assert {json.loads(path.read_text())["record"]["by"] for path in (folder / "clips").iterdir()} == {winner}
+
+
+def test_the_same_run_may_be_joined(tmp_path):
+    for number in range(20):
+        folder, barrier = tmp_path / f"run{number}", tmp_path / f"start{number}"
+        children = [_race(folder, "one", barrier) for _ in range(3)]
+        barrier.touch()
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+
+
+def test_kept_is_said_only_of_what_is_kept(tmp_path, monkeypatch):
+    run = Run.open(tmp_path / "run", FINGERPRINT, {})
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"repeat the command\. No clip is finished yet"):
+            run.write_clip("a", {"J": 1.0})
+        with pytest.raises(RunError) as raised:
+            atomic.write_atomic(tmp_path / "board.csv", "x")
+        assert "kept" not in raised.value.remedy
+    run.write_clip("a", {"J": 1.0})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"1 finished clip\(s\) are kept"):
+        run.write_clip("b", {"J": 1.0})
+
+
+@pytest.mark.parametrize("change", [("1.0", "0.5"), ('"J"', '"K"'), ("{", "[" * 100_000), ("1.0", "Infinity")])
+def test_a_record_that_was_changed_is_computed_again(tmp_path, change):
+    Run.open(tmp_path, FINGERPRINT, {}).write_clip("a", {"J": 1.0})
+    path = tmp_path / "clips/a.json"
+    path.write_text(path.read_text().replace(*change))
+    resumed = Run.open(tmp_path, FINGERPRINT, {})
+    assert resumed.finished == {}
+    assert "a.json is damaged: this clip is computed again" in resumed.notes[0]
+
+
+def test_abandoned_folders_of_predictions_are_removed_and_living_ones_left(tmp_path):
+    run = Run.open(tmp_path, FINGERPRINT, {})
+    dead = tmp_path / "predictions" / f"{atomic.TEMPORARY}dead"
+    dead.mkdir(parents=True)
+    (dead / "a.png").write_bytes(b"half")
+    with run.staging() as stage:
+        (stage / "a").mkdir()
+        (stage / "a/0.png").write_bytes(b"whole")
+        Run.open(tmp_path, FINGERPRINT, {})
+        assert not dead.exists()
+        saved = run.keep_predictions(stage)
+    assert list(saved) == ["a/0.png"]
+    assert run.has_predictions(saved)
+    assert [path.name for path in run.predictions.iterdir()] == ["a"]
+    (run.predictions / "a/0.png").write_bytes(b"other")
+    assert not run.has_predictions(saved)
+    assert not run.has_predictions({})

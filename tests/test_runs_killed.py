@@ -15,7 +15,8 @@ from corrkit.runs.atomic import TEMPORARY
 
 HERE = Path(__file__).resolve().parent
 PACKAGE_PARENT = Path(importlib.util.find_spec("corrkit").origin).parent.parent
-# The files of killed_run.py in the order in which they are written: the n-th is the n-th open, write and replace.
+# The files of killed_run.py in the order in which they are written: the n-th is the n-th open and write, the first is
+# linked to its place (it may not replace another), the others replace.
 FILES = (
     "run.json",
     "clips/dog.json",
@@ -34,8 +35,9 @@ POINTS = [
     *(f"half-write-{n}" for n in range(1, 10)),
     *(f"before-fsync-{n}" for n in (2, 7, 9, 16)),
     *(f"after-fsync-{n}" for n in (2, 8, 12)),
-    *(f"before-replace-{n}" for n in range(1, 10)),
-    *(f"after-replace-{n}" for n in range(1, 10)),
+    *("before-link-1", "after-link-1", "after-unlink-1"),
+    *(f"before-replace-{n}" for n in range(1, 9)),
+    *(f"after-replace-{n}" for n in range(1, 9)),
 ]
 
 
@@ -50,7 +52,7 @@ def test_the_points_cover_every_file_and_operation(undisturbed):
     files, report = undisturbed
     assert set(files) == set(FILES)
     operations = report["operations"]
-    assert operations["open"] == operations["write"] == operations["replace"] == len(FILES)
+    assert operations["open"] == operations["write"] == operations["replace"] + operations["link"] == len(FILES)
     assert operations["mkdir"] == 2
     assert operations["fsync"] == 2 * len(FILES) + 2  # the file and its folder, and the parents of the new folders
     assert len(POINTS) >= 30
@@ -97,11 +99,12 @@ EVALUATION_POINTS = [
     *(f"before-replace-{n}" for n in range(1, 9)),
     *(f"after-replace-{n}" for n in range(1, 9)),
     *(f"after-fsync-{n}" for n in (2, 5, 8)),
+    *("before-link-1", "after-link-1"),
 ]
 
 
 def test_a_killed_evaluation_repeated_ends_with_the_same_bytes(tmp_path):
-    """The whole pipeline, predictions included, at 37 points."""
+    """The whole pipeline, predictions included, at 39 points."""
     for name in ("walk", "run", "a@b c"):
         make_clip(tmp_path / "data", name)
     process = launch("killed_evaluation.py", tmp_path / "data", tmp_path / "runs", "undisturbed", *EVALUATION_POINTS)

@@ -2,12 +2,14 @@
 
 import csv
 import itertools
+import json
 import math
 import os
 import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,8 @@ from corrkit.metrics.intervals import compare_paired, holm
 from corrkit.protocols import load_protocol, override
 from corrkit.runs.folder import Run
 from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
-from corrkit.runs.results import build_summary
+from corrkit.runs.records import ClipRecord
+from corrkit.runs.results import CheckpointFacts, Data, build_summary
 from corrkit.tasks import load_task
 
 OFFICIAL = {"davis": ("DAVIS-2017", "val"), "vip": ("VIP", "val"), "jhmdb": ("JHMDB", "test")}
@@ -36,27 +39,27 @@ def finished(tmp_path):
         folder = tmp_path / f"run{next(numbers)}"
         protocol = override(load_protocol(summary.pop("protocol", PROTOCOLS[task])), changes or {})
         name, split = OFFICIAL[task]
-        data = {
-            "name": {"official": name, "embedded": f"embedded-{task}", "own": f"kitchen-{task}"}[origin],
-            "split": split,
-            "identity": identity or f"{origin}-{task}",
-            "official": origin == "official" and not missing,
-        }
+        data = Data(
+            name={"official": name, "embedded": f"embedded-{task}", "own": f"kitchen-{task}"}[origin],
+            split=split,
+            identity=identity or f"{origin}-{task}",
+            origin=origin,
+            complete=not missing,
+        )
         run = Run.open(folder, {"folder": folder.name}, {})
         for clip in CLIPS:
             if clip not in missing:
-                timing = {"seconds": summary.get("seconds", 2.0)}
-                run.write_clip(
-                    clip, {"frames": 10, "statistics": STATISTICS[task](skill, clip, seed), "timing": timing}
-                )
+                statistics, seconds = STATISTICS[task](skill, clip, seed), summary.get("seconds", 2.0)
+                record = ClipRecord(clip=clip, frames=10, statistics=statistics, seconds=seconds)
+                run.write_clip(clip, record.plain())
         statistics = {clip: record["statistics"] for clip, record in run.finished.items()}
         scores = load_task(task).scores(statistics, protocol, split=split)
         system = spec if spec in {"identity", "oracle"} else "dino"
-        checkpoint = {"spec": spec, "digest": f"sha-of-{spec}", "system": system, "architecture": "vit"}
+        checkpoint = CheckpointFacts(spec=spec, digest=f"sha-of-{spec}", system=system, architecture="vit")
         built = build_summary(
             scores,
             protocol,
-            checkpoint=checkpoint | summary.get("checkpoint", {}),
+            checkpoint=replace(checkpoint, **summary.get("checkpoint", {})),
             data=data,
             precision=summary.get("precision", "float32"),
             device=summary.get("device", "cpu"),
@@ -110,7 +113,7 @@ def test_the_three_benchmarks_of_a_checkpoint_stand_side_by_side(finished):
 
 def test_columns_and_their_order_never_change(finished):
     one = corrkit.leaderboard([finished("vip", "a.pth", 0.3)])
-    folders = [finished("davis", f"b_seed{n}.pth", 0.3, seed=n) for n in range(2)]
+    folders = [finished("davis", f"b{n}.pth", 0.3, seed=n, checkpoint={"seed_of": "b"}) for n in range(2)]
     assert list(one) == list(corrkit.leaderboard(folders, reference=folders[0]))
     assert list(one)[:14] == [
         *("method", "architecture", "parameters", "pretraining", "stride", "input_size", "layer", "protocol"),
@@ -192,8 +195,9 @@ def test_duplicates_and_conflicts_are_named(finished):
 
 
 def test_training_seeds_are_grouped_as_mean_and_sd(finished):
-    folders = [finished("davis", f"mae_seed{n}.pth", 0.3 + n / 100, seed=n) for n in range(3)]
-    folders += [finished("davis", f"random:vit@{n}", 0.2, seed=n) for n in range(2)]
+    seeds, untrained = {"seed_of": "mae"}, {"seed_of": "random-vit"}
+    folders = [finished("davis", f"mae{n}.pth", 0.3 + n / 100, seed=n, checkpoint=seeds) for n in range(3)]
+    folders += [finished("davis", f"random-vit@{n}", 0.2, seed=n, checkpoint=untrained) for n in range(2)]
     folders += [finished("davis", "single_seed7.pth", 0.9), finished("davis", "oracle", 0.95)]
     table = corrkit.leaderboard(folders)
     mae = table[table["method"].str.startswith("mae")]
@@ -209,7 +213,24 @@ def test_training_seeds_are_grouped_as_mean_and_sd(finished):
 
 
 def test_seeds_of_unlike_standing_are_not_grouped(finished):
-    folders = [finished("davis", "a_seed1.pth", 0.5), finished("davis", "a_seed2.pth", 0.5, changes={"radius": 6})]
+    seeds = {"checkpoint": {"seed_of": "a"}}
+    folders = [
+        finished("davis", "a1.pth", 0.5, **seeds),
+        finished("davis", "a2.pth", 0.5, changes={"radius": 6}, **seeds),
+    ]
+    assert set(corrkit.leaderboard(folders)["seeds"]) == {1}
+
+
+def test_seeds_are_never_guessed_from_a_name(finished):
+    names = (
+        "mae_seed1.pth",
+        "mae_seed2.pth",
+        "dino/checkpoint.pth",
+        "mae/checkpoint.pth",
+        "random@1.pth",
+        "random@2.pth",
+    )
+    folders = [finished("davis", name, 0.3 + n / 100) for n, name in enumerate(names)]
     assert set(corrkit.leaderboard(folders)["seeds"]) == {1}
 
 
@@ -245,7 +266,7 @@ def test_only_runs_on_the_same_protocol_data_and_clips_are_compared(finished):
     reference = finished("vip", "base.pth", 0.5)
     others = {
         "other protocol": finished("vip", "a.pth", 0.5, protocol="vip/crw"),
-        "other data, data identity": finished("vip", "b.pth", 0.5, origin="own"),
+        "other data": finished("vip", "b.pth", 0.5, origin="own"),
         "other clips": finished("vip", "c.pth", 0.5, missing=CLIPS[:2]),
     }
     table = corrkit.leaderboard([reference, *others.values()], reference=[reference])
@@ -253,6 +274,60 @@ def test_only_runs_on_the_same_protocol_data_and_clips_are_compared(finished):
     notes = table.attrs["notes"]
     for reason, folder in others.items():
         assert f"{folder} is not compared with {reference}: {reason}" in notes
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"changes": {"radius": 6}}, {"origin": "own"}])
+def test_a_reference_is_never_compared_across_sections(finished, change):
+    reference = finished("davis", "base.pth", 0.5)
+    other = finished("davis", "a.pth", 0.6, identity="official-davis", **change)
+    table = corrkit.leaderboard([reference, other], reference=reference)
+    assert table["J&F-Mean difference"].isna().all()
+    assert any("another section of the table" in note for note in table.attrs["notes"])
+
+
+def test_the_legend_names_a_reference_that_is_no_row(finished):
+    table = corrkit.leaderboard(finished("davis", "a.pth", 0.6), reference=finished("davis", "base.pth", 0.5))
+    assert "Δ: difference from base" in leaderboard_text(table, "text", 300)
+
+
+def test_floor_and_ceiling_are_named_as_left_out_of_bold(finished):
+    names = ("a.pth", "b.pth", "identity", "oracle")
+    table = corrkit.leaderboard([finished("davis", name, 0.3 + n / 10) for n, name in enumerate(names)])
+    assert "left out of what is bold: oracle, identity" in leaderboard_text(table, "text", 300)
+
+
+def test_runs_below_a_folder_are_found(finished, tmp_path):
+    runs = [finished("davis", "a.pth", 0.5), finished("vip", "b.pth", 0.5)]
+    (tmp_path / "group").mkdir()
+    moved = [run.rename(tmp_path / "group" / run.name) for run in runs]
+    assert list(corrkit.leaderboard(tmp_path)["method"]) == list(corrkit.leaderboard(moved)["method"]) == ["a", "b"]
+
+
+def _damages(text: str):
+    """Every field of a JSON file taken out, or put in place of it a value of each other type."""
+    document = json.loads(text)
+    for key in document:
+        yield {name: value for name, value in document.items() if name != key}
+        for value in (None, 3, "x", [], {}, [1], {"a": "b"}, True):
+            yield {**document, key: value}
+        if isinstance(document[key], dict):
+            for inner in document[key]:
+                for value in (None, "x", [], {"a": 1}):
+                    yield {**document, key: {**document[key], inner: value}}
+
+
+@pytest.mark.parametrize("file", ["summary.json", "clips/clip0.json"])
+def test_a_damaged_run_never_takes_a_leaderboard_down(finished, file):
+    good, bad = finished("davis", "good.pth", 0.5), finished("davis", "bad.pth", 0.6)
+    whole = (bad / file).read_text()
+    texts = [whole[:length] for length in range(0, len(whole) - 1, max(1, len(whole) // 50))]
+    texts += [json.dumps(damaged) for damaged in _damages(whole)]
+    for text in ["[" * 100_000, "\x00", whole.replace("0.", "9"), *texts]:
+        (bad / file).write_text(text)
+        table = corrkit.leaderboard([good, bad], reference=good)
+        leaderboard_text(table, "text")
+        assert "good" in set(table["method"])
+        assert len(table) == 2 or str(bad) in " ".join(table.attrs["notes"]), text
 
 
 def test_references_of_all_tasks_may_be_given_once_each(finished):

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from corrkit.errors import RunError
 from corrkit.protocols import load_protocol, override
 from corrkit.runs.jsontext import to_json
-from corrkit.runs.results import build_summary, parse_summary, read_summary, summary_csv
+from corrkit.runs.results import CheckpointFacts, Data, build_summary, parse_summary, read_summary, summary_csv
 from corrkit.tasks.contract import Scores
 from corrkit.tasks.official_csvs import davis_csvs
 
 # DESIGN section 3, "One results format"
 KEYS = (
-    "task, protocol, checkpoint, data, precision, device, layer, stride, parameters, versions, modified, partial, "
-    "clips, objects, metrics, intervals, per_clip"
+    "task, protocol, checkpoint, data, precision, device, layer, stride, parameters, versions, modified, "
+    "unreleased, partial, clips, objects, metrics, intervals, per_clip"
 )
-DATA = {"name": "embedded-davis", "split": "val", "identity": "f00", "official": False}
+DATA = Data(name="embedded-davis", split="val", identity="f00", origin="embedded")
 FRACTIONS = st.floats(0, 1) | st.just(math.nan)
 
 
@@ -30,7 +30,7 @@ def summary(metrics=None, intervals=None, changes=None, missing=()):
             metrics=metrics or {"mIoU": 0.5}, intervals=intervals or {}, per_clip={"a": {"mIoU": math.nan}}, objects=3
         ),
         override(load_protocol("davis/dino"), changes or {}),
-        checkpoint={"spec": "dino,small.pth", "digest": "ab"},
+        checkpoint=CheckpointFacts(spec="dino,small.pth", digest="ab", system="dino", architecture="vit"),
         data=DATA,
         precision="float32",
         device="cpu",

@@ -17,10 +17,22 @@ def open_davis(root: Path, split: str = "val"):
     return DavisTask().open(root, split=split, dataset_name=None)
 
 
-def test_root_too_high_or_too_low_is_found(tmp_path: Path):
+def test_a_root_one_folder_too_high_is_found_and_noted(tmp_path: Path):
     make_clip(tmp_path / "data" / "DAVIS")
-    for root in ("data", "data/DAVIS", "data/DAVIS/JPEGImages", "data/DAVIS/Annotations/480p"):
-        assert open_davis(tmp_path / root).root.resolve() == (tmp_path / "data" / "DAVIS").resolve()
+    make_clip(tmp_path / "data" / "DAVIS-more")
+    assert open_davis(tmp_path / "data/DAVIS").notes == ()
+    data = open_davis(tmp_path / "data")
+    assert data.root == tmp_path / "data" / "DAVIS"
+    assert "data/DAVIS is, and was taken. So are" in data.notes[0]
+    assert "DAVIS-more" in data.notes[0]
+
+
+@pytest.mark.parametrize("named", ["mine", "JPEGImages", "Annotations/480p"])
+def test_a_named_folder_is_never_replaced_by_its_parent(tmp_path: Path, named: str):
+    make_clip(tmp_path / "DAVIS")
+    (tmp_path / "DAVIS/mine/girls").mkdir(parents=True)
+    with pytest.raises(DataError, match=f"{named} is not in DAVIS layout.*\n.*/DAVIS, which it lies in, is: name that"):
+        open_davis(tmp_path / "DAVIS" / named)
 
 
 def test_layout_without_lists_takes_all_clips_and_says_so(tmp_path: Path):
@@ -117,24 +129,27 @@ def test_mask_without_a_frame_is_named(tmp_path: Path):
     make_clip(tmp_path)
     (tmp_path / "JPEGImages/480p/walk/00002.jpg").unlink()
     (clip,) = open_davis(tmp_path).clips
-    with pytest.raises(DataError, match=r"1 mask\(s\) have no frame, first .*00002.png"):
+    with pytest.raises(DataError, match=r"00002\.png: mask without a frame"):
         len(clip.frames)
 
 
-def test_frame_without_a_mask_is_named(tmp_path: Path):
-    make_clip(tmp_path)
+def test_frame_without_a_mask_is_noted_and_not_scored(tmp_path: Path):
+    make_clip(tmp_path, frames=5)
     (tmp_path / "Annotations/480p/walk/00002.png").unlink()
     (clip,) = open_davis(tmp_path).clips
-    with pytest.raises(DataError, match="frame 00002 has no mask"):
-        clip.annotation(2)
+    clip.check()
+    assert clip.annotation(2) is None
+    assert clip.scored_frames("first-last") == [1, 3]
+    assert "mask missing: frames without a mask" in clip.notes[0][0]
+    assert clip.notes[0][1] == "1 of 5, first 00002"
 
 
 def test_mask_of_another_size_is_named(tmp_path: Path):
     make_clip(tmp_path)
     write_mask(tmp_path / "Annotations/480p/walk/00002.png", np.ones((7, 9), np.uint8))
     (clip,) = open_davis(tmp_path).clips
-    with pytest.raises(DataError, match=r"00002.png is 9x7, the first mask is 32x24"):
-        clip.annotation(2)
+    with pytest.raises(DataError, match=r"00002.png: mask of another size than the frames \(9x7, the frames are 32x24"):
+        clip.check()
 
 
 def test_empty_first_mask_is_named(tmp_path: Path):
@@ -150,7 +165,7 @@ def test_truncated_jpeg_is_named(tmp_path: Path):
     path = tmp_path / "JPEGImages/480p/walk/00001.jpg"
     path.write_bytes(path.read_bytes()[:-40])
     (clip,) = open_davis(tmp_path).clips
-    with pytest.raises(DataError, match=r"00001.jpg is a truncated JPEG"):
+    with pytest.raises(DataError, match=r"00001\.jpg can't be decoded .*Premature end of JPEG file"):
         clip.frames[1]
 
 
@@ -195,10 +210,10 @@ def test_test_sets_with_only_the_first_mask_have_no_scored_frame(tmp_path: Path)
         (tmp_path / f"Annotations/480p/walk/{index:05d}.png").unlink()
     (clip,) = open_davis(tmp_path).clips
     assert clip.annotation(2) is None
-    assert list(clip.scored_frames) == []
+    assert list(clip.scored_frames("first-last")) == []
 
 
 def test_first_and_last_frame_are_not_scored(tmp_path: Path):
     make_clip(tmp_path)
     (clip,) = open_davis(tmp_path).clips
-    assert list(clip.scored_frames) == [1, 2]
+    assert list(clip.scored_frames("first-last")) == [1, 2]

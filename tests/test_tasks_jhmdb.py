@@ -75,8 +75,8 @@ def test_a_list_line_of_another_form_is_an_error(tmp_path, line):
         open_root(tmp_path, "mine")
 
 
-@pytest.mark.parametrize("where", [".", "..", "Rename_Images"])
-def test_a_root_one_folder_too_high_or_too_low_is_found(tmp_path, where):
+@pytest.mark.parametrize("where", [".", ".."])
+def test_a_root_one_folder_too_high_is_found(tmp_path, where):
     make_clip(tmp_path / "JHMDB", AT)
     assert names(open_root((tmp_path / "JHMDB" / where).resolve())) == [AT]
 
@@ -139,12 +139,10 @@ def test_clips_of_one_source_video_form_one_cluster(tmp_path):
 @pytest.mark.parametrize(("frames", "annotated"), [(6, 4), (4, 6)])
 def test_more_or_fewer_frames_than_annotations_are_scored_as_far_as_both_go_and_noted(tmp_path, frames, annotated):
     make_clip(tmp_path, frames=frames, annotated=annotated)
-    dataset = open_root(tmp_path)
-    assert f"has {frames} frames and joints of {annotated}" in dataset.notes[0]
     result = corrkit.evaluate("jhmdb", "identity", data=tmp_path)
     assert not result.failures
-    assert dataset.notes[0] in result.notes
-    clip = dataset.clips[0]
+    assert any(f"joints of {annotated} frames, but {frames} frames are there" in note for note in result.notes)
+    (clip,) = open_root(tmp_path).clips
     first = clip.annotation(0)
     assert counts_of(clip, [first] * frames)[-1].tolist() == [3] * len(JOINTS)  # 4 in common, frame 0 not scored
 
@@ -152,7 +150,7 @@ def test_more_or_fewer_frames_than_annotations_are_scored_as_far_as_both_go_and_
 def test_a_gap_in_the_frame_numbers_is_an_error(tmp_path):
     make_clip(tmp_path)
     (tmp_path / "Rename_Images/jump/Ball_jump_f_nm_np1_fr_med_0/00003.png").unlink()
-    with pytest.raises(DataError, match="first number 3"):
+    with pytest.raises(DataError, match=r"00003\.png: frame missing"):
         _ = open_root(tmp_path).clips[0].frames
 
 
@@ -179,9 +177,9 @@ def test_a_set_of_which_no_clip_can_be_evaluated_has_nan_scores(tmp_path):
     ("content", "message"),
     [
         ({"pos": np.zeros((2, 15, 4))}, r"has no pos_img \(it holds pos\)"),
-        ({"pos_img": np.zeros((2, 13, 4))}, r"of shape \[2, 13, 4\]"),
-        ({"pos_img": np.full((2, 15, 4), np.nan)}, "not finite"),
-        ({"pos_img": "text"}, "Expected"),
+        ({"pos_img": np.zeros((2, 13, 4))}, r"shape \[2, 13, 4\]"),
+        ({"pos_img": np.full((2, 15, 4), np.nan)}, "no positions"),
+        ({"pos_img": "text"}, "no matrix of real numbers"),
     ],
 )
 def test_a_mat_file_of_other_content_is_an_error(tmp_path, content, message):
@@ -289,7 +287,7 @@ def clip_and_truth(tmp_path):
 
 
 def read_all(folder, clip, **options) -> np.ndarray:
-    return np.stack(list(TASK.read_predictions(folder, clip, **options)))
+    return np.stack(list(TASK.read_predictions(folder, clip, CROPMAE, **options)))
 
 
 def test_written_predictions_are_read_back(tmp_path, clip_and_truth):

@@ -16,8 +16,8 @@ from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.windowed import Windowed
 from corrkit.cli import main
 from corrkit.training import checkpoint
-from corrkit.training.objective import Objective
 from corrkit.training.objectives import make_objective
+from corrkit.training.objectives.masked import Objective
 from corrkit.training.optimise import optimiser_of
 from corrkit.training.recipe import load_recipe, recipe_names
 

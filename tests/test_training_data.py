@@ -11,21 +11,12 @@ import torch
 from PIL import Image
 
 from corrkit.errors import DataError
+from corrkit.frames.index import Entry
 from corrkit.frames.video import VideoFile
-from corrkit.training.data import (
-    Batches,
-    Entry,
-    Samples,
-    build_index,
-    collate,
-    loader,
-    order,
-    read_frames,
-    workers_for,
-)
+from corrkit.training.data import Batches, Samples, build_index, collate, loader, order, read_frames, workers_for
+from corrkit.training.data.sampling import Box, choose_frames, size_at
+from corrkit.training.data.views import make_views
 from corrkit.training.recipe import load_recipe
-from corrkit.training.sampling import Box, choose_frames, size_at
-from corrkit.training.views import make_views
 
 
 @pytest.fixture
@@ -181,7 +172,7 @@ def test_worker_processes_give_the_same_batches(folder: Path, tmp_path: Path) ->
     keys = Batches(num_items=2, batch=2, seed=0, share=(0, 1), first=0)
     alone, helped = loader(samples, keys, 0), loader(samples, keys, 1)
     for _ in range(2):
-        assert torch.equal(next(alone)[0].pixels, next(helped)[0].pixels)
+        assert torch.equal(next(alone).views[0].pixels, next(helped).views[0].pixels)
 
 
 def test_frames_of_a_pair_share_box_and_flip() -> None:
@@ -216,8 +207,9 @@ def test_views_are_normalised_with_imagenet_s_statistics() -> None:
     white = np.full((50, 50, 3), 255, np.uint8)
     (pixels,), _ = make_views([white], load_recipe("mae", scale="tiny").views, Random(0))
     expected = (1 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    np.testing.assert_allclose(pixels.mean((1, 2)), expected, rtol=1e-5)
     batch = collate([[([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
+    assert batch[0].pixels.dtype == torch.uint8
+    np.testing.assert_allclose(batch[0].to(torch.device("cpu")).pixels.mean((0, 2, 3)), expected, rtol=1e-5)
     assert batch[0].pixels.shape == (2, 3, 96, 96)
     assert batch[0].boxes.tolist() == [[0, 0, 50, 50, 50, 0]] * 2
 

@@ -10,11 +10,11 @@ import torch
 from conftest import GoldenFinder
 from training_goldens import assert_close, assert_gradients, published_weights, tensor
 
-from corrkit.training import masks
-from corrkit.training.bootstrapping import BootMAE, boot_momentum, edge_weight, feature_distance
-from corrkit.training.objective import View
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.objectives.bootstrapping import BootMAE, boot_momentum, edge_weight, feature_distance
+from corrkit.training.objectives.targets import unpatchify
 from corrkit.training.recipe import load_recipe
-from corrkit.training.targets import unpatchify
 
 pytestmark = pytest.mark.golden
 _BLOCK = {"norm1.": "norms.s.", "attn.": "layers.s.", "norm2.": "norms.m.", "norm3.": "norms.c.",

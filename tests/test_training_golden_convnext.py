@@ -12,13 +12,14 @@ from torch import nn
 from torch.nn.functional import interpolate
 from training_goldens import assert_close, published_weights, tensor
 
-from corrkit.training import masks
-from corrkit.training.convnext import normalise_responses, sparse_block
-from corrkit.training.decoder import ConvBlock
-from corrkit.training.losses import LOSSES, mean_over
-from corrkit.training.objective import MaskedPrediction, View
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.networks.convnext import normalise_responses, sparse_block
+from corrkit.training.networks.decoder import ConvBlock
+from corrkit.training.objectives.losses import LOSSES, mean_over
+from corrkit.training.objectives.masked import MaskedPrediction
+from corrkit.training.objectives.targets import PIXELS, pixel_target
 from corrkit.training.recipe import load_recipe
-from corrkit.training.targets import PIXELS, pixel_target
 
 SIZES = {"views.size": 96, "encoder.dim": 8, "encoder.depth": 5, "encoder.widens": [1, 2, 4],
          "decoders.0.dim": 16}  # fmt: skip

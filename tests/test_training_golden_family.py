@@ -10,8 +10,10 @@ import torch
 from conftest import GoldenFinder
 from training_goldens import BLOCKS, assert_close, assert_gradients, fill, rename, tensor
 
-from corrkit.training import masks, optimise
-from corrkit.training.objective import MaskedPrediction, View
+from corrkit.training import optimise
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.objectives.masked import MaskedPrediction
 from corrkit.training.recipe import load_recipe
 
 pytestmark = pytest.mark.golden

@@ -9,13 +9,13 @@ from conftest import GoldenFinder
 from torch.nn.functional import layer_norm
 from training_goldens import assert_close, tensor
 
-from corrkit.training import masks
-from corrkit.training.decoder import Decoder
-from corrkit.training.encoder import Tokens
-from corrkit.training.losses import LOSSES, mean_over
+from corrkit.training.networks import masks
+from corrkit.training.networks.decoder import Decoder
+from corrkit.training.networks.encoder import Tokens
 from corrkit.training.objectives import make_objective
+from corrkit.training.objectives.losses import LOSSES, mean_over
+from corrkit.training.objectives.targets import PIXELS, patchify, pixel_target
 from corrkit.training.recipe import load_recipe
-from corrkit.training.targets import PIXELS, patchify, pixel_target
 
 pytestmark = pytest.mark.golden
 

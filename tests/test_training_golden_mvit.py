@@ -12,9 +12,11 @@ from conftest import GoldenFinder
 from training_goldens import assert_close, tensor
 
 from corrkit.backbones import load_backbone
-from corrkit.training import checkpoint, masks
-from corrkit.training.hog import hog_tokens
-from corrkit.training.objective import MaskedPrediction, View
+from corrkit.training import checkpoint
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.objectives.hog import hog_tokens
+from corrkit.training.objectives.masked import MaskedPrediction
 from corrkit.training.recipe import load_recipe
 
 IMAGES = {"encoder.network": "mvit", "encoder.widens": [1, 2, 3], "encoder.position": "none"}

@@ -10,12 +10,14 @@ import torch
 from conftest import GoldenFinder
 from training_goldens import assert_close, tensor
 
-from corrkit.training import masks, optimise, positions, sampling, targets
-from corrkit.training.hog import hog, hog_tokens
-from corrkit.training.objectives import make_objective
+from corrkit.training import optimise
+from corrkit.training.data import sampling
+from corrkit.training.networks import masks, positions
+from corrkit.training.objectives import make_objective, targets
+from corrkit.training.objectives.hog import hog, hog_tokens
+from corrkit.training.objectives.teacher import follow, momentum_at
 from corrkit.training.recipe import load_recipe
 from corrkit.training.schema import MaskRule, TeacherSpec
-from corrkit.training.teacher import follow, momentum_at
 
 pytestmark = pytest.mark.golden
 BLOCKS = {

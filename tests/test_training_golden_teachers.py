@@ -9,15 +9,15 @@ import torch
 from conftest import GoldenFinder
 from training_goldens import BLOCKS, assert_close, assert_gradients, fill, published_weights, rename, tensor
 
-from corrkit.training import masks
-from corrkit.training.distillation import DINO, IBOT, PrototypeHead
-from corrkit.training.losses import unigrad
-from corrkit.training.objective import View
-from corrkit.training.positions import crop_geometry, relative_positions
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.networks.positions import crop_geometry, relative_positions
+from corrkit.training.objectives.distillation import DINO, IBOT, PrototypeHead
+from corrkit.training.objectives.losses import unigrad
+from corrkit.training.objectives.rsp import RSP, balanced_kl
+from corrkit.training.objectives.siameseim import SiameseIM
+from corrkit.training.objectives.teacher import follow
 from corrkit.training.recipe import load_recipe
-from corrkit.training.rsp import RSP, balanced_kl
-from corrkit.training.siameseim import SiameseIM
-from corrkit.training.teacher import follow
 
 pytestmark = pytest.mark.golden
 SIZES = {"views.size": 16, "encoder.patch": 4, "encoder.dim": 24, "encoder.depth": 2, "encoder.heads": 2}

@@ -17,8 +17,8 @@ from PIL import Image
 from corrkit.backbones import load_backbone
 from corrkit.errors import RunError, UsageError
 from corrkit.training import checkpoint, loop
-from corrkit.training.encoder import Encoder
 from corrkit.training.loop import Options, pretrain
+from corrkit.training.networks.encoder import Encoder
 from corrkit.training.recipe import load_recipe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -225,7 +225,7 @@ def test_the_encoder_is_scored_as_it_trains(clips: Path, tmp_path: Path, monkeyp
     path = pretrain(siammae(**{"optimiser.rate": 0.01, "optimiser.reference": 0}), clips, tmp_path / "out", options)
     with (tmp_path / "out" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["2", "4", "6"]
-    assert len({row["davis/J&F-Mean"] for row in rows}) == 3  # it is the network as it was at that step
+    assert [row["step"] for row in rows] == ["0", "2", "4", "6"]
+    assert len({row["davis/J&F-Mean"] for row in rows}) == 4  # it is the network as it was at that step
     last = Scores(("davis",))(load_backbone(path), 6)
     assert float(rows[-1]["davis/J&F-Mean"]) == pytest.approx(last["davis/J&F-Mean"], rel=1e-6)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import multiprocessing
-from training_ranks import CHANGES, WAYS, both_ways, siammae_in_all_cases
+from training_ranks import CHANGES, WAYS, both_ways, halves, siammae_in_all_cases
 
 from corrkit.backbones import load_backbone
 from corrkit.errors import UsageError
@@ -116,7 +116,7 @@ def test_divided_training_goes_on_with_a_replicated_one(siammae: Path) -> None:
 def test_the_encoder_is_scored_whole(siammae: Path) -> None:
     replicated, divided = (column(siammae / "scored" / way / "scores.csv", "davis/J&F-Mean") for way in WAYS)
     assert divided == pytest.approx(replicated, rel=1e-5)
-    assert len(set(divided)) == 4
+    assert len(set(divided)) == 5  # before the first step, too
 
 
 def test_an_overflow_in_one_share_leaves_out_the_step_of_all(siammae: Path) -> None:
@@ -125,6 +125,21 @@ def test_an_overflow_in_one_share_leaves_out_the_step_of_all(siammae: Path) -> N
     torch.manual_seed(0)
     before = checkpoint.model_state(make_objective(load_recipe("siammae", scale="tiny", changes=CHANGES)))
     assert_equal_trees(tree["model"], before, rtol=0.0, atol=0.0)
+
+
+def test_siameseim_normalises_over_all_ranks(siammae: Path) -> None:
+    """As one process with the whole batch; gradients are averaged over ranks."""
+    tokens, weights = halves()
+    norm = torch.nn.BatchNorm1d(6)
+    wanted = norm(tokens.requires_grad_().transpose(1, 2)).transpose(1, 2)
+    (wanted * weights).square().mean().backward()
+    outputs, gradients, variances = zip(
+        *(torch.load(siammae / f"normalised-{rank}.pt") for rank in (0, 1)), strict=True
+    )
+    torch.testing.assert_close(torch.cat(outputs), wanted.detach())
+    torch.testing.assert_close(torch.cat(gradients) / 2, tokens.grad)
+    for variance in variances:
+        torch.testing.assert_close(variance, norm.running_var)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 2e-3), ("fp16", 2e-4)])

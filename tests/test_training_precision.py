@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from corrkit.training import checkpoint, loop
+from corrkit.training.data.views import View
 from corrkit.training.log import read_log
 from corrkit.training.loop import Options, pretrain
-from corrkit.training.objective import Objective, Step, View
 from corrkit.training.objectives import make_objective
+from corrkit.training.objectives.masked import Objective, Step
 from corrkit.training.recipe import load_recipe
 from corrkit.training.schema import Recipe
 

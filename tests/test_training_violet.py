@@ -10,15 +10,15 @@ import torch
 from conftest import GoldenFinder
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
-from corrkit.training import masks
-from corrkit.training.hog import hog_image
-from corrkit.training.masks import Mask
-from corrkit.training.objective import View
+from corrkit.training.data.views import View
+from corrkit.training.networks import masks
+from corrkit.training.networks.masks import Mask
 from corrkit.training.objectives import make_objective
+from corrkit.training.objectives.hog import hog_image
+from corrkit.training.objectives.targets import hog_image_tokens, per_frame
+from corrkit.training.objectives.violet import Violet, optical_flow
 from corrkit.training.recipe import load_recipe
 from corrkit.training.schema import MaskRule
-from corrkit.training.targets import hog_image_tokens, per_frame
-from corrkit.training.violet import Violet, optical_flow
 
 BOXES = MaskRule(kind="boxes", ratio=0.15)
 
@@ -79,7 +79,7 @@ def small(**changes: Any) -> Violet:
 
 
 def losses_of(objective: Violet, flow: torch.Tensor, hidden: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr("corrkit.training.violet.optical_flow", lambda clip: flow)
+    monkeypatch.setattr("corrkit.training.objectives.violet.optical_flow", lambda clip: flow)
     with torch.no_grad():
         objective.flow.weight.zero_()
         objective.flow.bias.zero_()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from corrkit.training import loop
+from corrkit.training.objectives.siameseim import TokenBatchNorm
 from corrkit.training.recipe import load_recipe
 
 
@@ -49,7 +50,24 @@ def siammae_in_all_cases(rank: int, port: int, data: str, out: str) -> None:
                 train("siammae", data, Path(out) / precision / way, way, precision=precision)
             scored(data, Path(out) / "scored" / way, way)
             stopped_and_resumed(data, Path(out) / f"{way}-then-fsdp", (way, "fsdp"))
+        torch.save(normalised_together(rank), Path(out) / f"normalised-{rank}.pt")
         overflowing_on_rank_one(data, Path(out) / "overflowing", rank)
+
+
+def normalised_together(rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """SiameseIM's norm of this rank's half of a batch: outputs, gradient of their weighted squares, variance."""
+    norm = TokenBatchNorm(6)
+    mine, weights = (part.chunk(2)[rank].clone() for part in halves())
+    outputs = norm(mine.requires_grad_())
+    (outputs * weights).square().mean().backward()
+    return outputs.detach(), mine.grad, norm.bn.running_var
+
+
+def halves() -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens [4, 5, 6] of two ranks whose means differ, and weights of a loss."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(4, 5, 6, generator=generator) * 3 + torch.arange(4)[:, None, None]
+    return tokens, torch.randn(4, 5, 6, generator=generator)
 
 
 def stopped_and_resumed(data: str, out: Path, ways: tuple[Way, Way]) -> None:

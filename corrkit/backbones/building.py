@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from corrkit.backbones.contract import Mode
+from corrkit.backbones.contract import Colour, Mode
 from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _SHOWN = 6
 class Built:
     """A network with its weights, and what was decided on the way.
 
-    network: normalised frames [B, 3, H, W] to features [B, h, w, C] for framewise modes; may have `with_position`.
+    network: normalised frames [B, 3, H, W] to features [B, h, w, C] for framewise modes.
     multiple: the sides of its input must be multiples of it. layer: name of the layer whose output the features are.
     evidence, notes: as in `corrkit.backbones.contract.Report`.
     """
@@ -31,6 +31,7 @@ class Built:
     layer: str = "last"
     position: Literal["absolute", "relative", "rotary", "none"] = "none"
     mode: Mode = field(default_factory=Mode)
+    colour: Colour = "rgb"
     evidence: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 

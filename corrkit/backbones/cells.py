@@ -13,30 +13,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
-from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Mode, Report
+from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Described, Interface, Report
 
 
-class _Cells:
-    """Members that the two backbones share: statistics, digest and the streaming `encode`."""
+class _Cells(Described):
+    """What the two backbones share. Without weights, name and parameters make the numbers, and so the digest."""
 
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    mode = Mode()
-    stride: int
-    report: Report
+    def __init__(self, system: str, architecture: str, stride: int) -> None:
+        interface = Interface(
+            stride=stride,
+            multiple=stride,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            report=Report(system=system, architecture=architecture, parameters=0),
+            digest=hashlib.sha256(f"{system} {architecture}".encode()).hexdigest(),
+        )
+        super().__init__(interface)
 
     def __call__(self, frames: Tensor) -> Tensor:
         raise NotImplementedError
-
-    @property
-    def multiple(self) -> int:
-        """Input sides must be multiples of this many pixels."""
-        return self.stride
-
-    @property
-    def digest(self) -> str:
-        """sha256 of what makes the numbers: the name and the parameters, since there are no weights."""
-        return hashlib.sha256(f"{self.report.system} {self.report.architecture}".encode()).hexdigest()
 
     def encode(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         """Normalised frames [3, H, W] of one clip in order to features [h, w, C], one per frame."""
@@ -65,12 +60,10 @@ class RgbCells(_Cells):
     def __init__(self, *, stride: int = 8, parts: int = 1, context: int = 1, constant: float = 1.0) -> None:
         if stride < 1 or parts < 1 or stride % parts or context < 0:
             raise ValueError(f"out of range: {stride=} {parts=} {context=}; parts must divide the stride")
-        self.stride = stride
         self.parts = parts
         self.context = context
         self.constant = constant
-        name = f"stride={stride} parts={parts} context={context} constant={constant:g}"
-        self.report = Report(system="rgb", architecture=name, parameters=0)
+        super().__init__("rgb", f"stride={stride} parts={parts} context={context} constant={constant:g}", stride)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Normalised frames [B, 3, H, W] to features [B, h, w, 3 (parts (2 context + 1))^2 + 1].
@@ -109,13 +102,12 @@ class HogCells(_Cells):
     ) -> None:
         if stride < 2 or bins < 2 or context < 0 or colour < 0 or floor <= 0:
             raise ValueError(f"out of range: {stride=} {bins=} {context=} {colour=} {floor=}")
-        self.stride = stride
         self.bins = bins
         self.context = context
         self.colour = colour
         self.floor = floor
         name = f"stride={stride} bins={bins} context={context} colour={colour:g} floor={floor:g}"
-        self.report = Report(system="hog", architecture=name, parameters=0)
+        super().__init__("hog", name, stride)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Normalised frames [B, 3, H, W] to features [B, h, w, C].

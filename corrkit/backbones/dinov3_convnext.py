@@ -1,12 +1,15 @@
 """DINOv3's ConvNeXt: the last stage resized to the grid of a ViT with patches of 16 pixels, then normalised."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.network import Network
 from corrkit.backbones.stages import Stage, choose_stage
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 _CELL = 16  # patch_size of the published dense features: facebookresearch/dinov3 6876159 models/convnext.py
@@ -51,7 +54,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
-class DINOv3ConvNeXt(nn.Module):
+class DINOv3ConvNeXt(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
     Args:
@@ -64,16 +67,21 @@ class DINOv3ConvNeXt(nn.Module):
     def __init__(self, stem: nn.Module, stages: nn.Module, norm: nn.Module, stage: Stage) -> None:
         super().__init__()
         self.stem, self.stages, self.norm, self.stage = stem, stages, norm, stage
+        self.layer, self.num_layers = stage.number, len(list(stages.children()))
 
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 3, H, W] to [B, h, w, C]."""
-        x = self.stem(frames)
-        for block in list(self.stages.children())[: self.stage.number]:
-            x = block(x)
+        features = super().forward(frames)
         if not self.stage.normed:
-            features: Tensor = x.movedim(1, -1)
             return features
         grid = (frames.shape[2] // _CELL, frames.shape[3] // _CELL)
-        x = interpolate(x, size=grid, mode="bilinear", align_corners=False, antialias=True)
+        x = interpolate(features.movedim(-1, 1), size=grid, mode="bilinear", align_corners=False, antialias=True)
         normed: Tensor = self.norm(x.movedim(1, -1))
         return normed
+
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each stage at its own stride."""
+        x = self.stem(pixels)
+        for block in list(self.stages.children())[:upto]:
+            x = block(x)
+            yield x.movedim(1, -1)

@@ -1,11 +1,12 @@
 """Backbones that see each frame on its own."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
-from corrkit.backbones.contract import Mode, Report
+from corrkit.backbones.contract import Described, Interface
+from corrkit.backbones.network import Network
 
 if TYPE_CHECKING:
     import torch
@@ -14,42 +15,17 @@ if TYPE_CHECKING:
 _GPU_BATCH = 8  # frames of a forward pass on an accelerator; on a CPU a batch gains nothing and costs memory
 
 
-class Framewise:
+class Framewise(Described):
     """A network under the backbone contract (`corrkit.backbones.contract.Backbone`).
 
     Args:
         network: normalised frames [B, 3, H, W] to features [B, h, w, C].
-        stride: pixels per cell.
-        mean: per channel, for inputs in [0, 1]. std: likewise.
-        report: the decisions behind it.
-        digest: sha256 of what makes its numbers; None where that isn't known.
-        multiple: input sides must be multiples of it.
-        input_colour: "rgb", "lab" or "grey"; see `frames.preparation.colour_values`.
+        interface: what the backbone says of itself.
     """
 
-    mode = Mode()
-
-    def __init__(
-        self,
-        network: "nn.Module",
-        *,
-        stride: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        report: Report,
-        digest: str | None = None,
-        multiple: int | None = None,
-        input_colour: str = "rgb",
-    ) -> None:
-        self.network, self.stride, self.mean, self.std = network, stride, mean, std
-        self.report, self._digest = report, digest
-        self.multiple = multiple if multiple is not None else stride
-        self.input_colour = input_colour
-
-    @property
-    def digest(self) -> str | None:
-        """Sha256 of what makes its numbers."""
-        return self._digest
+    def __init__(self, network: "nn.Module", interface: Interface) -> None:
+        super().__init__(interface)
+        self.network = network
 
     def __call__(self, frames: "Tensor") -> "Tensor":
         """Normalised frames [B, 3, H, W] float32 to features [B, h, w, C] float32.
@@ -78,9 +54,8 @@ class Framewise:
     def with_position(self, rule: str) -> Self:
         """The same backbone under another resampling rule of its absolute position embedding."""
         other = copy.copy(self)
-        resampled: Callable[[str], nn.Module] | None = getattr(self.network, "with_position", None)
-        if resampled is not None:
-            other.network = resampled(rule)
+        if isinstance(self.network, Network):
+            other.network = self.network.with_position(rule)
         return other
 
     def to(self, device: "torch.device | str") -> Self:

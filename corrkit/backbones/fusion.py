@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from corrkit.backbones.contract import interface_of
 from corrkit.backbones.framewise import Framewise
 from corrkit.errors import CheckpointError
 
@@ -24,7 +25,9 @@ def fuse(fine: Framewise, semantic: Framewise) -> Framewise:
             f"Two files are for SFC, and the first is of {fine.report.system}.",
             "Give FINE.pth+SEMANTIC.pth, or one file.",
         )
-    if (fine.stride, fine.mean, fine.std) != (semantic.stride, semantic.mean, semantic.std):
+    interface, second = interface_of(fine), interface_of(semantic)
+    multiple = max(interface.multiple, second.multiple)
+    if interface != replace(second, multiple=interface.multiple, report=interface.report, digest=interface.digest):
         raise CheckpointError(
             f"{semantic.report.system} has stride {semantic.stride} and its own input statistics, SFC has stride "
             f"{fine.stride}: their features can't be joined.",
@@ -42,15 +45,8 @@ def fuse(fine: Framewise, semantic: Framewise) -> Framewise:
         notes=(f"Late fusion: {_FINE_WEIGHT} times the first network's features beside the second's.",),
     )
     digest = hashlib.sha256(f"{fine.digest}+{semantic.digest}".encode()).hexdigest()
-    return Framewise(
-        Fused(fine.network, semantic.network),
-        stride=fine.stride,
-        mean=fine.mean,
-        std=fine.std,
-        report=report,
-        digest=digest,
-        multiple=max(fine.multiple, semantic.multiple),
-    )
+    fused = replace(interface, multiple=multiple, report=report, digest=digest)
+    return Framewise(Fused(fine.network, semantic.network), fused)
 
 
 class Fused(nn.Module):

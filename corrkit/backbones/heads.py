@@ -1,7 +1,7 @@
 """The number of attention heads, which no weight's shape tells: given, stored, known, or the usual rule."""
 
 from corrkit.checkpoints.published_heads import contradictory, published
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 USUAL = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}

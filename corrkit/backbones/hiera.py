@@ -1,6 +1,7 @@
 """Hiera (images and videos) and SAM 2's trunk: timm's blocks in spatial order, at any size that the windows divide."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.contract import Mode
+from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.positions import resample
 from corrkit.backbones.stages import Stage, choose_heads, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import HieraRules, Stages, WindowedHieraRules
 from corrkit.errors import CheckpointError
 
@@ -70,7 +72,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
-class Hiera(nn.Module):
+class Hiera(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage, in spatial order.
 
     Inside, tokens go in the order of mask units ("unrolled": facebookresearch/hiera b12b842 hiera/hiera_utils.py), in
@@ -87,6 +89,7 @@ class Hiera(nn.Module):
     pos_embed: nn.Parameter
     pos_embed_spatial: nn.Parameter
     pos_embed_temporal: nn.Parameter
+    position: str
 
     def __init__(
         self, state: dict[str, Tensor], depths: tuple[int, ...], heads: int, slices: int, q_pool: int, stage: Stage
@@ -95,7 +98,8 @@ class Hiera(nn.Module):
 
         super().__init__()
         self.stage, self.q_pool, self.slices, self.frames = stage, q_pool, slices, 2 * slices
-        self.position, self.num_layers = "size", len(depths)
+        self.position, self.layer, self.num_layers = "size", stage.number, len(depths)
+        self.window = WindowRule(length=self.frames) if slices else None
         self.ends = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
         kernel = tuple(state["patch_embed.proj.weight"].shape[2:])
         time = (1,) if slices else ()
@@ -124,26 +128,16 @@ class Hiera(nn.Module):
                 setattr(self, name, nn.Parameter(torch.empty(state[name].shape)))
         self.norm = nn.LayerNorm(net.num_features, eps=1e-6) if "norm.weight" in state else None
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]; a video model sees a still clip of each frame and gives its first slice."""
-        return self._normed(self.taps(frames, (self.stage.number,))[0])
+    def still(self, frames: Tensor) -> Tensor:
+        """A video model sees a still clip of each frame."""
+        return frames[:, :, None].expand(-1, -1, self.frames, -1, -1) if self.slices else frames
 
-    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Output [B, h, w, C] of each of the given stages (1 is the first), in one pass, without a norm."""
-        if not self.slices:
-            return self._stages(frames, stages)
-        still = frames[:, :, None].expand(-1, -1, self.frames, -1, -1)
-        return [maps[:, 0] for maps in self._stages(still, stages)]
-
-    def clip(self, frames: Tensor) -> Tensor:
-        """A window of frames [T, 3, H, W], as many as the model was made for, to time slices [T / 2, h, w, C]."""
-        return self._normed(self._stages(frames.transpose(0, 1)[None], (self.stage.number,))[0][0])
-
-    def _normed(self, features: Tensor) -> Tensor:
+    def published(self, features: Tensor) -> Tensor:
+        """After the final norm, where the last stage's published features were chosen."""
         return self.norm(features) if self.stage.normed and self.norm is not None else features
 
-    def _stages(self, pixels: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """[B, 3, (T,) H, W] to [B, (T',) h, w, C] per stage."""
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, (T',) h, w, C] of each stage, without a norm."""
         from timm.models.hiera import Reroll, Unroll
 
         size = tuple(pixels.shape[2:])
@@ -152,19 +146,10 @@ class Hiera(nn.Module):
         x = self.patch_embed(pixels) + self._positions((grid[-2], grid[-1]))
         x = Unroll(size, self.strides, schedule)(x)
         reroll = Reroll(size, self.strides, schedule, self.ends, self.q_pool)
-        found = {}
-        for index, block in enumerate(self.blocks[: self.ends[max(stages) - 1] + 1]):
+        for index, block in enumerate(self.blocks[: self.ends[upto - 1] + 1]):
             x = block(x)
             if index in self.ends:
-                found[self.ends.index(index) + 1] = reroll(x, index)
-        return [found[number] for number in stages]
-
-    def with_position(self, rule: str) -> "Hiera":
-        """The same network, weights shared, under another rule of `positions.RULES`."""
-        other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__)
-        other.position = rule
-        return other
+                yield reroll(x, index)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions [1, N, C] of all tokens, time slice by time slice."""
@@ -252,29 +237,23 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
     return heads[0], tuple(windows), tuple(blocks)
 
 
-class WindowedHiera(nn.Module):
+class WindowedHiera(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage of timm's HieraDet."""
 
     def __init__(self, net: Any, ends: list[int], stage: int) -> None:
         super().__init__()
         self.patch_embed, self.blocks = net.patch_embed, net.blocks
         self.pos_embed, self.pos_embed_window = net.pos_embed, net.pos_embed_window
-        self.ends, self.stage, self.num_layers = ends, stage, len(ends)
+        self.ends, self.layer, self.num_layers = ends, stage, len(ends)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.stage,))[0]
-
-    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given stages, in one pass."""
-        x = self.patch_embed(frames)  # [B, h, w, C]
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each stage."""
+        x = self.patch_embed(pixels)  # [B, h, w, C]
         x = x + self._positions((x.shape[1], x.shape[2]))
-        found = {}
-        for index, block in enumerate(self.blocks[: self.ends[max(stages) - 1] + 1]):
+        for index, block in enumerate(self.blocks[: self.ends[upto - 1] + 1]):
             x = block(x)
             if index in self.ends:
-                found[self.ends.index(index) + 1] = x
-        return [found[number] for number in stages]
+                yield x
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """A resized background plus the tiled table of one window: facebookresearch/sam2 2b90b9f hieradet.py:273."""

@@ -2,15 +2,17 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.network import Network
 from corrkit.backbones.stages import Stage, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
 
@@ -71,7 +73,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     )
 
 
-class Swin(nn.Module):
+class Swin(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
     timm's network is tied to its input size; for each further size a sibling with the same weights is made. Windows
@@ -87,24 +89,23 @@ class Swin(nn.Module):
 
     def __init__(self, design: dict[str, Any], side: int, stage: Stage, shifts: Shifts = "each") -> None:
         super().__init__()
-        self.design, self.stage, self.num_layers, self.shifts = design, stage, len(design["depths"]), shifts
+        self.design, self.stage, self.shifts = design, stage, shifts
+        self.layer, self.num_layers = stage.number, len(design["depths"])
         native = _swin(design, (side, side), shifts)
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
         self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        features = self.taps(frames, (self.stage.number,))[0]
+    def published(self, features: Tensor) -> Tensor:
+        """After the final norm, where the last stage's published features were chosen."""
         return self.norm(features) if self.stage.normed else features
 
-    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Output [B, h, w, C] of each of the given stages (1 is the first), in one pass, without a norm."""
-        network = self._sibling((frames.shape[2], frames.shape[3]), frames.device)
-        x = network.patch_embed(frames)
-        found = {}
-        for number, stage in enumerate(network.layers[: max(stages)], 1):
-            x = found[number] = stage(x)
-        return [found[number] for number in stages]
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each stage, without a norm."""
+        network = self._sibling((pixels.shape[2], pixels.shape[3]), pixels.device)
+        x = network.patch_embed(pixels)
+        for stage in network.layers[:upto]:
+            x = stage(x)
+            yield x
 
     def _sibling(self, size: tuple[int, int], device: torch.device) -> "SwinTransformer":
         key = (*size, device)
@@ -196,24 +197,19 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     )
 
 
-class ConvNeXtStages(nn.Module):
+class ConvNeXtStages(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage; sides are floored at every halving."""
 
     def __init__(self, stem: nn.Module, stages: nn.Module, stage: int) -> None:
         super().__init__()
-        self.stem, self.stages, self.stage, self.num_layers = stem, stages, stage, len(list(stages.children()))
+        self.stem, self.stages, self.layer, self.num_layers = stem, stages, stage, len(list(stages.children()))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.stage,))[0]
-
-    def taps(self, frames: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given stages, in one pass."""
-        x = self.stem(frames)
-        found = {}
-        for number, block in enumerate(list(self.stages.children())[: max(stages)], 1):
-            x = found[number] = block(x)
-        return [found[number].permute(0, 2, 3, 1) for number in stages]
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each stage."""
+        x = self.stem(pixels)
+        for block in list(self.stages.children())[:upto]:
+            x = block(x)
+            yield x.permute(0, 2, 3, 1)
 
 
 def _depths(recognised: Recognised, pattern: str) -> tuple[int, ...]:

@@ -1,31 +1,21 @@
 """What a checkpoint is, and why, as plain values: the backbone's report with everything around it."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
-from corrkit.backbones.loading import load_backbone
+from corrkit.backbones.loading import NO_OPTIONS, Loading, load
 from corrkit.checkpoints.registry import SYSTEMS
 
 
-def inspect(
-    spec: str,
-    *,
-    heads: int | None = None,
-    layer: int | str | None = None,
-    key: str | None = None,
-    system: str | None = None,
-) -> dict[str, Any]:
+def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Any]:
     """Loads a backbone and tells every decision behind it.
 
     Args:
         spec: as for `load_backbone`.
-        heads: attention heads; where they are needed and unknown, everything else is told, and that they are.
-        layer: layer to evaluate.
-        key: branch of a file that holds several networks.
-        system: name of the system, where the file fits several.
+        loading: as for `load_backbone`; where heads are needed and unknown, everything else is told, and that they are.
 
     Returns:
         JSON-ready values; `heads_unknown` says that the command needs --heads.
@@ -34,21 +24,20 @@ def inspect(
         CheckpointError: where the file can't be loaded for another reason.
     """
     try:
-        backbone, unknown = load_backbone(spec, heads=heads, layer=layer, key=key, system=system), None
+        backbone, unknown = load(spec, loading), None
     except UnknownHeadsError as error:
         # One head divides every width: all but the attention itself is built and checked as it will be.
-        backbone, unknown = load_backbone(spec, heads=1, layer=layer, key=key, system=system), error.problem
+        backbone, unknown = load(spec, replace(loading, heads=1)), error.problem
     return {
         "file": spec,
         **_facts(backbone, unknown),
-        "command": _command(
-            spec, {"heads": heads or ("N" if unknown else None), "layer": layer, "ckpt-key": key, "system": system}
-        ),
+        "command": _command(spec, loading, "N" if unknown else loading.heads),
     }
 
 
 def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Any]:
-    report = backbone.report
+    interface = interface_of(backbone)
+    report = interface.report
     system = SYSTEMS.get(report.system)
     evidence = dict(report.evidence)
     if unknown:
@@ -61,24 +50,25 @@ def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Any]:
         "architecture": report.architecture,
         "parameters": report.parameters,
         "heads_unknown": unknown is not None,
-        "stride": backbone.stride,
-        "multiple": getattr(backbone, "multiple", backbone.stride),
+        "stride": interface.stride,
+        "multiple": interface.multiple,
         "layer": report.layer,
         "position": report.position,
-        "mode": asdict(backbone.mode),
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
+        "mode": asdict(interface.mode),
+        "mean": list(interface.mean),
+        "std": list(interface.std),
         "tensors_used": report.tensors_used,
         "tensors_total": report.tensors_total,
         "dropped": [{"group": group, "reason": reason} for group, reason in report.dropped],
         "evidence": evidence,
         "notes": [note for note in report.notes if not (unknown and "--heads" in note)],
-        "digest": None if unknown else getattr(backbone, "digest", None),
+        "digest": None if unknown else interface.digest,
     }
 
 
-def _command(spec: str, options: dict[str, Any]) -> str:
+def _command(spec: str, loading: Loading, heads: int | str | None) -> str:
     words = ["corrkit", "eval", "davis", "--ckpt", spec]
+    options = {"heads": heads, "layer": loading.layer, "ckpt-key": loading.key, "system": loading.system}
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value is not None else []
     return shlex.join(words)

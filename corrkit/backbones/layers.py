@@ -1,62 +1,62 @@
 """Several layers of one network in one pass: each layer is a backbone of its own, the forward pass is shared."""
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from corrkit.backbones.contract import interface_of
 from corrkit.backbones.framewise import Framewise
+from corrkit.backbones.loading import Loading, open_layers
+from corrkit.backbones.network import Network
 from corrkit.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def load_layers(
-    spec: str, layers: Sequence[str], *, heads: int | None = None, key: str | None = None, system: str | None = None
-) -> "list[SharedLayer]":
-    """One backbone per layer; consumed in lockstep they cost one forward pass per frame.
+def load_layers(spec: str, layers: Sequence[str], loading: Loading) -> "list[SharedLayer]":
+    """One backbone per layer, from a file that is read once; in lockstep they cost one forward pass per frame.
 
     Args:
         spec: a checkpoint file or folder, as for `load_backbone`.
         layers: numbers from 1, or ["all"].
-        heads: as for `load_backbone`.
-        key: as for `load_backbone`.
-        system: as for `load_backbone`.
+        loading: as for `load_backbone`; without layer or window.
 
     Raises:
         CheckpointError: as `load_backbone`, and for a layer that does not exist.
-        UsageError: for a network that gives no intermediate layers, or whose layers differ in input size.
+        UsageError: for a network that gives no intermediate layers, or whose layers differ in input size; for options
+            that several layers exclude.
     """
-    from corrkit.backbones.loading import load_backbone
-
-    whole = load_backbone(spec, heads=heads, key=key, system=system)
-    network = getattr(whole, "network", None)
-    depth = getattr(network, "num_layers", getattr(network, "layer", None))
-    if not isinstance(whole, Framewise) or not isinstance(depth, int):
-        raise UsageError(f"{spec} gives no layers that can share a pass.", "Evaluate them one by one with --layer.")
+    for option in ("layer", "window"):
+        if option in loading.given:
+            raise UsageError(f"--layers and --{option} exclude each other.", "Use one of them.")
+    backbone_of = open_layers(spec, loading)
+    whole = backbone_of(None)
+    network = whole.network
+    if not isinstance(network, Network) or whole.mode.kind != "framewise":
+        raise UsageError(f"{spec} gives no layers that can share a pass.", "Leave --layers out.")
+    depth = network.num_layers
     numbers = list(range(1, depth + 1)) if list(layers) == ["all"] else [_number(layer, depth) for layer in layers]
-    shared = SharedPass(whole, tuple(numbers))
-    found: list[SharedLayer] = []
-    for number in numbers:
-        single = load_backbone(spec, heads=heads, layer=number, key=key, system=system)
-        assert isinstance(single, Framewise)
-        if single.multiple != whole.multiple:
-            raise UsageError(f"The layers of {spec} need inputs of different sizes.", "Use --layer, one at a time.")
-        found.append(SharedLayer(single, shared, len(found)))
-    return found
+    every = [backbone_of(number) for number in numbers]
+    if any(alone.multiple != whole.multiple for alone in every):
+        raise UsageError(f"The layers of {spec} need inputs of different sizes.", "Use --layer, one at a time.")
+    shared = SharedPass(network, tuple(numbers))
+    return [SharedLayer(alone, shared, position) for position, alone in enumerate(every)]
 
 
 class SharedPass:
     """Runs the network once per frame and hands each layer its features.
 
     Args:
-        backbone: framewise, with `network.taps`.
-        layers: numbers of the layers, in the order of their `SharedLayer`s.
+        network: whose layers are asked for.
+        layers: their numbers, in the order of their `SharedLayer`s.
     """
 
-    def __init__(self, backbone: Framewise, layers: tuple[int, ...]) -> None:
-        self.backbone, self.layers = backbone, layers
+    def __init__(self, network: Network, layers: tuple[int, ...]) -> None:
+        self.network, self.layers = network, layers
         self._waiting: list[deque[Tensor]] = []
+        self._under: dict[str, SharedPass] = {}
 
     def start(self) -> None:
         """Forgets what is left of an earlier clip."""
@@ -69,17 +69,19 @@ class SharedPass:
                 frame = next(frames, None) if position == 0 else None
                 if frame is None:
                     return
-                for queue, layer in zip(self._waiting, self._taps(frame), strict=True):
-                    queue.append(layer)
+                for queue, layer in zip(self._waiting, self.network.taps(frame[None], self.layers), strict=True):
+                    queue.append(layer[0].float())
             yield self._waiting[position].popleft()
 
-    def _taps(self, frame: "Tensor") -> "list[Tensor]":
-        taps: list[Tensor] = self.backbone.network.taps(frame[None], self.layers)  # type: ignore[operator]  # checked by load_layers
-        return [layer[0].float() for layer in taps]
+    def with_position(self, rule: str) -> "SharedPass":
+        """The pass of all these layers under another rule, one for all who ask; this one stays as it is."""
+        if rule not in self._under:
+            self._under[rule] = SharedPass(self.network.with_position(rule), self.layers)
+        return self._under[rule]
 
 
 class SharedLayer(Framewise):
-    """One layer's backbone: report and digest are those of the layer evaluated alone.
+    """One layer's backbone: all that it says of itself is what the layer says when it is evaluated alone.
 
     Args:
         alone: the backbone of this layer on its own.
@@ -88,34 +90,26 @@ class SharedLayer(Framewise):
     """
 
     def __init__(self, alone: Framewise, shared: SharedPass, position: int) -> None:
-        super().__init__(
-            shared.backbone.network,
-            stride=alone.stride,
-            mean=alone.mean,
-            std=alone.std,
-            report=alone.report,
-            digest=alone.digest,
-            multiple=alone.multiple,
-        )
-        self._shared, self._position = shared, position
+        super().__init__(shared.network, interface_of(alone))
+        self.shared, self._position = shared, position
 
     def __call__(self, frames: "Tensor") -> "Tensor":
         """Normalised frames [B, 3, H, W] to features [B, h, w, C] of this layer."""
-        layer = self._shared.layers[self._position]
-        tapped: list[Tensor] = self.network.taps(frames, (layer,))  # type: ignore[operator]  # checked by load_layers
-        return tapped[0].float()
+        layer = self.shared.layers[self._position]
+        return self.shared.network.taps(frames, (layer,))[0].float()
 
     def encode(self, frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
         """See `SharedPass.features`; only the first layer's frames are read."""
         if self._position == 0:
-            self._shared.start()
-        return self._shared.features(self._position, iter(frames))
+            self.shared.start()
+        return self.shared.features(self._position, iter(frames))
 
-    def with_position(self, rule: str) -> "SharedLayer":
-        """Under another rule of position embeddings; the shared network follows the first layer."""
-        if self._position == 0:
-            self._shared.backbone = self._shared.backbone.with_position(rule)
-        return self
+    def with_position(self, rule: str) -> Self:
+        """Under another rule of position embeddings, in the pass of all layers under that rule."""
+        other = copy.copy(self)
+        other.shared = self.shared.with_position(rule)
+        other.network = other.shared.network
+        return other
 
 
 def _number(layer: str, depth: int) -> int:

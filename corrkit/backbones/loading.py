@@ -3,19 +3,20 @@
 import hashlib
 import importlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from corrkit.backbones.contract import Backbone, Report
-from corrkit.errors import CheckpointError, CorrkitError, closest
+from corrkit.backbones.contract import Backbone, Interface, Report
+from corrkit.errors import CheckpointError, UsageError, closest
 
 if TYPE_CHECKING:
     from corrkit.backbones.building import Built
     from corrkit.backbones.framewise import Framewise
     from corrkit.checkpoints.opening import Opened
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""
@@ -24,6 +25,37 @@ SHIPPED = {"demo": Path(__file__).parent / "demo" / "demo.pth"}
 """Checkpoints that come with corrkit; their folders say how they were trained."""
 
 _PREFIXES = ("random:", "timm:", "hf:", "py:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Options of loading: what a checkpoint can't tell, or the user chooses. None: not given.
+
+    heads: attention heads; of networks in stages the first stage's. layer: layer to evaluate. key: dotted path of the
+    branch, in a file that holds several networks. window: frames that a video network sees at a time. system: name of
+    the system, where a file fits several.
+    """
+
+    heads: int | None = None
+    layer: int | str | None = None
+    key: str | None = None
+    window: int | None = None
+    system: str | None = None
+
+    @property
+    def given(self) -> dict[str, int | str]:
+        """Name to value of those that were given."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def refuse(self, spec: str | Path) -> None:
+        """Raises CheckpointError where one was given, for a spec that takes none."""
+        if self.given:
+            words = " and no ".join(self.given)
+            raise CheckpointError(f"{spec} takes no {words}.", "Leave these options out.")
+
+
+NO_OPTIONS = Loading()
 
 
 def load_backbone(
@@ -52,63 +84,88 @@ def load_backbone(
         CheckpointError: nothing at that path, an unknown spec, or a file that doesn't load completely. Only "random:"
             makes weights up.
     """
-    text = str(SHIPPED.get(str(spec), spec))
-    heads = heads[0] if isinstance(heads, Sequence) else heads
-    options = {"heads": heads, "layer": layer, "key": key, "window": window, "system": system}
-    kind = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
+    first = heads[0] if isinstance(heads, Sequence) else heads
+    return load(spec, Loading(heads=first, layer=layer, key=key, window=window, system=system))
+
+
+def load(spec: str | Path, loading: Loading) -> Backbone:
+    """See `load_backbone`."""
+    text = str(spec)
     if text in BUILT_IN:
-        _refuse_options(text, options)
+        loading.refuse(text)
         made: Backbone = getattr(importlib.import_module("corrkit.backbones.cells"), BUILT_IN[text])()
         return made
-    if kind is None:
-        return load_file(text, heads=heads, layer=layer, key=key, window=window, system=system)
-    if kind == "hf:":
-        from corrkit.backbones.hub import download
+    if text.startswith("py:"):
+        from corrkit.backbones.own_code import from_function
 
-        return load_file(
-            download(text.removeprefix("hf:")), heads=heads, layer=layer, key=key, window=window, system=system
-        )
-    _refuse_options(text, options)
-    if kind == "py:":
-        return _from_function(text)
-    from corrkit.backbones import timm_models
+        loading.refuse(text)
+        return from_function(text)
+    if text.startswith(("random:", "timm:")):
+        from corrkit.backbones import timm_models
 
-    return timm_models.load(text)
+        loading.refuse(text)
+        return timm_models.load(text)
+    return _from_files(_file(text), loading)
 
 
-def load_file(
-    path: str | Path,
-    *,
-    heads: int | None = None,
-    layer: int | str | None = None,
-    key: str | None = None,
-    window: int | None = None,
-    system: str | None = None,
-) -> Backbone:
-    """A backbone from a file or folder of any known system, or from two files joined by +.
+def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
+    """Opens a file once; what is returned makes the backbone of each of its layers that is asked for.
+
+    Args:
+        spec: a file or folder, "demo" or "hf:...".
+        loading: heads and key are obeyed, layer and window are not.
 
     Raises:
-        CheckpointError: as `load_backbone`.
+        CheckpointError: as `load_backbone`, when opening or when a layer is asked for.
+        UsageError: for a spec that names no single file.
     """
-    parts = [Path(part) for part in str(path).split("+")]
-    if not Path(path).exists() and len(parts) == 2 and all(part.exists() for part in parts):
+    path = _file(str(spec))
+    if not Path(path).exists():
+        if path in BUILT_IN or path.startswith(_PREFIXES) or _pair(path):
+            raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
+        raise _nothing_there(path)
+    return _layers(path, loading)
+
+
+def from_opened(opened: "Opened") -> "Framewise":
+    """A backbone from an opened file, or from the same tree in memory. Raises CheckpointError."""
+    return _layers_of(opened, NO_OPTIONS)(None)
+
+
+def _file(spec: str) -> str:
+    """The path that a spec stands for; the hub's files are downloaded."""
+    if spec.startswith("hf:"):
+        from corrkit.backbones.hub import download
+
+        return str(download(spec.removeprefix("hf:")))
+    return str(SHIPPED.get(spec, spec))
+
+
+def _pair(path: str) -> list[Path]:
+    """The two files that FILE+FILE names, where both are there."""
+    parts = [Path(part) for part in path.split("+")]
+    return parts if not Path(path).exists() and len(parts) == 2 and all(part.exists() for part in parts) else []
+
+
+def _from_files(path: str, loading: Loading) -> Backbone:
+    """A backbone from a file or folder of any known system, or from two files joined by +."""
+    if pair := _pair(path):
         from corrkit.backbones.fusion import fuse
 
-        _refuse_options(str(path), {"heads": heads, "layer": layer, "key": key, "window": window, "system": system})
-        return fuse(*(_from_file(part, None, None, None, None) for part in parts))
+        loading.refuse(path)
+        return fuse(*(_layers(part, loading)(None) for part in pair))
     if not Path(path).exists():
-        raise _nothing_there(str(path))
-    backbone = _from_file(path, heads, layer, key, system)
-    if window is None:
+        raise _nothing_there(path)
+    backbone = _layers(path, loading)(loading.layer)
+    if loading.window is None:
         return backbone
     from corrkit.backbones.windowed import Windowed
 
-    return Windowed(backbone, window)
+    return Windowed(backbone, loading.window)
 
 
-def _from_file(
-    path: str | Path, heads: int | None, layer: int | str | None, key: str | None, system: str | None
-) -> "Framewise":
+def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
+    """Opens a file; see `open_layers`."""
     from corrkit.checkpoints.heads import entry
     from corrkit.checkpoints.opening import open_checkpoint
 
@@ -117,40 +174,41 @@ def _from_file(
         from corrkit.backbones import timm_models
 
         if name := timm_models.named_by_config(opened):
-            _refuse_options(str(path), {"heads": heads, "key": key, "system": system})
-            return timm_models.fill(name, opened, layer)
-    return from_opened(opened, heads=heads, layer=layer, key=key, system=system)
+            replace(loading, layer=None, window=None).refuse(path)
+            return lambda layer: timm_models.fill(name, opened, layer)
+    return _layers_of(opened, loading)
 
 
-def from_opened(
-    opened: "Opened",
-    *,
-    heads: int | None = None,
-    layer: int | str | None = None,
-    key: str | None = None,
-    system: str | None = None,
-) -> "Framewise":
-    """A backbone from an opened file, or from the same tree in memory. Raises CheckpointError."""
-    from corrkit.checkpoints.completeness import UnknownNetworkError
+def _layers_of(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":
     from corrkit.checkpoints.recognition import recognise
 
-    try:
-        recognised = recognise(opened, key, system)
-        module, function = recognised.system.build.split(":")
-        built: Built = getattr(importlib.import_module(module), function)(recognised, heads=heads, layer=layer)
-    except UnknownNetworkError as error:
-        raise _with_names_of_timm(error, opened) from error
-    digest = _digest(opened.digest, {"heads": heads, "layer": layer, "key": key, "system": system})
-    return _backbone(built, recognised, digest)
+    with _naming_timm(opened):
+        recognised = recognise(opened, loading.key, loading.system)
+    module, function = recognised.system.build.split(":")
+    build: Callable[..., Built] = getattr(importlib.import_module(module), function)
+
+    def backbone(layer: int | str | None) -> "Framewise":
+        with _naming_timm(opened):
+            built = build(recognised, heads=loading.heads, layer=layer)
+        return _backbone(built, recognised, _digest(opened.digest, replace(loading, layer=layer, window=None)))
+
+    return backbone
 
 
-def _with_names_of_timm(error: CheckpointError, opened: "Opened") -> CheckpointError:
-    """The error with the architectures of timm that the file is nearest to."""
+@contextmanager
+def _naming_timm(opened: "Opened") -> "Iterator[None]":
+    """Adds to the error for an unknown network the architectures of timm that the file is nearest to."""
     from corrkit.checkpoints import timm_names
+    from corrkit.checkpoints.completeness import UnknownNetworkError
     from corrkit.checkpoints.naming import flatten
 
-    near = timm_names.nearest(flatten(opened.tree))
-    return CheckpointError(error.problem, f"{error.remedy} Nearest of timm's: {', '.join(near)}.") if near else error
+    try:
+        yield
+    except UnknownNetworkError as error:
+        near = timm_names.nearest(flatten(opened.tree))
+        if not near:
+            raise
+        raise CheckpointError(error.problem, f"{error.remedy} Nearest of timm's: {', '.join(near)}.") from error
 
 
 def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewise":
@@ -158,20 +216,23 @@ def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewi
     from corrkit.backbones.recurrent import Recurrent
 
     kinds: dict[str, type[Framewise]] = {"framewise": Framewise, "recurrent": Recurrent}
-    return kinds[built.mode.kind](
-        built.network,
+    interface = Interface(
         stride=built.stride,
+        multiple=built.multiple,
         mean=recognised.mean,
         std=recognised.std,
+        colour=built.colour,
+        mode=built.mode,
         report=report(built, recognised),
         digest=digest,
-        multiple=built.multiple,
-        input_colour=getattr(recognised.system.rules, "colour", "rgb"),
     )
+    return kinds[built.mode.kind](built.network, interface)
 
 
 def report(built: "Built", recognised: "Recognised") -> Report:
     """Every decision of recognising and building, in one record."""
+    from corrkit.checkpoints.pretraining import pretraining
+
     return Report(
         system=recognised.system.name,
         architecture=built.architecture,
@@ -183,48 +244,14 @@ def report(built: "Built", recognised: "Recognised") -> Report:
         dropped=recognised.dropped,
         evidence=(*recognised.evidence, *built.evidence),
         notes=(*recognised.notes, *built.notes),
+        pretraining=pretraining(recognised.tree),
     )
 
 
-def _digest(file: str, options: dict[str, Any]) -> str:
+def _digest(file: str, loading: Loading) -> str:
     """The file's own sha256 where no option changes what is made of it."""
-    given = {name: str(value) for name, value in options.items() if value is not None}
+    given = {name: str(value) for name, value in loading.given.items()}
     return hashlib.sha256(json.dumps([file, given], sort_keys=True).encode()).hexdigest() if given else file
-
-
-def _from_function(spec: str) -> Backbone:
-    """Runs the user's own file, as any script of theirs, and wraps what its function returns."""
-    import runpy
-
-    match = re.fullmatch(r"py:(.+\.py):(\w+)", spec)
-    if match is None:
-        raise CheckpointError(f"{spec!r} doesn't name a file and a function.", "Write py:FILE.py:FUNCTION.")
-    path, name = match.groups()
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path} doesn't exist.", "Give the path of a Python file: py:FILE.py:FUNCTION.")
-    try:
-        function = runpy.run_path(path).get(name)
-        made = function() if callable(function) else None
-    except CorrkitError:
-        raise
-    except Exception as error:  # the user's own code: whatever it raises is theirs to mend
-        raise CheckpointError(
-            f"{spec} raises {type(error).__name__}: {error}", "Correct the file; --debug shows the traceback."
-        ) from error
-    if not callable(function):
-        raise CheckpointError(f"{path} has no function {name!r}.", "Write py:FILE.py:FUNCTION.")
-    if isinstance(made, Backbone):
-        return made
-    from torch import nn
-
-    from corrkit.backbones.wrapped import wrap
-
-    if not isinstance(made, nn.Module):
-        raise CheckpointError(
-            f"{name} of {path} returns {type(made).__name__}, not a module or backbone.",
-            "Return an nn.Module, or corrkit.wrap(module, patch=...).",
-        )
-    return wrap(made)
 
 
 def _nothing_there(spec: str) -> CheckpointError:
@@ -239,9 +266,3 @@ def _nothing_there(spec: str) -> CheckpointError:
         f"{spec!r} is neither a file nor a known spec.",
         closest(spec, [*SHIPPED, *BUILT_IN, *_PREFIXES]) + " Untrained networks: random:TIMM_NAME.",
     )
-
-
-def _refuse_options(spec: str, options: dict[str, Any]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise CheckpointError(f"{spec} takes no {' and no '.join(given)}.", "Leave these options out.")

@@ -5,7 +5,8 @@ gives what timm's gives.
 """
 
 import math
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from torch.nn import functional
 
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.mvit_design import BlockDesign, Grid, patch_strides, read_config, read_designs, stored_grid
+from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.positions import resample
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 _EPS = 1e-6
@@ -84,7 +86,7 @@ def new_mvit(designs: list[BlockDesign], *, video: bool, cls: bool, norm: bool) 
     return network
 
 
-class MViT(nn.Module):
+class MViT(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C]; each frame on its own.
 
     Args:
@@ -100,6 +102,7 @@ class MViT(nn.Module):
     pos_embed_spatial: nn.Parameter | None
     pos_embed_temporal: nn.Parameter | None
     pos_embed_class: nn.Parameter | None
+    position: str
 
     def __init__(
         self,
@@ -111,8 +114,9 @@ class MViT(nn.Module):
     ) -> None:
         super().__init__()
         weight = state["patch_embed.proj.weight"]
-        self.layer, self.stored, self.rule = layer, stored, "size"
+        self.layer, self.num_layers, self.stored, self.position = layer, len(designs), stored, "size"
         self.video = weight.ndim == 5
+        self.window = WindowRule() if self.video else None
         convolution: Any = nn.Conv3d if self.video else nn.Conv2d
         self.patch_embed = nn.Module()
         self.patch_embed.proj = convolution(3, weight.shape[0], weight.shape[2:], *embedding)
@@ -127,31 +131,17 @@ class MViT(nn.Module):
         """Whether absolute positions are added."""
         return self.pos_embed is not None or self.pos_embed_spatial is not None
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.layer,))[0]
+    def still(self, frames: Tensor) -> Tensor:
+        """A video network sees each frame twice: its temporal kernel is longer than one frame."""
+        return frames[:, :, None].expand(-1, -1, 2, -1, -1) if self.video else frames
 
-    def taps(self, frames: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] after each of the given blocks (1 is the first), in one pass."""
-        pixels = frames[:, :, None].expand(-1, -1, 2, -1, -1) if self.video else frames
-        return [features[:, 0] for features in self._tokens(pixels, layers)]
+    def normed(self, output: Tensor, layer: int) -> Tensor:
+        """After the final norm, where there is one, if the block is the last."""
+        return output if self.norm is None or layer < self.num_layers else self.norm(output)
 
-    def clip(self, frames: Tensor) -> Tensor:
-        """A window of frames [T, 3, H, W] to time slices [T', h, w, C]; each sees the whole window."""
-        if not self.video:
-            return self(frames)  # type: ignore[no-any-return]
-        return self._tokens(frames.transpose(0, 1)[None], (self.layer,))[0][0]
-
-    def with_position(self, rule: str) -> Self:
-        """The same network, weights shared, under another rule of `positions.RULES` for the two axes of space."""
-        other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__)
-        other.rule = rule
-        return other
-
-    def _tokens(self, pixels: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
-        """[B, 3, (T,) H, W] to [B, T', h, w, C] per layer."""
-        return self.encode(*self.embed(pixels), layers)
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Tokens [B, T', h, w, C] after each block, before the final norm."""
+        return self.encoded(*self.embed(pixels), upto)
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, Grid]:
         """[B, 3, (T,) H, W] to tokens [B, N, D] without positions, and their grid."""
@@ -159,8 +149,13 @@ class MViT(nn.Module):
         grid: Grid = tuple(patches.shape[2:]) if self.video else (1, *patches.shape[2:])
         return patches.flatten(2).transpose(1, 2), grid
 
-    def encode(self, x: Tensor, grid: Grid, layers: tuple[int, ...]) -> list[Tensor]:
-        """Embedded tokens [B, N, D] of a grid to features [B, T', h, w, C] after each of the given blocks."""
+    def encode(self, x: Tensor, grid: Grid) -> Tensor:
+        """Embedded tokens [B, N, D] of a grid to features [B, T', h, w, C] of the layer."""
+        *_, output = self.encoded(x, grid, self.layer)
+        return self.normed(output, self.layer)
+
+    def encoded(self, x: Tensor, grid: Grid, upto: int) -> Iterator[Tensor]:
+        """Embedded tokens [B, N, D] of a grid to tokens [B, T', h, w, C] after each block, before the final norm."""
         table = self._table(grid)
         x = x if table is None else x + table
         if self.cls_token is not None:
@@ -168,24 +163,20 @@ class MViT(nn.Module):
             front = front + self.pos_embed_class if self.pos_embed_class is not None else front
             front = front + self.pos_embed[:, :1] if self.pos_embed is not None else front
             x = torch.cat([front.expand(len(x), -1, -1), x], 1)
-        found = {}
-        for number, block in enumerate(self.blocks[: max(layers)], 1):
+        for block in self.blocks[:upto]:
             x, grid = block(x, grid)
-            if number in layers:
-                normed = x if self.norm is None or number < len(self.blocks) else self.norm(x)
-                found[number] = normed[:, -math.prod(grid) :].unflatten(1, grid)
-        return [found[number] for number in layers]
+            yield x[:, -math.prod(grid) :].unflatten(1, grid)
 
     def _table(self, grid: Grid) -> Tensor | None:
         """Positions [1, N, C] of all tokens, time slice by time slice."""
         if self.pos_embed_spatial is not None and self.pos_embed_temporal is not None:
             side = math.isqrt(self.pos_embed_spatial.shape[1])
-            space = resample(self.pos_embed_spatial[0].unflatten(0, (side, side)), grid[1:], self.rule)
+            space = resample(self.pos_embed_spatial[0].unflatten(0, (side, side)), grid[1:], self.position)
             return (space[None] + self.pos_embed_temporal[0, : grid[0], None, None]).flatten(0, 2)[None]
         if self.pos_embed is None or self.stored is None:
             return None
         slices = self.pos_embed[0, -math.prod(self.stored) :].unflatten(0, self.stored)[: grid[0]]
-        return torch.stack([resample(part, grid[1:], self.rule) for part in slices]).flatten(0, 2)[None]
+        return torch.stack([resample(part, grid[1:], self.position) for part in slices]).flatten(0, 2)[None]
 
 
 class Block(nn.Module):

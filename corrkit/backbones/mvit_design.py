@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from corrkit.backbones.building import missing
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import MViTRules
 from corrkit.errors import CheckpointError
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from corrkit.backbones.contract import Mode
 from corrkit.backbones.framewise import Framewise
 
 if TYPE_CHECKING:
@@ -15,8 +14,6 @@ class Recurrent(Framewise):
 
     Frames go through one by one, whatever the device: each needs the state that the one before has left.
     """
-
-    mode = Mode(kind="recurrent")
 
     def encode(self, frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
         """Normalised frames [3, H, W] of one clip in order to features [h, w, C], one per frame, streaming."""

@@ -1,6 +1,7 @@
 """ResNets as dense feature extractors: timm's network with the strides, padding and pooling of each published test."""
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.backbones.network import Network
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ResNetRules
 from corrkit.errors import CheckpointError
 
@@ -57,6 +59,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         stride=stride,
         multiple=1,
         layer=str(chosen),
+        colour=rules.colour,
         evidence=(
             ("layer", f"{chosen} of {len(blocks)} layers"),
             ("strides", f"{rules.strides}, {padding} padding, {rules.pool} pooling: {recognised.system.source}"),
@@ -64,7 +67,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
-class DenseResNet(nn.Module):
+class DenseResNet(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of one layer.
 
     Args:
@@ -75,10 +78,11 @@ class DenseResNet(nn.Module):
 
     def __init__(self, net: "ResNet", state: dict[str, Tensor], layer: int | str) -> None:
         super().__init__()
-        self.layer = layer
+        self.tail = layer if isinstance(layer, str) else None
+        self.layer = layer if isinstance(layer, int) else _before_tail(layer)
         self.conv1, self.bn1, self.act1, self.maxpool = net.conv1, net.bn1, net.act1, net.maxpool
-        self.num_layers = sum(hasattr(net, f"layer{number}") for number in range(1, 5))
         self.layers = [name for name in ("layer1", "layer2", "layer3", "layer4") if hasattr(net, name)]
+        self.num_layers = len(self.layers)
         for name in self.layers:
             setattr(self, name, getattr(net, name))
         for name in _TAILS:
@@ -87,28 +91,21 @@ class DenseResNet(nn.Module):
                 tail = nn.Conv2d(inputs, channels, size, padding=size // 2, bias=f"{name}.bias" in state)
                 setattr(self, name, tail)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.layer,))[0]
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each layer."""
+        x = self.maxpool(self.act1(self.bn1(self.conv1(pixels))))
+        for name in self.layers[:upto]:
+            x = getattr(self, name)(x)
+            yield x.permute(0, 2, 3, 1)
 
-    def taps(self, frames: Tensor, layers: tuple[int | str, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] of each of the given layers, in one pass."""
-        x = self.maxpool(self.act1(self.bn1(self.conv1(frames))))
-        found: dict[int | str, Tensor] = {}
-        for number, name in enumerate(self.layers, 1):
-            x = found[number] = getattr(self, name)(x)
-            for tail in _TAILS:
-                if tail in layers and number == _before_tail(tail):
-                    found[tail] = self._tail(tail, x)
-            if all(layer in found for layer in layers):
-                break
-        return [found[layer].permute(0, 2, 3, 1) for layer in layers]
-
-    def _tail(self, name: str, x: Tensor) -> Tensor:
-        convolved: Tensor = getattr(self, name)(x)
-        if name == "afterconv1":  # xiaolonw/TimeCycle 16d33ac models/videos/model_test.py:135
-            return functional.normalize(functional.relu(convolved), dim=1)
-        return convolved
+    def published(self, features: Tensor) -> Tensor:
+        """After the convolution behind the layer, where that was chosen."""
+        if self.tail is None:
+            return features
+        convolved: Tensor = getattr(self, self.tail)(features.permute(0, 3, 1, 2))
+        if self.tail == "afterconv1":  # xiaolonw/TimeCycle 16d33ac models/videos/model_test.py:135
+            convolved = functional.normalize(functional.relu(convolved), dim=1)
+        return convolved.permute(0, 2, 3, 1)
 
 
 def _before_tail(tail: str) -> int:

@@ -9,7 +9,7 @@ from corrkit.backbones.contract import Mode
 from corrkit.backbones.heads import assumption, choose_heads
 from corrkit.backbones.positions import resample, sinusoid
 from corrkit.backbones.vit import MLP, Attention, Block, Parts, PatchEmbedding
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 
 _SIDE = 16  # the table of positions is made for 16 x 16 cells and resized by jax.image.resize, bicubic with antialias
 

@@ -1,14 +1,16 @@
 """SAM's image encoder: timm's blocks with windows and decomposed relative positions, then the neck."""
 
 import functools
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import choose_heads
+from corrkit.backbones.network import Network
 from corrkit.backbones.positions import resample
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer_sam import VisionTransformerSAM
@@ -71,7 +73,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
-class SAMEncoder(nn.Module):
+class SAMEncoder(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C].
 
     Args:
@@ -79,24 +81,23 @@ class SAMEncoder(nn.Module):
         layer: block whose output is taken; None: the neck's.
     """
 
-    position = "dino"  # SAM's own code takes no other size than the native one
+    position: str = "dino"  # SAM's own code takes no other size than the native one
 
     def __init__(self, encoder: "VisionTransformerSAM", layer: int | None) -> None:
         super().__init__()
-        self.encoder, self.layer = encoder, layer
+        self.encoder, self.num_layers = encoder, len(encoder.blocks)
+        self.layer, self.ends_in_neck = layer or self.num_layers, layer is None
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Output [B, h, w, C] of each block, before the neck."""
         encoder: Any = self.encoder
-        x = encoder.patch_embed.proj(frames).movedim(1, -1)  # [B, h, w, D]
+        x = encoder.patch_embed.proj(pixels).movedim(1, -1)  # [B, h, w, D]
         x = x + resample(encoder.pos_embed[0], (x.shape[1], x.shape[2]), self.position)
-        for block in encoder.blocks[: self.layer]:
+        for block in encoder.blocks[:upto]:
             x = block(x)
-        features: Tensor = x if self.layer is not None else encoder.neck(x.movedim(-1, 1)).movedim(1, -1)
-        return features
+            yield x
 
-    def with_position(self, rule: str) -> Self:
-        """The same network, weights shared, under another resampling rule."""
-        other = self.__class__(self.encoder, self.layer)
-        other.position = rule
-        return other
+    def published(self, features: Tensor) -> Tensor:
+        """After the neck, unless a block was chosen."""
+        encoder: Any = self.encoder
+        return encoder.neck(features.movedim(-1, 1)).movedim(1, -1) if self.ends_in_neck else features

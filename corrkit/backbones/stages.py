@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from corrkit.backbones.heads import UnknownHeadsError
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 

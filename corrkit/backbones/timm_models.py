@@ -3,12 +3,16 @@
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from corrkit.backbones.contract import Report
+import torch
+from torch.overrides import TorchFunctionMode
+
+from corrkit.backbones.contract import Interface, Report
 from corrkit.backbones.framewise import Framewise
+from corrkit.backbones.timm_arguments import Statistics, architecture_arguments, statistics
 from corrkit.checkpoints.heads import entry
 from corrkit.errors import CheckpointError
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from corrkit.checkpoints.opening import Opened
 
 _SHOWN = 6
+_NAME = re.compile(r"\w+(\.\w+)?")  # architecture and tag: nothing that timm could take for a folder or an address
+_MAX_BUFFERS = 64 << 20  # bytes beyond those of the file that what timm computes (masks, indices, angles) may take
 
 
 def load(spec: str) -> Framewise:
@@ -29,7 +35,11 @@ def load(spec: str) -> Framewise:
     untrained = re.fullmatch(r"random:([^@=]+)(?:@(\d+))?", spec)
     if untrained:
         name, seed = untrained[1], int(untrained[2] or 0)
-        return _backbone(_untrained(name, seed), name, Report(system="random", architecture=name, parameters=0))
+        from corrkit.backbones.wrapped import state_digest
+
+        model = _initialised(name, {}, seed)
+        report = Report(system="random", architecture=name, parameters=0, pretraining="none")
+        return _backbone(model, name, report, state_digest(model, name), statistics(None, model.pretrained_cfg))
     from_file = re.fullmatch(r"timm:([^=]+)=(.+)", spec)
     if from_file:
         from corrkit.checkpoints.opening import open_checkpoint
@@ -45,9 +55,7 @@ def named_by_config(opened: "Opened") -> str | None:
     name = entry(opened.config, "architecture")
     if not isinstance(name, str) or entry(opened.config, "pretrained_cfg") is None:
         return None
-    import timm
-
-    return name if timm.is_model(name) else None
+    return name if _is_known(name) else None
 
 
 def fill(name: str, opened: "Opened", layer: int | str | None = None) -> Framewise:
@@ -59,20 +67,24 @@ def fill(name: str, opened: "Opened", layer: int | str | None = None) -> Framewi
         layer: block to stop after, of a plain ViT.
 
     Raises:
-        CheckpointError: an unknown name, or tensors that are missing or of another shape.
+        CheckpointError: an unknown name, an argument in config.json that isn't one of the architecture, or tensors that
+            are missing or of another shape.
     """
     from corrkit.checkpoints.naming import flatten
     from corrkit.checkpoints.opening import require_usable
 
     tensors = flatten(opened.tree)
-    model = _create(name, entry(opened.config, "model_args") or {})
-    expected = model.state_dict()
+    arguments = architecture_arguments(opened, len(tensors))
+    blank = _on_meta(name, arguments)
+    expected = blank.state_dict()
     some = next(iter(expected))
     prefixes = sorted({key.removesuffix(some) for key in tensors if key.endswith(some)}, key=len) or [""]
     state = next((found for prefix in prefixes if (found := _under(prefix, tensors, expected))), None)
     if state is None:
         raise _misfit(name, opened, tensors, expected, prefixes[0])
+    _require_small(blank, opened)
     require_usable(state, opened.path)
+    model = _initialised(name, arguments)
     model.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in state.items()})
     unused = len(tensors) - len(state)
     report = Report(
@@ -85,7 +97,7 @@ def fill(name: str, opened: "Opened", layer: int | str | None = None) -> Framewi
         notes=opened.notes,
     )
     digest = hashlib.sha256(f"{opened.digest} {name} {layer}".encode()).hexdigest()
-    return _backbone(model, name, report, digest, entry(opened.config, "pretrained_cfg"), layer)
+    return _backbone(model, name, report, digest, statistics(opened, model.pretrained_cfg), layer)
 
 
 def _misfit(
@@ -113,47 +125,94 @@ def _under(
     return state if complete else None
 
 
-def _untrained(name: str, seed: int) -> "nn.Module":
-    """The network with timm's own initial weights, the same for a seed; no random state outside is touched."""
-    import torch
+def _require_small(blank: "nn.Module", opened: "Opened") -> None:
+    """What a network holds beside the file's tensors is bounded by their size."""
+    kept = {id(tensor) for tensor in blank.state_dict(keep_vars=True).values()}
+    size = sum(tensor.nbytes for tensor in blank.state_dict().values())
+    beside = sum(buffer.nbytes for buffer in blank.buffers() if id(buffer) not in kept)
+    if beside > _MAX_BUFFERS + size:
+        raise CheckpointError(
+            f"{opened.path}: with the sizes in config.json timm would compute {beside:,} bytes of masks and tables, "
+            f"for {size:,} bytes of weights.",
+            "Check img_size in model_args.",
+        )
 
+
+def _initialised(name: str, arguments: Mapping[str, Any], seed: int = 0) -> "nn.Module":
+    """The network with timm's own initial weights, the same for a seed; no random state outside is touched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _create(name, {})
+        return _create(name, arguments)
+
+
+class _CountsOnCpu(TorchFunctionMode):
+    """Lets timm 1.0.21 to 1.0.2x compute the widths of a RegNet, with operations that the meta device lacks."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        device = {"device": "cpu"} if func is torch.arange else {}
+        return func(*args, **{**device, **(kwargs or {})})
+
+
+def _on_meta(name: str, arguments: Mapping[str, Any]) -> "nn.Module":
+    """The network without any memory for its tensors."""
+    with torch.device("meta"):
+        if name.startswith("regnet"):
+            with _CountsOnCpu():
+                return _create(name, arguments)
+        return _create(name, arguments)
+
+
+def _is_known(name: str) -> bool:
+    import timm
+
+    if not _NAME.fullmatch(name) or not timm.is_model(name):
+        return False
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag of a known architecture
+        return False
+    return True
 
 
 def _create(name: str, arguments: Mapping[str, Any]) -> "nn.Module":
     """Without a classifier, and for any input size where the architecture has such an option."""
     import timm
 
-    if not timm.is_model(name):
+    if not _is_known(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4)
         remedy = f"Near it: {', '.join(near)}." if near else "timm.list_models() lists them all."
         raise CheckpointError(f"timm {timm.__version__} has no model {name!r}.", remedy)
     options: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    problem = ""
     for option in options:
         try:
             model: nn.Module = timm.create_model(name, **{"pretrained": False, **arguments, "num_classes": 0, **option})
-        except TypeError:
+        except TypeError as error:
+            problem = str(error)
             continue
+        except Exception as error:  # timm's own code, with arguments that contradict each other
+            problem = f"{type(error).__name__}: {error}"
+            break
         return model.requires_grad_(False).eval()
-    raise CheckpointError(f"timm can't make {name} with {dict(arguments)}.", "Check model_args in config.json.")
+    raise CheckpointError(
+        f"timm can't make {name} with {dict(arguments)} ({problem[:200]}).", "Check model_args in config.json."
+    )
 
 
 def _backbone(
     model: "nn.Module",
     name: str,
     report: Report,
-    digest: str | None = None,
-    config: Mapping[str, Any] | None = None,
+    digest: str,
+    statistics: Statistics,
     layer: int | str | None = None,
 ) -> Framewise:
     """Features as `forward_features` gives them, at the stride that the network states."""
     from corrkit.backbones.vit_building import from_timm
-    from corrkit.backbones.wrapped import WrappedNetwork, state_digest
+    from corrkit.backbones.wrapped import WrappedNetwork
 
-    statistics: dict[str, Any] = {**model.pretrained_cfg, **(config or {})}  # type: ignore[dict-item]
-    digest = digest or state_digest(model, name)
     report = replace(report, parameters=sum(parameter.numel() for parameter in model.parameters()))
     own = from_timm(model, layer)
     if own is not None:
@@ -162,21 +221,23 @@ def _backbone(
     else:
         if layer is not None:
             raise CheckpointError(f"Layers of timm's {name} can't be chosen.", "Leave --layer out.")
-        stride = _stride(model)
+        stride = _stride(model, name)
         network = WrappedNetwork(model, model.forward_features, stride)  # type: ignore[arg-type]
+    mean, std = statistics
     return Framewise(
-        network,
-        stride=stride,
-        mean=tuple(statistics["mean"]),
-        std=tuple(statistics["std"]),
-        report=report,
-        digest=digest,
+        network, Interface(stride=stride, multiple=stride, mean=mean, std=std, report=report, digest=digest)
     )
 
 
-def _stride(model: Any) -> int:
+def _stride(model: Any, name: str) -> int:
     """Pixels per cell of what `forward_features` gives."""
     info = getattr(model, "feature_info", None)
     if info:
         return int(info[-1]["reduction"])
-    return int(model.patch_embed.patch_size[0])
+    sides = set(getattr(getattr(model, "patch_embed", None), "patch_size", ()))
+    if len(sides) != 1:
+        raise CheckpointError(
+            f"timm's {name} has patches of {sorted(sides)} pixels." if sides else f"timm's {name} states no stride.",
+            "Only networks with square cells of a stated size can be evaluated.",
+        )
+    return int(sides.pop())

@@ -4,8 +4,9 @@ A single frame is repeated to fill one tubelet and takes the positions of the fi
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,12 @@ from torch.nn import functional
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import assumption, choose_heads
+from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.positions import resample, sinusoid
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Attention, Block, Parts
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import TubeletRules
 from corrkit.errors import CheckpointError
 
@@ -90,7 +92,7 @@ class Positions:
     rows: int = 0
 
 
-class TubeletTransformer(nn.Module):
+class TubeletTransformer(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C]; each frame on its own.
 
     Args:
@@ -106,10 +108,12 @@ class TubeletTransformer(nn.Module):
     pos_embed_spatial: nn.Parameter
     pos_embed_temporal: nn.Parameter
     pos_embed_class: nn.Parameter
+    position: str
 
     def __init__(self, parts: Parts, positions: Positions, tubelet: int, layer: int, state: dict[str, Tensor]) -> None:
         super().__init__()
-        self.parts, self.positions, self.tubelet, self.layer, self.rule = parts, positions, tubelet, layer, "size"
+        self.parts, self.positions, self.tubelet, self.position = parts, positions, tubelet, "size"
+        self.layer, self.num_layers, self.window = layer, parts.depth, WindowRule(tubelet=tubelet)
         kernel = (tubelet, *parts.patch)
         self.patch_embed = nn.Module()
         self.patch_embed.proj = nn.Conv3d(3, parts.dim, kernel, kernel)
@@ -122,28 +126,16 @@ class TubeletTransformer(nn.Module):
                 block.attn = CosineAttention(parts)
         self.norm: nn.Module = nn.LayerNorm(parts.dim, eps=parts.eps) if parts.final_norm == "affine" else nn.Identity()
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.layer,))[0]
+    def still(self, frames: Tensor) -> Tensor:
+        """Each frame repeated to fill a tubelet."""
+        return frames[:, :, None].expand(-1, -1, self.tubelet, -1, -1)
 
-    def taps(self, frames: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] after each of the given blocks (1 is the first), in one pass."""
-        still = frames[:, :, None].expand(-1, -1, self.tubelet, -1, -1)
-        return [features[:, 0] for features in self._tokens(still, layers)]
+    def normed(self, output: Tensor, layer: int) -> Tensor:
+        """After the final norm, where there is one, whichever the block."""
+        return self.norm(output)  # type: ignore[no-any-return]
 
-    def clip(self, frames: Tensor) -> Tensor:
-        """A window of frames [T, 3, H, W] to time slices [T / tubelet, h, w, C]; each frame sees the whole window."""
-        return self._tokens(frames.transpose(0, 1)[None], (self.layer,))[0][0]
-
-    def with_position(self, rule: str) -> Self:
-        """The same network, weights shared, under another rule of `positions.RULES` for the two axes of space."""
-        other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__)
-        other.rule = rule
-        return other
-
-    def _tokens(self, pixels: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
-        """[B, 3, T, H, W] to [B, T', h, w, C] per layer."""
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Tubelet tokens [B, T', h, w, C] after each block, before the final norm."""
         patches = self.patch_embed.proj(pixels)  # type: ignore[operator]  # [B, D, T', h, w]
         grid: Grid = tuple(patches.shape[2:])
         x = patches.flatten(2).transpose(1, 2)
@@ -158,12 +150,9 @@ class TubeletTransformer(nn.Module):
                 front = front + self.pos_embed[:, : self.positions.rows]
             x = torch.cat([front.expand(len(x), -1, -1), x], 1)
         turn = _rotation(grid, self.parts.dim // self.parts.heads).to(x.device) if table is None else None
-        found = {}
-        for number, block in enumerate(self.blocks[: max(layers)], 1):
+        for block in self.blocks[:upto]:
             x = block(x, turn, None, grid[1:])
-            if number in layers:
-                found[number] = self.norm(x)[:, -math.prod(grid) :].unflatten(1, grid)
-        return [found[number] for number in layers]
+            yield x[:, -math.prod(grid) :].unflatten(1, grid)
 
     def _table(self, grid: Grid) -> Tensor | None:
         """Positions [1, N, C] of all tokens, or None where they are turned instead."""
@@ -183,10 +172,10 @@ class TubeletTransformer(nn.Module):
         slices = table.unflatten(0, stored)[: grid[0]]
         if len(slices) < grid[0]:
             raise _too_long(grid[0], stored[0])
-        return torch.stack([resample(part, grid[1:], self.rule) for part in slices]).flatten(0, 2)[None]
+        return torch.stack([resample(part, grid[1:], self.position) for part in slices]).flatten(0, 2)[None]
 
     def _space(self, table: Tensor, stored: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-        return resample(table.unflatten(0, stored), grid, self.rule)
+        return resample(table.unflatten(0, stored), grid, self.position)
 
     def _slices(self, table: Tensor, count: int) -> Tensor:
         if count > len(table):

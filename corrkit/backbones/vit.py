@@ -5,18 +5,21 @@ rules (timm's own rule moves features by 3 to 18 %), and importing timm takes se
 size is a test.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
+from corrkit.backbones.network import Network
 from corrkit.backbones.positions import resample, sincos
 from corrkit.backbones.relative import RelativeBias, Rule
 from corrkit.backbones.rotary import Grid, Rotation, Setting, rotation
+
+_NUM_TABLES = 4  # networks under several position rules share what is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class Parts:
     patch_norm: bool = False
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of the last executed block, after the final norm.
 
     Sides that the patch doesn't divide are cropped at the right and bottom, as the patch convolution of every published
@@ -77,6 +80,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, parts: Parts, layer: int | None = None) -> None:
         super().__init__()
         self.parts, self.layer, self.position = parts, layer or parts.depth, parts.position
+        self.num_layers = parts.depth
         self.patch_embed = PatchEmbedding(parts)
         if parts.has_cls_token:
             self.cls_token = nn.Parameter(torch.empty(1, 1, parts.dim))
@@ -96,32 +100,20 @@ class VisionTransformer(nn.Module):
         self._tables: dict[tuple[Grid, str | None, torch.device], Tensor] = {}
         self._rotations: dict[tuple[Grid, torch.device], Rotation] = {}
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.layer,))[0]
-
-    def taps(self, frames: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] after each of the given blocks (1 is the first), in one pass."""
-        patches = self.patch_embed(frames)  # [B, D, h, w]
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Patch tokens [B, h, w, C] after each block, before the final norm."""
+        patches = self.patch_embed(pixels)  # [B, D, h, w]
         grid = (patches.shape[2], patches.shape[3])
         x = self.norm_pre(self._with_prefix(patches.flatten(2).transpose(1, 2), grid))
         turn = self._rotation(grid, x.device)
         shared = self.rel_pos_bias(grid) if self.parts.relative == "shared" else None
-        found = {}
-        for number, block in enumerate(self.blocks[: max(layers)], 1):
+        for block in self.blocks[:upto]:
             x = block(x, turn, shared, grid)
-            if number in layers:
-                found[number] = self.norm(x)[:, -grid[0] * grid[1] :].reshape(len(x), *grid, -1)
-        return [found[number] for number in layers]
+            yield x[:, -grid[0] * grid[1] :].unflatten(1, grid)
 
-    def with_position(self, rule: str) -> Self:
-        """The same network, weights shared, under another rule of `positions.RULES`."""
-        other = self.__class__.__new__(self.__class__)
-        other.__dict__.update(self.__dict__)
-        other._tables = {}
-        if self.position not in (None, "sincos"):
-            other.position = rule
-        return other
+    def normed(self, output: Tensor, layer: int) -> Tensor:
+        """After the final norm, whichever the block."""
+        return self.norm(output)  # type: ignore[no-any-return]
 
     def _with_prefix(self, patches: Tensor, grid: Grid) -> Tensor:
         """Adds positions to patches [B, N, D] and puts class and register tokens in front."""
@@ -138,10 +130,11 @@ class VisionTransformer(nn.Module):
         return torch.cat([front.expand(len(patches), -1, -1), patches], 1)
 
     def _table(self, grid: Grid, device: torch.device) -> Tensor:
-        """Positions [1, N, D] of the patches; the latest grid's are kept."""
+        """Positions [1, N, D] of the patches; those of a few grids and rules are kept."""
         key = (grid, self.position, device)
         if key not in self._tables:
-            self._tables.clear()
+            if len(self._tables) == _NUM_TABLES:
+                self._tables.clear()
             self._tables[key] = self._resampled(grid).flatten(0, 1)[None].to(device)
         return self._tables[key]
 

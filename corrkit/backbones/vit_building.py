@@ -12,7 +12,7 @@ from corrkit.backbones.heads import USUAL, assumption, choose_heads
 from corrkit.backbones.vit import Parts, VisionTransformer
 from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
 

@@ -1,6 +1,7 @@
 """V-JEPA 2.1: still frames through its image path, windows of frames through its video path."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import assumption, choose_heads
+from corrkit.backbones.network import Network, WindowRule
 from corrkit.backbones.rotary import Rotation
 from corrkit.backbones.vit import Block, Parts
-from corrkit.checkpoints.recognition import Recognised
+from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 # Blocks (1 is the first) after which one of the four norms is trained, by depth.
@@ -61,7 +63,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     )
 
 
-class VJEPA21(nn.Module):
+class VJEPA21(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C].
 
     Args:
@@ -72,7 +74,8 @@ class VJEPA21(nn.Module):
 
     def __init__(self, parts: Parts, tubelet: int, layer: int) -> None:
         super().__init__()
-        self.parts, self.layer = parts, layer
+        self.parts, self.layer, self.num_layers = parts, layer, parts.depth
+        self.window = WindowRule(tubelet=tubelet)
         self.patch_embed = _projection(parts, tubelet)
         self.patch_embed_img = _projection(parts, 1)
         self.img_mod_embed = nn.Parameter(torch.empty(1, 1, parts.dim))
@@ -80,36 +83,29 @@ class VJEPA21(nn.Module):
         self.blocks = nn.ModuleList(Block(parts) for _ in range(parts.depth))
         self.norms_block = nn.ModuleList(nn.LayerNorm(parts.dim, eps=parts.eps) for _ in _TAPS[parts.depth])
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, h, w, C]."""
-        return self.taps(frames, (self.layer,))[0]
+    def still(self, frames: Tensor) -> Tensor:
+        """Clips of one frame, which take the image path."""
+        return frames[:, :, None]
 
-    def taps(self, frames: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
-        """Features [B, h, w, C] after each of the given blocks, in one pass."""
-        projection: Any = self.patch_embed_img
-        return [found[:, 0] for found in self._tokens(projection.proj(frames[:, :, None]), self.img_mod_embed, layers)]
-
-    def clip(self, frames: Tensor) -> Tensor:
-        """A window of frames [T, 3, H, W] to time slices [T / tubelet, h, w, C]; each frame sees the whole window."""
-        projection: Any = self.patch_embed
-        pixels = frames.transpose(0, 1)[None]
-        return self._tokens(projection.proj(pixels), self.video_mod_embed, (self.layer,))[0][0]
+    def normed(self, output: Tensor, layer: int) -> Tensor:
+        """After the norm of the first tap at or behind the block."""
+        return self.norms_block[self.norm_of(layer)](output)  # type: ignore[no-any-return]
 
     def norm_of(self, layer: int) -> int:
         """Number of the norm that follows a block, or the next tap behind it."""
         return next(number for number, tap in enumerate(_TAPS[self.parts.depth]) if layer <= tap)
 
-    def _tokens(self, patches: Tensor, kind: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
-        """[B, D, T', h, w] to [B, T', h, w, C] per layer."""
+    def outputs(self, pixels: Tensor, upto: int) -> Iterator[Tensor]:
+        """Tokens [B, T', h, w, C] after each block, before a norm."""
+        single = pixels.shape[2] == 1
+        projection: Any = self.patch_embed_img if single else self.patch_embed
+        patches, kind = projection.proj(pixels), self.img_mod_embed if single else self.video_mod_embed
         grid = tuple(patches.shape[2:])
         x = patches.flatten(2).transpose(1, 2) + kind
         turn = _rotation(grid, self.parts.dim // self.parts.heads).to(x.device)
-        found = {}
-        for number, block in enumerate(self.blocks[: max(layers)], 1):
+        for block in self.blocks[:upto]:
             x = block(x, turn, None, grid[1:])
-            if number in layers:
-                found[number] = self.norms_block[self.norm_of(number)](x).reshape(len(x), *grid, -1)
-        return [found[number] for number in layers]
+            yield x.unflatten(1, grid)
 
 
 def _projection(parts: Parts, tubelet: int) -> nn.Module:

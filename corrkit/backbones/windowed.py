@@ -5,10 +5,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from corrkit.backbones.contract import Mode
+from corrkit.backbones.contract import Described, Interface, Mode, interface_of
 from corrkit.backbones.framewise import Framewise
+from corrkit.backbones.network import Network
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -16,13 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class _Clips(Protocol):
-    """A network that takes real frames: a window [T, 3, H, W] to time slices [T', h, w, C]."""
-
-    def clip(self, frames: "Tensor") -> "Tensor": ...
-
-
-class Windowed:
+class Windowed(Described):
     """A video network under the backbone contract, run on consecutive windows of a clip.
 
     google-deepmind/representations4d 75aca30 (colabs/rvm_evaluation_demo.ipynb) evaluates VideoMAE and V-JEPA so: 16
@@ -48,23 +43,11 @@ class Windowed:
         padding: Literal["zeros", "repeat"] = "zeros",
     ) -> None:
         step = length if step is None else step
-        _require_window(framewise, length, step)
-        self._framewise = framewise
-        self.stride, self.multiple = framewise.stride, framewise.multiple
-        self.mean, self.std = framewise.mean, framewise.std
-        self.mode = Mode(
+        mode = Mode(
             kind="windowed", sees_future=True, length=length, step=step, padding=padding, upsampling="linear in time"
         )
-        words = f"Windows of {length} frames every {step}; a frame's features depend on later frames."
-        notes = tuple(note for note in framewise.report.notes if " is repeated " not in note)
-        self.report = replace(framewise.report, notes=(*notes, words))
-
-    @property
-    def digest(self) -> str | None:
-        """Sha256 of what makes its numbers."""
-        inner = self._framewise.digest
-        words = f"{inner} {self.mode.length} {self.mode.step} {self.mode.padding}"
-        return None if inner is None else hashlib.sha256(words.encode()).hexdigest()
+        super().__init__(_interface(interface_of(framewise), mode))
+        self.network = _windowed(framewise, length, step)
 
     def __call__(self, frames: "Tensor") -> "Tensor":
         """Consecutive frames [B, 3, H, W] of one clip to features [B, h, w, C]."""
@@ -89,20 +72,19 @@ class Windowed:
     def with_position(self, rule: str) -> Self:
         """The same backbone under another resampling rule of its absolute position embedding."""
         other = copy.copy(self)
-        other._framewise = self._framewise.with_position(rule)
+        other.network = self.network.with_position(rule)
         return other
 
     def to(self, device: "torch.device | str") -> Self:
         """The same backbone with its network on a device (moved in place)."""
-        self._framewise.to(device)
+        self.network.to(device)
         return self
 
     def _maps(self, window: "Tensor") -> "Tensor":
         """A window [T, 3, H, W] to one map per frame [T, h, w, C]; fewer time slices are interpolated."""
         from torch.nn import functional
 
-        network: _Clips = self._framewise.network  # type: ignore[assignment]
-        slices = network.clip(window).float()
+        slices = self.network.clip(window).float()
         if len(slices) == len(window):
             return slices
         lines = slices.flatten(1).t()[
@@ -112,18 +94,28 @@ class Windowed:
         return stretched.reshape(len(window), *slices.shape[1:])
 
 
-def _require_window(framewise: Framewise, length: int, step: int) -> None:
+def _interface(framewise: Interface, mode: Mode) -> Interface:
+    digest, report = framewise.digest, framewise.report
+    notes = tuple(note for note in report.notes if " is repeated " not in note)
+    words = f"Windows of {mode.length} frames every {mode.step}; a frame's features depend on later frames."
+    if digest is not None:
+        digest = hashlib.sha256(f"{digest} {mode.length} {mode.step} {mode.padding}".encode()).hexdigest()
+    return replace(framewise, mode=mode, report=replace(report, notes=(*notes, words)), digest=digest)
+
+
+def _windowed(framewise: Framewise, length: int, step: int) -> Network:
+    """The network of a backbone. Raises CheckpointError where it doesn't take such windows."""
     network, name = framewise.network, framewise.report.system
-    if not hasattr(network, "clip"):
+    rule = network.window if isinstance(network, Network) else None
+    if not isinstance(network, Network) or rule is None:
         raise CheckpointError(f"{name} sees single frames only, no windows.", "Leave the window out.")
-    fixed = getattr(network, "frames", 0)
-    if fixed and length != fixed:
+    if rule.length not in (None, length):
         raise CheckpointError(
-            f"{name} was made for windows of {fixed} frames, not of {length}.", f"Give a window of {fixed}."
+            f"{name} was made for windows of {rule.length} frames, not of {length}.", f"Give a window of {rule.length}."
         )
-    tubelet = getattr(network, "tubelet", 1)
-    if length < 1 or length % tubelet or not 1 <= step <= length:
+    if length < 1 or length % rule.tubelet or not 1 <= step <= length:
         raise CheckpointError(
-            f"A window of {length} frames every {step} doesn't fit {name}, whose tokens span {tubelet} frames.",
-            f"Give a window that is a multiple of {tubelet}, and a step from 1 to its length.",
+            f"A window of {length} frames every {step} doesn't fit {name}, whose tokens span {rule.tubelet} frames.",
+            f"Give a window that is a multiple of {rule.tubelet}, and a step from 1 to its length.",
         )
+    return network

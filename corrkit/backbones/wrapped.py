@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Report
+from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Interface, Report
 from corrkit.backbones.framewise import Framewise
 from corrkit.errors import CorrkitError, UsageError
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
 Forward = Callable[[Tensor], Tensor]
+
+_MOST_PREFIXES = 64
+"""Class and register tokens in front of a ViT's patches."""
 
 
 def wrap(
@@ -26,7 +29,9 @@ def wrap(
     forward: Forward | None = None,
     *,
     stride: int | None = None,
-) -> Framewise:
+    name: str | None = None,
+    digest: str | None = None,
+) -> "Wrapped":
     """A live module as a backbone. The module isn't copied; it runs in evaluation mode and is then as it was.
 
     Args:
@@ -37,6 +42,9 @@ def wrap(
         forward: normalised frames [B, 3, H, W] to features: [B, h, w, C], [B, C, h, w], or tokens [B, P + h·w, C]
             with P prefix tokens in front. None takes the module's `forward_features`, else the module itself.
         stride: for networks that take any size (convolutions): pixels per cell, in place of `patch`.
+        name: of the network in tables; None takes its class's.
+        digest: text that stands for what `forward` does, to be changed with it. A run can be resumed where weights and
+            this text are as they were; with a `forward` and without it, never.
 
     Returns:
         The backbone. A call raises UsageError where the output fits none of these forms; it names the shapes.
@@ -53,43 +61,65 @@ def wrap(
     cell = patch if stride is None else stride
     if not isinstance(cell, int) or cell < 1:
         raise UsageError(f"A cell can't have {cell} pixels.", "Give patch= or stride= a positive number.")
-    name = type(module).__name__
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Wrapped(
-        WrappedNetwork(module, forward, cell),
+    interface = Interface(
         stride=cell,
+        multiple=1 if stride is not None else patch,
         mean=mean,
         std=std,
-        report=Report(system="wrapped", architecture=name, parameters=parameters),
-        multiple=1 if stride is not None else patch,
+        report=Report(system="wrapped", architecture=name or type(module).__name__, parameters=parameters),
     )
+    return Wrapped(WrappedNetwork(module, forward, cell), interface, digest)
 
 
 class Wrapped(Framewise):
-    """A live module: its digest follows its weights."""
+    """A live module: its digest follows its weights.
+
+    code: text that stands for what its code does, None where nothing says.
+    """
+
+    def __init__(self, network: "WrappedNetwork", interface: Interface, code: str | None) -> None:
+        super().__init__(network, interface)
+        self.code = code
 
     @property
     def digest(self) -> str | None:
-        """Sha256 of the state dict as it is now and of all settings; None with a forward function of one's own.
+        """Sha256 of the state dict as it is now, all settings and `code`; None with a forward function and no `code`.
 
         What such a function does can't be told from outside, so a run with it can't be resumed.
         """
         network = self.network
         assert isinstance(network, WrappedNetwork)
-        if network.has_own_forward:
+        if network.has_own_forward and self.code is None:
             return None
-        settings = (self.report.architecture, self.stride, self.multiple, tuple(self.mean), tuple(self.std))
+        settings: tuple[object, ...] = (
+            *(self.report.architecture, self.stride, self.multiple, tuple(self.mean), tuple(self.std)),
+            *(() if self.code is None else (self.code,)),
+        )
         return state_digest(network.module, repr(settings))
 
 
 def state_digest(module: nn.Module, salt: str) -> str:
-    """Sha256 (hex) of a text and of all names, types, shapes and values of a state dict."""
+    """Sha256 (hex) of a text and of all names, types, shapes and values of a state dict.
+
+    Of a network divided among processes (FSDP2) the whole tensors count, so every process must call it.
+    """
     found = hashlib.sha256(salt.encode())
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, value in sorted(module.state_dict().items()):
+        tensor = value.full_tensor() if is_divided(value) else value
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().flatten()
         found.update(memoryview(flat.view(torch.uint8).numpy()))
     return found.hexdigest()
+
+
+def is_divided(tensor: object) -> bool:
+    """Whether a tensor's values lie on several processes."""
+    if not torch.distributed.is_available():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
 
 
 class WrappedNetwork(nn.Module):
@@ -139,7 +169,7 @@ def as_cells(output: Tensor, size: tuple[int, int], cell: int) -> Tensor:
         UsageError: for any other form, and for one that can be read both ways.
     """
     grid = (size[0] // cell, size[1] // cell)
-    if output.ndim == 3 and output.shape[1] >= grid[0] * grid[1]:
+    if output.ndim == 3 and 0 <= output.shape[1] - grid[0] * grid[1] <= _MOST_PREFIXES:
         cells = output[:, output.shape[1] - grid[0] * grid[1] :]
         return cells.reshape(len(cells), *grid, -1)
     if output.ndim == 4:
@@ -155,10 +185,24 @@ def as_cells(output: Tensor, size: tuple[int, int], cell: int) -> Tensor:
             )
     raise UsageError(
         f"For frames of {size[0]}x{size[1]} and {cell} pixels per cell the module must give "
-        f"[B, {grid[0]}, {grid[1]}, C], [B, C, {grid[0]}, {grid[1]}] "
-        f"or tokens [B, at least {grid[0] * grid[1]}, C]; it gives {list(output.shape)}.",
-        "Set patch= or stride= to the module's, or give forward= a function that returns one of these.",
+        f"[B, {grid[0]}, {grid[1]}, C], [B, C, {grid[0]}, {grid[1]}] or tokens [B, {grid[0] * grid[1]}, C] "
+        f"with at most {_MOST_PREFIXES} before them; it gives {list(output.shape)}.",
+        _remedy(output, size, cell),
     )
+
+
+def _remedy(output: Tensor, size: tuple[int, int], cell: int) -> str:
+    """The patch that the output fits, where there is one other than the one that was set."""
+    if output.ndim == 4:
+        fitting = [
+            p for p in range(1, min(size) + 1) if any(_fits(c, size, p) for c in (output.shape[1:3], output.shape[2:4]))
+        ]
+    else:
+        prefixes = {p: output.shape[1] - (size[0] // p) * (size[1] // p) for p in range(1, min(size) + 1)}
+        fitting = [p for p, count in prefixes.items() if output.ndim == 3 and 0 <= count <= _MOST_PREFIXES]
+    if fitting and cell not in fitting:
+        return f"Its output fits patch={fitting[0]}: give wrap that, or forward= a function that returns one of these."
+    return "Give forward= a function that returns one of these."
 
 
 def _fits(cells: torch.Size, size: tuple[int, int], cell: int) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from corrkit.checkpoints.recognition import Recognised
+    from corrkit.checkpoints.recognised import Recognised
 
 # Where a model of several parts keeps the configuration of its images' encoder, outermost first.
 _PARTS = ("vision_config", "backbone_config", "vision_encoder", "encoder")

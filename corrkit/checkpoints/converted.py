@@ -7,9 +7,10 @@ from typing import Any
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.opening import Opened
-from corrkit.checkpoints.recognition import CONVERTED, Recognised
+from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.errors import CheckpointError
+from corrkit.runs.atomic import placing
 
 _FORMAT = 1
 _MAX_SETTING = 64 << 10  # characters of one setting of the container that is kept
@@ -25,8 +26,10 @@ def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None 
         heads: attention heads as given by the user, kept so that they needn't be given again.
 
     Raises:
-        CheckpointError: a file of that name exists already.
+        CheckpointError: a file of that name exists already, or it can't be written.
+        RunError: likewise; nothing is left of it.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if path.exists():
@@ -44,7 +47,13 @@ def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None 
         "original": {"name": Path(recognised.path).name, "sha256": digest},
     }
     tensors = {name: tensor.contiguous().clone() for name, tensor in recognised.state.items()}
-    save_file(tensors, path, metadata={CONVERTED: json.dumps(facts)})
+    with placing(path) as file:
+        try:
+            save_file(tensors, file, metadata={CONVERTED: json.dumps(facts)})
+        except SafetensorError as error:  # its own form of the system's errors
+            raise CheckpointError(
+                f"{path} can't be written ({error}).", "Free some space, or name another file."
+            ) from None
 
 
 def read(opened: Opened) -> Recognised:

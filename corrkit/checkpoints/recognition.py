@@ -2,17 +2,17 @@
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from corrkit.checkpoints import configuration, drops, heads
+from corrkit.checkpoints import configuration, converted, drops, heads
 from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
-from corrkit.checkpoints.completeness import Tensors, absent, gap
+from corrkit.checkpoints.completeness import absent, gap
 from corrkit.checkpoints.conversions import IncompleteError, unify, without_some_biases
 from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
+from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS
 from corrkit.checkpoints.selection import first, relative, select
 from corrkit.checkpoints.system import Layout, System
@@ -21,59 +21,6 @@ from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-CONVERTED = "corrkit"  # the header's entry in files of `corrkit convert`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recognised:
-    """One network of a file.
-
-    prefix: of its names, "" or ending in a dot. state: canonical name to tensor, in the file's precision (asking for
-    one that isn't there raises a CheckpointError which names it); origins:
-    canonical name (before fusing) to name in the file. shapes: of all tensors under the prefix, by relative name.
-    total: tensors in the file; used: of these, how many went into `state`. dropped: group to reason.
-    mean, std: of the input, per channel. evidence: decision to what it rests on. config: `configuration.vision_part`
-    of the configuration beside it.
-    tree: the whole file, for what its container says about training.
-    """
-
-    path: Any
-    system: System
-    layout: Layout
-    prefix: str
-    state: "dict[str, Tensor]"
-    origins: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    used: int
-    total: int
-    dropped: tuple[tuple[str, str], ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    evidence: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    tree: Any = None
-
-    def file_name(self, canonical: str) -> str:
-        """How a tensor is called in the file, or would be called if it is missing."""
-        return file_name(canonical, self.origins, self.layout, self.prefix)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "state", Tensors(self.state, self.missing))
-
-    def missing(self, names: Iterable[str]) -> CheckpointError:
-        """The error for canonical names that the file lacks, under the names that the file would give them."""
-        return gap(self.path, self.system, list(names), self.state, self.file_name)
-
-    def depth(self, stem: str) -> int:
-        """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""
-        found = (re.match(rf"{re.escape(stem)}\.(\d+)\.", name) for name in self.state)
-        return max((int(match[1]) for match in found if match), default=-1) + 1
-
-    def stored_heads(self, dim: int) -> tuple[int, str] | None:
-        """Attention heads of a network of width `dim` as far as file or config tell, and where."""
-        return heads.stored(self.shapes, dim, self.config, self.tree)
 
 
 def recognise(opened: Opened, key: str | None = None, system: str | None = None) -> Recognised:
@@ -89,8 +36,6 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
             be evaluated, weights that aren't finite, or tensors that should be there and aren't.
     """
     if CONVERTED in opened.metadata:
-        from corrkit.checkpoints import converted
-
         return converted.read(opened)
     tensors = flatten(opened.tree)
     candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)

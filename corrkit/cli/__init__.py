@@ -5,13 +5,16 @@ stdout carries the result, stderr the talk. Exit codes: 0 done, 1 a check failed
 """
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from corrkit import __version__
+from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, closest
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -31,10 +34,16 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 EXIT_OUR_BUG = 70
 EXIT_INTERRUPTED = 130
+_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_LESS_MEMORY = (
+    "Make the input smaller (--set size=[...] for short-side resizing), take a smaller network or --window, or another "
+    "--device."
+)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the process's exit code."""
+    _show_every_character()
     arguments = sys.argv[1:] if argv is None else argv
     name = arguments[0] if arguments else "--help"
     if name in {"-h", "--help", "help"}:
@@ -44,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"corrkit {__version__}")
         return 0
     if name not in COMMANDS:
-        _say(f"corrkit: there is no command {name!r}. {closest(name, COMMANDS)}\nSee corrkit --help.")
+        say(f"corrkit: there is no command {name!r}. {closest(name, COMMANDS)}\nSee corrkit --help.")
         return CorrkitError.exit_code
     _share_processors()
     command = importlib.import_module(f"corrkit.cli.{name}_command")
@@ -59,6 +68,12 @@ def main(argv: list[str] | None = None) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(arguments[1:])
     return _run(command, args)
+
+
+def _show_every_character() -> None:
+    """A character that stdout's encoding lacks is written as an escape: a finished table is never lost to it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _share_processors() -> None:
@@ -78,30 +93,45 @@ def _run(command: object, args: argparse.Namespace) -> int:
     except CorrkitError as error:
         if args.debug:
             raise
-        _say(f"corrkit: {error}")
+        say(f"corrkit: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        _say("corrkit: interrupted.")
+        say("corrkit: interrupted.")
         return EXIT_INTERRUPTED
-    except MemoryError as error:
-        _say(f"corrkit: out of memory ({error}).\nUse a smaller network or input, or another --device.")
-        return CorrkitError.exit_code
     except BrokenPipeError:
         # The reader of stdout went away (| head): not an error, but Python would complain while closing stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return 0
     except Exception as error:
         if args.debug:
             raise
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-            _say(f"corrkit: out of memory: {error}\nUse a smaller network or input, or another --device.")
+        if _is_out_of_memory(error):
+            say(f"corrkit: out of memory: {str(error).splitlines()[0] if str(error) else 'no more is to be had'}")
+            say(f"{_LESS_MEMORY} Finished clips of a run folder are kept.")
             return CorrkitError.exit_code
-        _say(
+        if isinstance(error, OSError) and error.errno in _MENDABLE:
+            say(f"corrkit: {error.filename or 'stdout'} can't be written: {error.strerror}.")
+            say("Free some space or write elsewhere, then repeat the command.")
+            _forget_stdout()
+            return CorrkitError.exit_code
+        say(
             f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).\n"
             "Run the command again with --debug and report the traceback."
         )
         return EXIT_OUR_BUG
     return code
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's, and torch's on every device; torch is not imported here."""
+    words = ("DefaultCPUAllocator", "out of memory", "not enough memory")
+    told = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
+
+
+def _forget_stdout() -> None:
+    """What is left in stdout's buffer goes nowhere: else Python would try to write it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overview() -> str:
@@ -121,7 +151,3 @@ commands:
 examples:
   corrkit eval davis --ckpt hog                  the embedded clips, no network needed
   corrkit eval davis --ckpt dino.pth --data DAVIS"""
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

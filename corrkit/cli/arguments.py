@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from corrkit.runs.layout import Format
     from corrkit.runs.results import Summary
+    from corrkit.subject import Subject
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +30,15 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The shared options as keywords of `evaluate` and `score`."""
-    return {
-        "data": args.data,
-        "split": args.split,
-        "clips": args.clips,
-        "dataset_name": args.dataset_name,
-        "protocol": args.protocol,
-        **dict(args.set),
-    }
+    """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
+    return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
+
+
+def opened_subject(args: argparse.Namespace, task: str) -> "Subject":
+    """The request of the shared options; --set names constants only, never another option."""
+    from corrkit.subject import open_subject
+
+    return open_subject(task, protocol=args.protocol, overrides=dict(args.set), **data_options(args))
 
 
 def print_json(summaries: "Sequence[Summary]") -> None:

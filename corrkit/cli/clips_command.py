@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-_TASKS = ("davis", "vip", "jhmdb")
+from corrkit.task_table import task_facts, task_names
+
+_TASKS = tuple(name for name in task_names() if task_facts(name).embedded)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,8 @@
 """`corrkit convert`: the cleaned backbone of a checkpoint as one safetensors file."""
 
 import argparse
-import sys
+
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -26,8 +27,5 @@ def run(args: argparse.Namespace) -> int:
 
     report = convert(args.file, args.out, heads=args.heads, key=args.ckpt_key, system=args.system)
     print(args.out)
-    print(
-        f"{report.system}, {report.architecture}: {report.tensors_used} of {report.tensors_total} tensors written",
-        file=sys.stderr,
-    )
+    say(f"{report.system}, {report.architecture}: {report.tensors_used} of {report.tensors_total} tensors written")
     return 0

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corrkit.cli.talk import say
 from corrkit.errors import UsageError
+from corrkit.task_table import task_facts, task_names
 
 if TYPE_CHECKING:
     from corrkit.datasets.checking import DataCheck
@@ -22,7 +24,6 @@ examples:
   corrkit data manifest mine --out mine.csv           what a copy holds, with sha256, for --manifest later
   corrkit data get davis --to data --print            only the addresses"""
 
-_TASKS = ("davis", "vip", "jhmdb")
 _SHOWN_FILES = 3
 
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Actions of `corrkit data` and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="check | manifest | get")
     check = actions.add_parser("check", help="say what of a copy is missing, damaged or surplus", allow_abbrev=False)
-    check.add_argument("task", choices=_TASKS)
+    check.add_argument("task", choices=task_names())
     check.add_argument("--data", metavar="ROOT", help="folder, .zip or .tar; default $CORRKIT_DATA/TASK")
     check.add_argument("--split", help="default: the task's (davis: val, vip: val, jhmdb: split1)")
     expected = check.add_mutually_exclusive_group()
@@ -40,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     manifest = actions.add_parser("manifest", help="write a manifest (CSV) of a sound copy", allow_abbrev=False)
     manifest.add_argument("data", metavar="ROOT", help="folder, .zip or .tar")
-    manifest.add_argument("--task", choices=_TASKS, help="layout; default: found out")
+    manifest.add_argument("--task", choices=task_names(), help="layout; default: found out")
     manifest.add_argument("--split", help="default: the task's")
     manifest.add_argument("--out", type=Path, metavar="FILE", help="default: stdout")
 
     get = actions.add_parser("get", help="download a data set from where its makers offer it", allow_abbrev=False)
-    get.add_argument("task", choices=_TASKS)
+    get.add_argument("task", choices=task_names())
     get.add_argument("--to", type=Path, metavar="DIR", help="folder for archives and data; made if missing")
     get.add_argument("--split", help="only what this split needs")
     get.add_argument("--print", action="store_true", dest="only_print", help="only name the addresses")
@@ -65,13 +66,12 @@ def _check(args: argparse.Namespace) -> int:
 
     from corrkit.datasets.archive import open_root
     from corrkit.datasets.checking import DataCheck, expected_tree
-    from corrkit.tasks import load_task
     from corrkit.tasks.sources import environment_root
 
     data = args.data or environment_root(args.task)
     if data is None:
         raise UsageError("There is no data root to check.", f"Name it with --data, or set $CORRKIT_DATA ({args.task}).")
-    split, expected = _expected(args, load_task(args.task).default_split)
+    split, expected = _expected(args, task_facts(args.task).default_split)
     check = DataCheck(args.task, open_root(data), split=split, expected=expected)
     if not args.json:
         print(expected_tree(args.task, split, expected))
@@ -93,7 +93,7 @@ def _check(args: argparse.Namespace) -> int:
     else:
         print(_verdict(check, faults))
     for note in check.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return 1 if faults else 0
 
 
@@ -144,7 +144,7 @@ def _print_json(args: argparse.Namespace, split: str, check: "DataCheck", faults
         "fine": not faults,
         "clips": check.num_clips,
         "frames": check.num_frames,
-        "faults": [asdict(fault) for fault in faults],
+        "faults": [{**asdict(fault), "problem": fault.problem} for fault in faults],
         "notes": check.notes,
     }
     print(json.dumps(content, indent=2))
@@ -155,13 +155,12 @@ def _manifest(args: argparse.Namespace) -> int:
     from corrkit.datasets.describing import describe, detect_task
     from corrkit.datasets.manifest import manifest_text
     from corrkit.runs.atomic import write_atomic
-    from corrkit.tasks import load_task
 
     if args.out and args.out.resolve().is_relative_to(Path(args.data).resolve()):
         raise UsageError(f"{args.out} lies in the data, which are never written to.", "Choose another --out.")
     root = open_root(args.data)
     task = args.task or detect_task(root)
-    text = manifest_text(describe(task, root, split=args.split or load_task(task).default_split))
+    text = manifest_text(describe(task, root, split=args.split or task_facts(task).default_split))
     if args.out:
         write_atomic(args.out, text)
     else:
@@ -177,7 +176,7 @@ def _get(args: argparse.Namespace) -> int:
     if args.only_print:
         print("\n".join(file.url for file in files) or source.page)
         return 0
-    print(_offer(source, files), file=sys.stderr)
+    say(_offer(source, files))
     if not files:
         raise UsageError(f"{source.title} has no address that could be downloaded from.", source.by_hand)
     if args.to is None:
@@ -188,10 +187,10 @@ def _get(args: argparse.Namespace) -> int:
         for file in files:
             _get_one(file, args.to)
     except KeyboardInterrupt:
-        print(f"What has arrived is kept in {args.to}. Repeat the command to go on.", file=sys.stderr)
+        say(f"What has arrived is kept in {args.to}. Repeat the command to go on.")
         raise
     print(args.to)
-    print(f"Check it: corrkit data check {args.task} --data {args.to}", file=sys.stderr)
+    say(f"Check it: corrkit data check {args.task} --data {args.to}")
     return 0
 
 
@@ -229,6 +228,6 @@ def _get_one(file: "SourceFile", folder: Path) -> None:
 
         archive = download(file, folder, progress)
     num_files, differing = unpack(archive, folder)
-    print(f"{archive}: {num_files} files unpacked", file=sys.stderr)
+    say(f"{archive}: {num_files} files unpacked")
     for path in differing:
-        print(f"note: {path} was there already and differs: it was kept.", file=sys.stderr)
+        say(f"note: {path} was there already and differs: it was kept.")

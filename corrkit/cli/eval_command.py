@@ -1,18 +1,29 @@
 """`corrkit eval`: from a checkpoint to a results table."""
 
 import argparse
-import sys
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, names, print_json, print_table
+from corrkit.cli.arguments import (
+    add_data_arguments,
+    add_output_arguments,
+    data_options,
+    names,
+    opened_subject,
+    print_json,
+    print_table,
+)
+from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
     from corrkit.evaluation import Result
-    from corrkit.predictors import Predictor
+    from corrkit.predictors.contract import Predictor
+    from corrkit.protocols import Protocol
     from corrkit.runs.results import Summary
+    from corrkit.subject import Subject
 
 EXAMPLES = """\
 examples:
@@ -37,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
     parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--name", help="of the checkpoint in tables; default: its file's or folder's")
+    parser.add_argument("--seed-of", metavar="METHOD", help="the checkpoint is one training seed of this method")
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
@@ -51,18 +64,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table, and returns 2 where a clip failed."""
+    from corrkit.tasks.roots import require_outside_data
+
     tasks = _tasks(args)
+    if args.submission:
+        require_outside_data(args.submission, args.data)
     predictors = _predictors(args)
     for predictor in predictors:
         _describe(predictor)
     results, summaries, code = [], [], 0
     for task in tasks:
         try:
-            found, references = _evaluate(task, predictors, args)
+            subject = opened_subject(args, task)
+            found, references = _evaluate(subject, predictors, args)
         except CorrkitError as error:
             if args.task != "all":
                 raise
-            print(f"failed: {task}: {error}", file=sys.stderr)  # the finished tasks keep their rows
+            say(f"failed: {task}: {error}")  # the finished tasks keep their rows
             code = error.exit_code
             continue
         results += found
@@ -72,86 +90,92 @@ def run(args: argparse.Namespace) -> int:
     elif summaries:
         print_table(summaries, args.format)
     if args.submission:
-        _submit(args, results[0])
+        _submit(subject, results[0], Path(args.submission))
     return max([code, *(_closing_words(result) for result in results)])
 
 
 def _predictors(args: argparse.Namespace) -> "list[Predictor]":
     """One predictor, or one for each layer of --layers."""
-    from corrkit.predictor_loading import layer_predictors, make_predictor
+    from corrkit.backbones.loading import Loading
+    from corrkit.predictors.loading import layer_predictors, make_predictor
 
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window, system=args.system)
     if args.layers is None:
-        options = {"heads": args.heads, "layer": args.layer, "key": args.ckpt_key, "window": args.window}
-        return [make_predictor(args.ckpt, device=args.device, system=args.system, **options)]
-    for option in ("layer", "window", "submission"):
+        predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
+        predictor.declare(args.name, args.seed_of)
+        return [predictor]
+    for option in ("submission", "name", "seed_of"):
         if getattr(args, option) is not None:
-            raise UsageError(f"--layers and --{option} exclude each other.", "Use one of them.")
-    options = {"heads": args.heads, "key": args.ckpt_key, "system": args.system}
-    return layer_predictors(args.ckpt, args.layers, device=args.device, **options)
+            raise UsageError(f"--layers and --{option.replace('_', '-')} exclude each other.", "Use one of them.")
+    return layer_predictors(args.ckpt, args.layers, device=args.device, loading=loading)
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
     """The tasks to run. "all": those under $CORRKIT_DATA, else every task on the embedded clips."""
     from corrkit.protocols import load_protocol
-    from corrkit.tasks import TASKS, load_task
+    from corrkit.task_table import task_facts, task_names
     from corrkit.tasks.sources import environment_root
 
-    if args.submission and args.task != "davis":
-        raise UsageError(f"There is no challenge server for {args.task}.", "Use --submission with davis.")
-    if args.task != "all":
-        return [load_task(args.task).name]
+    facts = None if args.task == "all" else task_facts(args.task)
+    if args.submission and (facts is None or facts.submission is None):
+        served = ", ".join(name for name in task_names() if task_facts(name).submission)
+        raise UsageError(f"There is no challenge server for {args.task}.", f"Use --submission with {served}.")
+    if facts is not None:
+        return [facts.name]
     for option in ("data", "clips", "split", "dataset_name"):
         if getattr(args, option) is not None:
             name = option.replace("_", "-")
             raise UsageError(f"--{name} belongs to one task, not to all.", "Set $CORRKIT_DATA, or name the task.")
-    found = [task for task in TASKS if environment_root(task) is not None]
-    for task in found or TASKS:
+    found = [task for task in task_names() if environment_root(task) is not None]
+    tasks = found or [task for task in task_names() if task_facts(task).embedded]
+    for task in tasks:
         if args.protocol:
             load_protocol(args.protocol, task)  # fails before any work where a task lacks it
-    return found or list(TASKS)
+    return tasks
 
 
-def _folders(args: argparse.Namespace, task: str, predictors: "Sequence[Predictor]") -> list[Path]:
+def _folders(args: argparse.Namespace, protocol: "Protocol", predictors: "Sequence[Predictor]") -> list[Path]:
     from corrkit.evaluation import run_folder
 
     if not args.out:
-        return [run_folder(predictor, task, **data_options(args)) for predictor in predictors]
-    folder = Path(args.out) / task if args.task == "all" else Path(args.out)
+        return [run_folder(predictor, protocol, **data_options(args)) for predictor in predictors]
+    folder = Path(args.out) / protocol.task if args.task == "all" else Path(args.out)
     return [folder] if args.layers is None else [folder / predictor.name for predictor in predictors]
 
 
 def _evaluate(
-    task: str, predictors: "Sequence[Predictor]", args: argparse.Namespace
+    subject: "Subject", predictors: "Sequence[Predictor]", args: argparse.Namespace
 ) -> "tuple[list[Result], list[Summary]]":
     """The results, and summaries of the floor and of the ceiling at the predictors' stride where asked for."""
     from corrkit.cli.progress import ClipProgress
-    from corrkit.evaluation import evaluate, evaluate_together
-    from corrkit.predictors import GRID_STRIDE, Identity, Oracle
+    from corrkit.evaluation import evaluate_together
+    from corrkit.predictors.references import GRID_STRIDE, Identity, Oracle
 
-    common, folders = data_options(args), _folders(args, task, predictors)
-    with ClipProgress(quiet=args.quiet, folder=str(folders[0])) as progress:
+    protocol = subject.protocol
+    folders = _folders(args, protocol, predictors)
+    with ClipProgress(quiet=args.quiet, folders=folders) as progress:
         results = evaluate_together(
-            task,
-            predictors,
+            subject,
+            [(predictor, protocol) for predictor in predictors],
             outs=folders,
             save_predictions=args.save_predictions or bool(args.submission),
             progress=progress,
-            **common,
         )
-        references = (Identity(), Oracle(stride=predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ()
-        rows = [evaluate(task, reference, progress=progress, **common).summary for reference in references]
+        rows = []
+        for reference in (Identity(), Oracle(predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ():
+            (result,) = evaluate_together(subject, [(reference, protocol)], outs=[None], progress=progress)
+            rows.append(result.summary)
     return results, rows
 
 
-def _submit(args: argparse.Namespace, result: "Result") -> None:
-    from corrkit.tasks import load_task
-    from corrkit.tasks.davis_submission import write_submission
-    from corrkit.tasks.sources import open_data
+def _submit(subject: "Subject", result: "Result", file: Path) -> None:
+    from corrkit.task_table import task_facts
 
-    assert result.folder is not None
-    dataset = open_data(load_task(args.task), args.data, args.split, args.dataset_name)
-    write_submission(result.folder / "predictions", dataset.clips, Path(args.submission))  # type: ignore[arg-type]  # DAVIS clips
-    print(f"submission: {args.submission}", file=sys.stderr)
+    place = task_facts(subject.task.name).submission
+    assert result.folder is not None, "predictions are saved for a submission"
+    assert place is not None, "checked before the work starts"
+    pkgutil.resolve_name(place)(result.folder / "predictions", subject.dataset.clips, file)
+    say(f"submission: {file}")
 
 
 def _describe(predictor: "Predictor") -> None:
@@ -160,17 +184,16 @@ def _describe(predictor: "Predictor") -> None:
     stride = f", stride {predictor.stride}" if predictor.stride else ""
     tensors = f", {report.tensors_used} of {report.tensors_total} tensors used" if report.tensors_total else ""
     future = " (sees later frames)" if predictor.mode.sees_future else ""
-    print(
+    say(
         f"{predictor.name}: {report.system}, {report.architecture}, {report.parameters:,} parameters{tensors}{stride}, "
-        f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}",
-        file=sys.stderr,
+        f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}"
     )
 
 
 def _closing_words(result: "Result") -> int:
     for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     for clip, error in result.failures.items():
-        print(f"failed: {clip}: {error}", file=sys.stderr)
-    print(f"run: {result.folder}", file=sys.stderr)
+        say(f"failed: {clip}: {error}")
+    say(f"run: {result.folder}")
     return CorrkitError.exit_code if result.failures else 0

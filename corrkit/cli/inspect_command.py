@@ -31,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what was found out."""
     from corrkit.backbones.inspection import inspect
+    from corrkit.backbones.loading import Loading
 
-    found = inspect(args.file, heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system)
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system)
+    found = inspect(args.file, loading)
     print(json.dumps(found, indent=2) if args.json else _text(found))
     return 0
 
@@ -47,8 +49,9 @@ def _text(found: dict[str, Any]) -> str:
         f"  architecture  {found['architecture']}, {found['parameters']:,} parameters",
         f"  features      stride {found['stride']}, layer {found['layer']}, {mode}, {size}, {_positions(found)}",
         f"  input         mean {_numbers(found['mean'])}, std {_numbers(found['std'])}",
-        f"  tensors       {found['tensors_used']} of {found['tensors_total']} used",
     ]
+    if found["tensors_total"]:
+        lines.append(f"  tensors       {found['tensors_used']} of {found['tensors_total']} used")
     lines += _section("decisions", found["evidence"].items())
     lines += _section("left out", ((item["group"], item["reason"]) for item in found["dropped"]))
     lines += _section("notes", (("", note) for note in found["notes"]))

@@ -2,8 +2,9 @@
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
+
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -36,11 +37,14 @@ def run(args: argparse.Namespace) -> int:
     """Prints the table and writes --out."""
     from corrkit.runs.leaderboard import leaderboard
     from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
+    from corrkit.tasks.roots import require_outside_data
 
+    if args.out is not None:
+        require_outside_data(args.out)
     table = leaderboard(args.runs, args.reference)
     if args.out is not None:
         write_leaderboard(table, args.out)
     print(leaderboard_text(table, args.format, shutil.get_terminal_size().columns), end="")
     for note in table.attrs["notes"]:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return 0

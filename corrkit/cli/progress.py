@@ -2,10 +2,15 @@
 
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
+
+from corrkit.cli.talk import say
+from corrkit.text import one_line
 
 
 class ClipProgress:
@@ -13,12 +18,11 @@ class ClipProgress:
 
     Args:
         quiet: shows nothing.
-        folder: the run folder, named when the work is interrupted; "" where nothing is kept.
+        folders: of the runs, named when the work is interrupted; empty where nothing is kept.
     """
 
-    def __init__(self, *, quiet: bool, folder: str = "") -> None:
-        self._quiet, self._folder = quiet, folder
-        self._finished = 0
+    def __init__(self, *, quiet: bool, folders: Sequence[Path] = ()) -> None:
+        self._quiet, self._folders = quiet, folders
         self._bar: tqdm[Any] | None = None
         self._started = time.perf_counter()
 
@@ -30,29 +34,29 @@ class ClipProgress:
         if done == 1:
             self._started = time.perf_counter()
             if not self._quiet and sys.stderr.isatty():
-                self._bar = tqdm(total=total, desc=clip, unit="frame", leave=False, dynamic_ncols=True, file=sys.stderr)
+                self._bar = tqdm(
+                    total=total, desc=one_line(clip), unit="frame", leave=False, dynamic_ncols=True, file=sys.stderr
+                )
         if self._bar is not None:
             self._bar.update()
         if done == total:
             self._end_of_clip(clip, total)
 
     def _end_of_clip(self, clip: str, total: int) -> None:
-        self._finished += 1
         seconds = time.perf_counter() - self._started
         if self._bar is not None:
             self._bar.close()
             self._bar = None
         if not self._quiet:
             rate = f", {total / seconds:.1f} frames/s" if seconds > 0 else ""
-            print(f"{clip}: {total} frames{rate}", file=sys.stderr)
+            say(f"{clip}: {total} frames{rate}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        if kind is KeyboardInterrupt and self._folder:
-            print(
-                f"{self._finished} clip(s) done and kept in {self._folder}. Repeat the command to go on.",
-                file=sys.stderr,
-            )
+        if kind is KeyboardInterrupt:
+            for folder in self._folders:
+                kept = len(list((folder / "clips").glob("*.json")))
+                say(f"{kept} finished clip(s) are kept in {folder}. Repeat the command to go on.")

@@ -1,46 +1,124 @@
-"""`corrkit protocols`: what exists, and every constant with its source."""
+"""`corrkit protocols`: what exists, every constant with its source, and what differs."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+from corrkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from corrkit.protocols import Protocol
 
 EXAMPLES = """\
 examples:
   corrkit protocols
-  corrkit protocols davis/dino"""
+  corrkit protocols davis
+  corrkit protocols show davis/dino --explain
+  corrkit protocols show mine.toml
+  corrkit protocols diff davis/dino davis/cropmae davis/dinov3-M
+  corrkit protocols davis/cropmae --bibtex
+
+A protocol is TASK/NAME, or a TOML file of one's own (docs/protocols.md)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit protocols`."""
-    parser.add_argument("name", nargs="?", metavar="TASK/NAME", help="show one protocol; without it, list all")
+    parser.add_argument(
+        "what", nargs="*", metavar="WORD", help="nothing: list all; TASK: list its own; [show] NAME; diff NAME NAME ..."
+    )
+    parser.add_argument("--explain", action="store_true", help="show: say what each constant means")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print as JSON")
+    forms.add_argument("--bibtex", action="store_true", help="print what to cite")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the list, or one protocol."""
-    print(_show(args.name) if args.name else _list())
+    """Prints a list, one protocol, or what differs between several."""
+    from corrkit.runs.jsontext import to_json
+
+    verb, named = _request(args.what)
+    if args.explain and verb != "show":
+        raise UsageError("--explain belongs to show.", "Write: corrkit protocols show TASK/NAME --explain.")
+    if args.bibtex:
+        entries = [_bibtex(protocol) for protocol in named]
+        print("\n\n".join(dict.fromkeys(entry for entry in entries if entry)))
+    elif args.json:
+        print(to_json(_json(verb, named)))
+    else:
+        print({"list": _list, "show": lambda ps: _show(ps[0], explain=args.explain), "diff": _diff}[verb](named))
     return 0
 
 
-def _list() -> str:
-    from corrkit.protocols import DEFAULTS, load_protocol, protocol_names
+def _request(words: list[str]) -> "tuple[str, list[Protocol]]":
+    """list, show or diff, and the protocols that it is about. Raises UsageError or ProtocolError."""
+    from corrkit.protocols import load_protocol, protocol_names
+    from corrkit.task_table import task_names
+
+    tasks = list(task_names())
+    if words[:1] == ["diff"]:
+        if len(words) < 3:
+            raise UsageError("diff was given fewer than two protocols.", "Write: corrkit protocols diff A B ...")
+        return "diff", [load_protocol(name) for name in words[1:]]
+    if words[:1] == ["show"] and len(words) == 2:
+        return "show", [load_protocol(words[1])]
+    if len(words) == 1 and words[0] not in tasks and ("/" in words[0] or words[0].endswith(".toml")):
+        return "show", [load_protocol(words[0])]
+    if len(words) > 1 or words == ["show"]:
+        raise UsageError(
+            f"{' '.join(words)!r} is no request.", "Write TASK, [show] TASK/NAME, or diff TASK/NAME TASK/NAME ..."
+        )
+    chosen = words or tasks
+    return "list", [load_protocol(name, task) for task in chosen for name in protocol_names(task)]
+
+
+def _list(protocols: "list[Protocol]") -> str:
+    from corrkit.task_table import task_facts
 
     lines = []
-    for task, default in DEFAULTS.items():
-        for name in protocol_names(task):
-            protocol = load_protocol(name, task)
-            mark = " (default)" if name == default else ""
-            lines.append(f"{protocol.identifier}{mark}\n    {protocol.summary}")
+    for protocol in protocols:
+        mark = " (default)" if protocol.name == task_facts(protocol.task).default_protocol else ""
+        lines.append(f"{protocol.identifier + mark:<40} {protocol.summary}")
     return "\n".join(lines)
 
 
-def _show(name: str) -> str:
-    from corrkit.protocols import field_names, load_protocol
+def _show(protocol: "Protocol", *, explain: bool) -> str:
+    from corrkit.protocols.explaining import constants, explanations
 
-    protocol = load_protocol(name)
-    lines = [protocol.identifier, f"  {protocol.summary}", f"  proven: {protocol.proven}", f"  cite: {protocol.cite}"]
-    for dotted in field_names(protocol.task).values():
-        group, leaf = dotted.split(".")
-        value = getattr(getattr(protocol, group), leaf)
-        shown = list(value) if isinstance(value, tuple) else value
-        lines.append(f"  {dotted} = {shown}\n      {protocol.sources[dotted]}")
-    lines.append("  quirks:")
-    lines += [f"  - {quirk}" for quirk in protocol.quirks]
+    lines = [protocol.identifier, f"  {protocol.summary}", f"  proven: {protocol.proven}"]
+    lines += [f"  cite: {protocol.cite}"] * bool(protocol.cite)
+    sentences = explanations(protocol.task)
+    for dotted, value in constants(protocol).items():
+        lines.append(f"  {dotted} = {value}\n      {protocol.sources[dotted]}")
+        lines += [f"      {sentences[dotted]}"] * explain
+    for title, sentences_of in (("quirks", protocol.quirks), ("unreleased", protocol.unreleased)):
+        lines += [f"  {title}:", *(f"  - {sentence}" for sentence in sentences_of)] if sentences_of else []
     return "\n".join(lines)
+
+
+def _diff(protocols: "list[Protocol]") -> str:
+    from corrkit.protocols.explaining import differences
+
+    rows = [["", *(protocol.identifier for protocol in protocols)]]
+    rows += [[name, *map(_cell, values)] for name, values in differences(protocols).items()]
+    if len(rows) == 1:
+        return f"{' and '.join(rows[0][1:])} hold the same constants."
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _json(verb: str, protocols: "list[Protocol]") -> object:
+    from corrkit.protocols.explaining import as_json, differences
+
+    if verb == "diff":
+        return {"protocols": [protocol.identifier for protocol in protocols], "differences": differences(protocols)}
+    return as_json(protocols[0]) if verb == "show" else [as_json(protocol) for protocol in protocols]
+
+
+def _bibtex(protocol: "Protocol") -> str:
+    from corrkit.protocols.explaining import bibtex
+
+    return bibtex(protocol)

@@ -1,8 +1,9 @@
 """`corrkit regress`: has a checkpoint become worse than its baseline?"""
 
 import argparse
-import sys
 from pathlib import Path
+
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         measured = measure(args.ckpt, progress=progress, **options)
     if baseline is None:
         write_baseline(args.baseline, measured)
-        print(f"written: {args.baseline}", file=sys.stderr)
+        say(f"written: {args.baseline}")
         baseline = read_baseline(args.baseline)
     rows = compare(measured, baseline, str(args.baseline))
     print("\n".join(describe(row) for row in rows))

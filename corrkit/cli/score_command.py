@@ -1,9 +1,15 @@
 """`corrkit score`: scores predictions of any method, without a network."""
 
 import argparse
-import sys
 
-from corrkit.cli.arguments import add_data_arguments, add_output_arguments, data_options, print_json, print_table
+from corrkit.cli.arguments import (
+    add_data_arguments,
+    add_output_arguments,
+    opened_subject,
+    print_json,
+    print_table,
+)
+from corrkit.cli.talk import say
 
 EXAMPLES = """\
 examples:
@@ -14,7 +20,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit score`."""
     parser.add_argument("task", help="davis, vip or jhmdb")
-    parser.add_argument("--pred", required=True, metavar="DIR", help="folder of predictions")
+    parser.add_argument("--pred", required=True, metavar="DIR", help="folder, .zip or .tar of predictions")
     parser.add_argument("--grid", metavar="W,H", type=_grid, help="cells of published JHMDB predictions (.dat)")
     add_data_arguments(parser)
     parser.add_argument("--allow-partial", action="store_true", help="leave out clips that have no predictions")
@@ -25,15 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores and prints the table."""
-    from corrkit.scoring import score
+    from corrkit.scoring import score_subject
+    from corrkit.tasks.roots import require_outside_data
 
-    result = score(
-        args.task,
-        pred=args.pred,
+    if args.csv_dir:
+        require_outside_data(args.csv_dir, args.data)
+    result = score_subject(
+        opened_subject(args, args.task),
+        args.pred,
         allow_partial=args.allow_partial,
         allow_ground_truth=args.allow_ground_truth,
         grid=args.grid,
-        **data_options(args),
     )
     if args.csv_dir:
         from pathlib import Path
@@ -47,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_table([result.summary], args.format)
     for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return 0
 
 
 def _grid(text: str) -> tuple[int, int]:
     width, separator, height = text.partition(",")
-    if not (separator and width.strip().isdecimal() and height.strip().isdecimal()):
+    if not (separator and width.strip().isdecimal() and height.strip().isdecimal() and int(width) * int(height)):
         raise argparse.ArgumentTypeError(f"{text!r} is not W,H")
     return int(width), int(height)

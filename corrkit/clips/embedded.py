@@ -9,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 
 from corrkit.errors import RunError, UsageError, closest
+from corrkit.task_table import task_facts, task_names
 
-TASKS = ("davis", "vip", "jhmdb")
+TASKS = tuple(name for name in task_names() if task_facts(name).embedded)
 
 
 def embedded_root(task: str) -> Path:
@@ -24,7 +25,7 @@ def embedded_root(task: str) -> Path:
         RunError: the cache can't be written.
     """
     _check_tasks((task,))
-    root = _cache() / f"clips-{_renderer_digest()}" / task
+    root = cache_folder() / f"clips-{_renderer_digest()}" / task
     if root.is_dir():
         return root
     try:
@@ -86,7 +87,8 @@ def _render_into(folder: Path, task: str) -> None:
     write_clips(folder, task, [render(task, seed) for seed in EVALUATION_SEEDS[task]])
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where corrkit keeps what it can make again: $XDG_CACHE_HOME/corrkit, else ~/.cache/corrkit."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "corrkit"
 

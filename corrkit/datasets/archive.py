@@ -6,9 +6,11 @@ read at: every frame would cost unpacking all that lies before it, so it is refu
 
 import errno
 import io
+import lzma
 import os
 import posixpath
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -17,20 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from corrkit.errors import DataError
+from corrkit.errors import DataError, UnreadableError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
+LARGEST_MEMBER = 1 << 28
+"""Bytes of a member that are held in memory: pictures, lists and joints of data sets have far fewer."""
 _COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-_SIDE_FOLDERS = ("__MACOSX",)
-"""What macOS adds beside the files that were packed."""
-_MAX_WRAPPING = 2
-"""Folders around the data that are passed; the readers look two folders up, so none is passed too many."""
 
 
 def open_root(path: str | Path) -> Path:
     """The data root at `path`: a folder as it is, an archive as a read-only `ArchivePath`.
-
-    An archive opens at the folder that holds everything (DAVIS's own zips hold one folder, DAVIS).
 
     Raises:
         DataError: for a file that is no zip or tar, or a damaged, empty or compressed one.
@@ -42,13 +40,13 @@ def open_root(path: str | Path) -> Path:
     if name.endswith(_COMPRESSED_TARS):
         raise DataError(
             f"{path} is a compressed tar: frames in it can't be reached without unpacking all before them.",
-            f"Unpack it (tar -xf {path.name}) and point --data to the folder, or repack it as .tar or .zip.",
+            f"Unpack it (tar -xf {path.name}) and name the folder, or repack it as .tar or .zip.",
         )
     if path.suffix.lower() not in ARCHIVE_SUFFIXES:
-        raise DataError(f"{path} is a file.", "Point --data to a folder, a .zip or a .tar.")
+        raise DataError(f"{path} is a file.", "Name a folder, a .zip or a .tar.")
     archive = ZipArchive(path) if path.suffix.lower() == ".zip" else TarArchive(path)
     # The readers are annotated with Path, and call nothing of it that ArchivePath lacks.
-    return cast(Path, _innermost(ArchivePath(archive)))
+    return cast(Path, ArchivePath(archive))
 
 
 def ignored_members(root: Path) -> list[str]:
@@ -94,12 +92,13 @@ class Archive:
         self._children: dict[str, dict[str, None]] = {"": {}}
         try:
             self._index()
-        except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, NotImplementedError) as error:
+        # zipfile and tarfile raise what their parsers do: struct.error, RuntimeError, UnicodeDecodeError, ...
+        except Exception as error:
             raise DataError(
                 f"{file} can't be read as a {file.suffix[1:]} archive ({error}).", "Copy or download it again."
             ) from None
         if not self._members:
-            raise DataError(f"{file} holds no file.", "Point --data to the data set's archive.")
+            raise DataError(f"{file} holds no file.", "Name another archive.")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file,)
@@ -143,6 +142,9 @@ class Archive:
             self._children.setdefault(parent, {})[name] = None
             inside = parent
 
+    def _unreadable(self, error: OSError) -> UnreadableError:
+        return UnreadableError(f"{self.file} can't be read ({error.strerror}).", "Check disk and permissions.")
+
     def _damaged(self, inside: str, error: object) -> DataError:
         return DataError(f"{self.file}/{inside} can't be read from the archive ({error}).", "Download it again.")
 
@@ -158,9 +160,24 @@ class ZipArchive(Archive):
         """A file's content, its checksum verified. Raises DataError where it is damaged or encrypted."""
         try:
             return self._handle().read(self._members[inside])
-        # zipfile raises RuntimeError for encrypted members.
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+        # zipfile raises RuntimeError for encrypted members, NotImplementedError (its child) for other compressions, and
+        # what its decompressors raise.
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            EOFError,
+            RuntimeError,
+            ValueError,
+            struct.error,
+        ) as error:
             raise self._damaged(inside, error) from None
+        except OSError as error:
+            if error.errno is None:  # bz2's "Invalid data stream"
+                raise self._damaged(inside, error) from None
+            raise UnreadableError(
+                f"{self.file} can't be read ({error.strerror}).", "Check disk and permissions."
+            ) from None
 
     def _index(self) -> None:
         self._handles: dict[int, zipfile.ZipFile] = {}
@@ -194,7 +211,9 @@ class TarArchive(Archive):
                 file.seek(offset)
                 content = file.read(size)
         except OSError as error:
-            raise self._damaged(inside, error.strerror) from None
+            raise UnreadableError(
+                f"{self.file} can't be read ({error.strerror}).", "Check disk and permissions."
+            ) from None
         if len(content) != size:
             raise self._damaged(inside, f"{len(content)} of {size} bytes are there")
         return content
@@ -216,9 +235,10 @@ class TarArchive(Archive):
 
 @dataclass(frozen=True, slots=True)
 class MemberStat:
-    """What `ArchivePath.stat` knows. st_size: bytes, unpacked."""
+    """What `ArchivePath.stat` knows. st_size: bytes, unpacked. st_mtime_ns: of the archive."""
 
     st_size: int
+    st_mtime_ns: int
 
 
 class ArchivePath:
@@ -285,6 +305,12 @@ class ArchivePath:
     def read_bytes(self) -> bytes:
         """The file's content. Raises FileNotFoundError, IsADirectoryError, or DataError where it is damaged."""
         self._require_file()
+        size = self.archive.size(self._inside)
+        if size > LARGEST_MEMBER:
+            raise DataError(
+                f"{self} unpacks to {size} bytes; {LARGEST_MEMBER} are the most that are read.",
+                "Don't use this archive.",
+            )
         return self.archive.read(self._inside)
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -302,9 +328,9 @@ class ArchivePath:
     def stat(self) -> MemberStat:
         """The file's size; 0 for a folder. Raises FileNotFoundError."""
         if self.is_dir():
-            return MemberStat(0)
+            return MemberStat(0, self.archive.file.stat().st_mtime_ns)
         self._require_file()
-        return MemberStat(self.archive.size(self._inside))
+        return MemberStat(self.archive.size(self._inside), self.archive.file.stat().st_mtime_ns)
 
     def relative_to(self, other: "ArchivePath") -> PurePosixPath:
         """Its path seen from a folder of the same archive. Raises ValueError where it doesn't lie there."""
@@ -333,12 +359,3 @@ class ArchivePath:
 
     def _error(self, number: int) -> OSError:
         return OSError(number, os.strerror(number), str(self))
-
-
-def _innermost(path: ArchivePath) -> ArchivePath:
-    for _ in range(_MAX_WRAPPING):
-        entries = [entry for entry in path.iterdir() if entry.name not in _SIDE_FOLDERS and entry.name[0] != "."]
-        if len(entries) != 1 or not entries[0].is_dir():
-            break
-        path = entries[0]
-    return path

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from corrkit.datasets.copies import COPIES, Copy, numbered
 from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder
-from corrkit.tasks.roots import IMAGE_SUFFIXES
+from corrkit.tasks import load_task
+from corrkit.tasks.roots import shown_name
 
 _DETECTION_ORDER = ("jhmdb", "vip", "davis")
 """DAVIS last: its reader asks for nothing but Annotations, which VIP has, too."""
@@ -24,29 +23,32 @@ def describe(task: str, root: Path, *, split: str) -> Iterator[ManifestClip]:
     Raises:
         DataError: for a layout or clip that can't be read: a manifest describes a sound copy.
     """
-    copy: Copy = COPIES[task](root)
-    for files in copy.listed(split).values():
-        paths = numbered(files.frames, IMAGE_SUFFIXES)
-        annotations = copy.annotations(files)
-        if not paths or not annotations.paths:
+    opened = load_task(task)
+    layout = opened.layout(root)
+    for files in layout.clips(split)[0]:
+        clip = opened.clip(files, layout.root)
+        try:
+            clip.check()
+            paths = clip.frames.paths
+        except DataError as error:
             raise DataError(
-                f"{files.name} has {len(paths)} frames and {len(annotations.paths)} annotation files.",
+                error.problem,
                 f"Run corrkit data check {task} --data {root} first: a manifest describes a sound copy.",
-            )
-        height, width = ImageFolder(paths).size
+            ) from None
+        height, width = clip.frames.size
         yield ManifestClip(
             split=split,
             clip=files.name,
-            folder=copy.folder(files),
+            folder=layout.folder(files),
             num_frames=len(paths),
-            first_frame=paths[0].stem,
-            last_frame=paths[-1].stem,
-            num_annotations=annotations.num_annotations,
-            num_objects=annotations.num_objects,
+            first_frame=shown_name(paths[0].stem),
+            last_frame=shown_name(paths[-1].stem),
+            num_annotations=clip.num_annotated,
+            num_objects=clip.num_objects,
             width=width,
             height=height,
             frames_sha256=digest_of_files(paths),
-            annotations_sha256=digest_of_files(annotations.paths),
+            annotations_sha256=digest_of_files(clip.annotation_files),
         )
 
 
@@ -54,7 +56,7 @@ def detect_task(root: Path) -> str:
     """The task in whose layout a root is. Raises DataError where it is in none."""
     for task in _DETECTION_ORDER:
         try:
-            COPIES[task](root)
+            load_task(task).layout(root)
         except DataError:
             continue
         return task

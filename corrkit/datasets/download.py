@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from corrkit import __version__
 from corrkit.datasets.sources import SourceFile
@@ -85,11 +86,13 @@ def _transfer(file: SourceFile, part: Path, progress: Progress) -> None:
         return
     try:
         with _request(file, part, done) as response:
-            if response.status != http.client.PARTIAL_CONTENT:
+            if response.status == http.client.PARTIAL_CONTENT:
+                _require_part(response, done, file, part)
+            else:
                 done = 0  # the server sends the whole file: it can't resume, or the file has changed
             total = _total(response, done)
             _version_file(part).write_text(_version(response), encoding="utf-8")
-            done = _append(response, part, done, lambda count: progress(file.name, count, total))
+            done = _append(response, part, done, file, lambda count: progress(file.name, count, total))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -97,6 +100,8 @@ def _transfer(file: SourceFile, part: Path, progress: Progress) -> None:
         raise DataError(f"{file.url} answered {error.code} {error.reason}.", "See the data set's page.") from None
     except urllib.error.URLError as error:
         raise DataError(f"{file.url} can't be reached ({error.reason}).", _REPEAT) from None
+    except UnicodeError as error:
+        raise DataError(f"{file.url} is no address ({error}).", "Correct --sources.") from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         kept = part.stat().st_size if part.exists() else 0
         raise DataError(f"{file.url} broke off after {kept} bytes ({type(error).__name__}).", _REPEAT) from None
@@ -108,20 +113,49 @@ def _request(file: SourceFile, part: Path, done: int) -> Any:
     request = urllib.request.Request(file.url, headers={"User-Agent": f"corrkit/{__version__}"})
     if done:
         request.add_header("Range", f"bytes={done}-")
-        version = _version_file(part).read_text(encoding="utf-8") if _version_file(part).exists() else ""
+        version = (
+            _version_file(part).read_text(encoding="utf-8", errors="ignore") if _version_file(part).exists() else ""
+        )
         if version:
             request.add_header("If-Range", version)
-    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    return urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_SECONDS)
 
 
-def _append(response: Any, part: Path, done: int, progress: Callable[[int], None]) -> int:
-    """Writes the response behind the first `done` bytes; returns the bytes on disk."""
-    with part.open("r+b" if done else "wb") as file:
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects over the web only, and none that gives up encryption."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """See urllib. Raises DataError for another scheme."""
+        allowed = {"https"} if req.type == "https" else {"http", "https"}
+        if urlsplit(newurl).scheme not in allowed:
+            raise DataError(f"{req.full_url} redirects to {newurl!r}.", "Don't use this address: correct --sources.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _require_part(response: Any, done: int, file: SourceFile, part: Path) -> None:
+    """Raises DataError where a partial answer is not the part that was asked for."""
+    told = response.headers.get("Content-Range", "")
+    if not told.startswith(f"bytes {done}-"):
+        raise DataError(
+            f"{file.url} answered with {told or 'an unknown part'!r}, not with what follows byte {done}.",
+            f"Delete {part} and repeat the command.",
+        )
+
+
+def _append(response: Any, part: Path, done: int, file: SourceFile, progress: Callable[[int], None]) -> int:
+    """Writes the response behind the first `done` bytes, no more than file.size; returns the bytes on disk."""
+    with part.open("r+b" if done else "wb") as target:
         if done:
-            file.truncate(done)
-            file.seek(done)
+            target.truncate(done)
+            target.seek(done)
         while block := response.read(_BLOCK):
-            file.write(block)
+            if file.size is not None and done + len(block) > file.size:
+                raise DataError(
+                    f"{file.url} sends more than the {file.size} bytes that it has.", "See the data set's page."
+                )
+            target.write(block)
             done += len(block)
             progress(done)
     return done

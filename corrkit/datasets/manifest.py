@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from corrkit.errors import DataError
+from corrkit.frames.files import file_sha256
 from corrkit.manifests import manifest
 
 
@@ -52,13 +54,13 @@ _WRITE_ONE = "Write one with corrkit data manifest."
 
 
 def official_clips(task: str, split: str) -> tuple[ManifestClip, ...]:
-    """The benchmark's own clips of a split from data_manifests; empty for a split that is not known there."""
-    return tuple(clip for clip in _OFFICIAL[task]() if clip.split == split)
+    """The benchmark's own clips of a split from data_manifests; empty for a task or split that is not known there."""
+    return tuple(clip for clip in _OFFICIAL.get(task, list)() if clip.split == split)
 
 
 def official_splits(task: str) -> tuple[str, ...]:
     """The splits that data_manifests knows."""
-    return tuple(dict.fromkeys(clip.split for clip in _OFFICIAL[task]()))
+    return tuple(dict.fromkeys(clip.split for clip in _OFFICIAL.get(task, list)()))
 
 
 def read_manifest(path: Path) -> tuple[ManifestClip, ...]:
@@ -90,7 +92,7 @@ def digest_of_files(paths: Sequence[Path]) -> str:
     """sha256 hex over one line "NAME SHA256-OF-CONTENT" per file, in order."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(b"%s %s\n" % (os.fsencode(path.name), file_sha256(path).encode()))
     return digest.hexdigest()
 
 
@@ -151,6 +153,8 @@ def _jhmdb() -> list[ManifestClip]:
             first_frame="00001",
             last_frame=f"{int(row['num_frames']):05d}",
             num_annotations=int(row["num_frames"]),
+            width=320,  # all of JHMDB
+            height=240,
         )
         for row in _rows("jhmdb_split1_test.csv")
     ]

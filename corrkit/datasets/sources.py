@@ -9,8 +9,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from corrkit.errors import DataError
+from corrkit.frames.files import read_file
 from corrkit.manifests import manifest
 
+_LARGEST = 1 << 20
 _HEX = {"sha256": 64, "md5": 32}
 
 
@@ -65,14 +67,16 @@ def read_source(task: str, path: Path | None = None) -> Source:
     """
     where = str(path or "sources.toml")
     try:
-        text = (path or manifest("sources.toml")).read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = read_file(path, largest=_LARGEST) if path else manifest("sources.toml").read_bytes()
+        tables = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{where} can't be read ({error}).", "Correct --sources.") from None
     if not isinstance(tables.get(task), dict):
         raise DataError(f"{where} has no table [{task}].", "Add it, or leave out --sources.")
     table = dict(tables[task])
     files = table.pop("files", [])
+    if not isinstance(files, list):
+        raise DataError(f"{where}: files of [{task}] is no list of tables.", "Correct it.")
     numbered = [_file(entry, f"{where} [[{task}.files]] {number}") for number, entry in enumerate(files, start=1)]
     _require(table, Source, f"{where} [{task}]", required=("title", "page", "licence", "licence_verified"))
     return Source(**table, files=tuple(numbered))
@@ -82,11 +86,15 @@ def _file(entry: Any, where: str) -> SourceFile:
     if not isinstance(entry, dict):
         raise DataError(f"{where} is no table.", "Correct --sources.")
     _require(entry, SourceFile, where, required=("url", "source"))
-    file = SourceFile(**{**entry, "splits": tuple(entry.get("splits", ()))})
+    splits = entry.get("splits", [])
+    texts = [entry["url"], entry["source"], *(splits if isinstance(splits, list) else [None])]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{where}: url, source or splits is no text.", "Correct it.")
+    file = SourceFile(**{**entry, "splits": tuple(splits)})
     problem = ""
     if urlsplit(file.url).scheme not in {"http", "https"}:
         problem = f"url {file.url!r} is neither http nor https"
-    elif not file.name or file.name in {".", ".."} or "/" in file.name:
+    elif not file.name or file.name in {".", ".."} or "/" in file.name or "\0" in file.name:
         problem = f"url {file.url!r} names no file"
     elif file.size is not None and (not isinstance(file.size, int) or file.size <= 0):
         problem = f"size is {file.size!r}, not a number of bytes"

@@ -1,23 +1,29 @@
 """Unpacks a downloaded archive: files and folders only, below one folder only, and never over another file."""
 
+import bz2
 import contextlib
 import gzip
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from corrkit.datasets.archive import require_end_mark, safe_name
 from corrkit.errors import DataError
 
 _TEMPORARY = ".corrkit-unpacking"
+_LARGEST_RATIO, _LARGEST_REST = 20, 1 << 26
+"""Bytes that an archive may unpack to: so many times its own, and so many more. Pictures hardly shrink."""
+_LARGEST_HEADER = 1 << 20
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError,
+    OverflowError, ValueError, struct.error,  # tarfile's and zipfile's headers
     RuntimeError,  # zipfile: encrypted
     NotImplementedError,  # zipfile: another compression
 )  # fmt: skip
@@ -36,15 +42,19 @@ def unpack(archive: Path, folder: Path) -> tuple[int, list[Path]]:
         The number of files in the archive, and those of the folder that were kept although their size differs.
 
     Raises:
-        DataError: for a damaged archive; a member that is a link, device, or leads out of `folder` (nothing of it is
-            written; what came before stays); no space.
+        DataError: for a damaged archive; one that unpacks to far more than its own size; a member that is a link,
+            device, or leads out of `folder` (nothing of it is written; what came before stays); no space.
     """
     count = 0
     differing = []
+    left = _LARGEST_RATIO * archive.stat().st_size + _LARGEST_REST
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, size, content in _members(archive):
             target = _target(folder, name, archive)
+            left -= size
+            if left < 0:
+                raise _refused(archive, name, "makes it unpack to far more than its own size")
             if not _write(target, size, content, folder / _TEMPORARY):
                 differing.append(target)
             count += 1
@@ -66,7 +76,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     if zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive):
         yield from _zip_members(archive)
         return
-    with tarfile.open(archive, "r:*") as tar:
+    with _opened(archive) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:  # type: ignore[call-overload]
         for member in tar:
             if member.isdir():
                 continue
@@ -76,6 +86,29 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             with content:
                 yield member.name, member.size, content
         require_end_mark(tar)
+
+
+def _opened(archive: Path) -> IO[bytes]:
+    """A tar's content, decompressed as it is read."""
+    with archive.open("rb") as file:
+        start = file.read(6)
+    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+        if start.startswith(magic):
+            return cast(IO[bytes], opener(archive))
+    return archive.open("rb")
+
+
+class _Bounded:
+    """What tarfile reads through: a header may claim gigabytes, which tarfile would hold in memory."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content = content
+        self.seek, self.tell = content.seek, content.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        return self._content.read(size)
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:

@@ -1,5 +1,6 @@
 """From a decoded frame to the network's input: size rule, resizing, normalisation, reading ahead."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +26,8 @@ def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tupl
     Args:
         original: (height, width) of the frame in pixels.
         rule: the protocol's frame group.
-        multiple: the backbone takes sides that are multiples of this; used where rule.indivisible is "resize".
+        multiple: the backbone takes sides that are multiples of this; used where rule.indivisible is "resize", and for
+            rounding where rule.multiple is 0.
 
     Returns:
         (height, width) in pixels.
@@ -40,11 +42,9 @@ def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tupl
         # Short side: the height unless the frame is upright, so a square frame's width is the free side
         # (facebookresearch/dino 7c446df eval_video_segmentation.py:204-214). Long side: the other way round.
         fixed_is_width = (height > width) == (rule.resize == "short-side")
-        (fixed,) = rule.size
-        if fixed_is_width:
-            height, width = _floor(fixed * height / width, rule.multiple), fixed
-        else:
-            height, width = fixed, _floor(fixed * width / height, rule.multiple)
+        ratio = height / width if fixed_is_width else width / height
+        fixed, free = _rounded(rule.size[0], ratio, rule, rule.multiple or multiple)
+        height, width = (free, fixed) if fixed_is_width else (fixed, free)
     if rule.indivisible == "resize":
         height, width = _floor(height, multiple), _floor(width, multiple)
     if height < 1 or width < 1:
@@ -71,6 +71,7 @@ class FramePreparation:
     ) -> None:
         self._size = size
         self._colour = colour
+        self._interpolation = rule.interpolation
         self._in_float = rule.interpolation == "bilinear-float"
         self._mean = np.asarray(mean, np.float32)
         self._std = np.asarray(std, np.float32)
@@ -84,13 +85,19 @@ class FramePreparation:
         return self.normalise(self.resize(frame))
 
     def resize(self, frame: Image) -> np.ndarray[Any, Any]:
-        """To the network's size: uint8 RGB by OpenCV's fixed-point bilinear, or float32 colours for "bilinear-float".
+        """To the network's size: uint8 RGB, or float32 colours for "bilinear-float".
 
         The latter as in ajabri/videowalk 047f3f4 code/data/vos.py:44-50,187-202.
         """
         pixels = colour_values(frame, self._colour) if self._in_float else frame
         if frame.shape[:2] == self._size:
             return pixels
+        if self._interpolation in ("bicubic", "lanczos"):
+            from PIL import Image as Pillow
+
+            return np.asarray(
+                Pillow.fromarray(frame).resize(self._size[::-1], Pillow.Resampling[self._interpolation.upper()])
+            )
         return np.asarray(cv2.resize(pixels, self._size[::-1], interpolation=cv2.INTER_LINEAR))
 
     def normalise(self, resized: np.ndarray[Any, Any]) -> "torch.Tensor":
@@ -149,6 +156,20 @@ def frame_of_constant_size(frames: FrameSequence, index: int, clip: str) -> Imag
             "Bring all frames to one size, or leave the clip out with --clips.",
         )
     return frame
+
+
+def _rounded(side: int, ratio: float, rule: Frames, multiple: int) -> tuple[int, int]:
+    """The given side and the free one, `ratio` times as long, under the protocol's rounding.
+
+    Sources: facebookresearch/dino 7c446df eval_video_segmentation.py:204-214 ("down"), facebookresearch/dinov3 6876159
+    notebooks/segmentation_tracking.ipynb:426-437 ("up"), arXiv 2508.10104 appendix D.5 ("nearest").
+    """
+    if rule.side_rounding == "down":
+        return side, _floor(side * ratio, multiple)
+    if rule.side_rounding == "up":
+        raised = math.ceil(side / multiple) * multiple
+        return raised, math.ceil(raised * ratio / multiple) * multiple
+    return round(side / multiple) * multiple, round(side * ratio / multiple) * multiple
 
 
 def _floor(side: float, multiple: int) -> int:

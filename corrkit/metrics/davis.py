@@ -21,16 +21,22 @@ RECALL_THRESHOLD = 0.5
 NUM_BINS = 4
 
 Decay = Literal["exact", "uint8"]
+LeftOut = Literal["first-last", "first"]
 Array = NDArray[np.float64]
 
 
-def scored_frames(num_annotated: int) -> range:
-    """Positions, among a clip's annotated frames, of those that are scored: all but the first and the last.
+def scored_frames(num_annotated: int, left_out: LeftOut) -> range:
+    """Positions, among a clip's annotated frames, of those that are scored.
 
-    Empty for clips of one or two annotated frames: they can't be scored (the official tool stops with an IndexError).
-    Their statistics are NaN, and they take no part in the table. Source: evaluation.py:85-86.
+    Empty for clips that have no other frames than those left out: they can't be scored (the official tool stops with an
+    IndexError). Their statistics are NaN, and they take no part in the table.
+
+    Args:
+        num_annotated: frames that have a mask.
+        left_out: "first-last" leaves out the first and the last of them, as the official tool does
+            (evaluation.py:85-86); "first" the first alone.
     """
-    return range(1, num_annotated - 1)
+    return range(1, num_annotated - (left_out == "first-last"))
 
 
 def frame_statistics(values: ArrayLike, *, decay: Decay) -> tuple[float, float, float]:

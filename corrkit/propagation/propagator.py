@@ -122,7 +122,7 @@ def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Pro
 
 def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
     memory = protocol.memory
-    first_differs = memory.predict_first or protocol.labels.rescale != "none"
+    first_differs = memory.predict_first or protocol.labels.rescale == "classes"
     context = context_frames(frame, memory, first_differs=first_differs)
     if not context:
         raise ProtocolError(
@@ -154,6 +154,9 @@ def _transported(matched: Iterator[_Matched], first_labels: "Tensor", protocol: 
 def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     """What later frames read as labels, and what is given out; [N, L] each."""
     shown = soft if protocol.labels.rescale == "none" else _rescaled_over_classes(soft)
+    if protocol.labels.rescale == "classes-fed-back":
+        # After queuing, but in place (google-deepmind/representations4d 75aca30 colabs/rvm_evaluation_demo.ipynb).
+        soft = shown
     if protocol.labels.feedback == "minmax":
         normalised = _minmax_over_cells(soft)
         return normalised, normalised

@@ -5,26 +5,30 @@ over all groups, so `radius` and `affinity.radius` name the same field. A field 
 that obeys it. This module imports nothing heavy; every room may use it.
 """
 
+import functools
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-POSITIVE = {"min": 0, "open": True}
-NON_NEGATIVE = {"min": 0}
-AT_LEAST_ONE = {"min": 1}
+from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
+from corrkit.task_table import task_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
     """How a decoded frame becomes the network's input size.
 
-    resize: "short-side" scales the short side to size[0], "long-side" the long one, the other side keeps the ratio and
-        is floored to `multiple`; "exact" resizes to size = [height, width]; "native" leaves the frame as it is.
+    resize: "short-side" scales the short side to size[0], "long-side" the long one, the other side keeps the ratio;
+        "exact" resizes to size = [height, width]; "native" leaves the frame as it is.
     size: pixels; [side], [height, width], or [] for "native".
-    multiple: the free side is floored to a multiple of this many pixels; 1 keeps the floored ratio.
+    multiple: sides are rounded to a multiple of this many pixels; 1 keeps whole pixels, 0 stands for the backbone's
+        patch.
+    side_rounding: "down" floors the free side to `multiple`; "up" raises the given side and then the free one, which
+        keeps its ratio to the raised side; "nearest" takes each side to the nearest multiple by itself.
     interpolation: "bilinear" is OpenCV's fixed-point bilinear on uint8; "bilinear-float" OpenCV's bilinear on float32
-        RGB in [0, 1].
+        RGB in [0, 1]; "bicubic" and "lanczos" are Pillow's on uint8, which average over what they shrink.
     indivisible: what happens when the backbone's patch does not divide the network size. "resize" floors both sides to
         a multiple of the patch before resizing, so that cells and labels stay aligned; "crop" resizes as published and
         lets the patch projection drop the rest at the right and bottom.
@@ -32,9 +36,22 @@ class Frames:
 
     resize: Literal["short-side", "long-side", "exact", "native"]
     size: tuple[int, ...] = field(metadata=AT_LEAST_ONE)
-    multiple: int = field(metadata=AT_LEAST_ONE)
-    interpolation: Literal["bilinear", "bilinear-float"]
+    multiple: int = field(metadata=NON_NEGATIVE)
+    side_rounding: Literal["down", "up", "nearest"]
+    interpolation: Literal["bilinear", "bilinear-float", "bicubic", "lanczos"]
     indivisible: Literal["resize", "crop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DavisFrames(Frames):
+    """The same for DAVIS, whose copies some published code re-stored before it read them.
+
+    stored_size: [], or [height, width] of the copy that the published preprocessing wrote: frames resized to it by
+        Pillow's nearest and saved as JPEG of quality 75, annotations resized to it by nearest. It is re-made in memory;
+        first labels come from it, and masks are scored at its size.
+    """
+
+    stored_size: tuple[int, ...] = field(metadata=AT_LEAST_ONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +99,11 @@ class Memory:
 class Affinity:
     """How query cells choose and weigh context cells.
 
-    radius: grid cells. shape: "square" compares |dy| and |dx|, "circle" the Euclidean distance, "none" has no window.
+    radius: reach of the window, in grid cells.
+    shape: "square" compares |dy| and |dx|, "circle" the Euclidean distance, "none" has no window.
     inclusive: distance <= radius rather than < radius.
-    topk: neighbours kept. ties: "keep" keeps every cell equal to the k-th value, "exact" keeps exactly k.
+    topk: neighbours kept.
+    ties: "keep" keeps every cell equal to the k-th value, "exact" keeps exactly k.
     scope: "joint" selects over all context frames together, "frame" within each of them.
     temperature: divisor of the similarities.
     normalise: the softmax runs over the "kept" cells, or over all cells of a "frame" before the selection, in which
@@ -108,45 +127,59 @@ class MaskLabels:
     network_resize: how id masks first go to the network's size: "none" (straight to the grid), "nearest" (Pillow's,
         which samples at pixel centres), "nearest-opencv" (which samples at pixel corners), or "bilinear-opencv", which
         blends ids and so makes false ones along borders (an argument slip of CRW's, kept by name).
-    downsample: from there to the grid: "nearest" (Pillow's, of ids) or "bilinear" (of the one-hot maps, align_corners
-        False, without anti-aliasing).
-    classes: which ids get a channel: "grid-max" 0..max id of the first mask on the grid, or "present", the distinct ids
-        of the first mask at the network's size.
+    downsample: from there to the grid: "nearest" (Pillow's, of ids), "nearest-exact" (PyTorch's, of ids: it samples at
+        pixel centres too, but in float32, so that single cells differ), or of the one-hot maps without anti-aliasing
+        "bilinear" (align_corners False) or "bilinear-corners" (align_corners True).
+    classes: which ids get a channel: "grid-max" 0..max id of the first mask on the grid, "original-max" 0..max id of
+        the first mask as it is given, "present" the distinct ids of the first mask at the network's size, or
+        "present-original" those of the first mask as it is given.
     feedback: what later frames read as labels: the "soft" maps, their per-class "minmax", or the "hard" argmax.
-    rescale: "classes" min-max-normalises each cell over its classes after propagation (CRW's --norm_mask).
+    rescale: "classes" min-max-normalises each cell over its classes after propagation, which earlier maps do not feel
+        (CRW's --norm_mask); "classes-fed-back" also feeds the normalised maps back (RVM's norm_mask).
     """
 
     network_resize: Literal["none", "nearest", "nearest-opencv", "bilinear-opencv"]
-    downsample: Literal["nearest", "bilinear"]
-    classes: Literal["grid-max", "present"]
+    downsample: Literal["nearest", "nearest-exact", "bilinear", "bilinear-corners"]
+    classes: Literal["grid-max", "original-max", "present", "present-original"]
     feedback: Literal["soft", "minmax", "hard"]
-    rescale: Literal["none", "classes"]
+    rescale: Literal["none", "classes", "classes-fed-back"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskReadout:
     """How soft label maps become id masks of the original size.
 
-    upsample: interpolation from the grid (align_corners False). resolution: where ids are decided: at the "network"
-        size, followed by Pillow's nearest to the original size, or at the "original" size.
+    upsample: interpolation from the grid: "bilinear" (align_corners False), "bilinear-corners" (align_corners True), or
+        "nearest" (PyTorch's, which samples at pixel corners).
+    resolution: where ids are decided: at the "network" size, followed by nearest to the original size (Pillow's, which
+        OpenCV's INTER_NEAREST_EXACT equals), or at the "original" size.
     minmax: per-class rescaling over the picture before argmax: "none"; "positive" ((x - min) / (max - min) after
         subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published);
-        or "positive-guarded", the same with 1e-12 added to the divisor, so that a constant class becomes 0.
+        "positive-guarded", the same with 1e-12 added to the divisor, so that a constant class becomes 0; or
+        "nan-to-zero", for every class, with 0 for a constant one.
     first_frame: the prediction of frame 0: a "copy" of its annotation; its labels "decoded" from the grid; or its
         annotation at the "network" size, resized by nearest (pixel corners) to the original.
     """
 
-    upsample: Literal["bilinear"]
+    upsample: Literal["bilinear", "bilinear-corners", "nearest"]
     resolution: Literal["network", "original"]
-    minmax: Literal["none", "positive", "positive-guarded"]
+    minmax: Literal["none", "positive", "positive-guarded", "nan-to-zero"]
     first_frame: Literal["copy", "decoded", "network"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DavisScore:
-    """decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does."""
+    """Which objects and frames are scored, and how (DAVIS).
+
+    decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does.
+    objects: "first" scores the ids up to the largest of the first mask, as the official tool does; "all" those up to
+        the largest of any mask, so that an object that appears later is one that can't be predicted.
+    left_out: of a clip's annotated frames, the "first-last" are not scored, or only the "first".
+    """
 
     decay: Literal["exact", "uint8"]
+    objects: Literal["first", "all"]
+    left_out: Literal["first-last", "first"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +189,9 @@ class PointLabels:
     sigma: standard deviation of the Gaussian that is drawn at a joint (peak 1), in units of `sigma_unit`.
     sigma_unit: "cells" draws on the grid; "pixels" draws on the original frame, then goes to the network's size
         (OpenCV's bilinear) and from there to the grid (bilinear, align_corners False).
+    scaling: how pixels of the frame become cells: "stride" takes the network's size over the frame's, divided by the
+        stride; "grid" the grid's size over the frame's, which also spreads a cropped grid over the whole frame. Where
+        the stride divides the size they differ by rounding alone.
     border: where the (6 sigma + 1) wide window begins at x - 3 sigma: "truncate" cuts towards zero as published, which
         moves the peaks of joints near the left and top border inwards; "floor" cuts downwards everywhere.
     background: whether a channel 0 stands before the joints, 1 in the cells where all joints are exactly 0.
@@ -166,6 +202,7 @@ class PointLabels:
 
     sigma: float = field(metadata=POSITIVE)
     sigma_unit: Literal["cells", "pixels"]
+    scaling: Literal["stride", "grid"]
     border: Literal["truncate", "floor"]
     background: bool
     feedback: Literal["soft", "minmax"]
@@ -228,9 +265,12 @@ class JhmdbScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """One published protocol for one task. `sources` maps "group.field" to where the constant was read.
+    """One protocol for one task. `sources` maps "group.field" to where the constant was read.
 
-    The classes of labels, readout and score depend on the task: see GROUPS.
+    `unreleased` names what the published numbers rest on and nobody has published; it stands in every result. `digest`
+    is empty for protocols that come with corrkit, and the first 8 hex digits of a sha256 over the constants for one's
+    own. `published` is the protocol before its overrides. The classes of labels, readout and score depend on the task:
+    see `groups_of`.
     """
 
     task: str
@@ -240,6 +280,7 @@ class Protocol:
     proven: str
     cite: str
     quirks: tuple[str, ...]
+    unreleased: tuple[str, ...]
     frames: Frames
     features: Features
     memory: Memory
@@ -249,41 +290,19 @@ class Protocol:
     score: Any
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    digest: str = ""
+    published: "Protocol | None" = field(default=None, compare=False)
 
     @property
     def identifier(self) -> str:
-        """For tables and run.json: "davis/dino@1"."""
-        return f"{self.task}/{self.name}@{self.version}"
+        """For tables and run.json: "davis/dino@1", and "davis/mine@1+0f3a9c21" for one's own."""
+        own = f"+{self.digest}" if self.digest else ""
+        return f"{self.task}/{self.name}@{self.version}{own}"
 
 
-GROUPS: Mapping[str, Mapping[str, type]] = MappingProxyType(
-    {
-        "davis": {
-            "frames": Frames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": MaskLabels,
-            "readout": MaskReadout,
-            "score": DavisScore,
-        },
-        "vip": {
-            "frames": Frames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": MaskLabels,
-            "readout": MaskReadout,
-            "score": VipScore,
-        },
-        "jhmdb": {
-            "frames": Frames,
-            "features": Features,
-            "memory": Memory,
-            "affinity": Affinity,
-            "labels": PointLabels,
-            "readout": PointReadout,
-            "score": JhmdbScore,
-        },
-    }
-)
+@functools.cache
+def groups_of(task: str) -> Mapping[str, type]:
+    """Group to the class of its constants, for one task. Raises UsageError for an unknown task."""
+    return MappingProxyType(
+        {group: pkgutil.resolve_name(place) for group, place in task_facts(task).protocol_groups.items()}
+    )

@@ -5,13 +5,19 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corrkit.errors import RunError
 
 TEMPORARY = ".corrkit-tmp-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # FAT, some network file systems
+
+
+class _TakenError(Exception):
+    """The name of a new file is taken."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -23,14 +29,77 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises:
         RunError: the folder can't be written or the disk is full; names the path and what to do.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    with _explained(path):
-        make_folder(path.parent)
-        try:
-            _write_flushed(path, data)
-        except FileNotFoundError:  # a starting process took the temporary file, not locked yet, for abandoned
-            _write_flushed(path, data)
+    _write(path, content, _replace)
+
+
+def write_new(path: Path, content: str | bytes) -> bool:
+    """As `write_atomic`, but never over a file that is there; of several processes at once exactly one writes.
+
+    Returns:
+        Whether this call has written the file; False where it was there already.
+
+    Raises:
+        RunError: as `write_atomic`.
+    """
+    try:
+        _write(path, content, _link)
+    except _TakenError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """A temporary file for a library to write, which takes the name `path` at the end, flushed; see `write_atomic`."""
+    with staging(path.parent) as stage, _explained(path):
+        yield stage / path.name
+        _flush_file(stage / path.name)
+        (stage / path.name).replace(path)
         _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A new temporary folder in `folder` for files that `publish` moves to their places; removed at the end.
+
+    Like a temporary file it is locked while its owner lives. Raises RunError where it can't be made.
+    """
+    with _explained(folder):
+        make_folder(folder)
+        stage = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        stage.mkdir()
+        descriptor = os.open(stage, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield stage
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def publish(stage: Path, folder: Path) -> dict[str, bytes]:
+    """Moves every file below `stage` to the same place below `folder`, content first flushed to the disk.
+
+    Returns:
+        Path below `folder` to content.
+
+    Raises:
+        RunError: a file can't be written.
+    """
+    published = {}
+    with _explained(folder):
+        parents: dict[Path, None] = {}
+        for path in sorted(path for path in stage.rglob("*") if path.is_file()):
+            name = path.relative_to(stage)
+            published[name.as_posix()] = path.read_bytes()
+            _flush_file(path)
+            parents[(folder / name).parent] = None
+            make_folder((folder / name).parent)
+            path.replace(folder / name)
+        for parent in parents:
+            _flush_folder(parent)
+    return published
 
 
 def make_folder(folder: Path) -> None:
@@ -44,22 +113,62 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Removes temporary files below `folder` whose writers were killed; those of living writers are left alone."""
+    """Removes temporary files and folders below `folder` whose writers were killed, none of a living writer."""
     for path in sorted(folder.rglob(f"{TEMPORARY}*")):
-        if _is_abandoned(path):
+        if not _is_abandoned(path):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 
-def _write_flushed(path: Path, data: bytes) -> None:
+def _write(path: Path, content: str | bytes, place: Callable[[Path, Path], None]) -> None:
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with _explained(path):
+        make_folder(path.parent)
+        try:
+            _write_flushed(path, data, place)
+        except FileNotFoundError:  # a starting process took the temporary file, not locked yet, for abandoned
+            _write_flushed(path, data, place)
+        _flush_folder(path.parent)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    temporary.replace(path)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(temporary)  # atomic, and refused where the name is taken: a rename would replace the file
+    except FileExistsError:
+        raise _TakenError from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _reserve(path)
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+def _reserve(path: Path) -> None:
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        raise _TakenError from None
+
+
+def _write_flushed(path: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
-        _fill_and_rename(temporary, data, path)
+        _fill_and_place(temporary, data, path, place)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _fill_and_rename(temporary: Path, data: bytes, path: Path) -> None:
+def _fill_and_place(temporary: Path, data: bytes, path: Path, place: Callable[[Path, Path], None]) -> None:
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     with os.fdopen(descriptor, "wb") as file:
         # The lock tells `remove_abandoned` that this writer is alive; the kernel drops it when the process dies.
@@ -69,16 +178,29 @@ def _fill_and_rename(temporary: Path, data: bytes, path: Path) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-        temporary.replace(path)
+        place(temporary, path)
 
 
 def _is_abandoned(path: Path) -> bool:
     try:
-        with path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
     return True
+
+
+def _flush_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -100,7 +222,7 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _FULL:
-            remedy = "Free some space, then repeat the command: finished clips are kept."
+            remedy = "Free some space, then repeat the command."
         else:
             remedy = "Choose a folder that you can write to with --out."
         raise RunError(f"{path} can't be written: {reason}.", remedy) from error

@@ -1,20 +1,18 @@
 """Which runs may stand in one row or one column: checkpoint, data, protocol, and whatever sets a run apart."""
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from corrkit.errors import RunError
 from corrkit.runs.folder import read_run
-from corrkit.runs.results import Summary, override_text
+from corrkit.runs.records import ClipRecord
+from corrkit.runs.results import FULL_PRECISION, Summary, override_text
 from corrkit.runs.tables import method_name
+from corrkit.tasks.contract import Origin
 
 REFERENCE_PREDICTORS = frozenset({"identity", "oracle"})
-_FULL_PRECISION = frozenset({"float32", "float64", ""})  # "": scored predictions of any method
-_SEED = re.compile(r"[-_.]?seed[-_=]?\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +21,7 @@ class StoredRun:
 
     folder: Path
     summary: Summary
-    records: dict[str, dict[str, Any]]
+    records: dict[str, ClipRecord]
 
     @property
     def task(self) -> str:
@@ -43,51 +41,42 @@ class StoredRun:
 
     @property
     def method(self) -> str:
-        """The checkpoint's name without its training seed."""
-        checkpoint = self.summary["checkpoint"]
-        name = str(checkpoint.get("method") or self.name)
-        if name.startswith("random"):
-            name = re.sub(r"@\d+$", "", name)
-        return _SEED.sub("", name) or name
+        """What the checkpoint was declared to be a training seed of; else the checkpoint itself, whatever its name."""
+        return self.summary["checkpoint"]["seed_of"] or f"{self.name} {self.checkpoint[0]}"
 
     @property
-    def column(self) -> tuple[str, str, str, str]:
-        """Protocol and data: runs that agree on it can be compared, other things being equal."""
+    def column(self) -> tuple[str, str, str]:
+        """Protocol and data (not the name of its folder): runs that agree can be compared, other things being equal."""
         data = self.summary["data"]
-        return self.summary["protocol"], data["name"], data["split"], data["identity"]
+        return self.summary["protocol"], data["split"], data["identity"]
 
     @property
-    def origin(self) -> str:
-        """Whose data: "official", "embedded" or "own"."""
-        data = self.summary["data"]
-        if data["name"].startswith("embedded"):
-            return "embedded"
-        return "official" if data["official"] else "own"
+    def origin(self) -> Origin:
+        """Whose data."""
+        return self.summary["data"]["origin"]
 
     @property
     def standing(self) -> tuple[str, str, bool, str]:
         """Origin of the data, overrides, partial or not, reduced precision: runs of unlike standing are never mixed."""
         precision = self.summary["precision"]
-        reduced = "" if precision in _FULL_PRECISION else precision
+        reduced = "" if precision in FULL_PRECISION else precision
         return self.origin, override_text(self.summary), bool(self.summary["partial"]), reduced
 
     @property
     def frames_and_seconds(self) -> tuple[int, float]:
         """Frames evaluated and the seconds that took; NaN where a clip has no timing."""
-        seconds = [record.get("timing", {}).get("seconds", math.nan) for record in self.records.values()]
-        return sum(int(record.get("frames", 0)) for record in self.records.values()), math.fsum(seconds)
+        records = self.records.values()
+        return sum(record.frames for record in records), math.fsum(record.seconds for record in records)
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
-    """The finished runs among `folders`, and a sentence on each folder that is none.
+    """The finished runs in or below `folders`, and a sentence on each that is left out.
 
     Raises:
         RunError: a folder does not exist, or none holds a finished run.
     """
     runs, notes = [], []
-    for folder in dict.fromkeys(folders):
-        if not folder.exists():
-            raise RunError(f"{folder} does not exist.", "Give folders of finished runs, e.g. runs/*.")
+    for folder in dict.fromkeys(run for given in folders for run in _runs_below(given)):
         try:
             summary, records = read_run(folder)
         except RunError as error:
@@ -97,6 +86,15 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     if not runs:
         raise RunError(f"None of the {len(notes)} folders holds a finished run: {notes[0]}", "Run corrkit eval first.")
     return runs, notes
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """The folder itself where it is a run, or holds none; else all runs below it, sorted."""
+    if not folder.exists():
+        raise RunError(f"{folder} does not exist.", "Give folders of finished runs, e.g. runs/*.")
+    if (folder / "run.json").exists() or (folder / "summary.json").exists():
+        return [folder]
+    return sorted({path.parent for path in folder.rglob("summary.json")}) or [folder]
 
 
 def without_repeats(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str], set[Path]]:

@@ -1,27 +1,40 @@
 """A run is a folder: run.json, one record per finished clip, predictions, official CSVs, summary.
 
     run.json                 {"fingerprint": compared on resume, "recorded": only kept}
-    clips/<clip>.json        {"clip", "fingerprint" (digest), "record"}, written once the clip is finished
+    clips/<clip>.json        {"clip", "fingerprint" (digest), "sha256" (of all but the timing), "record"}, at its end
     predictions/             only with --save-predictions
     *.csv                    official files of the benchmark
     summary.csv, summary.json
 
-Every file is written atomically. Two processes may work in one folder at once: both write the same bytes, since all
-that decides them is in the fingerprint. What may differ between two runs of one command (seconds, memory) stands
+Every file is written atomically. run.json is created by exactly one of several processes; another may join the run if
+its fingerprint is the same. Both then write the same bytes, since all that decides them is in the fingerprint. What may
+differ between two runs of one command (seconds, memory) stands
 under the key "timing" of a record and nowhere else.
 """
 
+import contextlib
 import hashlib
 import json
 import re
+import secrets
+import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from corrkit.errors import RunError
-from corrkit.runs.atomic import TEMPORARY, make_folder, remove_abandoned, write_atomic
+from corrkit.runs.atomic import (
+    TEMPORARY,
+    make_folder,
+    publish,
+    remove_abandoned,
+    staging,
+    write_atomic,
+    write_new,
+)
 from corrkit.runs.jsontext import from_json, to_json, with_nan
+from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import Summary, read_summary, summary_csv
 
 TIMING = "timing"
@@ -35,11 +48,13 @@ class Run:
     Attributes:
         folder: where it is.
         notes: what was found damaged on resuming, one sentence each.
+        resumed: how many clips were finished before and when, as a sentence; "" for a new run.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
         self.folder = folder
         self.notes: tuple[str, ...] = ()
+        self.resumed = ""
         self._digest = _digest(fingerprint)
         self._finished: dict[str, Any] = {}
         self._fingerprint = fingerprint
@@ -55,13 +70,12 @@ class Run:
             recorded: host, batch size and the like; kept from the command that created the folder.
 
         Raises:
-            RunError: the folder holds another run (each difference is named) or other files, or can't be written.
+            RunError: the folder holds another run (each difference is named, and the command that made it) or other
+                files, or can't be written.
         """
         run = cls(folder, fingerprint, recorded)
-        if folder.exists():
-            run._resume()
-        if not (folder / "run.json").exists():
-            run._create()
+        while not (folder.exists() and run._resume()) and not write_new(folder / "run.json", run._document()):
+            pass  # another process was first: is it the same run?
         make_folder(folder / "clips")
         return run
 
@@ -72,18 +86,47 @@ class Run:
 
     @property
     def predictions(self) -> Path:
-        """Where predictions are saved; made by whoever saves one."""
+        """Where predictions are saved."""
         return self.folder / "predictions"
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A temporary folder for the predictions of one clip; see `keep_predictions`."""
+        with staging(self.predictions) as stage:
+            yield stage
+
+    def keep_predictions(self, stage: Path) -> dict[str, str]:
+        """Moves a clip's predictions from `staging` to their place, on the disk before any record claims them.
+
+        Returns:
+            Path below `predictions` to sha256 (hex), as `has_predictions` checks it.
+        """
+        return {name: hashlib.sha256(data).hexdigest() for name, data in publish(stage, self.predictions).items()}
+
+    def has_predictions(self, saved: Mapping[str, str]) -> bool:
+        """Whether all files are there as they were saved; false for none."""
+        try:
+            return bool(saved) and all(
+                hashlib.sha256((self.predictions / name).read_bytes()).hexdigest() == digest
+                for name, digest in saved.items()
+            )
+        except OSError:
+            return False
 
     def write_clip(self, name: str, record: Mapping[str, Any]) -> None:
         """Stores a finished clip. `record` holds plain JSON values, NaN allowed; seconds go under "timing".
 
         Raises:
-            RunError: the folder can't be written or the disk is full.
+            RunError: the folder can't be written or the disk is full; says how many clips are kept.
         """
-        text = to_json({"clip": name, "fingerprint": self._digest, "record": record})
-        write_atomic(self.folder / "clips" / clip_file_name(name), text)
-        self._finished[name] = with_nan(from_json(text)["record"])
+        stored = from_json(to_json(record))
+        document = {"clip": name, "fingerprint": self._digest, "sha256": _record_digest(stored), "record": stored}
+        try:
+            write_atomic(self.folder / "clips" / clip_file_name(name), to_json(document))
+        except RunError as error:
+            kept = f"{len(self._finished)} finished clip(s) are kept." if self._finished else "No clip is finished yet."
+            raise RunError(error.problem, f"{error.remedy} {kept}") from error
+        self._finished[name] = with_nan(stored)
 
     def finish(self, summary: Summary, csvs: Mapping[str, str]) -> None:
         """Writes the official CSVs (file name to text), summary.csv and, last, summary.json. May be repeated."""
@@ -92,41 +135,47 @@ class Run:
         write_atomic(self.folder / "summary.csv", summary_csv(summary))
         write_atomic(self.folder / "summary.json", to_json(summary))
 
-    def _create(self) -> None:
-        document = {"fingerprint": self._fingerprint, "recorded": self._recorded}
-        write_atomic(self.folder / "run.json", to_json(document))
+    def _document(self) -> str:
+        return to_json({"fingerprint": self._fingerprint, "recorded": self._recorded})
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Takes the finished clips; whether the folder's run.json is this run's. Raises RunError for another's."""
         if not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file, not a run folder.", "Give another --out.")
         remove_abandoned(self.folder)
-        stored = (_read_object(self.folder / "run.json") or {}).get("fingerprint")
-        if isinstance(stored, dict):
-            _require_same(self.folder, stored, self._fingerprint)
-        else:
+        file = self.folder / "run.json"
+        found = file.exists()
+        document = _read_object(file) or {} if found else {}
+        whole = _tells_its_run(document)
+        damaged = found and not whole
+        if whole:
+            _require_same(self.folder, document, self._fingerprint)
+        elif not found:
             self._require_own_files()
-        notes = []
-        for path in sorted((self.folder / "clips").glob("*.json")):
-            document = _read_object(path)
-            problem = _record_problem(document, path)
-            if problem is not None:
+        notes = [f"{file} is damaged: it is written again."] if damaged else []
+        paths = sorted((self.folder / "clips").glob("*.json"))
+        for path in paths:
+            try:
+                document = _read_record(path)
+            except _DamagedError as problem:
                 notes.append(f"{path} {problem}: this clip is computed again.")
-            elif document is not None and document["fingerprint"] == self._digest:
+                continue
+            if document["fingerprint"] == self._digest:
                 self._finished[document["clip"]] = with_nan(document["record"])
             else:
                 raise RunError(
                     f"{path} was written by a run with other settings than this one.",
                     f"Give another --out, or delete {self.folder}.",
                 )
-        if not isinstance(stored, dict) and (self.folder / "run.json").exists():
-            notes.insert(0, f"{self.folder / 'run.json'} is damaged: it is written again.")
-            self._create()
-        self.notes = tuple(notes)
+        if damaged:
+            _set_aside(file)
+        self.notes = tuple(dict.fromkeys([*self.notes, *notes]))
+        if self._finished:
+            self.resumed = f"{self.folder} is resumed: {len(self._finished)} clip(s) were done by {_latest(paths)}."
+        return whole
 
     def _require_own_files(self) -> None:
-        """Without a readable run.json, a folder with anybody else's files is not touched."""
-        if (self.folder / "run.json").exists():
-            return
+        """Without a run.json, a folder with anybody else's files is not touched."""
         names = sorted(entry.name for entry in self.folder.iterdir())
         strange = [name for name in names if name not in _OWN and not name.startswith(TEMPORARY)]
         if strange:
@@ -168,14 +217,21 @@ def clip_of_file_name(name: str) -> str | None:
     return None if "%~" in stem else urllib.parse.unquote(stem, errors="strict")
 
 
-def read_run(folder: Path) -> tuple[Summary, dict[str, dict[str, Any]]]:
-    """A finished run: its summary, and clip name to record, sorted by name. Raises RunError where it isn't one."""
+def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
+    """A finished run: its summary, and clip name to record, sorted by name.
+
+    Raises:
+        RunError: it isn't one, or a record is damaged; names the file.
+    """
     summary = read_summary(folder / "summary.json")
     records = {}
     for path in (folder / "clips").glob("*.json"):
-        stored = _read_object(path)
-        if stored is not None and _record_problem(stored, path) is None:
-            records[stored["clip"]] = with_nan(stored["record"])
+        try:
+            record = ClipRecord.of(with_nan(_read_record(path)["record"]))
+        except (_DamagedError, KeyError, TypeError, ValueError) as error:
+            problem = error if isinstance(error, _DamagedError) else "is damaged"
+            raise RunError(f"{path} {problem}.", "Repeat its eval command: the clip is computed again.") from None
+        records[record.clip] = record
     return summary, dict(sorted(records.items()))
 
 
@@ -201,11 +257,15 @@ _ABSENT = _Absent()
 
 
 def _require_same(folder: Path, stored: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    found = differences(stored, new)
+    """Compares the document of run.json with a fingerprint."""
+    found = differences(stored["fingerprint"], new)
     if found:
         parts = [f"{field} is {_short(old)} there and {_short(now)} now" for field, (old, now) in found.items()]
+        recorded = stored.get("recorded")
+        command = recorded.get("command") if isinstance(recorded, dict) else None
+        made = f", made by `{_short(command)}` on {_short(recorded.get('host'))}" if command and recorded else ""
         raise RunError(
-            f"{folder} belongs to another run: {'; '.join(parts)}.",
+            f"{folder} belongs to another run{made}: {'; '.join(parts)}.",
             f"Give another --out, or delete {folder} to start again.",
         )
 
@@ -230,6 +290,35 @@ def _digest(fingerprint: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def _tells_its_run(document: Mapping[str, Any]) -> bool:
+    """Whether the document of a run.json holds a fingerprint."""
+    return isinstance(document.get("fingerprint"), dict)
+
+
+def _set_aside(file: Path) -> None:
+    """Removes a damaged run.json; one that another process has just written in its place stays."""
+    aside = file.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    with contextlib.suppress(FileNotFoundError):
+        file.rename(aside)
+        if _tells_its_run(_read_object(aside) or {}):
+            with contextlib.suppress(FileExistsError):
+                file.hardlink_to(aside)
+        aside.unlink()
+
+
+def _record_digest(record: Any) -> str:
+    """Of all that may not differ between two runs of one command."""
+    if isinstance(record, dict):
+        record = {name: value for name, value in record.items() if name != TIMING}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _latest(paths: list[Path]) -> str:
+    """When the newest of some files was written, in local time."""
+    newest = max(path.stat().st_mtime for path in paths)
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(newest))
+
+
 def _read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where it is missing, truncated or anything else."""
     try:
@@ -239,11 +328,17 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _record_problem(document: dict[str, Any] | None, path: Path) -> str | None:
-    if document is None or set(document) != {"clip", "fingerprint", "record"}:
-        return "is damaged"
-    if not isinstance(document["record"], dict) or not isinstance(document["clip"], str):
-        return "is damaged"
-    if clip_file_name(document["clip"]) != path.name:
-        return f"holds the record of {document['clip']!r}"
-    return None
+class _DamagedError(Exception):
+    """A record that can't be taken; says why, as the end of a sentence."""
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The document of a clip's record. Raises _DamagedError."""
+    document = _read_object(path)
+    if document is None or set(document) != {"clip", "fingerprint", "sha256", "record"}:
+        raise _DamagedError("is damaged")
+    if document["sha256"] != _record_digest(document["record"]) or not isinstance(document["record"], dict):
+        raise _DamagedError("is damaged")
+    if not isinstance(document["clip"], str) or clip_file_name(document["clip"]) != path.name:
+        raise _DamagedError(f"holds the record of {document['clip']!r}")
+    return document

@@ -12,8 +12,11 @@ def to_json(value: Any) -> str:
 
 
 def from_json(text: str) -> Any:
-    """The values of a JSON text, null as None. Raises ValueError where the text is no JSON."""
-    return json.loads(text)
+    """The values of a JSON text, null as None. Raises ValueError where the text is no JSON or holds NaN or infinity."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def with_nan(value: Any) -> Any:
@@ -23,6 +26,10 @@ def with_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [with_nan(item) for item in value]
     return math.nan if value is None else value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _plain(value: Any) -> Any:

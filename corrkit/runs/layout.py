@@ -2,8 +2,10 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from corrkit.text import one_line
 
 Format = Literal["text", "markdown", "latex"]
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex")
@@ -46,9 +48,22 @@ def render(table: Table, form: Format, width: int = 80) -> str:
         width: columns of the terminal, for "text": a table that doesn't fit is shown with rows and columns exchanged,
             and in several parts where that doesn't fit either.
     """
+    table = _shown(table)
     if form == "markdown":
         return _markdown(table)
     return _latex(table) if form == "latex" else _text(table, width)
+
+
+def _shown(table: Table) -> Table:
+    """The table with every text fit to be shown."""
+    return replace(
+        table,
+        title=one_line(table.title),
+        head=tuple(map(one_line, table.head)),
+        rows=tuple(tuple(replace(cell, text=one_line(cell.text)) for cell in row) for row in table.rows),
+        notes=tuple((mark, one_line(text)) for mark, text in table.notes),
+        sections=tuple((one_line(heading), number) for heading, number in table.sections),
+    )
 
 
 def _text(table: Table, width: int) -> str:

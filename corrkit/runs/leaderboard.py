@@ -10,8 +10,9 @@ from corrkit.errors import RunError, UsageError
 from corrkit.metrics.intervals import PairedDifference, holm
 from corrkit.runs.comparable import StoredRun, read_runs, without_repeats
 from corrkit.runs.pairing import compare_runs, protocol_of
-from corrkit.runs.rows import METRICS, Row, groups_of, rows_of
-from corrkit.tasks import TASKS
+from corrkit.runs.rows import Row, groups_of, rows_of
+from corrkit.task_table import leading_metrics, shown_metrics, task_facts, task_names
+from corrkit.text import one_line, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -29,13 +30,14 @@ def leaderboard(
     have the same `group`.
 
     Args:
-        run_dirs: folders of finished runs, of any tasks.
+        run_dirs: folders of finished runs, of any tasks, or folders that hold such below them.
         reference: run folders, at most one for each task, to compare each row with.
 
     Returns:
         One row per checkpoint, data and protocols; metrics are fractions, columns are always the same in the same
-        order (those of the comparison are empty without a reference). `attrs["notes"]` says which runs are left out,
-        duplicate or in conflict, and what could not be compared.
+        order (those of the comparison are empty without a reference); text is fit for terminals and spreadsheets
+        (`corrkit.text`), so that a CSV of the table reads back equal. `attrs["notes"]` says which runs are left out,
+        duplicate or in conflict, and what could not be compared; `attrs["references"]` names the references.
 
     Raises:
         RunError: a folder does not exist, or none holds a finished run.
@@ -58,12 +60,12 @@ def leaderboard(
             for number, (group, row) in enumerate(zip(groups_of(rows), rows, strict=True))
         ]
     )
-    for metric in (METRICS[task][0] for task in TASKS):
+    leading = [metric.name for metric in leading_metrics()]
+    for metric in leading:
         table[f"{metric} p Holm"] = holm([None if math.isnan(p) else p for p in table[f"{metric} p"]])
-    table = table.astype(
-        {f"{METRICS[task][0]} p Holm": float for task in TASKS} | {"parameters": "Int64", "stride": "Int64"}
-    )
+    table = table.astype({f"{metric} p Holm": float for metric in leading} | {"parameters": "Int64", "stride": "Int64"})
     table.attrs["notes"] = [*notes, *repeats, *uncompared]
+    table.attrs["references"] = list(dict.fromkeys(run.name for run in references.values()))
     return table[_column_order(table)]
 
 
@@ -118,7 +120,7 @@ def _over_seeds(rows: Sequence[Row]) -> list[dict[str, float]]:
         family = families[key]
         values: dict[str, float] = {"seeds": len(family)}
         for task in family[0].runs if len(family) > 1 else ():
-            metric = METRICS[task][0]
+            metric = task_facts(task).leading.name
             scores = [row.runs[task].summary["metrics"].get(metric, math.nan) for row in family]
             values[f"{metric} seeds mean"] = statistics.fmean(scores)
             values[f"{metric} seeds sd"] = statistics.stdev(scores)
@@ -139,12 +141,12 @@ def _record(
         "method": run.name,
         "architecture": checkpoint.get("architecture", ""),
         "parameters": summary["parameters"],
-        "pretraining": checkpoint.get("pretraining", ""),
+        "pretraining": checkpoint["pretraining"],
         "stride": summary["stride"],
         "input_size": _by_task({task: _input_size(one) for task, one in runs.items()}),
         "layer": summary["layer"] or "",
         "protocol": " ".join(one.summary["protocol"] for one in runs.values()),
-        "data": "; ".join(f"{one.column[1]} {one.column[2]}" for one in runs.values()),
+        "data": "; ".join(f"{one.summary['data']['name']} {one.summary['data']['split']}" for one in runs.values()),
         "origin": origin,
         "precision": summary["precision"],
         "frames_per_second": frames / seconds if seconds > 0 else math.nan,
@@ -155,20 +157,22 @@ def _record(
         "reference": any(task in references and _is_reference(one, references[task]) for task, one in runs.items()),
         "system": checkpoint.get("system", ""),
         "checkpoint": run.checkpoint[0],
-        "data_identity": " ".join(one.column[3] for one in runs.values()),
+        "data_identity": " ".join(one.summary["data"]["identity"] for one in runs.values()),
         "runs": " ".join(str(one.folder) for one in runs.values()),
         "seeds": seeds["seeds"],
     }
-    for task in TASKS:
-        record |= _scores(task, runs.get(task)) | _difference(METRICS[task][0], row.differences.get(task))
-        for column in (f"{METRICS[task][0]} seeds mean", f"{METRICS[task][0]} seeds sd"):
+    for task in task_names():
+        leading = task_facts(task).leading.name
+        record |= _scores(task, runs.get(task)) | _difference(leading, row.differences.get(task))
+        for column in (f"{leading} seeds mean", f"{leading} seeds sd"):
             record[column] = seeds.get(column, math.nan)
-    return record
+    shown = {name: spreadsheet_cell(one_line(value)) for name, value in record.items() if isinstance(value, str)}
+    return record | shown
 
 
 def _scores(task: str, run: StoredRun | None) -> dict[str, float]:
     columns = {}
-    for metric in METRICS[task]:
+    for metric in (shown.name for shown in task_facts(task).shown):
         low, high = (run.summary["intervals"].get(metric) if run else None) or (math.nan, math.nan)
         columns[metric] = run.summary["metrics"].get(metric, math.nan) if run else math.nan
         columns[f"{metric} low"], columns[f"{metric} high"] = low, high
@@ -203,8 +207,8 @@ def _by_task(texts: Mapping[str, str]) -> str:
 
 def _column_order(table: "pandas.DataFrame") -> list[str]:
     """What a reader looks for first, then intervals, seeds and comparison by task, then where the row comes from."""
-    metrics = [metric for task in TASKS for metric in METRICS[task]]
-    leading = [METRICS[task][0] for task in TASKS]
+    metrics = [metric.name for metric in shown_metrics()]
+    leading = [metric.name for metric in leading_metrics()]
     order = [
         *("method", "architecture", "parameters", "pretraining", "stride", "input_size", "layer", "protocol"),
         *metrics,

@@ -10,18 +10,16 @@ from corrkit.errors import UsageError
 from corrkit.runs.atomic import write_atomic
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
-from corrkit.runs.rows import METRICS
+from corrkit.runs.results import FULL_PRECISION
 from corrkit.runs.tables import MARKS, per_cent
-from corrkit.tasks import TASKS
+from corrkit.task_table import leading_metrics, shown_metrics
 
 if TYPE_CHECKING:
     import pandas
 
 _SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex"}
 _CONFLICT = "¶"
-_SHORT = {"J&F-Mean": "J&F", "J-Mean": "J", "F-Mean": "F"}
 _PAIRED = "sign-flip p (Holm over rows), and the smallest difference that these clips detect four times in five."
-_LEADING = tuple(METRICS[task][0] for task in TASKS)
 
 
 def write_leaderboard(table: "pandas.DataFrame", path: Path) -> None:
@@ -59,7 +57,7 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -
         title="Label propagation with frozen features",
         head=("Method", *columns),
         rows=cells,
-        notes=tuple(_notes(rows)),
+        notes=tuple(_notes(rows, table.attrs.get("references", []))),
         sections=tuple(sorted(sections.values(), key=lambda section: section[1])),
     )
     return render(shown, form, width)
@@ -73,13 +71,10 @@ def _columns() -> dict[str, Callable[[dict[str, Any]], Cell]]:
         "Pretraining": lambda row: Cell(text=row["pretraining"]),
         "Stride": lambda row: Cell(text=_whole(row["stride"])),
     }
-    for task in TASKS:
-        for metric in METRICS[task]:
-            columns[_SHORT.get(metric, metric)] = _score_of(metric)
+    columns |= {metric.short: _score_of(metric.name) for metric in shown_metrics()}
     columns["Frames/s"] = lambda row: Cell(text=_number(row["frames_per_second"], "{:.1f}"))
     columns["Over seeds"] = lambda row: Cell(text=_over_seeds(row))
-    for metric in _LEADING:
-        columns[f"Δ {_SHORT.get(metric, metric)}"] = _difference_of(metric)
+    columns |= {f"Δ {metric.short}": _difference_of(metric.name) for metric in leading_metrics()}
     return columns
 
 
@@ -110,12 +105,12 @@ def _best(rows: list[dict[str, Any]]) -> list[set[str]]:
     best: list[set[str]] = [set() for _ in rows]
     for group in {row["group"] for row in rows}:
         members = [n for n, row in enumerate(rows) if row["group"] == group and not _is_floor_or_ceiling(row)]
-        for metric in (metric for task in TASKS for metric in METRICS[task]):
-            scored = [n for n in members if not math.isnan(rows[n][metric])]
-            top = max((rows[n][metric] for n in scored), default=math.nan)
+        for metric in shown_metrics():
+            scored = [n for n in members if not math.isnan(rows[n][metric.name])]
+            top = max((rows[n][metric.name] for n in scored), default=math.nan)
             for n in scored if len(scored) > 1 else ():
-                if rows[n][metric] == top:
-                    best[n].add(_SHORT.get(metric, metric))
+                if rows[n][metric.name] == top:
+                    best[n].add(metric.short)
     return best
 
 
@@ -133,7 +128,7 @@ def _marks(row: dict[str, Any]) -> list[tuple[str, str]]:
         found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
     if row["partial"]:
         found.append((MARKS["partial"], f"partial, clips missing: {row['partial']}"))
-    if row["precision"] not in {"float32", "float64"}:
+    if row["precision"] not in FULL_PRECISION:
         found.append((MARKS["precision"], f"reduced precision: {row['precision']}"))
     if row["sees_future"]:
         found.append((MARKS["future"], "features of a frame depend on later frames"))
@@ -149,19 +144,22 @@ def _heading(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return f"{fullest['protocol']} on {fullest['data']}{origin}"
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _notes(rows: list[dict[str, Any]], references: list[str]) -> list[tuple[str, str]]:
     notes = [("", "Per cent; 95 % intervals in brackets. Rows of different sections can't be compared.")]
-    if any(row["reference"] for row in rows):
-        names = ", ".join(dict.fromkeys(row["method"] for row in rows if row["reference"]))
+    if references:
+        names = ", ".join(references)
         notes.append(("", f"Δ: difference from {names} on the same clips, with its interval, {_PAIRED}"))
+    outside = dict.fromkeys(row["method"] for row in rows if _is_floor_or_ceiling(row))
+    if outside:
+        notes.append(("", f"Floor and ceiling are left out of what is bold: {', '.join(outside)}."))
     return [*notes, *((mark, f"{row['method']}: {text}") for row in rows for mark, text in _marks(row))]
 
 
 def _over_seeds(row: dict[str, Any]) -> str:
     parts = [
-        f"{_SHORT.get(m, m)} {100 * row[f'{m} seeds mean']:.1f} ± {100 * row[f'{m} seeds sd']:.1f}"
-        for m in _LEADING
-        if not math.isnan(row[f"{m} seeds sd"])
+        f"{metric.short} {100 * row[f'{metric.name} seeds mean']:.1f} ± {100 * row[f'{metric.name} seeds sd']:.1f}"
+        for metric in leading_metrics()
+        if not math.isnan(row[f"{metric.name} seeds sd"])
     ]
     return f"{', '.join(parts)} (n={row['seeds']})" if parts else ""
 

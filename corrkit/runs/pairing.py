@@ -15,16 +15,17 @@ from corrkit.tasks.contract import Evidence
 def compare_runs(run: StoredRun, reference: StoredRun) -> PairedDifference | str:
     """The difference of the task's first metric, run less reference; or why there is none, as half a sentence.
 
-    Only runs of one protocol@version on the same data and clips are paired. Precision and overrides may differ (they
-    are marked in the table), other than those of the score itself.
+    Only runs of one protocol@version, of one standing and on the same data and clips are paired: those of one section.
     """
     if run.column != reference.column:
-        fields = ("protocol", "data", "split", "data identity")
+        fields = ("protocol", "split", "data")
         return f"other {', '.join(n for n, a, b in zip(fields, run.column, reference.column, strict=True) if a != b)}"
     if list(run.records) != list(reference.records):
         return "other clips"
-    if _score_overrides(run) != _score_overrides(reference):
-        return "other overrides of the score"
+    if run.standing != reference.standing:
+        names = ("origin of the data", "overrides", "completeness", "precision")
+        apart = [n for n, a, b in zip(names, run.standing, reference.standing, strict=True) if a != b]
+        return f"another section of the table (other {', '.join(apart)})"
     protocols = protocol_of(run), protocol_of(reference)
     if protocols[0] is None or protocols[1] is None:
         return f"this version of corrkit lacks {run.summary['protocol']}"
@@ -40,18 +41,14 @@ def compare_runs(run: StoredRun, reference: StoredRun) -> PairedDifference | str
 
 def protocol_of(run: StoredRun) -> Protocol | None:
     """The run's protocol with its overrides; None where this version of corrkit has no such protocol@version."""
-    name, _, version = run.summary["protocol"].partition("@")
+    identifier = run.summary["protocol"]
     try:
-        protocol = load_protocol(name)
-        return override(protocol, run.summary["modified"]) if str(protocol.version) == version else None
+        protocol = load_protocol(identifier.partition("@")[0])
+        return override(protocol, run.summary["modified"]) if protocol.identifier == identifier else None
     except ProtocolError:
         return None
 
 
-def _score_overrides(run: StoredRun) -> dict[str, Any]:
-    return {name: value for name, value in run.summary["modified"].items() if name.startswith("score.")}
-
-
 def _evidence(run: StoredRun, protocol: Protocol) -> Evidence:
-    statistics = {clip: record["statistics"] for clip, record in run.records.items()}
+    statistics = {clip: record.statistics for clip, record in run.records.items()}
     return load_task(run.task).evidence(statistics, protocol)

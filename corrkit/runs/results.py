@@ -2,31 +2,85 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from corrkit.errors import RunError
 from corrkit.protocols import Protocol
 from corrkit.runs.jsontext import from_json, with_nan
-from corrkit.tasks.contract import Scores
+from corrkit.runs.shapes import mismatches
+from corrkit.task_table import task_facts, task_names
+from corrkit.tasks.contract import Origin, Scores
 from corrkit.tasks.official_csvs import csv_text
 
+FULL_PRECISION = frozenset({"float32", "float64", ""})
+"""Precisions that need no mark; "" is that of scored predictions, where no network of ours took part."""
 
-class Data(TypedDict):
-    """What was scored. identity: digest of clip list, frame counts, file sizes and annotations."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """What was scored.
+
+    identity: digest of clip list, frames and annotations. origin: decided where the data were opened.
+    complete: whether all clips of the split were chosen; only then official data count as official.
+    """
+
+    name: str
+    split: str
+    identity: str
+    origin: Origin
+    complete: bool = True
+
+    def plain(self) -> "PlainData":
+        """As it stands in a summary."""
+        official = self.origin == "official" and self.complete
+        return {
+            "name": self.name,
+            "split": self.split,
+            "identity": self.identity,
+            "official": official,
+            "origin": self.origin,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFacts:
+    """What was evaluated.
+
+    spec: its name in tables. digest: sha256 of what makes its numbers, None where that is unknown.
+    system, architecture: as recognised. mode, sees_future: how it sees time; None where no network took part.
+    pretraining: how it was trained, "" where nothing says. seed_of: name of the method of which it is one training
+    seed, where that was declared; seeds are grouped by it and by nothing else.
+    """
+
+    spec: str
+    digest: str | None
+    system: str
+    architecture: str
+    mode: str | None = None
+    sees_future: bool = False
+    pretraining: str = ""
+    seed_of: str | None = None
+
+
+class PlainData(TypedDict):
+    """`Data` in a summary."""
 
     name: str
     split: str
     identity: str
     official: bool
+    origin: Origin
 
 
 class Summary(TypedDict):
     """One result; fractions in [0, 1] (decays in [-1, 1]) under the field's metric names.
 
-    checkpoint: what was evaluated; holds at least `spec`, and `digest`, `system`, `architecture` where they are known.
+    checkpoint: the fields of `CheckpointFacts`. data: what `Data.plain` gives.
     layer, stride, parameters: None where no network took part (`corrkit score`).
     modified: dotted constant to its value, for every override of the protocol; {} for the protocol as published.
+    unreleased: what the published numbers of this protocol rest on and nobody has published; [] where nothing is open.
     partial: clips of the split that this result lacks; [] where it is complete.
     intervals: metric to [low, high] at 95 %, None below 3 clips.
     """
@@ -34,7 +88,7 @@ class Summary(TypedDict):
     task: str
     protocol: str
     checkpoint: dict[str, Any]
-    data: Data
+    data: PlainData
     precision: str
     device: str
     layer: str | None
@@ -42,6 +96,7 @@ class Summary(TypedDict):
     parameters: int | None
     versions: dict[str, str]
     modified: dict[str, Any]
+    unreleased: list[str]
     partial: list[str]
     clips: int
     objects: int
@@ -54,7 +109,7 @@ def build_summary(
     scores: Scores,
     protocol: Protocol,
     *,
-    checkpoint: Mapping[str, Any],
+    checkpoint: CheckpointFacts,
     data: Data,
     precision: str,
     device: str,
@@ -69,8 +124,8 @@ def build_summary(
     Args:
         scores: aggregated metrics as fractions.
         protocol: as it was used, overrides included.
-        checkpoint: see `Summary`; so are the other fields of the same name.
-        data: see `Data`.
+        checkpoint: what was evaluated.
+        data: what it was evaluated on.
         precision: "float32", "bfloat16", ...
         device: "cpu", "cuda" or "mps".
         layer: which features were taken.
@@ -82,12 +137,12 @@ def build_summary(
     Raises:
         ValueError: a metric is no fraction.
     """
-    _require_fractions(scores.metrics)
+    _require_fractions(protocol.task, scores.metrics)
     return {
         "task": protocol.task,
         "protocol": protocol.identifier,
-        "checkpoint": dict(checkpoint),
-        "data": data,
+        "checkpoint": asdict(checkpoint),
+        "data": data.plain(),
         "precision": precision,
         "device": device,
         "layer": layer,
@@ -95,6 +150,7 @@ def build_summary(
         "parameters": parameters,
         "versions": dict(versions),
         "modified": dict(protocol.overrides),
+        "unreleased": list(protocol.unreleased),
         "partial": list(missing),
         "clips": len(scores.per_clip),
         "objects": scores.objects,
@@ -118,16 +174,15 @@ def read_summary(path: Path) -> Summary:
 
 
 def parse_summary(document: Any, where: str) -> Summary:
-    """Checks the keys of a parsed summary. Raises RunError naming those that are missing or unknown."""
-    keys = set(Summary.__annotations__)
-    if not isinstance(document, dict) or set(document) != keys:
-        found = set(document) if isinstance(document, dict) else set()
-        parts = [
-            f"{word} {', '.join(sorted(names))}"
-            for word, names in (("lacks", keys - found), ("has unknown", found - keys))
-            if names
-        ]
-        raise RunError(f"{where} is no summary of corrkit: it {' and '.join(parts)}.", "Give a run of this version.")
+    """Checks fields and types of a parsed summary. Raises RunError naming those that are missing, unknown or wrong."""
+    faults = list(mismatches(document, Summary, "it"))
+    if not faults:
+        faults = [*mismatches(document["checkpoint"], CheckpointFacts, "it.checkpoint"), *_contradictions(document)]
+    if faults:
+        raise RunError(
+            f"{where} is no summary of corrkit: {' and '.join(faults[:4])}.",
+            "Give a run of this version, or repeat its command.",
+        )
     summary = dict(document)
     summary["metrics"] = with_nan(summary["metrics"])
     summary["per_clip"] = with_nan(summary["per_clip"])
@@ -135,6 +190,22 @@ def parse_summary(document: Any, where: str) -> Summary:
         name: pair if pair is None else with_nan(pair) for name, pair in summary["intervals"].items()
     }
     return cast(Summary, summary)
+
+
+def _contradictions(document: Mapping[str, Any]) -> list[str]:
+    """What no type says: a task that there is, its protocol, pairs, fractions."""
+    task = document["task"]
+    if task not in task_names():
+        return [f"it.task is {task!r}"]
+    faults = [] if document["protocol"].startswith(f"{task}/") else [f"it.protocol is {document['protocol']!r}"]
+    faults += [
+        f"it.intervals.{name} is no pair" for name, pair in document["intervals"].items() if pair and len(pair) != 2
+    ]
+    try:
+        _require_fractions(task, with_nan(document["metrics"]))
+    except ValueError as error:
+        faults.append(str(error))
+    return faults
 
 
 def summary_csv(summary: Summary) -> str:
@@ -149,6 +220,7 @@ def summary_csv(summary: Summary) -> str:
         "split": data["split"],
         "data_identity": data["identity"],
         "official": data["official"],
+        "origin": data["origin"],
         **{name: summary[name] for name in ("precision", "device", "layer", "stride", "parameters")},
         "modified": override_text(summary),
         "partial": " ".join(summary["partial"]),
@@ -178,8 +250,8 @@ def _cell(value: Any) -> str:
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
-def _require_fractions(metrics: Mapping[str, float]) -> None:
+def _require_fractions(task: str, metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
-        low = -1.0 if name.endswith("Decay") else 0.0
+        low = task_facts(task).lowest(name)
         if not (math.isnan(value) or low <= value <= 1.0):
             raise ValueError(f"{name} is {value}, not a fraction in [{low:g}, 1]")

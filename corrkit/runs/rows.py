@@ -1,20 +1,13 @@
 """Rows of the leaderboard: runs side by side, rows in groups that can be compared, groups and rows in order."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from corrkit.metrics.intervals import PairedDifference
-from corrkit.protocols import DEFAULTS
 from corrkit.runs.comparable import StoredRun
-from corrkit.tasks import TASKS
-
-METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"davis": ("J&F-Mean", "J-Mean", "F-Mean"), "vip": ("mIoU",), "jhmdb": ("PCK@0.1", "PCK@0.2")}
-)
-"""What is shown of each task; the first is compared, grouped over seeds, and decides the order."""
+from corrkit.task_table import task_facts, task_names
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +52,8 @@ def rows_of(runs: Iterable[StoredRun]) -> list[Row]:
 
 def _preference(run: StoredRun) -> tuple[Any, ...]:
     """By task, its default protocol first, whatever the order of the folders."""
-    return list(TASKS).index(run.task), _protocol_name(run) != DEFAULTS.get(run.task), run.column
+    default = task_facts(run.task).default_protocol
+    return task_names().index(run.task), _protocol_name(run) != default, run.column
 
 
 def _filled(rows: list[Row]) -> list[Row]:
@@ -72,7 +66,7 @@ def _filled(rows: list[Row]) -> list[Row]:
         else:
             target.runs.update(row.runs)
     for row in filled:
-        row.runs = {task: row.runs[task] for task in TASKS if task in row.runs}
+        row.runs = {task: row.runs[task] for task in task_names() if task in row.runs}
     return filled
 
 
@@ -105,7 +99,7 @@ def _sorted(rows: list[Row]) -> list[Row]:
 def _leading(row: Row) -> float:
     """The first metric that the row has, NaN last."""
     for task, run in row.runs.items():
-        value = run.summary["metrics"].get(METRICS[task][0], math.nan)
+        value = run.summary["metrics"].get(task_facts(task).leading.name, math.nan)
         if not math.isnan(value):
             return value
     return -1.0

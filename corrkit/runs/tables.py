@@ -7,11 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from corrkit.runs.layout import Cell, Format, Table, render
-from corrkit.runs.results import Summary, override_text
+from corrkit.runs.results import FULL_PRECISION, Summary, override_text
+from corrkit.task_table import task_facts
 
 MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
-_COUNTED: Mapping[str, str] = MappingProxyType({"davis": "objects", "vip": "classes", "jhmdb": "joints"})
-_DETAILS: Mapping[str, str] = MappingProxyType({"davis": "object", "vip": "class", "jhmdb": "joint"})
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar", ".pyth")
 _LONGEST_NAME = 40
 
@@ -45,7 +44,7 @@ def marks(summary: Summary) -> dict[str, str]:
         total = summary["clips"] + len(missing)
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         found[MARKS["partial"]] = f"partial: {len(missing)} of {total} clips are missing ({shown})"
-    if summary["precision"] not in {"float32", "float64", ""}:
+    if summary["precision"] not in FULL_PRECISION:
         found[MARKS["precision"]] = f"reduced precision: {summary['precision']}"
     if summary["checkpoint"].get("sees_future"):
         found[MARKS["future"]] = "features of a frame depend on later frames"
@@ -64,7 +63,7 @@ def _groups(summaries: Sequence[Summary]) -> list[list[Summary]]:
     groups: dict[tuple[str, ...], list[Summary]] = {}
     for summary in summaries:
         data = summary["data"]
-        key = (summary["task"], summary["protocol"], data["name"], data["split"], data["identity"])
+        key = (summary["task"], summary["protocol"], data["split"], data["identity"], data["origin"])
         groups.setdefault(key, []).append(summary)
     return list(groups.values())
 
@@ -88,12 +87,12 @@ def _details(group: Sequence[Summary]) -> list[Table]:
         for _, part in found
     ]
     head = ("", *(_method_text(summary) for summary in group))
-    return [Table(title=f"{metric} per {_DETAILS[task]}, per cent", head=head, rows=tuple(rows))]
+    return [Table(title=f"{metric} per {task_facts(task).part}, per cent", head=head, rows=tuple(rows))]
 
 
 def _title(summary: Summary) -> str:
     data = summary["data"]
-    counts = f"{summary['clips']} clips, {summary['objects']} {_COUNTED[summary['task']]}"
+    counts = f"{summary['clips']} clips, {summary['objects']} {task_facts(summary['task']).parts}"
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")
 
 
@@ -102,9 +101,9 @@ def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
     has_interval = any(pair is not None for summary in group for pair in summary["intervals"].values())
     notes.append(("", "Per cent, with 95 % intervals in brackets." if has_interval else "Per cent."))
     data = group[0]["data"]
-    if data["name"].startswith("embedded-"):
+    if data["origin"] == "embedded":
         notes.append(("", "Embedded clips: not comparable with results on the benchmark's own data."))
-    elif not data["official"]:
+    elif data["origin"] == "own":
         notes.append(("", f"{data['name']} is not the benchmark's own data: compare rows of the same data only."))
     for summary in group:
         notes.extend((mark, f"{_method_text(summary)}: {sentence}") for mark, sentence in marks(summary).items())

@@ -5,17 +5,25 @@ Prediction and annotation share one type per task: an id map [H, W] uint8 of the
 [15, 2] float64 (x, y) in 0-based pixels (JHMDB).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from corrkit.datasets.faults import Fault
+from corrkit.datasets.manifest import ManifestClip
 from corrkit.frames.sequence import FrameSequence
 from corrkit.protocols import Protocol as ProtocolConstants
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from corrkit.tasks.clips import ClipFiles
+
+
+Origin = Literal["official", "own", "embedded"]
+"""Whose data: the benchmark's own, somebody's in its layout, or the clips that come with corrkit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,29 @@ class Clip(Protocol):
         """Annotation of frame `index`, or None where the frame is not annotated."""
         ...
 
+    @property
+    def num_annotated(self) -> int:
+        """How many frames are annotated. Raises DataError."""
+        ...
+
+    @property
+    def num_objects(self) -> int | None:
+        """What a manifest counts in the first annotation; None where it tells none. Raises DataError."""
+        ...
+
+    @property
+    def num_files(self) -> int:
+        """Frames that are there, sound or not."""
+        ...
+
+    def check(self) -> None:
+        """Raises DataError for the first fault that stops an evaluation; frames are not decoded for it."""
+        ...
+
+    def faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
+        """Everything wrong with the clip's files, frames decoded, measured by what a manifest expects of it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
@@ -63,6 +94,13 @@ class DataSet:
     clips: tuple[Clip, ...]
     embedded: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        """Whose data."""
+        if self.embedded:
+            return "embedded"
+        return "official" if self.official else "own"
 
 
 class Codec(Protocol):
@@ -89,7 +127,7 @@ class Scorer(Protocol):
         ...
 
     def result(self) -> dict[str, Any]:
-        """The clip's sufficient statistics as plain JSON values (NaN allowed)."""
+        """The clip's sufficient statistics as plain JSON values (NaN allowed), and what is odd under "notes"."""
         ...
 
 
@@ -123,16 +161,62 @@ class Evidence:
     estimate: "Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]"
 
 
+class Layout(Protocol):
+    """A task's data on disk."""
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it was found, where that was not told."""
+        ...
+
+    @property
+    def has_official_sizes(self) -> bool:
+        """Whether the frames are the version that the benchmark's manifest describes."""
+        ...
+
+    def clips(self, split: str) -> "tuple[tuple[ClipFiles, ...], list[str]]":
+        """The clips that the data's own lists name, in order, and notes. Raises DataError where there is none."""
+        ...
+
+    def files(self, folder: str) -> "ClipFiles":
+        """Where the clip with a manifest's `folder` should lie."""
+        ...
+
+    def folder(self, files: "ClipFiles") -> str:
+        """The reverse of `files`."""
+        ...
+
+    def unlisted(self) -> Iterator[Path]:
+        """Folders of clips that no list names; none where there is no list."""
+        ...
+
+
 class Task(Protocol):
-    """davis, vip or jhmdb (see `corrkit.tasks.task`)."""
+    """One benchmark; what is merely known of it stands in `corrkit.task_table`."""
 
     name: str
-    default_split: str
-    headline: tuple[str, ...]
-    """Metric names of the table, in order; the first decides comparisons."""
+    tree: tuple[str, ...]
+    """The layout of its data, a line each; {split} stands for the split."""
+
+    def layout(self, root: Path) -> Layout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        ...
+
+    def clip(self, files: "ClipFiles", root: Path, official: ManifestClip | None = None) -> Clip:
+        """The clip that lies in `files`, below the data's `root`; `official` is what the benchmark says of it."""
+        ...
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Finds the layout at, above or below `root`. Raises DataError naming what is missing."""
+        ...
+
+    def resaved(self, clip: Clip, protocol: ProtocolConstants) -> Clip:
+        """The clip as the protocol's published preprocessing had saved it again, or the clip itself."""
         ...
 
     def codec(self, clip: Clip, geometry: Geometry, protocol: ProtocolConstants) -> Codec:
@@ -163,7 +247,9 @@ class Task(Protocol):
         """Whether the folder holds anything for this clip."""
         ...
 
-    def read_predictions(self, folder: Path, clip: Clip, *, grid: tuple[int, int] | None = None) -> Iterator[Any]:
+    def read_predictions(
+        self, folder: Path, clip: Clip, protocol: ProtocolConstants, *, grid: tuple[int, int] | None = None
+    ) -> Iterator[Any]:
         """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError.
 
         grid: (width, height) in cells of predictions that count in cells; ignored by tasks that have none such.
@@ -179,7 +265,20 @@ def select_clips(data: DataSet, names: Sequence[str]) -> tuple[Clip, ...]:
         raise UsageError(f"clips is {names!r}, which names no clip.", "Give a list of names, or leave it out for all.")
 
     known = {clip.name for clip in data.clips}
+    names = _with_commas(names, known)
     for name in names:
         if name not in known:
             raise DataError(f"{data.root} has no clip {name!r} in split {data.split!r}.", closest(name, known))
     return tuple(clip for clip in data.clips if clip.name in set(names))
+
+
+def _with_commas(names: Sequence[str], known: Set[str]) -> list[str]:
+    """Names with those put together again that a list separated by commas has cut: "a,b" where there is no "a"."""
+    found: list[str] = []
+    rest = list(names)
+    while rest:
+        longest = next((n for n in range(len(rest), 1, -1) if ",".join(rest[:n]) in known), 1)
+        count = 1 if rest[0] in known else longest
+        found.append(",".join(rest[:count]))
+        rest = rest[count:]
+    return found

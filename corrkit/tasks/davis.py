@@ -1,180 +1,76 @@
 """DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
 
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
-from corrkit.manifests import manifest
-from corrkit.metrics.davis import METRICS, STATISTICS, clip_sums, metrics_of_sums, object_statistics, table_metrics
+from corrkit.frames.files import is_folder
+from corrkit.metrics.davis import (
+    METRICS,
+    STATISTICS,
+    clip_sums,
+    metrics_of_sums,
+    object_statistics,
+    table_metrics,
+)
 from corrkit.metrics.intervals import bootstrap_intervals
-from corrkit.metrics.region_contour import VOID, FrameOutlines, count_objects, outline_objects, region_contour
+from corrkit.metrics.region_contour import VOID, FrameOutlines, outline_objects, region_contour
 from corrkit.protocols import Protocol
+from corrkit.protocols.schema import DavisFrames, DavisScore
+from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
-from corrkit.tasks.davis_layout import find_layout
+from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
+from corrkit.tasks.davis_layout import DavisLayout, find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
-from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
+from corrkit.tasks.roots import shown_name, stray_caches
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
-
-
-class DavisClip:
-    """One clip: frames, and masks by frame stem. Predictions can be scored where only the masks are there.
-
-    Args:
-        name: folder name.
-        frame_folder: folder of frames.
-        mask_folder: folder of masks, one per frame or only the first.
-    """
-
-    def __init__(self, name: str, frame_folder: Path, mask_folder: Path) -> None:
-        self.name = name
-        self._frame_folder, self._mask_folder = frame_folder, mask_folder
-
-    @cached_property
-    def frames(self) -> ImageFolder:
-        """The frames, sorted by number. Raises DataError for an empty or missing folder, or a mask without a frame."""
-        folder = self._frame_folder
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
-        orphans = sorted(set(self._masks) - {path.stem for path in paths})
-        if orphans:
-            raise DataError(
-                f"{self.name}: {len(orphans)} mask(s) have no frame, first {self._masks[orphans[0]]}.",
-                f"Restore the missing frames in {folder}.",
-            )
-        return ImageFolder(paths)
-
-    @cached_property
-    def stems(self) -> tuple[str, ...]:
-        """Frame names without suffix; of the masks where the frames are not there."""
-        if self._frame_folder.is_dir():
-            return tuple(path.stem for path in self.frames.paths)
-        if not self._masks:
-            raise DataError(
-                f"{self.name}: {self._mask_folder} holds no mask.", "Restore it, or leave the clip out with --clips."
-            )
-        return tuple(self._masks)
-
-    @cached_property
-    def _masks(self) -> dict[str, Path]:
-        paths = numbered_files(self._mask_folder, (".png",)) if self._mask_folder.is_dir() else []
-        return {path.stem: path for path in paths}
-
-    @cached_property
-    def annotation_files(self) -> tuple[Path, ...]:
-        """The mask files in frame order."""
-        return tuple(self._masks.values())
-
-    @property
-    def has_only_first_mask(self) -> bool:
-        """True for test sets: predictions can be made but not scored."""
-        return len(self._masks) == 1 and len(self.stems) > 1
-
-    @property
-    def scored_frames(self) -> range:
-        """The official tool leaves out the first and the last annotated frame.
-
-        Source: davisvideochallenge/davis2017-evaluation ac7c43f davis2017/evaluation.py:85-86.
-        """
-        return range(0) if self.has_only_first_mask else range(1, len(self.stems) - 1)
-
-    @cached_property
-    def is_binary(self) -> bool:
-        """True for DAVIS-2016 masks: the first holds 255 and otherwise only 0, so 255 is the object and not void."""
-        return set(np.unique(self._first_as_stored).tolist()) in ({0, VOID}, {VOID})
-
-    @cached_property
-    def num_objects(self) -> int:
-        """Largest id of the first mask. Raises DataError where that mask is empty."""
-        count = count_objects(self.first)
-        if count == 0:
-            raise DataError(
-                f"{self.name}: the first mask ({self._masks[self.stems[0]]}) holds no object.",
-                "Leave the clip out with --clips, or start it at a frame with objects.",
-            )
-        return count
-
-    @cached_property
-    def first(self) -> Mask:
-        """Ids of the first mask [H, W]."""
-        return self._ids(self._first_as_stored)
-
-    def annotation(self, index: int) -> Mask | None:
-        """Ids [H, W] of frame `index` with void as background, or None where only the first mask is there."""
-        if index == 0:
-            return self.first
-        if self.has_only_first_mask:
-            return None
-        return self._ids(self._read(index))
-
-    def _ids(self, stored: Mask) -> Mask:
-        ids: Mask = stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored)
-        return np.asarray(ids, np.uint8)
-
-    @cached_property
-    def _first_as_stored(self) -> Mask:
-        return read_mask(self._mask_path(0))
-
-    def _read(self, index: int) -> Mask:
-        path = self._mask_path(index)
-        mask = read_mask(path)
-        if mask.shape != self._first_as_stored.shape:
-            raise DataError(
-                f"{path} is {mask.shape[1]}x{mask.shape[0]}, the first mask is "
-                f"{self._first_as_stored.shape[1]}x{self._first_as_stored.shape[0]}.",
-                "Bring all masks of a clip to the size of its frames.",
-            )
-        return mask
-
-    def _mask_path(self, index: int) -> Path:
-        stem = self.stems[index]
-        if stem not in self._masks:
-            raise DataError(
-                f"{self.name}: frame {stem} has no mask in {self._mask_folder}.",
-                "Restore the mask, or leave the clip out with --clips.",
-            )
-        return self._masks[stem]
 
 
 class DavisTask:
     """See `corrkit.tasks.contract.Task`. Clips are `DavisClip`, predictions id masks of the original size."""
 
     name = "davis"
-    default_split = "val"
-    headline = METRICS
+    tree = DavisLayout.tree
+
+    def layout(self, root: Path) -> DavisLayout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        return find_layout(root)
+
+    def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> DavisClip:
+        """The clip that lies in `files`."""
+        return DavisClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
-        layout = find_layout(root)
-        names, notes = layout.clip_names(split)
-        clips = tuple(DavisClip(name, layout.frames / name, layout.masks / name) for name in names)
-        official = dataset_name is None and _has_official_clips(split, clips)
+        layout = self.layout(root)
+        files, notes = layout.clips(split)
+        known = {} if dataset_name else {clip.clip: clip for clip in official_clips(self.name, split)}
+        clips = tuple(self.clip(one, layout.root, known.get(one.name)) for one in files)
+        official = are_official(clips, known)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("DAVIS-2017" if official else layout.root.name),
+            name=dataset_name or ("DAVIS-2017" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *stray_caches(layout.masks)),
+            notes=(*layout.notes, *notes, *stray_caches(layout.masks)),
         )
 
+    def resaved(self, clip: DavisClip, protocol: Protocol) -> DavisClip:
+        """The clip as the copy gives it that the protocol's published preprocessing wrote."""
+        assert isinstance(protocol.frames, DavisFrames)
+        size = protocol.frames.stored_size
+        return clip.resaved((size[0], size[1])) if size else clip
+
     def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
-        """The clip's mask codec. Raises DataError for a first mask of another size than the frames."""
-        if clip.first.shape != geometry.original:
-            (height, width), (rows, columns) = geometry.original, clip.first.shape
-            raise DataError(
-                f"{clip.name}: the first mask is {columns}x{rows}, frame 0 is {width}x{height}.",
-                "Use masks of the frames' size.",
-            )
+        """The clip's mask codec."""
         return MaskCodec(clip.first, geometry, protocol.labels, protocol.readout)
 
     def truth(self, clip: DavisClip, protocol: Protocol) -> Callable[[int], FrameOutlines]:
@@ -183,13 +79,13 @@ class DavisTask:
         def outlines(index: int) -> FrameOutlines:
             annotation = clip.annotation(index)
             assert annotation is not None, "only scored frames are asked for"
-            return outline_objects(annotation, clip.num_objects)
+            return outline_objects(annotation, clip.count_objects(protocol.score.objects))
 
         return outlines
 
     def scorer(self, clip: DavisClip, protocol: Protocol, truth: Callable[[int], FrameOutlines]) -> "DavisScorer":
         """J and F of the scored frames."""
-        return DavisScorer(clip, truth)
+        return DavisScorer(clip, truth, protocol.score)
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
@@ -209,11 +105,7 @@ class DavisTask:
             per_clip={clip: table_metrics([rows]) for clip, rows in objects.items()},
             objects=int(evidence.statistics[:, -1].sum()),
             csvs=davis_csvs(metrics, per_object, split),
-            notes=tuple(
-                f"{clip} has no scored frame (first, last and unannotated ones are not): it counts for nothing."
-                for clip, record in records.items()
-                if not record["J"][0]
-            ),
+            notes=collected_notes(records),
         )
 
     def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
@@ -230,59 +122,93 @@ class DavisTask:
 
     def has_predictions(self, folder: Path, clip: DavisClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return (folder / clip.name).is_dir()
+        return is_folder(folder / clip.name)
 
     def read_predictions(
-        self, folder: Path, clip: DavisClip, *, grid: tuple[int, int] | None = None
+        self, folder: Path, clip: DavisClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
     ) -> Iterator[Mask | None]:
-        """Id masks of the scored frames, None for the others. Raises DataError naming every missing frame."""
+        """Id masks of the scored frames, None for the others.
+
+        In a clip of one object a prediction may hold 0 and 255 (or be of one bit), as DAVIS-2016's do; all of a clip
+        are of one kind.
+
+        Raises:
+            DataError: naming every missing frame, or the first mask of another kind.
+        """
         paths = [folder / clip.name / f"{stem}.png" for stem in clip.stems]
-        missing = [paths[index].name for index in clip.scored_frames if not paths[index].is_file()]
+        scored = set(clip.scored_frames(protocol.score.left_out))
+        missing = [paths[index].name for index in sorted(scored) if not paths[index].is_file()]
         if missing:
             raise DataError(
-                f"{folder / clip.name} lacks {len(missing)} of {len(clip.scored_frames)} scored frames: "
+                f"{folder / clip.name} lacks {len(missing)} of {len(scored)} scored frames: "
                 f"{', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''}.",
                 "Add them; masks are named like the frames, with .png.",
             )
+        kinds: dict[int, Path] = {}
         for index, path in enumerate(paths):
-            yield read_mask(path) if index in clip.scored_frames else None
+            if index not in scored:
+                yield None
+                continue
+            ids = read_mask(path)
+            yield _one_object(ids, path, kinds) if clip.num_objects == 1 else ids
+
+
+def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
+    """A prediction of a clip of one object, its 255 read as that object; `kinds` keeps the first mask of each kind."""
+    values = set(np.unique(ids).tolist()) - {0}
+    if values not in ({1}, {VOID}):
+        return ids  # empty, or of ids that the score refuses
+    kinds.setdefault(values.pop(), path)
+    if len(kinds) > 1:
+        raise DataError(
+            f"{kinds[VOID]} marks its object by {VOID}, {kinds[1]} by 1.", "Bring all masks of a clip to one kind."
+        )
+    return np.asarray(ids > 0, np.uint8)
 
 
 class DavisScorer:
     """J and F of every object in the scored frames of one clip.
 
     Args:
-        clip: which frames are scored.
+        clip: what is scored.
         truth: outlines of the objects of a frame.
+        rules: which objects and frames are scored.
     """
 
-    def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines]) -> None:
-        self._clip, self._truth = clip, truth
-        self._region: list[list[float]] = [[] for _ in range(clip.num_objects)]
-        self._contour: list[list[float]] = [[] for _ in range(clip.num_objects)]
+    def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines], rules: DavisScore) -> None:
+        self._clip, self._truth, self._rules = clip, truth, rules
+        self._scored = frozenset(clip.scored_frames(rules.left_out))
+        num_objects = clip.count_objects(rules.objects)
+        self._region: list[list[float]] = [[] for _ in range(num_objects)]
+        self._contour: list[list[float]] = [[] for _ in range(num_objects)]
+        self._unpredicted = set(range(1, num_objects + 1))
 
     def update(self, index: int, prediction: Mask) -> None:
-        """Scores frame `index` where the official tool does. Raises DataError for an id that the clip lacks."""
-        if index not in self._clip.scored_frames:
+        """Scores frame `index` where the protocol does. Raises DataError for an id that the clip lacks."""
+        if index not in self._scored:
             return
         name = f"{self._clip.name}: the prediction of frame {self._clip.stems[index]}"
         region, contour = region_contour(prediction, self._truth(index), name=name)
-        for object_index in range(self._clip.num_objects):
+        self._unpredicted -= {identity for identity in self._unpredicted if (prediction == identity).any()}
+        for object_index in range(len(self._region)):
             self._region[object_index].append(float(region[object_index]))
             self._contour[object_index].append(float(contour[object_index]))
 
     def result(self) -> dict[str, Any]:
-        """{"J": [objects][frames], "F": [objects][frames]}."""
-        return {"J": self._region, "F": self._contour}
+        """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, if anything}."""
+        known = [note for note in self._clip.notes if self._rules.objects == "first" or note[0] != LATER_IDS]
+        notes = [list(note) for note in (*known, *self._notes())]
+        return {"J": self._region, "F": self._contour, **({"notes": notes} if notes else {})}
 
-
-def _has_official_clips(split: str, clips: Sequence[DavisClip]) -> bool:
-    """Whether these are the split's own clips, with its frame counts (data_manifests/davis2017.csv)."""
-    with manifest("davis2017.csv").open(encoding="utf-8") as file:
-        known = {row["name"]: int(row["num_frames"]) for row in csv.DictReader(file) if row["set"] == split}
-    if {clip.name for clip in clips} != set(known):
-        return False
-    try:
-        return all(len(clip.frames) == known[clip.name] for clip in clips)
-    except DataError:
-        return False
+    def _notes(self) -> Iterator[tuple[str, str]]:
+        if not self._scored:
+            yield "clips without a scored frame (first, last and unannotated ones are not) count for nothing", ""
+        elif self._clip.num_annotated < len(self._clip.stems):
+            ends = "the first and the last" if self._rules.left_out == "first-last" else "the first"
+            yield f"scored are the annotated frames but {ends} (left_out = {self._rules.left_out})", ""
+        lost = [identity for identity in sorted(self._unpredicted) if min(self._region[identity - 1], default=1) < 1]
+        if lost:
+            yield (
+                "objects that no scored prediction holds (small ones may have no cell on the grid) score 0",
+                f"id {some(lost)}",
+            )

@@ -1,7 +1,5 @@
 """JHMDB (and any folder in its layout): 15 joints per person, scored by PCK."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,95 +7,148 @@ from typing import Any
 
 import numpy as np
 
+from corrkit.datasets.faults import Fault
+from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
-from corrkit.manifests import manifest
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
+from corrkit.task_table import task_facts
+from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
-from corrkit.tasks.jhmdb_layout import ClipFiles, find_layout
+from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
-from corrkit.tasks.roots import IMAGE_SUFFIXES
+from corrkit.tasks.joint_positions import read_joint_positions
+from corrkit.tasks.roots import shown_name
+
+_ANY_CLIP = ManifestClip(split="", clip="", folder="", width=320, height=240)
+"""What is known of a clip of JHMDB that is in no list here: all of JHMDB is of this size."""
+METRICS = tuple(metric.name for metric in task_facts("jhmdb").metrics)
+_OUTSIDE = 0.1
+"""The largest share of joints outside of the frames that is no hint at another size; JHMDB's own is below 0.05."""
 
 
-class JhmdbClip:
-    """One clip: frames, and the joints of its .mat.
+class JhmdbClip(ImageClip):
+    """One clip: frames, and the joints of its .mat. The published prediction files are named by its number."""
 
-    Args:
-        files: where they lie.
-        number: of the clip in its data set's order; the published prediction files are named by it.
-    """
-
-    def __init__(self, files: ClipFiles, number: int) -> None:
-        self.name = files.name
-        self.number = number
-        self._files = files
-
-    @cached_property
-    def frames(self) -> ImageFolder:
-        """The frames, sorted by number. Raises DataError for a missing or empty folder, or a gap in the numbers."""
-        folder = self._files.frames
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
-        numbers = [int(path.stem) for path in paths if path.stem.isdecimal()]
-        missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)) if numbers else []
-        if missing:
-            raise DataError(
-                f"{self.name}: {len(missing)} frame(s) are missing in {folder}, first number {missing[0]}.",
-                "Restore them: joints belong to frames by their order.",
-            )
-        return ImageFolder(paths)
+    annotation_suffixes = (".mat",)
 
     @property
     def annotation_files(self) -> tuple[Path, ...]:
         """The .mat file."""
-        return (self._files.annotation,)
+        return (self.files.annotation,)
 
     @cached_property
     def joints(self) -> Points:
         """True joints [T, J, 2], (x, y) in 0-based pixels; may lie outside the frame. Raises DataError."""
-        return read_joint_positions(self._files.annotation)
+        return read_joint_positions(self.files.annotation)
 
     @property
     def source(self) -> str:
         """The video that the clip was cut from: HMDB51 names clips VIDEO_ACTION_PARTS_..._NUMBER."""
-        return self.name.partition(f"_{self._files.frames.parent.name}_")[0]
+        return self.name.partition(f"_{self.files.frames.parent.name}_")[0]
 
     @property
     def num_annotated(self) -> int:
         """Frames that have both picture and joints."""
         return min(len(self.frames), len(self.joints))
 
+    @property
+    def num_objects(self) -> None:
+        """Not told by joints."""
+        return None
+
     def annotation(self, index: int) -> Points | None:
         """Joints [J, 2] of frame `index`, or None beyond the last annotated frame."""
         return self.joints[index] if index < len(self.joints) else None
+
+    def _placement_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
+        """Two files of one frame, and gaps in the numbers: joints belong to frames by their order."""
+        yield from super()._placement_faults(expected)
+        missing = [self.files.frames / f"{stem}.png" for stem in _gaps(self._expected_stems(expected))]
+        remedy = "Restore it: joints belong to frames by their order."
+        yield from self._group("missing", "frame missing", remedy, stops=True).extend(missing).faults()
+
+    def _annotation_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
+        """A .mat that is missing, can't be read, or doesn't fit the frames in number or size."""
+        path, remedy = self.files.annotation, "Restore it from joint_positions.zip."
+        if not path.is_file():
+            yield from self._group("missing", "joints missing", remedy, stops=True).extend([path]).faults()
+            return
+        try:
+            joints = self.joints
+        except DataError as error:
+            damaged = self._group("damaged", "joints that can't be read", remedy, stops=True)
+            yield from damaged.extend([path], error.problem.removeprefix(f"{path} ").rstrip(".")).faults()
+            return
+        num_frames = len(self._expected_stems(expected))
+        if num_frames and len(joints) != num_frames:
+            surplus = (
+                "frames without joints are not scored"
+                if num_frames > len(joints)
+                else "joints without frames are left out"
+            )
+            differing = self._group("damaged", "joints that don't fit the frames", remedy, consequence=surplus)
+            detail = f"joints of {len(joints)} frames, but {num_frames} frames are there"
+            yield from differing.extend([path], detail).faults()
+        yield from self._outside_faults(joints)
+
+    def _outside_faults(self, joints: Points) -> Iterator[Fault]:
+        """Joints outside of the frames: they may be pixels of frames of another size."""
+        try:
+            height, width = self.frame_files.size
+        except DataError:
+            return
+        outside = float(((joints < -1) | (joints > (width, height))).any(axis=-1).mean())
+        if outside > _OUTSIDE:
+            group = self._group(
+                "noted",
+                "joints outside of the frames",
+                "Give joints in pixels of the frames.",
+                consequence="they may count in pixels of another size",
+            )
+            detail = f"{outside:.0%} of them, frames are {width}x{height}"
+            yield from group.extend([self.files.annotation], detail).faults()
 
 
 class JhmdbTask:
     """See `corrkit.tasks.contract.Task`. Splits: "split1" to "split3" (test clips), "all", or a list file."""
 
     name = "jhmdb"
-    default_split = "split1"
-    headline = ("PCK@0.1", "PCK@0.2", "PCK@0.3", "PCK@0.4", "PCK@0.5")
+    tree = JhmdbLayout.tree
+
+    def layout(self, root: Path) -> JhmdbLayout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        return find_layout(root)
+
+    def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> JhmdbClip:
+        """The clip that lies in `files`."""
+        return JhmdbClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in JHMDB layout. Raises DataError naming what is missing."""
-        layout = find_layout(root)
-        clips = tuple(JhmdbClip(files, number) for number, files in enumerate(layout.clips(split)))
-        official = dataset_name is None and _has_official_clips(clips)
+        layout = self.layout(root)
+        files, notes = layout.clips(split)
+        known = {clip.clip: clip for clip in official_clips(self.name, task_facts(self.name).default_split)}
+        clips = tuple(
+            self.clip(one, layout.root, None if dataset_name else known.get(one.name, _ANY_CLIP)) for one in files
+        )
+        official = dataset_name is None and are_official(clips, known)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("JHMDB" if official else layout.root.name),
+            name=dataset_name or ("JHMDB" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=tuple(note for clip in clips for note in _count_notes(clip)),
+            notes=(*layout.notes, *notes),
         )
+
+    def resaved(self, clip: JhmdbClip, protocol: Protocol) -> JhmdbClip:
+        """The clip itself: no published code saved this data set again."""
+        return clip
 
     def codec(self, clip: JhmdbClip, geometry: Geometry, protocol: Protocol) -> PointCodec:
         """Joints to maps and back; the same for every clip of one geometry."""
@@ -109,7 +160,7 @@ class JhmdbTask:
 
     def scorer(self, clip: JhmdbClip, protocol: Protocol, truth: Callable[[int], Points | None]) -> "JhmdbScorer":
         """Hits of every joint at the five thresholds."""
-        return JhmdbScorer(clip.source, protocol.score, truth)
+        return JhmdbScorer(clip, protocol.score, truth)
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """PCK of each joint over all clips together, and the mean over joints; intervals over source videos."""
@@ -121,9 +172,10 @@ class JhmdbTask:
             metrics=dict(zip(evidence.names, evidence.estimate(counts.sum(axis=0)).tolist(), strict=True)),
             intervals=dict(zip(evidence.names, intervals, strict=True)),
             per_clip={
-                clip: dict(zip(self.headline, values, strict=True)) for clip, values in zip(records, means, strict=True)
+                clip: dict(zip(METRICS, values, strict=True)) for clip, values in zip(records, means, strict=True)
             },
             objects=int((counts[:, -1].sum(axis=0) > 0).sum()),
+            notes=(*_abstained(records, counts), *collected_notes(records)),
         )
 
     def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
@@ -135,7 +187,7 @@ class JhmdbTask:
             return np.concatenate([mean_pck(pck), pck.reshape(*pck.shape[:-2], -1)], axis=-1)
 
         return Evidence(
-            names=(*self.headline, *(f"{name}/{joint}" for name in self.headline for joint in JOINTS)),
+            names=(*METRICS, *(f"{name}/{joint}" for name in METRICS for joint in JOINTS)),
             units=tuple(dict.fromkeys(sources)),
             statistics=sum_clusters(_stacked(records), sources),
             estimate=metrics_of,
@@ -147,22 +199,23 @@ class JhmdbTask:
 
     def has_predictions(self, folder: Path, clip: JhmdbClip) -> bool:
         """Whether the folder holds a file of the clip in one of the forms of `read_predictions`."""
-        return find_joints(folder, clip.name, clip.number) is not None
+        return find_joints(folder, clip.name, clip.files.number) is not None
 
     def read_predictions(
-        self, folder: Path, clip: JhmdbClip, *, grid: tuple[int, int] | None = None
+        self, folder: Path, clip: JhmdbClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
     ) -> Iterator[Points | None]:
         """Joints [J, 2] of every frame in order, None for frames without annotation.
 
         Args:
             folder: see `jhmdb_predictions.read_joints`.
             clip: of this task.
+            protocol: has no say.
             grid: (width, height) in cells, for the published .dat files.
 
         Raises:
             DataError: for missing or damaged files, naming the missing frames.
         """
-        joints = read_joints(folder, clip.name, clip.number, clip.frames.size, grid)
+        joints = read_joints(folder, clip.name, clip.files.number, clip.frames.size, grid)
         if len(joints) < clip.num_annotated:
             first, last = len(joints), clip.num_annotated - 1
             raise DataError(
@@ -184,13 +237,13 @@ class JhmdbScorer:
     """Hits of every joint of one clip.
 
     Args:
-        source: the source video of the clip.
+        clip: what is scored.
         rules: which joints are scored, and what their distances are divided by.
         truth: true joints of a frame, None where it is not annotated.
     """
 
-    def __init__(self, source: str, rules: JhmdbScore, truth: Callable[[int], Points | None]) -> None:
-        self._source, self._rules, self._truth = source, rules, truth
+    def __init__(self, clip: JhmdbClip, rules: JhmdbScore, truth: Callable[[int], Points | None]) -> None:
+        self._clip, self._rules, self._truth = clip, rules, truth
         self._pairs: list[tuple[Points, Points]] = []
 
     def update(self, index: int, prediction: Points) -> None:
@@ -200,64 +253,35 @@ class JhmdbScorer:
             self._pairs.append((prediction, truth))
 
     def result(self) -> dict[str, Any]:
-        """{"counts": [6][J] hits at the thresholds and scored instances, "source": of the clip}."""
+        """{"counts": [6][J] hits at the thresholds and scored instances, "source": of the clip, "notes": if any}."""
         pairs = np.array(self._pairs).reshape(-1, 2, len(JOINTS), 2)
         counts = pck_counts(
             pairs[:, 0], pairs[:, 1], visibility=self._rules.visibility, floor=self._rules.box_floor, score_first=True
         )
-        return {"counts": counts.tolist(), "source": self._source, "scored_frames": len(pairs)}
+        notes = [list(note) for note in self._clip.notes]
+        return {
+            "counts": counts.tolist(),
+            "source": self._clip.source,
+            "scored_frames": len(pairs),
+            **({"notes": notes} if notes else {}),
+        }
 
 
-def read_joint_positions(path: Path) -> Points:
-    """Joints of a joint_positions.mat: [T, J, 2] (x, y) in 0-based pixels.
-
-    Raises:
-        DataError: for a missing or undecodable file, one without `pos_img`, or values that are no positions.
-    """
-    from scipy.io import loadmat
-
-    try:
-        content: Mapping[str, Any] = loadmat(io.BytesIO(path.read_bytes()))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.", "Restore it, or leave the clip out with --clips.") from None
-    # scipy raises TypeError, KeyError, zlib.error and others from damaged files, NotImplementedError for MATLAB 7.3.
-    except Exception as error:
-        raise DataError(f"{path} can't be read as a MATLAB file ({error}).", "Copy it again from its source.") from None
-    if "pos_img" not in content:
-        keys = ", ".join(sorted(key for key in content if not key.startswith("__")))
-        raise DataError(f"{path} has no pos_img (it holds {keys or 'nothing'}).", "Use JHMDB's joint_positions.mat.")
-    positions = np.asarray(content["pos_img"])
-    if positions.ndim == 2:  # MATLAB drops the last axis of a single frame
-        positions = positions[..., None]
-    if positions.ndim != 3 or positions.shape[:2] != (2, len(JOINTS)) or positions.dtype.kind not in "fiu":
-        raise DataError(
-            f"{path}: pos_img is {positions.dtype} of shape {list(positions.shape)}.", "Expected [2, 15, T] numbers."
+def _abstained(records: Mapping[str, Mapping[str, Any]], counts: np.ndarray[Any, Any]) -> Iterator[str]:
+    """A note where joints of scored frames are not scored, since they are predicted as invisible."""
+    given = len(JOINTS) * sum(record["scored_frames"] for record in records.values())
+    scored = int(counts[:, -1].sum())
+    if scored < given:
+        yield (
+            f"Scored are {scored} of {given} joints ({scored / given:.1%}): as in the published code, those predicted "
+            "as invisible count for nothing."
         )
-    if not np.isfinite(positions).all():
-        raise DataError(f"{path}: pos_img holds values that are not finite.", "Copy it again from its source.")
-    # MATLAB counts pixels from 1 (ajabri/videowalk 047f3f4 code/data/jhmdb.py:233-234).
-    return np.ascontiguousarray(positions.astype(np.float64).transpose(2, 1, 0) - 1)
 
 
-def _count_notes(clip: JhmdbClip) -> list[str]:
-    """A note where a clip has more or fewer frames than annotations; a damaged clip tells when it is evaluated."""
-    try:
-        frames, annotated = len(clip.frames), len(clip.joints)
-    except DataError:
+def _gaps(stems: Sequence[str]) -> list[str]:
+    """Numbers that are left out, with the digits of the first stem; none where stems are no numbers."""
+    if not stems or not all(stem.isdecimal() for stem in stems):
         return []
-    if frames == annotated:
-        return []
-    surplus = "frames without joints are not scored" if frames > annotated else "joints without frames are left out"
-    return [f"{clip.name} has {frames} frames and joints of {annotated}: {surplus}."]
-
-
-def _has_official_clips(clips: Sequence[JhmdbClip]) -> bool:
-    """Whether these are the test clips of split 1, with their frame counts (data_manifests/jhmdb_split1_test.csv)."""
-    with manifest("jhmdb_split1_test.csv").open(encoding="utf-8") as file:
-        known = {row["clip"]: int(row["num_frames"]) for row in csv.DictReader(file)}
-    if {clip.name for clip in clips} != set(known):
-        return False
-    try:
-        return all(clip.num_annotated == known[clip.name] for clip in clips)
-    except DataError:
-        return False
+    numbers = {int(stem) for stem in stems}
+    missing = sorted(set(range(min(numbers), max(numbers))) - numbers)
+    return [f"{number:0{len(stems[0])}d}" for number in missing]

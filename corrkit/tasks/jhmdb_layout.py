@@ -1,12 +1,24 @@
 """Finding JHMDB on disk: Rename_Images, joint_positions, splits, and the list files of published code."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 from corrkit.errors import DataError, closest
-from corrkit.tasks.roots import find_root, list_file, list_lines
+from corrkit.frames.files import entries, is_folder
+from corrkit.tasks.clips import ClipFiles
+from corrkit.tasks.roots import (
+    clip_folders,
+    find_root,
+    is_plain_name,
+    list_file,
+    list_lines,
+    shown_name,
+    unlisted_folders,
+    unreadable_line,
+)
 
 _EXPECTED = (
     "ROOT/Rename_Images/ACTION/CLIP/00001.png, ROOT/joint_positions/ACTION/CLIP/joint_positions.mat, "
@@ -17,19 +29,18 @@ _TEST = "2"
 
 
 @dataclass(frozen=True, slots=True)
-class ClipFiles:
-    """Where one clip lies. `name` is that of its frame folder, unique over all actions."""
-
-    name: str
-    frames: Path
-    annotation: Path
-
-
-@dataclass(frozen=True, slots=True)
 class JhmdbLayout:
-    """root holds Rename_Images and joint_positions, and often splits."""
+    """root holds Rename_Images and joint_positions, and often splits; notes say how the root was found."""
+
+    tree: ClassVar[tuple[str, ...]] = (
+        "splits/ACTION_test_{split}.txt",
+        "Rename_Images/ACTION/CLIP/00001.png, 00002.png, ...",
+        "joint_positions/ACTION/CLIP/joint_positions.mat",
+    )
+    has_official_sizes: ClassVar[bool] = True
 
     root: Path
+    notes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> Path:
@@ -41,8 +52,8 @@ class JhmdbLayout:
         """Folder of actions of clips of joint_positions.mat."""
         return self.root / "joint_positions"
 
-    def clips(self, split: str) -> tuple[ClipFiles, ...]:
-        """The clips of a split, in order.
+    def clips(self, split: str) -> tuple[tuple[ClipFiles, ...], list[str]]:
+        """The clips of a split, in order, and notes.
 
         Args:
             split: "split1" to "split3" for the test clips of splits/*.txt, sorted by action; "all"; or a list file.
@@ -60,40 +71,65 @@ class JhmdbLayout:
         if not clips:
             raise DataError(f"Split {split!r} of {self.root} names no clip.", "Choose another --split, e.g. all.")
         _require_unique(clips)
-        if not any(clip.frames.is_dir() for clip in clips):
+        if not any(is_folder(clip.frames) for clip in clips):
             raise DataError(
                 f"Split {split!r} names {len(clips)} clips, none of which is in {self.frames}, e.g. {clips[0].name}.",
                 "Point --data to the folder that holds Rename_Images and joint_positions.",
             )
-        return clips
+        notes = self._left_out() if split == "all" else []
+        return tuple(replace(clip, number=number) for number, clip in enumerate(clips)), notes
+
+    def files(self, folder: str) -> ClipFiles:
+        """Rename_Images/ACTION/CLIP and joint_positions/ACTION/CLIP/joint_positions.mat."""
+        return self._clip(*folder.split("/", 1))
+
+    def folder(self, files: ClipFiles) -> str:
+        """ACTION/CLIP."""
+        return f"{files.frames.parent.name}/{files.name}"
+
+    def unlisted(self) -> Iterator[Path]:
+        """Folders that no line of splits/*.txt names (the official files name all of JHMDB); none without splits."""
+        lists = [path for path in entries(self.root / "splits") if path.suffix == ".txt"]
+        if lists:
+            known = {name for path in lists for name, _ in split_entries(path)}
+            for parent in (self.frames, self.annotations):
+                yield from unlisted_folders(unlisted_folders([parent], ()), known)
 
     def _clip(self, action: str, name: str) -> ClipFiles:
-        return ClipFiles(name, self.frames / action / name, self.annotations / action / name / "joint_positions.mat")
+        annotation = self.annotations / action / name / "joint_positions.mat"
+        return ClipFiles(shown_name(name), self.frames / action / name, annotation)
 
     def _everything(self) -> tuple[ClipFiles, ...]:
-        return tuple(
-            self._clip(action.name, clip.name) for action in _folders(self.annotations) for clip in _folders(action)
-        )
+        return tuple(self._clip(action.name, name) for action in self._actions() for name in self._folders(action)[0])
+
+    def _left_out(self) -> list[str]:
+        """Notes on folders that are no clips, where all clips are taken."""
+        return [note for action in self._actions() for note in self._folders(action)[1]]
+
+    def _actions(self) -> list[Path]:
+        return sorted(entries(self.annotations), key=lambda path: path.name)
+
+    def _folders(self, action: Path) -> tuple[list[str], list[str]]:
+        return clip_folders(action, self.frames / action.name)
 
     def _from_splits(self, split: str) -> tuple[ClipFiles, ...]:
         folder = self.root / "splits"
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DataError(
                 f"{self.root} has no folder splits, so split {split!r} is unknown.",
                 "Restore it, name a list file with --split FILE.txt, or take every clip with --split all.",
             )
         known: dict[str, list[tuple[str, Path]]] = {}
-        for path in folder.iterdir():
+        for path in entries(folder):
             match = re.fullmatch(r"(.+)_test_(split\d)", path.stem)
             if match and path.suffix == ".txt":
                 known.setdefault(match[2], []).append((match[1], path))
         if split not in known:
             raise DataError(f"{folder} has no split {split!r}.", closest(split, {*known, "all"}))
         return tuple(
-            self._clip(action, name.removesuffix(".avi"))
+            self._clip(action, name)
             for action, path in sorted(known[split])
-            for line in list_lines(path)
-            for name, _, part in [line.rpartition(" ")]
+            for name, part in split_entries(path)
             if part == _TEST
         )
 
@@ -104,33 +140,44 @@ class JhmdbLayout:
         """Both orders are published: FRAMES MAT (ajabri/videowalk) and MAT FRAMES (CropMAE, UVC, Spa-then-Temp)."""
         columns = sorted(line.split(), key=lambda column: column.endswith(".mat"))
         if len(columns) != 2 or not columns[1].endswith(".mat") or columns[0].endswith(".mat"):
-            raise DataError(
-                f"{path} has the line {line!r}, not a frame folder and a .mat file.", "Give both, in either order."
-            )
-        frames = self._below(columns[0], self.frames)
-        return ClipFiles(frames.name, frames, self._below(columns[1], self.annotations))
+            raise unreadable_line(path, line, "a frame folder and a .mat file, in either order")
+        frames, annotation = self._below(columns[0], self.frames), self._below(columns[1], self.annotations)
+        if frames is None or annotation is None:
+            raise unreadable_line(path, line, "a frame folder and a .mat file below the data root")
+        return ClipFiles(shown_name(frames.name), frames, annotation)
 
-    def _below(self, entry: str, folder: Path) -> Path:
-        """The file that a list names: lists carry the author's own prefix, the rest counts from `folder`'s name on."""
+    def _below(self, entry: str, folder: Path) -> Path | None:
+        """The file that a list names: lists carry the author's own prefix, the rest counts from `folder`'s name on.
+
+        None where it leads out of the root.
+        """
         parts = PurePosixPath(entry).parts
+        start = self.root
         if folder.name in parts:
-            parts = parts[parts.index(folder.name) + 1 :]
-            return folder / "/".join(parts)
-        return self.root / "/".join(parts)
+            parts, start = parts[parts.index(folder.name) + 1 :], folder
+        inside = all(map(is_plain_name, parts))
+        return start / "/".join(parts) if parts and inside else None
 
 
 def find_layout(root: Path) -> JhmdbLayout:
-    """The JHMDB layout at `root`, one folder below it, or above it. Raises DataError with the expected tree."""
-    found = find_root(root, task="JHMDB", is_root=_is_root, expected=_EXPECTED)
-    return JhmdbLayout(found)
+    """The JHMDB layout at `root` or one folder below it. Raises DataError with the expected tree."""
+    found, notes = find_root(root, task="JHMDB", is_root=_is_root, expected=_EXPECTED)
+    return JhmdbLayout(found, notes)
+
+
+def split_entries(path: Path) -> list[tuple[str, str]]:
+    """Clip and part ("0", "1" or "2") of each line of a splits/*.txt. Raises DataError quoting another line."""
+    found = []
+    for line in list_lines(path):
+        name, *part = line.rsplit(maxsplit=1)
+        if part not in (["0"], ["1"], ["2"]) or not is_plain_name(name):
+            raise unreadable_line(path, line, "a clip and 0, 1 or 2")
+        found.append((name.removesuffix(".avi"), part[0]))
+    return found
 
 
 def _is_root(folder: Path) -> bool:
-    return (folder / "Rename_Images").is_dir() and (folder / "joint_positions").is_dir()
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.name)
+    return is_folder(folder / "Rename_Images") and is_folder(folder / "joint_positions")
 
 
 def _require_unique(clips: Iterable[ClipFiles]) -> None:

@@ -77,6 +77,10 @@ class PointCodec:
 
     def _to_cells(self, points: Points) -> Points:
         """Pixels of the frame to cells, in the published order of operations: truncation follows."""
+        if self._labels.scaling == "grid":
+            return np.asarray(
+                points * (np.array(self._geometry.grid[::-1]) / self._geometry.original[::-1]), np.float64
+            )
         network = np.array(self._geometry.network[::-1], np.float64)
         original = np.array(self._geometry.original[::-1], np.float64)
         return np.asarray(points * network / original / self._geometry.stride, np.float64)

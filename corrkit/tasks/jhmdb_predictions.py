@@ -1,7 +1,11 @@
 """Files of predicted joints: our own .npy, and the forms in which other methods' predictions come."""
 
+import contextlib
 import csv
 import io
+import math
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from corrkit.errors import CheckpointError, DataError
+from corrkit.frames.files import is_there, read_file, require_regular
 from corrkit.tasks.jhmdb_points import JOINTS, Points
 
 Array = np.ndarray[Any, Any]
+_LARGEST = 1 << 26  # bytes of a file, and of what it unpacks to: 240 a frame
 
 
 def write_joints(path: Path, index: int, num_frames: int, joints: Points) -> None:
@@ -63,7 +69,7 @@ def read_joints(folder: Path, name: str, number: int, size: tuple[int, int], gri
 def find_joints(folder: Path, name: str, number: int) -> Path | None:
     """The file of a clip's predictions in one of the forms of `read_joints`."""
     paths = [*(folder / f"{name}{suffix}" for suffix in _READERS), folder / f"{number}.dat"]
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_there(path)), None)
 
 
 def from_cells(cells: Array, path: Path, size: tuple[int, int], grid: tuple[int, int] | None) -> Points:
@@ -77,6 +83,8 @@ def from_cells(cells: Array, path: Path, size: tuple[int, int], grid: tuple[int,
         )
     if cells.ndim != 3 or cells.shape[:2] != (2, len(JOINTS)):
         raise DataError(f"{path} holds an array of shape {cells.shape}.", f"Expected [2, {len(JOINTS)}, T].")
+    if cells.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds {cells.dtype}.", "Expected numbers.")
     cells = cells if cells.dtype == np.float32 else cells.astype(np.float64)
     invisible = cells[0] < 0  # [J, T]
     scale = np.array([grid[0], grid[1]], cells.dtype)[:, None, None]
@@ -89,45 +97,74 @@ def read_dat(path: Path) -> Array:
     """The array in a pickled .dat (numpy.ndarray.dump), opened without running anything from it. Raises DataError."""
     from corrkit.checkpoints.opening import open_checkpoint
 
+    require_regular(path)
     try:
         tree = open_checkpoint(path).tree
     except CheckpointError as error:
         raise DataError(error.problem, "Save predictions as .npy instead.") from error
     if not hasattr(tree, "numpy"):
         raise DataError(f"{path} holds a {type(tree).__name__}, not an array.", "Save predictions as .npy instead.")
-    return np.asarray(tree.numpy())
+    with _explained(path, "an array of numbers"):
+        return np.asarray(tree.numpy())
 
 
 def _read_npy(path: Path) -> Array:
-    return np.asarray(_load(path))
+    data = read_file(path, largest=_LARGEST)
+    with _explained(path, "numbers"):
+        return _array(data)
 
 
 def _read_npz(path: Path) -> Array:
-    archive = _load(path)
-    with archive:
-        if len(archive.files) != 1:
-            raise DataError(f"{path} holds {len(archive.files)} arrays.", "Save exactly one: [T, J, 2].")
-        return np.asarray(archive[archive.files[0]])
+    data = read_file(path, largest=_LARGEST)
+    with _explained(path, "numbers"), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if len(members) != 1:
+            raise DataError(f"{path} holds {len(members)} arrays.", "Save exactly one: [T, J, 2].")
+        if members[0].file_size > _LARGEST:
+            raise ValueError(f"it unpacks to {members[0].file_size} bytes")
+        return _array(archive.read(members[0]))
 
 
-def _load(path: Path) -> Any:
+def _array(data: bytes) -> Array:
+    """The array of a .npy. Raises ValueError before memory is taken that its bytes don't fill."""
+    stream = io.BytesIO(data)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise ValueError(f"a .npy of version {version}")
+    shape, _, dtype = readers[version](stream)
+    if dtype.kind not in "fiu" or math.prod(shape) * dtype.itemsize > len(data):
+        raise ValueError(f"{dtype} of shape {list(shape)} in {len(data)} bytes")
+    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+
+
+@contextlib.contextmanager
+def _explained(path: Path, expected: str) -> Iterator[None]:
+    """Every way in which a damaged file fails, as a DataError naming it."""
     try:
-        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} can't be read as numbers ({error}).", "Save it with numpy.save.") from None
+        yield
+    except DataError:
+        raise
+    # zipfile, zlib, struct, tokenize, csv and numpy each raise their own; RuntimeError is an encrypted zip.
+    except Exception as error:
+        raise DataError(f"{path} can't be read as {expected} ({error}).", "Save it with numpy.save.") from None
 
 
 def _read_csv(path: Path) -> Array:
     """Columns frame, joint, x, y; frame from 0, joint a number or name; x and y empty where invisible."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    data = read_file(path, largest=_LARGEST)
+    with _explained(path, "rows of frame, joint, x, y"):
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
         entries = [(int(row["frame"]), _joint(row["joint"]), row["x"].strip(), row["y"].strip()) for row in rows]
         values = [(frame, joint, float(x or "nan"), float(y or "nan")) for frame, joint, x, y in entries]
-    except (KeyError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} has a row that is not frame, joint, x, y ({error}).", "Correct the row.") from None
     frames = {frame for frame, *_ in values}
     given = {(frame, joint) for frame, joint, *_ in values}
-    if len(given) != len(values) or len(given) != len(JOINTS) * len(frames) or frames != set(range(len(frames))):
+    if (
+        not frames
+        or len(given) != len(values)
+        or len(given) != len(JOINTS) * len(frames)
+        or frames != set(range(len(frames)))
+    ):
         raise DataError(
             f"{path} has {len(values)} rows for {len(frames)} frames, not each of {len(JOINTS)} joints once per frame.",
             "Write every frame from 0 on; leave x and y empty where a joint is invisible.",

@@ -1,12 +1,14 @@
 """Id masks: files, and label maps on the grid and back. Shared by the tasks whose labels are masks (DAVIS, VIP)."""
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from corrkit.errors import DataError
+from corrkit.frames.pictures import read_lossless
 from corrkit.protocols.schema import MaskLabels, MaskReadout
 from corrkit.tasks.contract import Geometry
 
@@ -14,44 +16,63 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Mask = np.ndarray[Any, np.dtype[np.uint8]]
+Colour = tuple[int, int, int]
 
 VOID = 255
+_OPENCV_CHANNELS = 128
 
 
 def read_mask(path: Path) -> Mask:
-    """Ids of a mask file as uint8 [H, W].
+    """Ids of a mask file as uint8 [H, W]; see `read_mask_and_colours`."""
+    return read_mask_and_colours(path)[0]
+
+
+def read_mask_and_colours(path: Path) -> tuple[Mask, Mapping[int, Colour]]:
+    """Ids of a mask file as uint8 [H, W], and the colours of those that it holds, where it has a palette.
 
     Palette PNGs give their indices whatever the palette's width; grey ones (L, LA, 1, or RGB with equal channels) their
-    values, alpha ignored.
+    values, alpha ignored; those of one bit 0 and 1.
 
     Raises:
-        DataError: for a missing or undecodable file, or one whose colours are not ids (RGB).
+        DataError: for a missing or undecodable file, one of a format that may be lossy (JPEG, ...), one whose colours
+            are not ids (RGB), or a palette whose black, the background, is another id than 0.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            image.load()
-            mode = image.mode
-            if mode in {"P", "L"}:
-                return np.array(image, np.uint8)
-            if mode in {"LA", "PA"}:
-                return np.array(image, np.uint8)[..., 0]
-            if mode == "1":
-                return np.array(image.convert("L"), np.uint8)
-            if mode in {"RGB", "RGBA"}:
-                pixels = np.array(image, np.uint8)
-                if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
-                    return np.ascontiguousarray(pixels[..., 0])
-            if mode.startswith("I"):
-                return _narrow(np.array(image), path)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.", "Restore it, or leave the clip out with --clips.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"{path} can't be decoded as a mask ({error}).", "Copy it again from its source.") from None
+    image = read_lossless(path)
+    mode = image.mode
+    if mode == "L":
+        return np.array(image, np.uint8), {}
+    if mode in {"P", "PA"}:
+        pixels = np.array(image, np.uint8)
+        ids = pixels if mode == "P" else np.ascontiguousarray(pixels[..., 0])
+        return ids, _colours(ids, image.getpalette("RGB") or [], path)
+    if mode == "LA":
+        return np.array(image, np.uint8)[..., 0], {}
+    if mode == "1":
+        return np.array(image, np.uint8), {}
+    if mode in {"RGB", "RGBA"}:
+        pixels = np.array(image, np.uint8)
+        if (pixels[..., :2] == pixels[..., 1:3]).all():  # published code saves ids three times over
+            return np.ascontiguousarray(pixels[..., 0]), {}
+    if mode.startswith("I"):
+        return _narrow(np.array(image), path), {}
     raise DataError(
         f"{path} is an image of mode {mode}: its colours are no ids.", "Save masks as palette or grey PNG of ids."
     )
+
+
+def _colours(ids: Mask, palette: Sequence[int], path: Path) -> dict[int, Colour]:
+    colours = {
+        identity: (palette[3 * identity], palette[3 * identity + 1], palette[3 * identity + 2])
+        for identity in np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist()
+        if 3 * identity + 2 < len(palette)
+    }
+    black = [identity for identity, colour in colours.items() if colour == (0, 0, 0)]
+    if black and 0 not in black and tuple(palette[:3]) != (0, 0, 0):
+        raise DataError(
+            f"{path} has a re-ordered palette: black, the background, is id {black[0]} instead of 0.",
+            "Save masks with the palette kept in its order, not with an adaptive one.",
+        )
+    return colours
 
 
 def write_mask(path: Path, ids: Mask) -> None:
@@ -96,10 +117,11 @@ class MaskCodec:
         self._geometry = geometry
         self._labels = labels
         self._readout = readout
-        if labels.classes == "present":
-            self.ids = np.unique(self.to_network(first))
+        if labels.classes in ("present", "present-original"):
+            self.ids = np.unique(first if labels.classes == "present-original" else self.to_network(first))
         else:
-            self.ids = np.arange(int(self._to_grid(self.to_network(first)).max()) + 1, dtype=np.uint8)
+            counted = first if labels.classes == "original-max" else self._to_grid(self.to_network(first))
+            self.ids = np.arange(int(counted.max()) + 1, dtype=np.uint8)
 
     @property
     def num_channels(self) -> int:
@@ -111,13 +133,17 @@ class MaskCodec:
         import torch
 
         ids = self.to_network(annotation)
-        if self._labels.downsample == "nearest":
+        of_ids = self._labels.downsample in ("nearest", "nearest-exact")
+        if of_ids:
             ids = self._to_grid(ids)
         ids = np.where(np.isin(ids, self.ids), ids, np.uint8(0))
         one_hot = torch.from_numpy(ids[..., None] == self.ids).to(torch.float32)  # [H, W, L] or [h, w, L]
-        if self._labels.downsample == "nearest":
+        if of_ids:
             return one_hot
-        return resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid).permute(1, 2, 0).contiguous()
+        if self._labels.downsample == "bilinear":
+            return resize_bilinear_opencv(one_hot, self._geometry.grid)
+        maps = resize_bilinear(one_hot.permute(2, 0, 1), self._geometry.grid, align_corners=True)
+        return maps.permute(1, 2, 0).contiguous()
 
     def decode(self, soft: "Tensor") -> Mask:
         """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
@@ -125,8 +151,10 @@ class MaskCodec:
 
         at_network = self._readout.resolution == "network"
         size = self._geometry.network if at_network else self._geometry.original
-        maps = resize_bilinear(soft.permute(2, 0, 1), size)  # [L, H, W]
-        if self._readout.minmax != "none":
+        maps = self._enlarged(soft.permute(2, 0, 1), size)  # [L, H, W]
+        if self._readout.minmax == "nan-to-zero":
+            maps = minmax_with_zero(maps)
+        elif self._readout.minmax != "none":
             maps = minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
         # max(dim) is 7 times faster than argmax here; equal values go to the first id, NaN counts as largest.
         channels = maps.max(dim=0).indices.to(torch.uint8).cpu().numpy()
@@ -154,7 +182,17 @@ class MaskCodec:
         return np.asarray(cv2.resize(mask, size[::-1], interpolation=interpolation), np.uint8)
 
     def _to_grid(self, mask: Mask) -> Mask:
+        if self._labels.downsample == "nearest-exact":
+            return _interpolated(mask, self._geometry.grid, "nearest-exact")
         return resize_nearest(mask, self._geometry.grid)
+
+    def _enlarged(self, maps: "Tensor", size: tuple[int, int]) -> "Tensor":
+        """Soft maps [L, h, w] to [L, *size]."""
+        import torch
+
+        if self._readout.upsample == "nearest":
+            return torch.nn.functional.interpolate(maps[None], size=size, mode="nearest")[0]
+        return resize_bilinear(maps, size, align_corners=self._readout.upsample == "bilinear-corners")
 
 
 def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
@@ -170,11 +208,36 @@ def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
     return stretched.where(maps.amax(dim=(1, 2), keepdim=True) > 0, maps)
 
 
-def resize_bilinear(maps: "Tensor", size: tuple[int, int]) -> "Tensor":
-    """Bilinear, align_corners False, without anti-aliasing: [L, H, W] to [L, *size]. OpenCV's float bilinear agrees."""
+def minmax_with_zero(maps: "Tensor") -> "Tensor":
+    """Each of maps [L, H, W] stretched to [0, 1] over the picture; 0 where it is constant.
+
+    Source: facebookresearch/dinov3 6876159 notebooks/segmentation_tracking.ipynb:750.
+    """
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    return ((maps - low) / (high - low)).nan_to_num(0.0)
+
+
+def resize_bilinear(maps: "Tensor", size: tuple[int, int], *, align_corners: bool = False) -> "Tensor":
+    """Bilinear, without anti-aliasing, [L, H, W] to [L, *size]; OpenCV's float bilinear is align_corners False."""
     import torch
 
-    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=align_corners)[0]
+
+
+def resize_bilinear_opencv(maps: "Tensor", size: tuple[int, int]) -> "Tensor":
+    """OpenCV's bilinear of [H, W, L] float32 on the CPU to [*size, L], as published code calls it.
+
+    It differs from PyTorch's in the sixth digit where the ratio is no whole number, and so do its own results for
+    different numbers of channels: all channels go in one call, up to the 128 that it takes.
+    """
+    import cv2
+    import torch
+
+    parts = [
+        cv2.resize(part.numpy(), size[::-1], interpolation=cv2.INTER_LINEAR).reshape(*size, -1)
+        for part in maps.split(_OPENCV_CHANNELS, dim=2)
+    ]
+    return torch.from_numpy(np.concatenate(parts, axis=2))
 
 
 def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:
@@ -191,9 +254,16 @@ def resize_nearest_corner(ids: Mask, size: tuple[int, int]) -> Mask:
 
     OpenCV's samples there too, but rounds its scale otherwise: single pixels differ.
     """
+    return _interpolated(ids, size, "nearest")
+
+
+def _interpolated(ids: Mask, size: tuple[int, int], mode: str) -> Mask:
+    """PyTorch's nearest or nearest-exact of ids [H, W]."""
     import torch
 
-    return np.asarray(torch.nn.functional.interpolate(torch.from_numpy(ids)[None, None], size=size)[0, 0].numpy())
+    return np.asarray(
+        torch.nn.functional.interpolate(torch.from_numpy(ids)[None, None], size=size, mode=mode)[0, 0].numpy()
+    )
 
 
 def _narrow(values: np.ndarray[Any, Any], path: Path) -> Mask:

@@ -5,6 +5,8 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 
+from corrkit.text import spreadsheet_cell
+
 _GLOBAL = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
 
@@ -28,9 +30,9 @@ def davis_csvs(
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as CSV with Unix line ends; cells are quoted only where they must be."""
+    """Rows as CSV with Unix line ends; cells are quoted only where they must be, and none is a formula."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    csv.writer(file, lineterminator="\n").writerows([spreadsheet_cell(cell) for cell in row] for row in rows)
     return file.getvalue()
 
 

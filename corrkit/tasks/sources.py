@@ -6,6 +6,7 @@ from pathlib import Path
 
 from corrkit.datasets.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.errors import DataError
+from corrkit.task_table import task_facts
 from corrkit.tasks.contract import DataSet, Task
 
 ENVIRONMENT = "CORRKIT_DATA"
@@ -24,7 +25,7 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
     Raises:
         DataError: naming what is missing, with the expected tree.
     """
-    split = split or task.default_split
+    split = split or task_facts(task.name).default_split
     root = environment_root(task.name) if data is None else Path(data)
     if root is not None and data != EMBEDDED:
         return task.open(open_root(root), split=split, dataset_name=dataset_name)

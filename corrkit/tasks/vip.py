@@ -1,124 +1,104 @@
 """VIP (and any folder in its layout): 20 classes of body parts, scored by the data set's mean IoU."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from corrkit.datasets.faults import Fault
+from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.frames.sequence import ImageFolder, numbered_files
+from corrkit.frames.files import is_folder
 from corrkit.manifests import manifest
-from corrkit.metrics.confusion import NUM_CLASSES, VOID, class_areas, class_iou, joint_counts, mean_iou
+from corrkit.metrics.confusion import NUM_CLASSES, VOID, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
+from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
+from corrkit.tasks.mask_clips import MaskClip, MaskFacts
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
-from corrkit.tasks.roots import IMAGE_SUFFIXES, stray_caches
-from corrkit.tasks.vip_layout import find_layout
+from corrkit.tasks.roots import shown_name, stray_caches
+from corrkit.tasks.vip_layout import VipLayout, find_layout
 
 
-class VipClip:
-    """One clip: frames, and label PNGs by frame stem. Frames without a label are propagated through, not scored.
-
-    Args:
-        name: folder name.
-        frame_folder: folder of frames.
-        label_folder: folder of labels, at least of the first frame.
-    """
-
-    def __init__(self, name: str, frame_folder: Path, label_folder: Path) -> None:
-        self.name = name
-        self._frame_folder, self._label_folder = frame_folder, label_folder
-
-    @cached_property
-    def frames(self) -> ImageFolder:
-        """The frames, sorted by number. Raises DataError for a missing or empty folder, or a label without a frame."""
-        folder = self._frame_folder
-        paths = numbered_files(folder, IMAGE_SUFFIXES) if folder.is_dir() else []
-        if not paths:
-            raise DataError(f"{self.name}: {folder} holds no frame.", "Restore it, or leave the clip out with --clips.")
-        orphans = sorted(set(self._labels) - {path.stem for path in paths})
-        if orphans:
-            raise DataError(
-                f"{self.name}: {len(orphans)} label(s) have no frame, first {self._labels[orphans[0]]}.",
-                f"Restore the missing frames in {folder}.",
-            )
-        if paths[0].stem not in self._labels:
-            raise DataError(
-                f"{self.name}: the first frame {paths[0]} has no label in {self._label_folder}.",
-                "Start the clip at a labelled frame, or leave it out with --clips.",
-            )
-        return ImageFolder(paths)
-
-    @cached_property
-    def stems(self) -> tuple[str, ...]:
-        """Frame names without suffix."""
-        return tuple(path.stem for path in self.frames.paths)
-
-    @cached_property
-    def _labels(self) -> dict[str, Path]:
-        paths = numbered_files(self._label_folder, (".png",)) if self._label_folder.is_dir() else []
-        return {path.stem: path for path in paths}
-
-    @cached_property
-    def annotation_files(self) -> tuple[Path, ...]:
-        """The label files in frame order."""
-        return tuple(self._labels.values())
-
-    def is_annotated(self, index: int) -> bool:
-        """Whether frame `index` has a label."""
-        return self.stems[index] in self._labels
+class VipClip(MaskClip):
+    """One clip: frames, and label PNGs by frame stem, at least of the first frame."""
 
     def annotation(self, index: int) -> Mask | None:
         """Ids [H, W] of frame `index` with void as background, or None where it has no label."""
         stored = self.stored(index)
         return None if stored is None else np.where(stored == VOID, np.uint8(0), stored)
 
-    def stored(self, index: int) -> Mask | None:
-        """Ids [H, W] as the file has them, void (255) included. Raises DataError for other ids beyond the classes."""
-        if not self.is_annotated(index):
-            return None
-        path = self._labels[self.stems[index]]
-        ids = read_mask(path)
-        if ids.shape != self.frames.size:
-            (height, width), (rows, columns) = self.frames.size, ids.shape
-            raise DataError(
-                f"{path} is {columns}x{rows}, the frames are {width}x{height}.", "Use labels of the frames' size."
+    @property
+    def first_classes(self) -> list[int]:
+        """Ids of the first label, background and void left out."""
+        return sorted(self._facts[0].ids) if self._facts else []
+
+    @property
+    def num_objects(self) -> int:
+        """How many classes the first label holds."""
+        return len(self.first_classes)
+
+    def _id_faults(self, first: MaskFacts, expected: ManifestClip | None) -> Iterator[Fault]:
+        """Ids that are no class, and a first label without background."""
+        remedy = f"Store class ids as palette or grey PNG; {VOID} marks pixels that are not scored."
+        beyond = self._group("damaged", "mask with wrong ids", remedy, stops=True)
+        for facts in self._facts:
+            ids = sorted(identity for identity in facts.ids if identity >= NUM_CLASSES)
+            if ids:
+                beyond.add(facts.path, f"holds id {some(ids)}; the classes are 0 to {NUM_CLASSES - 1}")
+        yield from beyond.faults()
+        if 0 not in first.values:
+            yield from (
+                self._group(
+                    "noted", "no pixel of the first label has id 0", "", consequence="its palette may be re-ordered"
+                )
+                .extend([first.path])
+                .faults()
             )
-        beyond = np.flatnonzero(np.bincount(ids.ravel(), minlength=256)[NUM_CLASSES:VOID]) + NUM_CLASSES
-        if len(beyond):
-            raise DataError(
-                f"{path} holds id {', '.join(map(str, beyond[:5]))}; VIP's classes are 0 to {NUM_CLASSES - 1}.",
-                f"Store class ids as palette or grey PNG; {VOID} marks pixels that are not scored.",
-            )
-        return ids
+
+    def _missing_mask_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
+        """None: VIP labels some of its frames."""
+        yield from ()
 
 
 class VipTask:
     """See `corrkit.tasks.contract.Task`. Splits: "val" and others of lists/*_videos.txt, or a list file."""
 
     name = "vip"
-    default_split = "val"
-    headline = ("mIoU",)
+    tree = VipLayout.tree
+
+    def layout(self, root: Path) -> VipLayout:
+        """The layout at `root` or below it. Raises DataError with the expected tree."""
+        return find_layout(root)
+
+    def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> VipClip:
+        """The clip that lies in `files`."""
+        return VipClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
         """Opens a root in VIP layout. Raises DataError naming what is missing."""
-        layout = find_layout(root)
-        names, notes = layout.clip_names(split)
-        clips = tuple(VipClip(name, layout.frames / name, layout.labels / name) for name in names)
-        official = dataset_name is None and _has_official_clips(split, names)
+        layout = self.layout(root)
+        files, notes = layout.clips(split)
+        known = {} if dataset_name else {clip.clip: clip for clip in official_clips(self.name, split)}
+        clips = tuple(self.clip(one, layout.root, known.get(one.name)) for one in files)
+        official = are_official(clips, known)
         return DataSet(
             task=self.name,
-            name=dataset_name or ("VIP" if official else layout.root.name),
+            name=dataset_name or ("VIP" if official else shown_name(layout.root.name)),
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*notes, *stray_caches(layout.labels)),
+            notes=(*layout.notes, *notes, *stray_caches(layout.labels)),
         )
+
+    def resaved(self, clip: VipClip, protocol: Protocol) -> VipClip:
+        """The clip itself: no published code saved this data set again."""
+        return clip
 
     def codec(self, clip: VipClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's label codec."""
@@ -135,7 +115,7 @@ class VipTask:
 
     def scorer(self, clip: VipClip, protocol: Protocol, truth: Callable[[int], Mask | None]) -> "VipScorer":
         """Joint counts of true and predicted ids over the scored frames."""
-        return VipScorer(truth)
+        return VipScorer(clip, truth, protocol.score.counting)
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
         """IoU of each class over the pixels of all clips together, and their mean."""
@@ -150,6 +130,7 @@ class VipTask:
             intervals=dict(zip(names, bootstrap_intervals(areas, evidence.estimate), strict=True)),
             per_clip={clip: {"mIoU": value} for clip, value in zip(records, per_clip, strict=True)},
             objects=int(np.isfinite(class_iou(areas.sum(axis=0))).sum()),
+            notes=collected_notes(records),
         )
 
     def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
@@ -171,17 +152,17 @@ class VipTask:
 
     def has_predictions(self, folder: Path, clip: VipClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return (folder / clip.name).is_dir()
+        return is_folder(folder / clip.name)
 
     def read_predictions(
-        self, folder: Path, clip: VipClip, *, grid: tuple[int, int] | None = None
+        self, folder: Path, clip: VipClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
     ) -> Iterator[Mask | None]:
         """Id masks of the labelled frames, None for the others; brought to the labels' size by Pillow's nearest.
 
         Files are FOLDER/CLIP/FRAME.png, or FRAME_mask.png as CropMAE writes them.
 
         Raises:
-            DataError: naming the missing frames and what is there instead.
+            DataError: naming the missing frames and what is there instead, or a mask of another aspect ratio.
 
         Source: ajabri/videowalk 047f3f4 code/eval/eval_vip.py:107-109.
         """
@@ -199,31 +180,66 @@ class VipTask:
             if path is None or not clip.is_annotated(index):
                 yield None
             else:
-                yield resize_nearest(read_mask(path), clip.frames.size)
+                yield _to_size(read_mask(path), clip.frames.size, path)
 
 
 class VipScorer:
     """Joint counts of true and predicted ids of one clip.
 
     Args:
+        clip: what is scored.
         truth: ids of a frame, None where it is not scored.
+        counting: the protocol's rule.
     """
 
-    def __init__(self, truth: Callable[[int], Mask | None]) -> None:
-        self._truth = truth
+    def __init__(self, clip: VipClip, truth: Callable[[int], Mask | None], counting: Rule) -> None:
+        self._clip, self._truth, self._counting = clip, truth, counting
         self._counts = np.zeros((NUM_CLASSES + 2, NUM_CLASSES + 2), np.int64)
         self._frames = 0
 
     def update(self, index: int, prediction: Mask) -> None:
-        """Counts frame `index` where it is scored."""
+        """Counts frame `index` where it is scored.
+
+        Raises:
+            DataError: for ids with which the published code of the rule "confusion" stops: above 20, and 20 where the
+                truth is 19 (ajabri/videowalk 047f3f4 code/eval/eval_vip.py:63-65).
+        """
         truth = self._truth(index)
-        if truth is not None:
-            self._counts += joint_counts(truth, prediction)
-            self._frames += 1
+        if truth is None:
+            return
+        counts = joint_counts(truth, prediction)
+        stops = counts[:NUM_CLASSES, NUM_CLASSES + 1].sum() + counts[NUM_CLASSES - 1, NUM_CLASSES]
+        if self._counting == "confusion" and stops:
+            raise DataError(
+                f"{self._clip.name}: the prediction of frame {self._clip.stems[index]} holds ids above the last class, "
+                f"{NUM_CLASSES - 1}, the largest {prediction.max()}.",
+                "Predict a class for every pixel; the published script stops here, too.",
+            )
+        self._counts += counts
+        self._frames += 1
 
     def result(self) -> dict[str, Any]:
-        """{"counts": [C + 2][C + 2] (row = truth), "scored_frames": how many}."""
-        return {"counts": self._counts.tolist(), "scored_frames": self._frames}
+        """{"counts": [C + 2][C + 2] (row = truth), "scored_frames": how many, "notes": what is odd, if anything}."""
+        notes = [list(note) for note in (*self._clip.notes, *self._notes())]
+        return {
+            "counts": self._counts.tolist(),
+            "scored_frames": self._frames,
+            **({"notes": notes} if notes else {}),
+        }
+
+    def _notes(self) -> Iterator[tuple[str, str]]:
+        beyond = int(self._counts[:, NUM_CLASSES:].sum())
+        if beyond:
+            yield (
+                f"predicted ids above the last class, {NUM_CLASSES - 1}, count as the protocol's published script "
+                "counts them",
+                f"{beyond} pixels",
+            )
+        predicted, true = self._counts.sum(axis=0), self._counts.sum(axis=1)
+        lost = [class_names()[k] for k in self._clip.first_classes if true[k] > predicted[k] == 0]
+        if lost:
+            what = "classes of the first label that no prediction holds (small ones may have no cell on the grid)"
+            yield f"{what} score 0", some(lost)
 
 
 @cache
@@ -239,12 +255,16 @@ def _first(clip: VipClip) -> Mask:
     return annotation
 
 
+def _to_size(ids: Mask, size: tuple[int, int], path: Path) -> Mask:
+    """A prediction at the labels' size; smaller and larger ones must have their aspect ratio, rounded to pixels."""
+    (height, width), (rows, columns) = size, ids.shape
+    if abs(rows * width - columns * height) >= max(width, height):
+        raise DataError(
+            f"{path} is {columns}x{rows}, of another aspect ratio than the labels' {width}x{height}.",
+            "Bring predictions to the frames' size, undoing what cut, turned or stretched them.",
+        )
+    return resize_nearest(ids, size)
+
+
 def _prediction(folder: Path, stem: str) -> Path | None:
     return next((path for name in (stem, f"{stem}_mask") if (path := folder / f"{name}.png").is_file()), None)
-
-
-def _has_official_clips(split: str, names: Sequence[str]) -> bool:
-    """Whether these are the 50 validation clips (data_manifests/vip_val.csv); frame counts are not public."""
-    with manifest("vip_val.csv").open(encoding="utf-8") as file:
-        known = {row["clip"] for row in csv.DictReader(file)}
-    return split == "val" and set(names) == known

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from corrkit.errors import RunError
 from corrkit.runs.atomic import write_atomic
-from corrkit.training.views import unit_range
+from corrkit.training.data.views import unit_range
 
 Row = dict[str, float]
 
@@ -34,11 +36,11 @@ class Log:
         if len(self.rows) == 1 or not self.path.is_file():
             self.write()
             return
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, list(self.rows[0])).writerow(row)
 
     def write(self) -> None:
-        """The whole file, atomically."""
+        """The whole file, atomically; none without rows."""
         if not self.rows:
             self.path.unlink(missing_ok=True)
             return
@@ -48,16 +50,39 @@ class Log:
         writer.writerows(self.rows)
         write_atomic(self.path, text.getvalue())
 
+    def flush(self) -> None:
+        """To the disk, before the checkpoint that the rows belong to."""
+        if self.rows:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
 
 def read_log(path: Path) -> list[Row]:
-    """Rows of a CSV log; none where there is no file. A last line cut off by a crash is left out."""
+    """Rows of a CSV log; none where there is no file. A last line cut off by a crash is left out.
+
+    Raises:
+        RunError: another line isn't one of numbers; names file and line.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [
-        {k: float(v) for k, v in row.items()} for row in rows if None not in row.values() and "" not in row.values()
-    ]
+    try:
+        names, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        if "step" not in names:
+            raise ValueError("no column called step")
+        if lines and not _is_row(lines[-1], names):
+            lines.pop()
+        return [{name: _number(value) for name, value in zip(names, line, strict=True)} for line in lines]
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{path} is damaged ({error}).", "Remove it: only its rows are lost.") from None
+
+
+def _number(text: str) -> float:
+    """As it was written: whole numbers stay whole, so that rewriting a file changes nothing."""
+    return int(text) if text.isdecimal() else float(text)
+
+
+def _is_row(line: Sequence[str], names: Sequence[str]) -> bool:
+    return len(line) == len(names) and all(line)
 
 
 def draw_curves(path: Path, panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from corrkit.training.schema import Optimiser, Recipe
+from corrkit.training.schema import AnyRecipe, Optimiser
 
 
 def optimiser_of(module: nn.Module, spec: Optimiser) -> torch.optim.AdamW:
@@ -31,12 +32,12 @@ class Schedule:
         steps_per_epoch: optimiser steps of an epoch.
     """
 
-    def __init__(self, recipe: Recipe, peak: float, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: AnyRecipe, peak: float, steps_per_epoch: int) -> None:
         spec = recipe.optimiser
         shorter = recipe.views.repeat if spec.divides else 1
         self.spec, self.peak, self.steps_per_epoch = spec, peak, steps_per_epoch
         self.epochs, self.warmup = spec.epochs / shorter, spec.warmup / shorter
-        self.last = spec.last_rate * (peak / spec.rate)
+        self.last = spec.last_rate * (peak / spec.rate if spec.last_rate_scales else 1)
 
     @property
     def total_steps(self) -> int:
@@ -75,6 +76,24 @@ class Schedule:
         return rate
 
 
+def schedule_of(recipe: AnyRecipe, items: int, entries: int, steps: int | None = None) -> Schedule:
+    """The schedule of a run.
+
+    Args:
+        recipe: whose rate is scaled by the batch.
+        items: of a step, of all ranks.
+        entries: of the data.
+        steps: of the whole training; its epochs follow, so that warm-up and cosine fit. None for the recipe's epochs.
+    """
+    spec = recipe.optimiser
+    counted = items * (recipe.views.repeat if spec.rate_unit == "sample" else 1)
+    peak = spec.rate * (counted / spec.reference if spec.reference else 1)
+    schedule = Schedule(recipe, peak, max(1, entries // items))
+    if steps:
+        schedule.stretch_to(steps)
+    return schedule
+
+
 def fractional_cosine(peak: float, last: float, warmup: float, epochs: float, epoch: float) -> float:
     """MAE's cosine by fractional epoch, warm-up excluded: facebookresearch/mae efb2a80 util/lr_sched.py:9-21."""
     return last + (peak - last) * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
@@ -90,13 +109,18 @@ def table_cosine(base: float, last: float, steps: int, warmup: int, step: int, s
     return last + 0.5 * (base - last) * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-def clip_gradients(parameters: Sequence[Tensor], spec: Optimiser) -> None:
-    """Limits the norm of all gradients together, or of each parameter's on its own (DINO); 0 for no limit."""
-    if not spec.clip:
-        return
-    if not spec.clip_each:
-        torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
-        return
-    for parameter in parameters:
-        if parameter.grad is not None:
-            torch.nn.utils.clip_grad_norm_([parameter], spec.clip)
+@torch.no_grad()
+def clip_gradients(parameters: Sequence[Tensor], spec: Optimiser) -> Tensor:
+    """Limits the norm of all gradients together, or of each parameter's on its own (DINO); 0 for no limit.
+
+    Returns the norm of all of them before that, a scalar; it is not finite where a gradient isn't.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if spec.clip and not spec.clip_each:
+        torch.nn.utils.clip_grads_with_norm_(parameters, spec.clip, norm)
+    elif spec.clip:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                torch.nn.utils.clip_grad_norm_([parameter], spec.clip)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

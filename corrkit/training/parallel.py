@@ -1,6 +1,7 @@
 """Several processes of torchrun: their devices and group, and the two ways of sharing a training among them."""
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,8 +16,8 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corrkit.errors import UsageError
-from corrkit.training.decoder import DecoderBlock
-from corrkit.training.objective import Objective
+from corrkit.training.networks.decoder import DecoderBlock
+from corrkit.training.objectives.masked import AnyObjective
 
 
 def device_of(name: str) -> torch.device:
@@ -46,6 +47,38 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
+def require_device(device: torch.device) -> torch.device:
+    """The device, if this machine has it. Raises UsageError otherwise."""
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"Nothing can be trained on the device {str(device)!r}.", "Give auto, cpu, cuda or cuda:N.")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UsageError(
+            f"There is no device {str(device)!r}: this machine has {count} for CUDA.",
+            "Give --device cpu or another number; under torchrun, start as many processes as there are devices.",
+        )
+    return device
+
+
+def described(device: torch.device) -> str:
+    """Its name, and its memory where that is known."""
+    if device.type != "cuda":
+        return device.type
+    found = torch.cuda.get_device_properties(device)
+    return f"{found.name} ({found.total_memory / 2**30:.0f} GiB)"
+
+
+def gather(mine: Any) -> list[Any]:
+    """What each rank has, in the order of ranks, however long the slowest takes to find it."""
+    if not dist.is_initialized():
+        return [mine]
+    parts: list[Any] = [None] * dist.get_world_size()
+    patient: Any = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=7))
+    dist.all_gather_object(parts, mine, group=patient)
+    dist.destroy_process_group(patient)
+    return parts
+
+
 def wait() -> None:
     """Until all ranks are here."""
     if dist.is_initialized():
@@ -62,7 +95,7 @@ class Replicated:
         ranks: number of processes.
     """
 
-    def __init__(self, objective: Objective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
+    def __init__(self, objective: AnyObjective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
         self.objective = objective
         self.module: Any = objective
         if ranks > 1:
@@ -85,7 +118,7 @@ class Sharded(Replicated):
     teachers follow outside.
     """
 
-    def __init__(self, objective: Objective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
+    def __init__(self, objective: AnyObjective, average: nn.Module | None, device: torch.device, ranks: int) -> None:
         if ranks == 1:
             raise UsageError("Nothing can be divided among one process.", "Start with torchrun, or leave out fsdp.")
         super().__init__(objective, average, device, ranks=1)

@@ -1,62 +1,78 @@
-"""The only reader of recipe files: TOML in, a checked frozen `Recipe` out; scales and overrides by dotted name."""
+"""Recipe files: TOML in, a checked frozen `Recipe` out; scales and overrides by leaf or dotted name."""
 
+import copy
 import dataclasses
 import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, Literal, get_args, get_origin
+from pathlib import Path
+from typing import Any
 
+from corrkit.constants import Reader, Text, packaged, with_parents
 from corrkit.errors import UsageError, closest
-from corrkit.training.schema import Recipe
+from corrkit.training.schema import OPTIONS, AnyRecipe, DecoderSpec, EncoderSpec, Recipe, TargetOptions
 
-_FOLDER = "recipes"
+_ROOM, _FOLDER, _SUFFIX = "corrkit.training", "recipes", ".toml"
+_WORDS = ("name", "title", "source", "proven", "unverified")
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes, sorted."""
-    entries = (resources.files("corrkit.training") / _FOLDER).iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
+    entries = (resources.files(_ROOM) / _FOLDER).iterdir()
+    return sorted(entry.name.removesuffix(_SUFFIX) for entry in entries if entry.name.endswith(_SUFFIX))
 
 
 def scale_names() -> list[str]:
     """Names of the scales: tiny and demo for tests, small to large as published."""
-    return sorted(_scales())
+    return sorted(packaged(_ROOM, "scales.toml"))
 
 
-def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """Reads a named recipe.
+def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, Any] | None = None) -> AnyRecipe:
+    """Reads a recipe.
 
     Args:
-        name: one of `recipe_names`.
+        name: one of `recipe_names`, or the path of a TOML file of one's own, which may extend one of them.
         scale: one of `scale_names`, whose sizes replace the recipe's own.
-        changes: dotted name to value, as text or of the right type: "masks.1.ratio", "encoder.patch", "views.gap".
-            Where a table is a list, "branches.*.loss" changes all of its entries.
+        changes: name to value, as text or of the right type: "masks.1.ratio", "encoder.patch", "views.gap", or the last
+            part alone where only one constant has it ("gap"). Where a table is a list, "branches.*.loss" changes all
+            of its entries.
 
     Raises:
-        UsageError: an unknown recipe, scale or name, or a value of the wrong type; names the nearest known ones.
+        UsageError: an unknown recipe, scale or name, or a value of the wrong type or out of range; names file and
+            field, and the nearest known ones.
     """
-    document = _document(name)
+    own = name.endswith(_SUFFIX)
+    reader = Reader(name if own else f"Recipe {name}", UsageError)
+    document = with_parents(name, _own_document if own else _document, replaced=("unverified",))
+    document.setdefault("options", {})
+    given = dict(changes or {})
     if scale is not None:
-        if scale not in _scales():
-            raise UsageError(f"There is no scale {scale!r}.", closest(scale, _scales()))
-        network = str((changes or {}).get("encoder.network", document["encoder"].get("network", "vit")))
+        if scale not in scale_names():
+            raise UsageError(f"There is no scale {scale!r}.", closest(scale, scale_names()))
+        encoder = reader.value(document.get("encoder"), types.MappingProxyType[str, Any], "encoder")
+        network = str(given.get("encoder.network", encoder.get("network", "vit")))
         for dotted, value in _sizes(scale, network).items():
-            _put(document, dotted, value, only_existing=True)
-    for dotted, value in (changes or {}).items():
-        _put(document, dotted, value)
-    recipe: Recipe = _read(Recipe, {**document, "name": name}, f"recipe {name}")
-    _require_consistent(recipe)
+            _put(document, dotted, value, reader, only_existing=True)
+    for short, value in given.items():
+        dotted = short if "." in short or short in document else reader.full_name(short, _names(document))
+        if dotted.partition(".")[0] in _WORDS:
+            raise UsageError(f"{reader.file}: {dotted} is no constant.", "See corrkit pretrain RECIPE --show.")
+        _put(document, dotted, Text(value) if isinstance(value, str) else value, reader)
+    objective = reader.value(document.get("objective"), typing.Literal[tuple(OPTIONS)], "objective")
+    named = {**document, "name": Path(name).stem if own else name}
+    recipe: AnyRecipe = reader.read(Recipe, named, types_of={"options": OPTIONS[objective]})
+    _require_consistent(recipe, reader)
     return recipe
 
 
-def as_plain(recipe: Recipe) -> dict[str, Any]:
+def as_plain(recipe: AnyRecipe) -> dict[str, Any]:
     """The recipe as nested dicts and lists, for checkpoints and run files."""
     return typing.cast(dict[str, Any], _plain(recipe))
 
 
-def leaves(recipe: Recipe) -> list[tuple[str, Any]]:
+def leaves(recipe: AnyRecipe) -> list[tuple[str, Any]]:
     """Every constant by its dotted name, for printing."""
 
     def walk(value: Any, name: str) -> list[tuple[str, Any]]:
@@ -77,140 +93,142 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _document(name: str) -> dict[str, Any]:
-    """The TOML document with its parent merged in, table by table; lists of the child replace the parent's."""
+def _document(name: str) -> Mapping[str, Any]:
+    """The TOML document of a recipe of corrkit."""
     if name not in recipe_names():
         raise UsageError(f"There is no recipe {name!r}.", closest(name, recipe_names()))
-    text = (resources.files("corrkit.training") / _FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    document = tomllib.loads(text)
-    parent = document.pop("extends", None)
-    if parent is None:
-        return document
-    merged = _document(parent)
-    for key, value in document.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "unverified"
-        merged[key] = {**merged[key], **value} if both else value
-    return merged
+    return packaged(_ROOM, f"{_FOLDER}/{name}{_SUFFIX}")
+
+
+def _own_document(name: str) -> Mapping[str, Any]:
+    """That of a file of the user's own, or of the recipe that it extends."""
+    if not name.endswith(_SUFFIX):
+        return _document(name)
+    try:
+        document = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{name} can't be read as a recipe ({error}).", "Correct the file.") from None
+    parent = document.get("extends", "mae")
+    if parent not in recipe_names():
+        raise UsageError(f"{name} extends no recipe of corrkit: {parent!r}.", closest(str(parent), recipe_names()))
+    return document
 
 
 def _sizes(scale: str, network: str) -> dict[str, Any]:
     """A scale's constants: the common ones, whose encoder is a ViT, then those of another network's own table."""
-    sizes = _scales()[scale]
+    sizes = packaged(_ROOM, "scales.toml")[scale]
     own = {name: table for name, table in {"vit": {}, **sizes}.items() if isinstance(table, dict)}
     if network not in own:
         raise UsageError(f"There is no scale {scale!r} of {network}.", "Leave --scale out and set encoder.dim ...")
-    return {name: value for name, value in sizes.items() if name not in own} | own[network]
+    return copy.deepcopy({name: value for name, value in sizes.items() if name not in own} | own[network])
 
 
-def _scales() -> dict[str, dict[str, Any]]:
-    text = (resources.files("corrkit.training") / "scales.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+def _names(document: Mapping[str, Any]) -> list[str]:
+    """Dotted names of all constants, those of lists with their number."""
+    hints = typing.get_type_hints(Recipe)
+    tables = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    tables["options"] = OPTIONS.get(document.get("objective", ""), TargetOptions)
+    for name, entries in document.items():
+        if isinstance(entries, list) and name in hints:
+            tables |= {f"{name}.{number}": typing.get_args(hints[name])[0] for number in range(len(entries))}
+    return [f"{name}.{field.name}" for name, table in tables.items() for field in dataclasses.fields(table)]
 
 
-def _put(document: dict[str, Any], dotted: str, value: Any, *, only_existing: bool = False) -> None:
+def _put(document: Any, dotted: str, value: Any, reader: Reader, *, only_existing: bool = False) -> None:
     """Sets one leaf; with `only_existing`, tables and leaves that the recipe lacks are left alone."""
     head, _, rest = dotted.partition(".")
+    if not isinstance(document, dict) or not head or dotted.endswith("."):
+        raise UsageError(f"{reader.file} has no constant whose name ends with {dotted!r}.", "See RECIPE --show.")
     if isinstance(document.get(head), list) and rest:
         index, _, leaf = rest.partition(".")
         entries = document[head]
-        chosen = (
-            entries
-            if index == "*"
-            else [entries[int(index)]]
-            if index.isdecimal() and int(index) < len(entries)
-            else []
-        )
-        if not chosen and not only_existing:
-            raise UsageError(f"{dotted}: the recipe has {len(entries)} {head}.", f"Write {head}.0.{leaf}.")
-        for entry in chosen:
-            _put(entry, leaf, value, only_existing=only_existing)
+        numbers = range(len(entries)) if index == "*" else [int(index)] if index.isdecimal() else []
+        if not only_existing and (not leaf or not numbers or max(numbers) >= len(entries)):
+            raise UsageError(
+                f"{reader.file}: there is no {dotted!r} among its {len(entries)} {head}.",
+                f"Write {head}.0.NAME, or {head}.*.NAME for all.",
+            )
+        for number in numbers:
+            _put(entries[number], leaf, value, reader, only_existing=only_existing)
     elif rest:
         if only_existing and head not in document:
             return
-        _put(document.setdefault(head, {}), rest, value, only_existing=only_existing)
+        _put(document.setdefault(head, {}), rest, value, reader, only_existing=only_existing)
     elif not only_existing or head in document:
         document[head] = value
 
 
-def _read(cls: Any, table: Any, where: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    if not isinstance(table, Mapping):
-        raise UsageError(f"{where} is {table!r}, not a table.", f"It must hold: {', '.join(fields)}.")
-    for key in table:
-        if key not in fields:
-            raise UsageError(f"{where} has no constant named {key!r}.", closest(key, fields))
-    absent = [
-        name
-        for name, field in fields.items()
-        if name not in table and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _require_consistent(recipe: AnyRecipe, reader: Reader) -> None:
+    problems = [*_problems_of_views(recipe), *_problems_of_networks(recipe), *_problems_of_branches(recipe)]
+    if problems:
+        raise UsageError(f"{reader.file}: {'; '.join(problems)}.", "Correct the file, or the values given with --set.")
+
+
+def _problems_of_views(recipe: AnyRecipe) -> list[str]:
+    views, patch = recipe.views, recipe.encoder.patch
+    problems = [
+        f"views of {size} pixels are no multiple of patches of {patch}"
+        for size in (views.size, *views.sizes, *(own.size for own in recipe.image_views), views.local_size)
+        if size % patch
     ]
-    if absent:
-        raise UsageError(f"{where} lacks {', '.join(absent)}.", "Add them, or name a parent with extends.")
-    hints = typing.get_type_hints(cls)
-    return cls(**{key: _value(value, hints[key], f"{where} {key}") for key, value in table.items()})
-
-
-def _value(value: Any, hint: Any, where: str) -> Any:
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise UsageError(f"{where} is {value!r}.", f"Choose one of: {', '.join(map(str, get_args(hint)))}.")
-        return value
-    if dataclasses.is_dataclass(hint):
-        return _read(hint, value, where)
-    if origin is tuple:
-        items = value.strip("[] ").split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            raise UsageError(f"{where} is {value!r}, not a list.", "Write it as [a, b].")
-        return tuple(
-            _value(item, get_args(hint)[0], f"{where}.{index}") for index, item in enumerate(items) if item != ""
-        )
-    if origin is types.MappingProxyType:
-        if not isinstance(value, Mapping):
-            raise UsageError(f"{where} is {value!r}, not a table.", "Write name = value lines.")
-        return types.MappingProxyType(dict(value))
-    return _scalar(value, hint, where)
-
-
-def _scalar(value: Any, hint: Any, where: str) -> Any:
-    if isinstance(value, str) and hint is bool:
-        value = {"true": True, "false": False}.get(value.lower(), value)
-    elif isinstance(value, str) and hint in (int, float):
-        try:
-            value = hint(value)
-        except ValueError:
-            raise UsageError(f"{where} is {value!r}, not of type {hint.__name__}.", "Correct the value.") from None
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint:
-        raise UsageError(f"{where} is {value!r}, not of type {hint.__name__}.", "Correct the value.")
-    return value
-
-
-def _require_consistent(recipe: Recipe) -> None:
-    problems = []
-    for size in (recipe.views.size, *recipe.views.sizes, *(views.size for views in recipe.image_views)):
-        if size % recipe.encoder.patch:
-            problems.append(f"views of {size} pixels are no multiple of patches of {recipe.encoder.patch}")
-    if len(recipe.views.sizes) != len(recipe.views.until):
+    for name, pair in (("area", views.area), ("aspect", views.aspect), ("gap", views.gap), ("area", views.local_area)):
+        if len(pair) not in (0, 2) or list(pair) != sorted(pair) or (name == "area" and pair[:1] == (0.0,)):
+            problems.append(f"views.{name} is {list(pair)}, not [smallest, largest]")
+    if views.kind in ("pair", "triple") and not views.gap:
+        problems.append(f"views of kind {views.kind} need views.gap")
+    if (views.kind == "crops" or views.locals) and not views.local_area:
+        problems.append("local crops need views.local_area")
+    if views.locals and not views.local_size:
+        problems.append("local crops need views.local_size")
+    if len(views.sizes) != len(views.until):
         problems.append("views.sizes need a share in views.until each")
-    if recipe.views.sizes and (recipe.views.kind != "single" or recipe.encoder.relative):
+    if views.sizes and (views.kind != "single" or recipe.encoder.relative):
         problems.append("views.sizes need single images and positions that can be resampled")
-    if recipe.encoder.dim % recipe.encoder.heads:
-        problems.append(f"{recipe.encoder.heads} heads don't divide the width {recipe.encoder.dim}")
-    problems += _problems_of_stages(recipe)
-    if not recipe.encoder.cls and any(spec.blocks and spec.cls == "encoder" for spec in recipe.decoders):
-        problems.append("a decoder takes the encoder's class token, which there is none of (decoders.0.cls=none)")
+    if any(own.frames % recipe.encoder.tubelet for own in (views, *recipe.image_views) if own.frames > 1):
+        problems.append(f"{views.frames} frames are no multiple of tubelets of {recipe.encoder.tubelet}")
+    return problems
+
+
+def _problems_of_networks(recipe: AnyRecipe) -> list[str]:
+    encoder = recipe.encoder
+    problems = []
+    parts: list[tuple[str, EncoderSpec | DecoderSpec]] = [("encoder", encoder)]
+    for name, part in [*parts, *((f"decoders.{number}", spec) for number, spec in enumerate(recipe.decoders))]:
+        if part.dim % part.heads:
+            problems.append(f"{part.heads} heads don't divide the width {part.dim} ({name})")
+        if part.position.startswith("sin") and part.dim % 4:
+            problems.append(f"{name}.dim is {part.dim}; its positions need a multiple of 4")
+    for number, spec in enumerate(recipe.decoders):
+        if set(spec.blocks) - set("csm") and spec.blocks != "v":
+            problems.append(f"decoders.{number}.blocks is {spec.blocks!r}, not letters of c, s and m, v, or nothing")
+        if spec.blocks and not (spec.dim and spec.depth):
+            problems.append(f"decoders.{number} has blocks but no dim or depth")
+        if spec.blocks and spec.cls == "encoder" and not encoder.cls:
+            problems.append(f"a decoder takes the class token of an encoder without one (decoders.{number}.cls=none)")
+    side = recipe.views.size // encoder.patch
+    for number, rule in enumerate(recipe.masks):
+        if side % rule.cell:
+            problems.append(f"masks.{number}.cell of {rule.cell} doesn't divide the grid of {side}")
+    return [*problems, *_problems_of_stages(recipe)]
+
+
+def _problems_of_branches(recipe: AnyRecipe) -> list[str]:
+    needed = {"bootmae": (2, 1), "siameseim": (2, 1), "sdae": (1, 1), "splitmask": (1, 1), "rsp": (1, 2)}
+    decoders, masks = needed.get(recipe.objective, (0, 2 if recipe.objective in ("omnimae", "ibot") else 0))
+    problems = []
+    if len(recipe.decoders) < decoders or len(recipe.masks) < masks:
+        problems.append(f"{recipe.objective} needs {decoders} decoders and {masks} masks")
+    if recipe.objective in ("masked", "omnimae", "violet") and not recipe.branches:
+        problems.append(f"{recipe.objective} needs branches")
     for branch in recipe.branches:
         if max((branch.query, branch.cls_from, *branch.memory)) >= len(recipe.masks):
             problems.append(f"a branch names a view beyond the {len(recipe.masks)} masks")
         if branch.decoder >= len(recipe.decoders):
             problems.append(f"a branch names decoder {branch.decoder} of {len(recipe.decoders)}")
-    if problems:
-        raise UsageError(f"Recipe {recipe.name}: {'; '.join(problems)}.", "Correct the values given with --set.")
+    return problems
 
 
-def _problems_of_stages(recipe: Recipe) -> list[str]:
+def _problems_of_stages(recipe: AnyRecipe) -> list[str]:
     """What a network in stages can't do, in words."""
     spec = recipe.encoder
     stages, halvings = len(spec.widens), max(0, (spec.patch // 4).bit_length() - 1)

@@ -1,8 +1,11 @@
 """What a recipe says, as frozen dataclasses. Leaves without a default must stand in the recipe or its parent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
+
+from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,23 +25,23 @@ class Views:
     """
 
     kind: Literal["single", "pair", "triple", "clip", "crops", "augmented", "multicrop"]
-    size: int
-    area: tuple[float, ...]
-    flip: float
-    sizes: tuple[int, ...] = ()
-    until: tuple[float, ...] = ()
-    repeat: int = 1
-    aspect: tuple[float, ...] = (3 / 4, 4 / 3)
+    size: int = field(metadata=AT_LEAST_ONE)
+    area: tuple[float, float] = field(metadata=SHARE)
+    flip: float = field(metadata=SHARE)
+    sizes: tuple[int, ...] = field(default=(), metadata=AT_LEAST_ONE)
+    until: tuple[float, ...] = field(default=(), metadata=SHARE)
+    repeat: int = field(default=1, metadata=AT_LEAST_ONE)
+    aspect: tuple[float, float] = field(default=(3 / 4, 4 / 3), metadata=POSITIVE)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    gap: tuple[int, ...] = ()
+    gap: tuple[int, ...] = field(default=(), metadata=NON_NEGATIVE)
     pairing: Literal["gap-first", "start-first", "spread"] = "gap-first"
     shared_box: bool = True
-    frames: int = 1
-    frame_stride: int = 1
+    frames: int = field(default=1, metadata=AT_LEAST_ONE)
+    frame_stride: int = field(default=1, metadata=AT_LEAST_ONE)
     crop_of_crop: bool = False
-    local_area: tuple[float, ...] = ()
-    local_size: int = 0
-    locals: int = 0
+    local_area: tuple[float, ...] = field(default=(), metadata=SHARE)
+    local_size: int = field(default=0, metadata=NON_NEGATIVE)
+    locals: int = field(default=0, metadata=NON_NEGATIVE)
     colour: Literal["none", "siameseim", "dino"] = "none"
 
 
@@ -56,15 +59,15 @@ class MaskRule:
     """
 
     kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "boxes", "complement"]
-    ratio: float = 0.0
+    ratio: float = field(default=0.0, metadata=SHARE)
     rounding: Literal["keep-floor", "hide-floor", "hide-ceil", "hide-round"] = "keep-floor"
-    cell: int = 1
-    count: int = 0
-    smallest: int = 0
-    largest: int = 0
+    cell: int = field(default=1, metadata=AT_LEAST_ONE)
+    count: int = field(default=0, metadata=NON_NEGATIVE)
+    smallest: int = field(default=0, metadata=NON_NEGATIVE)
+    largest: int = field(default=0, metadata=NON_NEGATIVE)
     fill: Literal["stop", "random", "endless"] = "stop"
-    total: int = 0
-    roll: int = 0
+    total: int = field(default=0, metadata=NON_NEGATIVE)
+    roll: int = field(default=0, metadata=NON_NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,25 +87,25 @@ class EncoderSpec:
     bias shared by all blocks. scale: initial LayerScale, 0 for none.
     """
 
-    dim: int
-    depth: int
-    heads: int
-    patch: int
+    dim: int = field(metadata=AT_LEAST_ONE)
+    depth: int = field(metadata=AT_LEAST_ONE)
+    heads: int = field(metadata=AT_LEAST_ONE)
+    patch: int = field(metadata=AT_LEAST_ONE)
     position: Literal["sincos-column", "sincos-row", "sinusoid", "separable", "learned", "none"]
-    mlp_ratio: float = 4.0
-    tubelet: int = 1
+    mlp_ratio: float = field(default=4.0, metadata=POSITIVE)
+    tubelet: int = field(default=1, metadata=AT_LEAST_ONE)
     cls: bool = True
     final_norm: bool = True
     bias: Literal["qkv", "qv"] = "qkv"
     hidden_tokens: Literal["drop", "replace", "pixels", "zeros", "grey"] = "drop"
     joint: bool = False
-    view_vectors: int = 0
+    view_vectors: int = field(default=0, metadata=NON_NEGATIVE)
     frozen_patches: bool = False
-    drop_path: float = 0.0
+    drop_path: float = field(default=0.0, metadata=SHARE)
     relative: bool = False
-    scale: float = 0.0
+    scale: float = field(default=0.0, metadata=NON_NEGATIVE)
     network: Literal["vit", "convnextv2", "mvit"] = "vit"
-    widens: tuple[int, ...] = ()
+    widens: tuple[int, ...] = field(default=(), metadata=NON_NEGATIVE)
     widening: Literal["attention", "mlp"] = "attention"
     grn: Literal["image", "batch"] = "image"
 
@@ -126,19 +129,19 @@ class DecoderSpec:
     """
 
     blocks: str
-    dim: int
-    depth: int
-    heads: int
+    dim: int = field(metadata=NON_NEGATIVE)
+    depth: int = field(metadata=NON_NEGATIVE)
+    heads: int = field(metadata=AT_LEAST_ONE)
     position: Literal["sincos-column", "sincos-row", "sinusoid", "separable", "none"] = "sincos-column"
     norm: Literal["pre", "post"] = "pre"
-    eps: float = 1e-6
-    hidden: int = 0
+    eps: float = field(default=1e-6, metadata=POSITIVE)
+    hidden: int = field(default=0, metadata=NON_NEGATIVE)
     activation: Literal["gelu", "relu"] = "gelu"
     memory_position: bool = True
-    frame_vectors: int = 0
+    frame_vectors: int = field(default=0, metadata=NON_NEGATIVE)
     concatenates: bool = False
     visible_position: bool = True
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=SHARE)
     cls: Literal["encoder", "own", "none"] = "encoder"
     bias: Literal["qkv", "qv"] = "qkv"
     embed_bias: bool = True
@@ -153,14 +156,14 @@ class Branch:
     cls_from: the view whose class token takes the place of the query's own (ToBo). decoder: index into the recipe's.
     """
 
-    query: int
+    query: int = field(metadata=NON_NEGATIVE)
     target: str
     loss: Literal["mse", "l1", "smooth-l1", "cosine", "cross-entropy"]
-    memory: tuple[int, ...] = ()
+    memory: tuple[int, ...] = field(default=(), metadata=NON_NEGATIVE)
     over: Literal["masked", "all"] = "masked"
-    weight: float = 1.0
-    decoder: int = 0
-    cls_from: int = -1
+    weight: float = field(default=1.0, metadata=NON_NEGATIVE)
+    decoder: int = field(default=0, metadata=NON_NEGATIVE)
+    cls_from: int = field(default=-1, metadata={"min": -1})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,38 +173,139 @@ class Optimiser:
     rate: base learning rate, for `reference` samples (0: absolute). rate_unit: whether the batch that scales it counts
     decoded items or samples. schedule: "cosine" (MAE: by fractional epoch), "table" (DINO, VideoMAE), "steps" (tenths
     at `milestones`). warmup, epochs: in epochs of the data; a `repeat` of the views shortens both where `divides`.
-    clip: largest gradient norm, 0 for none; clip_each: per parameter. last_decay: weight decay at the end (cosine).
+    last_rate: at the end; `last_rate_scales`: it is scaled by the batch as the rate is, else it is absolute. clip:
+    largest gradient norm, 0 for none; clip_each: per parameter. last_decay: weight decay at the end (cosine), -1 for
+    one that stays.
     """
 
-    rate: float
-    reference: int
-    batch: int
-    epochs: int
-    warmup: float
-    betas: tuple[float, ...]
-    decay: float
+    rate: float = field(metadata=POSITIVE)
+    reference: int = field(metadata=NON_NEGATIVE)
+    batch: int = field(metadata=AT_LEAST_ONE)
+    epochs: int = field(metadata=AT_LEAST_ONE)
+    warmup: float = field(metadata=NON_NEGATIVE)
+    betas: tuple[float, float] = field(metadata=SHARE)
+    decay: float = field(metadata=NON_NEGATIVE)
     rate_unit: Literal["item", "sample"] = "item"
     schedule: Literal["cosine", "table", "steps"] = "cosine"
-    milestones: tuple[float, ...] = ()
-    last_rate: float = 0.0
+    milestones: tuple[float, ...] = field(default=(), metadata=NON_NEGATIVE)
+    last_rate: float = field(default=0.0, metadata=NON_NEGATIVE)
+    last_rate_scales: bool = False
     last_decay: float = -1.0
-    clip: float = 0.0
+    clip: float = field(default=0.0, metadata=NON_NEGATIVE)
     clip_each: bool = False
     divides: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSpec:
-    """A second network: `rule` "none", "ema" (of the student, from `momentum` to `last` along a cosine), "frozen"."""
+    """Momentum of a teacher that follows the student, from `momentum` to `last` along half a cosine."""
 
-    rule: Literal["none", "ema", "frozen"] = "none"
-    momentum: float = 1.0
-    last: float = 1.0
-    by: Literal["step", "epoch"] = "step"
+    momentum: float = field(default=1.0, metadata=SHARE)
+    last: float = field(default=1.0, metadata=SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class TargetOptions:
+    """Where targets come from that pixels alone don't give.
+
+    tokenizer: of the target "ids", see `tokenizers.load_tokenizer`. teachers: specs of the backbones that give the
+    targets "features-0", "features-1", ...
+    """
+
+    tokenizer: str = ""
+    teachers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VioletOptions(TargetOptions):
+    """flow_weight: of the flow's loss."""
+
+    flow_weight: float = field(metadata=NON_NEGATIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitMaskOptions(TargetOptions):
+    """temperature and match_weight: of the contrast between the halves."""
+
+    temperature: float = field(metadata=POSITIVE)
+    match_weight: float = field(metadata=NON_NEGATIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootMAEOptions:
+    """ramp: share of the training in which the features' weight rises to 1."""
+
+    ramp: float = field(metadata={**POSITIVE, "max": 1})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SdAEOptions:
+    """groups: of hidden tokens, each seen by the teacher on its own. axis: along which the cosine is taken."""
+
+    groups: int = field(metadata=AT_LEAST_ONE)
+    axis: Literal["features", "tokens"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DINOOptions:
+    """hidden, bottleneck, prototypes: widths of the head. temperature: of the teacher: first, last, epochs between."""
+
+    hidden: int = field(metadata=AT_LEAST_ONE)
+    bottleneck: int = field(metadata=AT_LEAST_ONE)
+    prototypes: int = field(metadata=AT_LEAST_ONE)
+    student_temperature: float = field(metadata=POSITIVE)
+    temperature: tuple[float, float, int] = field(metadata=POSITIVE)
+    centre_momentum: float = field(metadata=SHARE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IBOTOptions(DINOOptions):
+    """patch_temperature: as `temperature`, for the patches."""
+
+    patch_temperature: tuple[float, float, int] = field(metadata=POSITIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RSPOptions:
+    """groups, classes: of the latent. noise: deviation of what is added to the future frame. See `rsp.balanced_kl`."""
+
+    groups: int = field(metadata=AT_LEAST_ONE)
+    classes: int = field(metadata=AT_LEAST_ONE)
+    noise: float = field(metadata=NON_NEGATIVE)
+    kl_weight: float = field(metadata=NON_NEGATIVE)
+    balance: float = field(metadata=SHARE)
+    free_bits: float = field(metadata=NON_NEGATIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiameseIMOptions:
+    """negative: weight of UniGrad's second term. global_weight: of the loss of mean tokens."""
+
+    negative: float = field(metadata=NON_NEGATIVE)
+    global_weight: float = field(metadata=NON_NEGATIVE)
+
+
+OPTIONS: Mapping[str, type] = MappingProxyType(
+    {
+        "masked": TargetOptions,
+        "bootmae": BootMAEOptions,
+        "sdae": SdAEOptions,
+        "dino": DINOOptions,
+        "ibot": IBOTOptions,
+        "rsp": RSPOptions,
+        "splitmask": SplitMaskOptions,
+        "omnimae": TargetOptions,
+        "violet": VioletOptions,
+        "siameseim": SiameseIMOptions,
+    }
+)
+"""An objective's own constants, by its name in `objectives.OBJECTIVES`."""
+
+Own = TypeVar("Own")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(Generic[Own]):
     """A whole objective.
 
     objective: a name of `objectives.OBJECTIVES`. options: that objective's own constants. source: where the facts
@@ -222,5 +326,9 @@ class Recipe:
     branches: tuple[Branch, ...] = ()
     optimiser: Optimiser
     teacher: TeacherSpec = TeacherSpec()
-    options: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    options: Own
     unverified: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+AnyRecipe = Recipe[Any]
+"""Of whichever objective."""

@@ -1,0 +1,131 @@
+"""Files of a data set, read whole and within a bound; which files of a folder are meant, and in which order."""
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from corrkit.errors import DataError, UnreadableError
+
+_LFS_POINTER = b"version https://git-lfs"
+_NUMBER = re.compile("([0-9]+)")
+
+
+def read_file(path: Path, *, largest: int) -> bytes:
+    """The content of a regular file, or of an archive's member.
+
+    Args:
+        path: the file.
+        largest: bytes; a file of its kind holds no more.
+
+    Raises:
+        DataError: missing, no regular file (folder, FIFO, device, socket), larger than `largest`, or a git-LFS pointer.
+        UnreadableError: where the system fails to read it.
+    """
+    require_regular(path)
+    with _explained(path):
+        size = path.stat().st_size
+        if size > largest:
+            raise DataError(f"{path} has {size} bytes; {largest} are the most that are read.", "Replace it.")
+        content = path.read_bytes()
+    if content.startswith(_LFS_POINTER):
+        raise DataError(f"{path} is a git-LFS pointer, not the file it stands for.", "Run: git lfs pull")
+    return content
+
+
+def require_regular(path: Path) -> None:
+    """Raises DataError where a path is missing, or something whose reading may wait forever or never end."""
+    with _explained(path):
+        if path.is_file():
+            return
+        kind = "a folder" if path.is_dir() else "a FIFO, socket or device" if path.exists() else None
+    if kind is None:
+        raise DataError(f"{path} is missing.", "Restore it, or leave the clip out with --clips.")
+    raise DataError(f"{path} is {kind}, not a file.", "Replace it by the data set's file.")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 hex of a regular file's content. Raises DataError or UnreadableError as `read_file`."""
+    require_regular(path)
+    with _explained(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a regular file. Raises DataError or UnreadableError as `read_file`."""
+    require_regular(path)
+    with _explained(path):
+        return path.stat().st_size
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False for names that no file system takes. Raises UnreadableError."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        return _no_such_name(path, error)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path names something that is no folder; False for names that no file system takes."""
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError as error:
+        return _no_such_name(path, error)
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in no order; empty where there is no folder. Raises UnreadableError."""
+    if not is_folder(folder):
+        return []
+    with _explained(folder):
+        return list(folder.iterdir())
+
+
+def natural_order(name: str) -> tuple[tuple[str, int], ...]:
+    """A sorting key by which numbers within names count as numbers: a2, a10; 00002 before 10."""
+    parts = _NUMBER.split(name)
+    return tuple(zip(parts[::2], [*map(int, parts[1::2]), -1], strict=True))
+
+
+def ordered(paths: Iterable[Path]) -> list[Path]:
+    """Paths in the natural order of their names; equal numbers (1, 01) in that of the text."""
+    return sorted(paths, key=lambda path: (natural_order(path.name), path.name))
+
+
+def numbered_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of a folder with one of the suffixes (lower case, with dot), in natural order.
+
+    Hidden files (macOS "._" copies) are left out. Empty where there is no folder.
+    """
+    files = [p for p in entries(folder) if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+    return sorted(files, key=lambda path: (natural_order(path.stem), path.name))
+
+
+def require_one_each(paths: Sequence[Path]) -> None:
+    """Raises DataError naming both where two of the paths, in natural order, carry one number: 1.jpg, 1.png, 01.jpg."""
+    for first, second in itertools.pairwise(paths):
+        if natural_order(first.stem) == natural_order(second.stem):
+            raise DataError(f"{first} and {second.name} are two files of one frame.", "Move one of them away.")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableError:
+    return UnreadableError(f"{path} can't be read ({error.strerror or error}).", "Check disk and permissions.")
+
+
+def _no_such_name(path: Path, error: OSError) -> bool:
+    """False for a name too long for the file system. Raises UnreadableError for any other error."""
+    if error.errno != errno.ENAMETOOLONG:
+        raise _unreadable(path, error)
+    return False

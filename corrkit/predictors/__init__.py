@@ -1,0 +1,1 @@
+"""Predictors turn a clip (frames and first labels) into predictions."""

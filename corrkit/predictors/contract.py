@@ -1,0 +1,40 @@
+"""What the pipeline asks of anything that predicts a clip."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from corrkit.backbones.contract import Mode, Report
+from corrkit.protocols import Protocol
+from corrkit.tasks.contract import Clip, Task
+
+
+class Predictor(ABC):
+    """Anything that predicts a clip.
+
+    name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
+    numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
+    device_type: "cpu", "cuda" or "mps". shared_pass: what predictors that run one network once have in common; they are
+    evaluated in lockstep, under one protocol. seed_of: the method of which it is one training seed, where declared.
+    """
+
+    name: str
+    report: Report
+    mode: Mode = Mode()
+    digest: str | None
+    stride: int | None = None
+    device_type: str = "cpu"
+    shared_pass: object | None = None
+    seed_of: str | None = None
+
+    def declare(self, name: str | None, seed_of: str | None) -> None:
+        """Takes the user's own words for the tables, where there are any."""
+        self.name = name or self.name
+        self.seed_of = seed_of or self.seed_of
+
+    def require(self, protocol: Protocol) -> None:  # noqa: B027 - most predictors take any protocol
+        """Raises ProtocolError where the protocol is not for this predictor."""
+
+    @abstractmethod
+    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+        """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""

@@ -1,0 +1,142 @@
+"""From a spec, backbone or module to a predictor, and the device it runs on."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corrkit.backbones.contract import Backbone
+from corrkit.backbones.loading import NO_OPTIONS, Loading, load
+from corrkit.errors import UsageError
+from corrkit.predictors.contract import Predictor
+from corrkit.predictors.propagator import Propagator
+from corrkit.predictors.references import Identity, Oracle
+
+if TYPE_CHECKING:
+    import torch
+
+
+_SAYS_NOTHING = re.compile(
+    r"(?:(?:pytorch|tf|flax)[-_]?)?(?:checkpoints?|ckpts?|weights?|models?|last|best|latest|final|epoch|step|iter(?:ation)?"
+    r"|state|network|net|encoder|backbone|snapshots?|files)(?:[-_]?(?:checkpoint|ckpt|model|weights|epoch|state|dict))*"
+    r"(?P<number>[-_=.]?\d+)?"
+)
+"""File and folder names that hold the checkpoint of any training run."""
+
+
+def make_predictor(
+    model: "str | Path | Backbone | torch.nn.Module | Predictor",
+    *,
+    device: str = "auto",
+    loading: Loading = NO_OPTIONS,
+) -> Predictor:
+    """The predictor of a spec, backbone or module.
+
+    Args:
+        model: see `corrkit.evaluate`.
+        device: see `resolve_device`.
+        loading: options of loading a spec.
+
+    Raises:
+        CheckpointError: for a spec that gives no backbone.
+        UsageError: for an unknown device, or options of loading with a live model.
+    """
+    if loading.given and not isinstance(model, str | Path):
+        raise UsageError(f"{', '.join(loading.given)}: options of loading.", "Leave them out for a live model.")
+    if isinstance(model, Predictor):
+        return model
+    if model == "identity":
+        loading.refuse(model)
+        return Identity()
+    if isinstance(model, str) and model.partition("@")[0] == "oracle":
+        loading.refuse(model)
+        return _oracle(model)
+    target = resolve_device(device)
+    if isinstance(model, str | Path):
+        predictor = Propagator(load(model, loading), target, name=spec_name(model))
+        if str(model).startswith("random:"):
+            predictor.seed_of = re.sub(r"@\d+$", "", predictor.name)
+        return predictor
+    live = model if isinstance(model, Backbone) else _wrapped(model)
+    return Propagator(live, target, name=live.report.architecture)
+
+
+def _wrapped(module: "torch.nn.Module") -> Backbone:
+    from corrkit.backbones import wrap
+
+    backbone: Backbone = wrap(module)
+    return backbone
+
+
+def spec_name(spec: str | Path) -> str:
+    """A name for tables and run folders: a file's stem, or the spec with its separators replaced.
+
+    A stem that says nothing (checkpoint, last, model, ...) gives way to the folder's name, or joins it where it says at
+    least how far the training was (epoch_20).
+    """
+    path = Path(spec)
+    if not path.exists():
+        return re.sub(r"[^A-Za-z0-9._@+-]+", "-", str(spec))
+    own = path.stem if path.is_file() else path.resolve().name
+    telling = (folder.name for folder in path.resolve().parents if not _SAYS_NOTHING.fullmatch(folder.name.lower()))
+    found = _SAYS_NOTHING.fullmatch(own.lower())
+    folder = next(telling, "") if found else ""
+    if not folder:
+        return own
+    return f"{folder}-{own}" if found and found["number"] else folder
+
+
+def layer_predictors(
+    spec: str, layers: Sequence[str], *, device: str = "auto", loading: Loading = NO_OPTIONS
+) -> list[Predictor]:
+    """One predictor per layer of a checkpoint, for `evaluate_together`: they share one pass of the network.
+
+    Args:
+        spec: a checkpoint file or folder.
+        layers: numbers from 1, or ["all"].
+        device: see `resolve_device`.
+        loading: options of loading, without layer or window.
+
+    Raises:
+        CheckpointError: as `corrkit.load_backbone`.
+        UsageError: for a network without intermediate layers, or options that several layers exclude.
+    """
+    from corrkit.backbones.layers import load_layers
+
+    target, name = resolve_device(device), spec_name(spec)
+    predictors: list[Predictor] = []
+    for backbone in load_layers(spec, layers, loading):
+        predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
+        predictors[-1].shared_pass = backbone.shared
+    return predictors
+
+
+def resolve_device(name: str) -> "torch.device":
+    """Torch's device for "auto" or a torch device name. Raises UsageError for a device that this machine lacks."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+        reason = str(error).splitlines()[0]
+        if name.partition(":")[0] not in {"cpu", "cuda", "mps"}:
+            reason = "there is no such kind; a GPU is cuda, Apple's mps"
+        raise UsageError(
+            f"The device {name!r} can't be used ({reason}).",
+            f"--device takes what this machine has: {', '.join(here)}.",
+        ) from None
+    return device
+
+
+def _oracle(spec: str) -> Oracle:
+    """From "oracle", or "oracle@8" for the grid of another stride."""
+    stride = spec.partition("@")[2]
+    if not stride:
+        return Oracle()
+    if not stride.isdecimal() or int(stride) == 0:
+        raise UsageError(f"{spec!r} does not name a stride.", "Write oracle@16 or oracle@8.")
+    return Oracle(stride=int(stride))

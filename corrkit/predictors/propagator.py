@@ -1,0 +1,126 @@
+"""The propagator: a backbone under a protocol."""
+
+import functools
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from corrkit.backbones.contract import IMAGENET_STD, Backbone, Colour, Interface, interface_of, on_device, with_position
+from corrkit.errors import ProtocolError
+from corrkit.predictors.contract import Predictor
+from corrkit.protocols import Protocol
+from corrkit.protocols.schema import Frames
+from corrkit.tasks.contract import Clip, Geometry, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+ResizedFrames = dict[Hashable, Callable[[int], "np.ndarray[Any, Any]"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkInput:
+    """All that a backbone's features of a clip depend on beside clip and backbone; equal for protocols that agree.
+
+    source: which kind of frames, of which (height, width): a re-saved copy is another than the data set's own.
+    size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
+    the colour. position: see `backbones.contract.with_position`. rule: where size and interpolation come from.
+    """
+
+    source: tuple[type, tuple[int, int]]
+    size: tuple[int, int]
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    colour: Colour
+    position: str
+    rule: Frames = field(compare=False)
+
+
+class Propagator(Predictor):
+    """A backbone under a protocol: features of every frame, nearest neighbours in the context, labels carried along.
+
+    Args:
+        backbone: see `corrkit.backbones.contract.Backbone`.
+        device: where features, matching and read-out run.
+        name: for tables and run folders.
+        resized: keeps resized frames from call to call, for a caller that evaluates the same clips often.
+    """
+
+    def __init__(
+        self, backbone: Backbone, device: "torch.device", name: str, resized: ResizedFrames | None = None
+    ) -> None:
+        self.name = name
+        self._resized = resized
+        self.backbone, self.interface = on_device(backbone, device), interface_of(backbone)
+        self.device, self.device_type = device, device.type
+        self.report, self.mode, self.digest = self.interface.report, self.interface.mode, self.interface.digest
+        self.stride: int = self.interface.stride
+
+    def require(self, protocol: Protocol) -> None:
+        """Raises ProtocolError where the protocol is for networks of another colour."""
+        asked, colour = protocol.features.colour, self.interface.colour
+        if asked not in ("published", colour):
+            raise ProtocolError(
+                f"{protocol.identifier} is for networks that take {asked} pictures; {self.name} takes {colour}.",
+                "Choose another protocol, or run it with the network's own colours: --set colour=published.",
+            )
+
+    def network_input(self, clip: Clip, protocol: Protocol) -> NetworkInput:
+        """What the network sees of a clip under a protocol. Raises DataError for frames that are too small."""
+        from corrkit.frames.preparation import network_size
+
+        said = self.interface
+        return NetworkInput(
+            source=(type(clip.frames), clip.frames.size),
+            size=network_size(clip.frames.size, protocol.frames, said.multiple),
+            interpolation=protocol.frames.interpolation,
+            mean=said.mean,
+            std=protocol_std(said, protocol),
+            colour=said.colour,
+            position=protocol.features.position if said.report.position == "absolute" else "published",
+            rule=protocol.frames,
+        )
+
+    def features(self, clip: Clip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
+        """Features [h, w, C] of every frame, in order, streaming: equal wherever the input is."""
+        from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, read_ahead
+
+        prepare = FramePreparation(seen.size, seen.rule, seen.mean, seen.std, seen.colour)
+
+        def read(index: int) -> "np.ndarray[Any, Any]":
+            return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
+
+        resized: Callable[[int], np.ndarray[Any, Any]] = read
+        if self._resized is not None:
+            key = (clip.name, seen.source, seen.size, seen.interpolation, seen.colour)
+            resized = self._resized.setdefault(key, functools.cache(read))
+
+        def frame(index: int) -> "torch.Tensor":
+            return prepare.normalise(resized(index))
+
+        frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
+        return iter(with_position(self.backbone, seen.position).encode(frames))
+
+    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+        """See `Predictor`. Memory holds the context, not the clip."""
+        from corrkit.propagation import propagate
+
+        seen, first_annotation = self.network_input(clip, protocol), clip.annotation(0)
+        features = self.features(clip, seen)
+        first = next(features)
+        grid = (first.shape[0], first.shape[1])
+        geometry = Geometry(original=clip.frames.size, network=seen.size, grid=grid, stride=self.stride)
+        codec = task.codec(clip, geometry, protocol)
+        labels = codec.encode(first_annotation).to(first.device)
+        if not protocol.memory.predict_first:
+            yield codec.first_prediction(first_annotation)
+        for soft in propagate(chain([first], features), labels, protocol=protocol):
+            yield codec.decode(soft)
+
+
+def protocol_std(interface: Interface, protocol: Protocol) -> tuple[float, ...]:
+    """The protocol's divisor for backbones with ImageNet statistics, the backbone's own for all others."""
+    return protocol.features.std if protocol.features.std and interface.std == IMAGENET_STD else interface.std

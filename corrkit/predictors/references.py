@@ -1,0 +1,53 @@
+"""The rows that every table can be read against: the floor and the ceiling."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from corrkit.backbones.contract import Report
+from corrkit.predictors.contract import Predictor
+from corrkit.protocols import Protocol
+from corrkit.tasks.contract import Clip, Geometry, Task
+
+GRID_STRIDE = 16
+"""Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
+
+
+class Identity(Predictor):
+    """Repeats the first labels at original resolution: the floor that any tracker must beat."""
+
+    name = "identity"
+    report = Report(system="identity", architecture="none", parameters=0)
+    digest = "identity"
+
+    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+        """See `Predictor`."""
+        first = clip.annotation(0)
+        for _ in range(len(clip.frames)):
+            yield first
+
+
+class Oracle(Predictor):
+    """True labels of every frame through grid and read-out: the ceiling of a protocol at one stride.
+
+    Args:
+        stride: pixels of the network's input per grid cell.
+    """
+
+    name = "oracle"
+    report = Report(system="oracle", architecture="none", parameters=0)
+
+    def __init__(self, stride: int = GRID_STRIDE) -> None:
+        self.stride: int = stride
+        self.digest = f"oracle@{stride}"
+
+    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+        """See `Predictor`."""
+        from corrkit.frames.preparation import network_size
+
+        size = network_size(clip.frames.size, protocol.frames, self.stride)
+        grid = (-(-size[0] // self.stride), -(-size[1] // self.stride))
+        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=self.stride)
+        codec = task.codec(clip, geometry, protocol)
+        for index in range(len(clip.frames)):
+            annotation = clip.annotation(index)
+            yield None if annotation is None else codec.decode(codec.encode(annotation))

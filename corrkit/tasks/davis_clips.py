@@ -1,0 +1,179 @@
+"""One clip in DAVIS layout: which objects its masks hold, and what ids can't be or mean for the score."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from corrkit.datasets.faults import RESTORE, Fault
+from corrkit.datasets.manifest import ManifestClip
+from corrkit.errors import DataError
+from corrkit.frames.resaved import ResavedFrames
+from corrkit.frames.sequence import FrameSequence
+from corrkit.metrics.davis import LeftOut, scored_frames
+from corrkit.metrics.region_contour import VOID
+from corrkit.tasks.clips import some
+from corrkit.tasks.mask_clips import MaskClip, MaskFacts
+from corrkit.tasks.masks import Mask, resize_nearest
+
+_BINARY = frozenset({0, VOID})
+_MOST_GAPS = 20
+"""Grey levels, soft edges and 0/128 leave out more ids than that; the first colour of DAVIS's palette is 38 in grey."""
+_MOST_OBJECTS = 100
+"""More distinct values in a clip are noise or soft edges: the crowded sets of the field annotate below 70 objects."""
+
+
+_LATER, _NOT_SCORED = "ids that come later", "objects that the first mask lacks count as background, and are not scored"
+LATER_IDS = f"{_LATER}: {_NOT_SCORED}"
+"""The note on them, which is not true of protocols that score the objects of all masks."""
+
+
+class DavisClip(MaskClip):
+    """One clip: frames, and masks by frame stem, of every frame, of some, or of the first alone.
+
+    Masks hold ids, 255 being void; or, where the first holds nothing but 0 and 255, DAVIS-2016's one object as 255.
+    """
+
+    _resaved_size: tuple[int, int] | None = None
+
+    def resaved(self, size: tuple[int, int]) -> "DavisClip":
+        """The same clip as a copy of frames and masks saved at `size` gives it (`frames.stored_size`)."""
+        clip = copy.copy(self)  # with what is known of the files already
+        clip._resaved_size = size
+        for made_of_pixels in ("frames", "first", "largest_id"):
+            clip.__dict__.pop(made_of_pixels, None)
+        return clip
+
+    @cached_property
+    def frames(self) -> FrameSequence:
+        """The frames in order. Raises DataError as `frame_files` does."""
+        files = self.frame_files
+        return files if self._resaved_size is None else ResavedFrames(files, self._resaved_size, self.name)
+
+    def scored_frames(self, left_out: LeftOut) -> Sequence[int]:
+        """Indices of the annotated frames that count; none where only the first is annotated (test sets)."""
+        annotated = [index for index in range(len(self.stems)) if self.is_annotated(index)]
+        return [annotated[position] for position in scored_frames(len(annotated), left_out)]
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """True for DAVIS-2016 masks: the first holds 255 and otherwise only 0, so 255 is the object and not void."""
+        return _is_binary(self._first_values)
+
+    @cached_property
+    def num_objects(self) -> int:
+        """Largest id of the first mask; an id below it that is missing counts, as in the official tool.
+
+        Raises:
+            DataError: where that mask can't be used, or is empty.
+
+        Source: davisvideochallenge/davis2017-evaluation ac7c43f davis2017/davis.py get_all_masks.
+        """
+        count = _num_objects(self._first_values)
+        if count == 0:
+            self.check()
+        return count
+
+    @cached_property
+    def largest_id(self) -> int:
+        """The largest id of any mask of the clip, 0 without objects; reads every mask."""
+        masks = (self.annotation(index) for index in range(len(self.stems)))
+        return max(int(mask.max(initial=0)) for mask in masks if mask is not None)
+
+    def count_objects(self, rule: str) -> int:
+        """Objects that are scored under `score.objects`."""
+        return self.num_objects if rule == "first" else self.largest_id
+
+    @cached_property
+    def first(self) -> Mask:
+        """Ids of the first mask [H, W]. Raises DataError."""
+        first = self.annotation(0)
+        if first is None:
+            self.check()
+            raise DataError(f"{self.name}: the first frame has no mask in {self.files.annotation}.", RESTORE)
+        return first
+
+    def annotation(self, index: int) -> Mask | None:
+        """Ids [H, W] of frame `index` with void as background, or None where it has no mask."""
+        stored = self.stored(index)
+        if stored is None:
+            return None
+        ids = np.asarray(stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored), np.uint8)
+        return resize_nearest(ids, self._resaved_size or (ids.shape[0], ids.shape[1]))
+
+    @cached_property
+    def _first_values(self) -> frozenset[int]:
+        stored = self.stored(0)
+        return frozenset() if stored is None else frozenset(np.unique(stored).tolist())
+
+    def _id_faults(self, first: MaskFacts, expected: ManifestClip | None) -> Iterator[Fault]:
+        kind = list(self._kind_faults(first))
+        yield from kind or self._value_faults(first, expected)
+
+    def _kind_faults(self, first: MaskFacts) -> Iterator[Fault]:
+        """Masks of another kind than the first, and values that are no ids."""
+        mixed = self._group(
+            "damaged", "mask of another kind than the first", "Bring all masks of a clip to one kind.", stops=True
+        )
+        for facts in self._facts[1:]:
+            if _is_binary(first.values) and not facts.values <= _BINARY:
+                mixed.add(facts.path, f"it holds {some(sorted(facts.values))}, the first mask 0 and {VOID}")
+            elif VOID not in first.values and VOID in facts.values and not facts.ids:
+                mixed.add(facts.path, f"it holds {VOID} and no id, the first mask {some(sorted(first.ids))}")
+        yield from mixed.faults()
+        ids = frozenset[int]().union(*(facts.ids for facts in self._facts))
+        highest = max(ids, default=0)
+        if highest - len(ids) > _MOST_GAPS or len(ids) > _MOST_OBJECTS:
+            remedy = "Save masks as palette or grey PNG of the ids 0, 1, 2, ..."
+            strange = self._group("damaged", "mask with values that are no ids", remedy, stops=True)
+            found = f"the clip's masks hold {len(ids)} values up to {highest}: grey levels or soft edges"
+            yield from strange.extend([f.path for f in self._facts if highest in f.ids][:1], found).faults()
+
+    def _value_faults(self, first: MaskFacts, expected: ManifestClip | None) -> Iterator[Fault]:
+        """A first mask without object or background, ids with gaps, and ids that come later."""
+        what, remedy = "mask with wrong ids", RESTORE
+        refused = self._group("damaged", what, remedy, stops=True)
+        num_objects = _num_objects(first.values)
+        if num_objects == 0:
+            refused.add(first.path, "the first mask is empty: it holds no object to propagate")
+        elif 0 not in first.values:
+            refused.add(
+                first.path, "no pixel of the first mask has id 0, the background's: was its palette re-ordered?"
+            )
+        yield from refused.faults()
+        gaps = sorted(set(range(1, num_objects)) - first.ids) if first.ids else []
+        gapped = self._group(
+            "damaged",
+            "ids with gaps",
+            "Number the objects 1, 2, 3, ...",
+            consequence="each missing id counts as an object, as in the official tool",
+        )
+        if gaps:
+            gapped.add(first.path, f"holds id {some(sorted(first.ids))}, but not {some(gaps)}")
+        yield from gapped.faults()
+        if not gaps and num_objects and expected and expected.num_objects not in {None, num_objects}:
+            binary = " (0 and 255 are DAVIS-2016's masks)" if _is_binary(first.values) else ""
+            other = self._group("damaged", what, remedy)
+            other.add(first.path, f"holds {num_objects} objects, expected {expected.num_objects}{binary}")
+            yield from other.faults()
+        later = self._group(
+            "damaged" if expected else "noted",
+            _LATER,
+            RESTORE,
+            consequence=_NOT_SCORED,
+        )
+        for facts in self._facts[1:]:
+            beyond = sorted(identity for identity in facts.ids if identity > num_objects)
+            if beyond and not _is_binary(first.values):
+                later.add(facts.path, f"holds id {some(beyond)}, the first mask {some(sorted(first.ids))}")
+        yield from later.faults()
+
+
+def _is_binary(first: frozenset[int]) -> bool:
+    return VOID in first and first <= _BINARY
+
+
+def _num_objects(values: frozenset[int]) -> int:
+    """Objects of a first mask by its values as stored: its largest id, or one where it holds nothing but 0 and 255."""
+    return max(values - {VOID}, default=0) or int(VOID in values)

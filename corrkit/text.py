@@ -1,0 +1,36 @@
+"""Text from files, fit to be shown: nothing in it steers a terminal, fakes a line or is computed by a spreadsheet.
+
+The one place where that is decided: errors, tables, talk on stderr and CSV cells come through here.
+"""
+
+LONGEST = 4000
+"""Characters of a message; a file decides how long the names in it are."""
+
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the start of a formula
+
+
+def one_line(text: str) -> str:
+    """The text with every character escaped that is no visible one: control characters, line ends, bidi marks, ..."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def lines(text: str) -> str:
+    """As `one_line`, line ends kept, and shortened in the middle beyond `LONGEST` characters."""
+    shown = "\n".join(one_line(line) for line in text.split("\n"))
+    if len(shown) <= LONGEST:
+        return shown
+    half = LONGEST // 2
+    return f"{shown[:half]} ... ({len(shown) - 2 * half} characters left out) ... {shown[-half:]}"
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Text that no spreadsheet computes: an apostrophe before what looks like a formula; numbers stay numbers."""
+    if not text.startswith(_COMPUTED):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -1,0 +1,255 @@
+"""Samples that follow from (seed, epoch, place) alone, and their batches."""
+
+import functools
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from corrkit.errors import DataError, RunError
+from corrkit.frames.files import numbered_files
+from corrkit.frames.index import Entry, Index, folder_of, read_index
+from corrkit.frames.pictures import SUFFIXES as IMAGES
+from corrkit.frames.sequence import ImageFolder
+from corrkit.frames.video import VideoFile
+from corrkit.runs.atomic import write_atomic
+from corrkit.training.data.sampling import choose_frames, size_at
+from corrkit.training.data.views import View, make_views
+from corrkit.training.schema import Views
+
+EMBEDDED = "embedded"
+RENDERED_FRAMES = 16
+
+Fault = tuple[str, str]
+"""An item that couldn't be read, and why."""
+
+
+class Sample(NamedTuple):
+    """Per view the pixels and the box, as `make_views` gives them; items that this one took the place of."""
+
+    pixels: list[Any]
+    boxes: list[tuple[int, ...]]
+    faults: tuple[Fault, ...] = ()
+
+
+def build_index(data: str | Path, stored: Path, *, num_clips: int = 300, **sharing: Any) -> Index:
+    """The index of training data; see `corrkit.frames.index.read_index`.
+
+    Args:
+        data: a folder or list file; or "embedded": clips rendered from the training seeds.
+        stored: the run's own index.
+        num_clips: of the embedded ones, of which a third belongs to each task.
+        sharing: how ranks share the work.
+    """
+    if str(data) != EMBEDDED:
+        return read_index(data, stored, **sharing)
+    from corrkit.clips import TRAINING_SEEDS
+
+    tasks = ("davis", "vip", "jhmdb")
+    seeds = [(tasks[number % 3], TRAINING_SEEDS[number // 3]) for number in range(num_clips)]
+    return Index(EMBEDDED, tuple(Entry(f"{task}/{seed}", "rendered", RENDERED_FRAMES) for task, seed in seeds))
+
+
+class Samples(Dataset[list[Sample]]):
+    """`repeat` samples of an item; all that is random follows from (seed, epoch, place).
+
+    Args:
+        index: of the data.
+        views: the recipe's.
+        seed: of the run.
+        per_step, steps: items of a step of all ranks, and steps of the training, where sizes depend on the step.
+        image_views: the recipe's.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        views: Views,
+        seed: int,
+        per_step: int = 1,
+        steps: int = 1,
+        image_views: Sequence[Views] = (),
+    ) -> None:
+        self.index, self.views, self.seed, self.per_step, self.steps = index, views, seed, per_step, steps
+        images = [item for item, entry in enumerate(index.entries) if entry.kind == "image"]
+        self.images = {item: views for views in image_views for item in images}
+
+    def __len__(self) -> int:
+        return len(self.index.entries)
+
+    def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
+        """key: (place in the endless order of items, item). What can't be read is replaced by what comes next."""
+        place, item = key
+        faults: list[Fault] = []
+        for other in self._successors(place, item):
+            try:
+                samples = self._samples(place, other)
+            except DataError as error:
+                faults.append((self.index.entries[other].path, error.problem))
+                continue
+            return [samples[0]._replace(faults=tuple(faults)), *samples[1:]]
+        raise DataError(f"No item of {self.index.root} can be read: {faults[0][1]}", "Check the data.")
+
+    def _samples(self, place: int, item: int) -> list[Sample]:
+        dice = Random(f"{self.seed} {place} {item}")
+        views = self.images.get(item, self.views)
+        views = replace(views, size=size_at(views, place // self.per_step / self.steps))
+        chosen = [choose_frames(views, self.index.entries[item].frames, dice) for _ in range(views.repeat)]
+        wanted = sorted({number for numbers in chosen for number in numbers})
+        decoded = dict(zip(wanted, read_frames(self.index, item, wanted), strict=True))
+        return [Sample(*make_views([decoded[number] for number in numbers], views, dice)) for numbers in chosen]
+
+    def _successors(self, place: int, item: int) -> Iterator[int]:
+        """The item itself, then those that follow it in its epoch's order."""
+        yield item
+        pool = [other for other in range(len(self)) if (other in self.images) == (item in self.images)]
+        turns = _permutation(len(pool), self.seed, place // len(pool))
+        (at,) = np.flatnonzero(turns == pool.index(item))
+        yield from (pool[turns[(at + ahead) % len(pool)]] for ahead in range(1, len(pool)))
+
+
+def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Any]:
+    """Some frames of an item, uint8 RGB [H, W, 3]. Raises DataError naming the file."""
+    entry = index.entries[item]
+    path = _rendered_folder(entry.path) if entry.kind == "rendered" else folder_of(index) / entry.path
+    if entry.kind == "video":
+        return list(VideoFile(path, entry.frames).read(numbers))
+    try:
+        files = [path] if entry.kind == "image" else numbered_files(path, IMAGES)
+    except OSError as error:
+        raise DataError(f"{path} can't be read ({error.strerror}).", "Restore it.") from None
+    if len(files) != entry.frames:
+        raise DataError(f"{path} holds {len(files)} frames, not {entry.frames} as at the start.", "Restore them.")
+    frames = ImageFolder(files)
+    return [frames[number] for number in numbers]
+
+
+def _rendered_folder(name: str) -> Path:
+    """Frames of a rendered training clip in the user's cache, rendered on first use."""
+    import cv2
+
+    from corrkit.clips import render
+    from corrkit.clips.embedded import embedded_root
+
+    task, seed = name.split("/")
+    folder = embedded_root(task).parent / "training" / task / seed
+    if not (folder / "done").is_file():
+        for number, frame in enumerate(render(task, int(seed), num_frames=RENDERED_FRAMES).frames):
+            _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            write_atomic(folder / f"{number:05d}.png", data.tobytes())
+        write_atomic(folder / "done", "")
+    return folder
+
+
+def order(num_items: int, seed: int, place: int) -> int:
+    """Item at a place of the endless order: one permutation of all items after another."""
+    epoch, position = divmod(place, num_items)
+    return int(_permutation(num_items, seed, epoch)[position])
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(num_items: int, seed: int, epoch: int) -> Any:
+    return np.random.default_rng([seed, epoch]).permutation(num_items)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Keys of the batches of one rank from a micro-step on, without end: what resuming needs is the number alone.
+
+    batch: items of a rank's micro-batch. share: (rank, number of ranks). images: items that have batches of their own,
+    evenly among those of clips and in proportion to the items; a batch of clips then has `per_clip` times fewer.
+    facebookresearch/omnivore 1d55abd omnivision/data/concat_dataset.py "use_one", whose order is random.
+    """
+
+    num_items: int
+    batch: int
+    seed: int
+    share: tuple[int, int]
+    first: int
+    images: tuple[int, ...] = ()
+    per_clip: int = 1
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        rank, ranks = self.share
+        clips = tuple(sorted(set(range(self.num_items)) - set(self.images)))
+        clips_of_a_batch = max(1, self.batch // self.per_clip) if self.images else self.batch
+        for number in itertools.count(self.first):
+            before, after = (step * len(self.images) // self.num_items for step in (number, number + 1))
+            items, turn, size = clips, number - before, clips_of_a_batch
+            if after > before:
+                items, turn, size = self.images, before, self.batch
+            places = range((turn * ranks + rank) * size, (turn * ranks + rank + 1) * size)
+            start = (number * ranks + rank) * self.batch
+            yield [(start + k, items[order(len(items), self.seed, place)]) for k, place in enumerate(places)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Views of a batch, uint8 until they are on their device, and items that others took the place of."""
+
+    views: list[View]
+    faults: list[Fault]
+
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU copies from while it computes; the data loader calls this."""
+        return Batch([view.pin_memory() for view in self.views], self.faults)
+
+
+def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[Batch]:
+    """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one).
+
+    Raises:
+        RunError: a process that decodes was killed.
+    """
+    loading = iter(
+        DataLoader(
+            samples,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_batch,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            multiprocessing_context="spawn" if workers else None,
+        )
+    )
+    while True:
+        try:
+            yield next(loading)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RunError(
+                f"A process that decodes was killed: {str(error).splitlines()[0]}",
+                "Repeat the command to go on; with fewer --workers if memory ran out.",
+            ) from None
+
+
+def _batch(items: Sequence[list[Sample]]) -> Batch:
+    return Batch(collate(items), [fault for item in items for sample in item for fault in sample.faults])
+
+
+def workers_for(device: torch.device) -> int:
+    """Processes that decode for one rank: its share of the cores but one; on a CPU the training itself takes them."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) // ranks_here - 1))
+
+
+def collate(items: Sequence[Sequence[Sequence[Any]]]) -> list[View]:
+    """Samples (pixels, boxes, ...) of a batch of items, as one `View` per view."""
+    flat = [sample for item in items for sample in item]
+
+    def stacked(number: int) -> Tensor:
+        return torch.from_numpy(np.stack([pixels[number] for pixels, *_ in flat]))
+
+    return [
+        View(stacked(number), torch.tensor([boxes[number] for _, boxes, *_ in flat]))
+        for number in range(len(flat[0][0]))
+    ]

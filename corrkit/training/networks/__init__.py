@@ -1,0 +1,1 @@
+"""The networks that are trained: encoders, decoders, and which tokens they see."""

@@ -1,0 +1,109 @@
+"""What a run says while it trains: on screen, in its logs, and as pictures."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from corrkit.training.log import Log, Row, draw_curves, draw_pictures
+
+EMA = "ema/"
+"""Before the names of scores of the encoder's average."""
+
+_SHOWN = ("davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", "jhmdb/PCK@0.2")
+_DAY = 86_400
+
+
+class Report:
+    """The logs of a run's folder. Times stand in one of their own: a resumed run repeats log.csv to the byte.
+
+    Args:
+        out: the run's folder.
+        first: step that this process goes on from.
+        total: steps of the training.
+        quiet: of ranks that only measure.
+    """
+
+    def __init__(self, out: Path, first: int, total: int, *, quiet: bool) -> None:
+        self.out, self.first, self.total, self.quiet = out, first, total, quiet
+        self.samples, self.seconds, self.waited = 0, 0.0, 0.0
+        if not quiet:
+            self.log, self.speed = (Log(out / name, first) for name in ("log.csv", "speed.csv"))
+            self.scores = Log(out / "scores.csv", first or -1)
+            for file in (self.log, self.speed, self.scores):
+                file.write()
+
+    def say(self, *lines: str) -> None:
+        """On stderr."""
+        if lines and not self.quiet:
+            print(*lines, sep="\n", file=sys.stderr)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Around what counts as training: not evaluation, drawing and saving."""
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around waiting for data, a part of training."""
+        started = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - started
+
+    def step(self, done: int, numbers: Mapping[str, float]) -> None:
+        """A row of what a resumed run repeats, and one of times."""
+        if self.quiet:
+            return
+        seconds = max(self.seconds, 1e-9)
+        left, speed = (self.total - done) * seconds / (done - self.first), self.samples / seconds
+        self.log.add({"step": done, **numbers})
+        times = {"samples_per_second": speed, "share_waiting_for_data": self.waited / seconds, "seconds_left": left}
+        self.speed.add({"step": done, **times})
+        self.say(
+            f"step {done} of {self.total}, loss {numbers['loss']:.4f}, rate {numbers['rate']:.2e}, "
+            f"{speed:.1f} samples/s, {duration(left)} left"
+        )
+
+    def scored(self, scores: Row) -> None:
+        """A row of scores."""
+        if not self.quiet:
+            self.scores.add(scores)
+            self.say(words(scores))
+
+    def draw(self, done: int, pictures: Mapping[str, Tensor]) -> None:
+        """The curves so far, and pictures of this step if there are any."""
+        if self.quiet:
+            return
+        panels = {}
+        for title, rows in (("loss", self.log.rows), ("correspondence", self.scores.rows)):
+            names = [name for name in (rows[0] if rows else ()) if name.startswith("loss") or _is_shown(name)]
+            if names:
+                panels[title] = ([row["step"] for row in rows], {name: [row[name] for row in rows] for name in names})
+        draw_curves(self.out / "curve.png", panels)
+        if pictures:
+            draw_pictures(self.out / "pictures" / f"step-{done:08d}.png", pictures)
+
+    def flush(self) -> None:
+        """All rows to the disk."""
+        for file in (self.log, self.speed, self.scores):
+            file.flush()
+
+
+def duration(seconds: float) -> str:
+    """Days, where there are any, and hours:minutes:seconds."""
+    days, rest = divmod(round(seconds), _DAY)
+    return (f"{days} d " if days else "") + time.strftime("%H:%M:%S", time.gmtime(rest))
+
+
+def words(values: Mapping[str, float]) -> str:
+    """Names and values in one line, of scores the most important."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if "/" not in name or _is_shown(name))
+
+
+def _is_shown(name: str) -> bool:
+    return name.removeprefix(EMA) in _SHOWN

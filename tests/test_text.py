@@ -1,0 +1,70 @@
+"""Text from files never steers a terminal, fakes a line or becomes a formula."""
+
+import csv
+import io
+import unicodedata
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corrkit.errors import DataError
+from corrkit.runs.layout import Cell, Table, render
+from corrkit.tasks.official_csvs import csv_text
+from corrkit.text import LONGEST, lines, one_line, spreadsheet_cell
+
+NASTY = [
+    "\x1b[2Jgone",
+    "a\rb",
+    "a\nfine: nothing wrong",
+    "\u202eevil\u202c",
+    "\x9b31m",
+    "a\u2028b",
+    "\x00",
+    "\x7f",
+    "\u200b",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_nothing_that_steers_is_left(text: str):
+    for shown in (one_line(text), DataError(f"{text} is missing.", "Restore it.").problem):
+        assert shown.isprintable()
+    table = Table(title=text, head=("", text), rows=((Cell(text=text), Cell(text=text)),), notes=(("*", text),))
+    for form in ("text", "markdown", "latex"):
+        assert not any(
+            unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"} for c in render(table, form).replace("\n", "")
+        )
+        assert "\nfine: nothing wrong" not in render(table, form)
+
+
+@given(st.text())
+def test_visible_text_is_left_as_it_is(text: str):
+    assert one_line(text).isprintable()
+    if text.isprintable():
+        assert one_line(text) == text
+
+
+def test_messages_are_bounded():
+    error = DataError("x" * 10**6, "y" * 10**6)
+    assert len(str(error)) < 3 * LONGEST
+    assert lines("a\nb") == "a\nb"
+
+
+@given(st.text(min_size=1))
+def test_no_cell_is_a_formula_and_pandas_reads_back_what_was_written(text: str):
+    cell = spreadsheet_cell(one_line(text))
+    written = csv_text([["name", "value"], [cell, "-0.25"]])
+    (row,) = csv.DictReader(io.StringIO(written))
+    assert not row["name"].startswith(("@", "=", "\t", "\r"))
+    table = pd.read_csv(io.StringIO(written), dtype={"name": str}, keep_default_na=False)
+    assert list(table["name"]) == [cell]
+    assert list(table["value"]) == [-0.25]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "-a", "\t=1"])
+def test_formulas_are_quoted_and_numbers_are_not(text: str):
+    assert spreadsheet_cell(text) == f"'{text}"
+    for number in ("-0.5", "+1", "-1e-3", "1", "", "name"):
+        assert spreadsheet_cell(number) == number
