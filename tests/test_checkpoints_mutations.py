@@ -1,6 +1,6 @@
 """Files whose tensors or config contradict themselves: loaded or refused, and never an error of corrkit's own.
 
-Every golden checkpoint is taken apart: the rank, an extent or the type of a tensor, or a value of the config beside it is
+Every golden checkpoint is taken apart: the rank, an extent or the type of a tensor, or a value of its config is
 changed at random, and the network is built as `corrkit inspect` builds it. What is loaded must also run.
 """
 
