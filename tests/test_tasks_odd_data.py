@@ -462,6 +462,20 @@ def test_joints_that_are_not_scored_are_counted(tmp_path: Path):
     assert not corrkit.score("jhmdb", data=tmp_path / "data", pred=tmp_path / "p").notes
 
 
+def test_archives_of_joints_are_read_but_for_pickles(tmp_path: Path):
+    truth = make_jhmdb_clip(tmp_path / "data", size=(240, 320))
+    for name in ("npy", "dat"):
+        (tmp_path / name).mkdir()
+    np.save(tmp_path / "npy/Ball_jump_f_nm_np1_fr_med_0.npy", truth + 1)
+    (truth + 1).transpose(2, 1, 0).dump(tmp_path / "dat/0.dat")
+    options = {"data": tmp_path / "data", "grid": (320, 240)}
+    archives = [pack(tmp_path / name, tmp_path / f"{name}.zip") for name in ("npy", "dat")]
+    expected = corrkit.score("jhmdb", pred=tmp_path / "npy", **options).summary["metrics"]
+    assert corrkit.score("jhmdb", pred=archives[0], **options).summary["metrics"] == expected
+    with pytest.raises(DataError, match=r"0\.dat is a pickle in an archive"):
+        corrkit.score("jhmdb", pred=archives[1], **options)
+
+
 @pytest.mark.parametrize("size", [(120, 160), (480, 640)])
 def test_frames_of_another_size_than_jhmdbs_are_noted(size: tuple[int, int], tmp_path: Path):
     make_jhmdb_clip(tmp_path, size=size)

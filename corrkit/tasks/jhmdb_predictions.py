@@ -97,6 +97,9 @@ def read_dat(path: Path) -> Array:
     """The array in a pickled .dat (numpy.ndarray.dump), opened without running anything from it. Raises DataError."""
     from corrkit.checkpoints.opening import open_checkpoint
 
+    if not isinstance(path, Path):
+        raise DataError(f"{path} is a pickle in an archive; those are read from folders alone.", "Unpack the archive.")
+
     require_regular(path)
     try:
         tree = open_checkpoint(path).tree
