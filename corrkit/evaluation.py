@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pandas
     import torch
 
+    from corrkit.backbones.layers import SharedLayer
+
 Progress = Callable[[str, int, int], None]
 """Called after every frame with the clip's name, frames done, and frames of the clip."""
 
@@ -171,8 +173,8 @@ def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
     """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
     passes: dict[int, Protocol] = {}
     for predictor, protocol in lanes:
-        shared = predictor.shared_pass
-        if shared is not None and passes.setdefault(id(shared), protocol) != protocol:
+        layer = predictor.shared
+        if layer is not None and passes.setdefault(id(layer.shared), protocol) != protocol:
             raise UsageError(
                 f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
                 "Evaluate layers that were loaded together under one protocol at a time.",
@@ -298,6 +300,8 @@ def evaluate_clip(
     scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
     folders = predictions or [None] * len(lanes)
     with ExitStack() as stack:
+        for layers in _passes(lanes):
+            stack.enter_context(layers[0].shared.lockstep(layers))
         streams = [
             stack.enter_context(closing(predictor.predict(thinned(seen, every), task, protocol)))  # type: ignore[type-var]  # generators
             for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
@@ -314,6 +318,15 @@ def evaluate_clip(
     return [
         ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
     ]
+
+
+def _passes(lanes: Sequence[tuple[Predictor, Protocol]]) -> "list[list[SharedLayer]]":
+    """The layers among the lanes, by the pass of the network that they share."""
+    found: dict[int, list[SharedLayer]] = {}
+    for predictor, _ in lanes:
+        if predictor.shared is not None:
+            found.setdefault(id(predictor.shared.shared), []).append(predictor.shared)
+    return list(found.values())
 
 
 def _prepared(

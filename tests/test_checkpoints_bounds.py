@@ -79,7 +79,7 @@ def growing(folder: Path) -> None:
     )
     blocks = b"".join(text(f"a.{i}.blocks.0.attn.qkv.weight") + b"h\x00" for i in range(20_000))
     torch_zip(folder / "networks.pth", one + b"}(" + blocks + b"u.")
-    deep = b"".join(text("blocks." * 60 + f"{i}.weight") + b"h\x00" for i in range(5_000))
+    deep = b"".join(text("blocks.0a.ab." * 15 + f"{i:080d}.weight") + b"h\x00" for i in range(20_000))
     torch_zip(folder / "dotted.pth", one + b"}(" + deep + b"u.")
     np.savez_compressed(folder / "zeros.npz", a=np.zeros(100 << 20, np.uint8))
     np.savez_compressed(folder / "texts.npz", a=np.full(4_000_000, "a"))

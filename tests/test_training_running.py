@@ -104,6 +104,25 @@ def test_damaged_images_and_videos_in_worker_processes(shared: Path, tmp_path: P
     assert read_log(tmp_path / "out" / "log.csv")[-1]["replaced"] > 0
 
 
+KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+
+@pytest.mark.parametrize(
+    "raised", [KILLED, ConnectionResetError("reset: pid 7"), EOFError("pid 7"), RuntimeError("other")]
+)
+def test_a_killed_process_that_decodes_is_named_wherever_torch_notices(
+    raised: Exception, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch raises from its handler of SIGCHLD, in the middle of whatever runs."""
+
+    def killed(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(loop._Training, "_after", killed)
+    with pytest.raises(RunError if "pid 7" in str(raised) else RuntimeError, match=r"pid 7|other"):
+        pretrain(siammae(), clips, tmp_path / "out", OPTIONS)
+
+
 def test_the_run_says_what_changed_in_its_data(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pretrain(siammae(), clips, tmp_path / "out", OPTIONS)
     before = capsys.readouterr().err

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.contract import Backbone, network_of
-from corrkit.backbones.positions import resample
+from corrkit.backbones.networks.positions import resample
 from corrkit.errors import CheckpointError, RunError
 from corrkit.runs.atomic import write_atomic
 from corrkit.training.objectives.masked import AnyObjective

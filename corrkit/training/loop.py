@@ -16,7 +16,7 @@ from corrkit.errors import RunError
 from corrkit.frames.index import Index, Share
 from corrkit.runs.atomic import make_folder, only_process, remove_abandoned, write_atomic
 from corrkit.training import checkpoint
-from corrkit.training.data import Batch, Batches, Samples, build_index, loader, workers_for
+from corrkit.training.data import Batch, Batches, Samples, build_index, deaths_named, loader, workers_for
 from corrkit.training.data.views import View
 from corrkit.training.faults import Faults
 from corrkit.training.objectives import make_objective
@@ -46,12 +46,16 @@ def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Opti
         CorrkitError: data, options or an `out` of another run that the user can mend; numbers that aren't finite.
     """
     device = require_device(device_of(options.device))
-    with process_group(device) as (rank, ranks), contextlib.ExitStack() as stack:
+    with (
+        deaths_named(),
+        process_group(device) as (rank, ranks),
+        stop_signals() as stop,
+        contextlib.ExitStack() as stack,
+    ):
         if rank == 0:
             make_folder(Path(out))
             stack.enter_context(only_process(Path(out)))
             remove_abandoned(Path(out))
-        stop = stack.enter_context(stop_signals())
         return _Training(recipe, data, Path(out), options, device, (rank, ranks)).run(stop)
 
 

@@ -13,8 +13,9 @@ _MAX_DEPTH = 100
 # Of the tree written out in full; shared parts count as often as they occur.
 _MAX_VALUES = 2_000_000
 _MAX_TENSORS = 50_000  # a ViT-g with optimizer and averages has some 5,000
-_MAX_NAME = 500  # characters of a tensor's name
-_NAME = 24  # bytes that a character of a name takes, in all the copies that are made of it, about
+_MAX_NAME = 300  # characters of a tensor's name
+_MAX_PARTS = 32  # of a name, between dots: patterns are tried at each
+_NAME = 40  # bytes that a character of a name takes, in all the copies that are made of it, about
 
 
 def tidy(tree: Any, budget: Budget, content: Source) -> tuple[Any, list[str]]:
@@ -22,7 +23,7 @@ def tidy(tree: Any, budget: Budget, content: Source) -> tuple[Any, list[str]]:
 
     Everything else stays as it is in the file; stubs aren't looked into. The tree that comes back may be walked
     recursively without further care: it is no deeper than 100 levels, has no cycles and no more than 2 million values,
-    and of 50,000 tensors each has a name of at most 500 characters.
+    and of 50,000 tensors each has a name of at most 300 characters and 32 parts.
 
     Raises:
         MalformedError: it is deeper, larger or cyclic.
@@ -36,33 +37,39 @@ def tidy(tree: Any, budget: Budget, content: Source) -> tuple[Any, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """Of a part of the tree, written out in full. longest: characters of a tensor's name below it."""
+    """Of a part of the tree, written out in full.
+
+    longest, parts: characters and parts of a tensor's name below it, at most. characters: of all those names.
+    """
 
     values: int = 1
     tensors: int = 0
     longest: int = 0
+    parts: int = 0
     characters: int = 0
 
     def below(self, key: Any) -> "_Extent":
         """The same under a key."""
         if not self.tensors:
             return self
-        length = 1 + (len(key) if isinstance(key, str | bytes) else len(str(key)))
-        if self.longest + length > _MAX_NAME:
-            raise MalformedError(f"a tensor's name of more than {_MAX_NAME} characters")
-        return _Extent(self.values, self.tensors, self.longest + length, self.characters + length * self.tensors)
+        text = key if isinstance(key, str) else str(key)
+        length = 1 + len(text)
+        longest, parts = self.longest + length, self.parts + 1 + text.count(".") + text.count("/")
+        if longest > _MAX_NAME or parts > _MAX_PARTS:
+            raise MalformedError(f"a tensor's name of {longest} characters in {parts} parts")
+        return _Extent(self.values, self.tensors, longest, parts, self.characters + length * self.tensors)
 
 
-def _sum(parts: Iterable[_Extent]) -> _Extent:
-    values, tensors, longest, characters = 1, 0, 0, 0
-    for part in parts:
-        values, tensors = values + part.values, tensors + part.tensors
-        longest, characters = max(longest, part.longest), characters + part.characters
+def _sum(below: Iterable[_Extent]) -> _Extent:
+    values, tensors, longest, parts, characters = 1, 0, 0, 0, 0
+    for part in below:
+        values, tensors, characters = values + part.values, tensors + part.tensors, characters + part.characters
+        longest, parts = max(longest, part.longest), max(parts, part.parts)
     if values > _MAX_VALUES:
         raise MalformedError(f"more than {_MAX_VALUES:,} values, counted as often as they are referred to")
     if tensors > _MAX_TENSORS:
         raise MalformedError(f"more than {_MAX_TENSORS:,} tensors, counted as often as they are referred to")
-    return _Extent(values, tensors, longest, characters)
+    return _Extent(values, tensors, longest, parts, characters)
 
 
 _VALUE = _Extent()

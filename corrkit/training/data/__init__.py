@@ -1,5 +1,6 @@
 """Samples that follow from (seed, epoch, place) alone, and their batches."""
 
+import contextlib
 import functools
 import itertools
 import os
@@ -183,26 +184,31 @@ class Batch:
 
 
 def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[Batch]:
-    """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one).
+    """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one)."""
+    yield from DataLoader(
+        samples, batch_sampler=batches, num_workers=workers, collate_fn=_batch, pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0, multiprocessing_context="spawn" if workers else None,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def deaths_named() -> Iterator[None]:
+    """Around a training, in which a process that decodes may be killed.
+
+    That raises from torch's handler of SIGCHLD, anywhere, or from the connection that its tensors come through.
 
     Raises:
-        RunError: a process that decodes was killed.
+        RunError: names the process and what killed it.
     """
-    method = "spawn" if workers else None
-    loading = iter(DataLoader(
-        samples, batch_sampler=batches, num_workers=workers, collate_fn=_batch, pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0, multiprocessing_context=method,
-    ))  # fmt: skip
-    while True:
-        try:
-            yield next(loading)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise RunError(
-                f"A process that decodes was killed: {str(error).splitlines()[0]}",
-                "Repeat the command to go on; with fewer --workers if memory ran out.",
-            ) from None
+    try:
+        yield
+    except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            f"A process that decodes was killed ({error!r}).",
+            "Repeat the command to go on; with fewer --workers if memory ran out.",
+        ) from None
 
 
 def _batch(items: Sequence[list[Sample]]) -> Batch:
