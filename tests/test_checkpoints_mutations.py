@@ -1,7 +1,7 @@
 """Files whose tensors or config contradict themselves: loaded or refused, and never an error of corrkit's own.
 
-Every golden checkpoint is taken apart: the rank, an extent or the type of a tensor, or a value of the config beside it is
-changed at random, and the network is built as `corrkit inspect` builds it. What is loaded must also run.
+Every golden checkpoint is taken apart: the rank, an extent or the type of a tensor, or a value of the config beside it
+is changed at random, and the network is built as `corrkit inspect` builds it. What is loaded must also run.
 """
 
 import collections
