@@ -166,3 +166,26 @@ def test_contradictions_are_refused(golden: Any) -> None:
 @pytest.mark.slow
 def test_many_contradictions_are_refused(golden: Any) -> None:
     check(golden, 10_000, seed=2)
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_headers_of_converted_files_are_checked(golden: Any, tmp_path: Path) -> None:
+    """Every value of the header, nested ones too, replaced by every other kind of value."""
+    from corrkit.backbones.conversion import convert
+
+    folder = golden("checkpoints/dino")
+    meta = json.loads((folder / "meta.json").read_text())
+    convert(folder / meta["file"], tmp_path / "a.safetensors", heads=meta.get("heads_hint") or 3)
+    opened = open_checkpoint(tmp_path / "a.safetensors")
+    facts = json.loads(opened.metadata["corrkit"])
+    failed, refused = [], 0
+    for *above, last in paths(facts):
+        for value in VALUES:
+            changed = copy.deepcopy(facts)
+            functools.reduce(lambda part, key: part[key], above, changed)[last] = value
+            found = outcome(dataclasses.replace(opened, metadata={"corrkit": json.dumps(changed)}), {})
+            refused += found == "refused"
+            failed += [] if found in ("loaded", "refused") else [f"{[*above, last]} = {value!r}: {found}"]
+    assert not failed, "\n".join(failed)
+    assert refused > 100
