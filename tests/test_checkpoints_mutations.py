@@ -48,6 +48,8 @@ VALUES = (
     {},
     {"a": 1},
 )
+# Resampling a table warns of torch's and numpy's own future; that is no matter of these tests.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 DTYPES = (torch.int64, torch.uint8, torch.bool, torch.float16, torch.float64, torch.complex64)
 
 
