@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 import corrkit
+from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint
-from corrkit.training.log import read_log
 from corrkit.training.loop import Options, pretrain
 from corrkit.training.objectives import make_objective
 from corrkit.training.recipe import load_recipe

@@ -6,8 +6,8 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from corrkit import __version__
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, RunError, UsageError
+from corrkit.inference import exact_inference, standard_defaults
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import Protocol
@@ -26,10 +27,13 @@ from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import Clip, Task
 from corrkit.tasks.roots import require_outside_data
 from corrkit.tasks.sources import takes_embedded
+from corrkit.tasks.thinned import thinned
 
 if TYPE_CHECKING:
     import pandas
     import torch
+
+    from corrkit.backbones.layers import SharedLayer
 
 Progress = Callable[[str, int, int], None]
 """Called after every frame with the clip's name, frames done, and frames of the clip."""
@@ -116,7 +120,8 @@ def evaluate(
         task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
     )
     loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
-    predictor = make_predictor(model, device=device, loading=loading)
+    with standard_defaults():
+        predictor = make_predictor(model, device=device, loading=loading)
     predictor.declare(name, seed_of)
     (result,) = evaluate_together(
         subject,
@@ -168,8 +173,8 @@ def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
     """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
     passes: dict[int, Protocol] = {}
     for predictor, protocol in lanes:
-        shared = predictor.shared_pass
-        if shared is not None and passes.setdefault(id(shared), protocol) != protocol:
+        layer = predictor.shared
+        if layer is not None and passes.setdefault(id(layer.shared), protocol) != protocol:
             raise UsageError(
                 f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
                 "Evaluate layers that were loaded together under one protocol at a time.",
@@ -275,6 +280,7 @@ def evaluate_clip(
     truth: Callable[[int], Any] | None = None,
     predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
+    every: int = 1,
 ) -> list[ClipRecord]:
     """One pass over a clip: predict, score and save frame by frame; a record for each lane.
 
@@ -285,30 +291,42 @@ def evaluate_clip(
         truth: `Task.truth` of the clip under the protocol of all lanes, where the caller keeps it.
         predictions: the folder for each lane's predictions, or None.
         progress: called after every frame.
+        every: takes the frames 0, every, 2 * every, ... only.
     """
     started = time.perf_counter()
     clip.check()
-    num_frames = len(clip.frames)
+    num_frames = -(-len(clip.frames) // every)
     prepared = _prepared(lanes, clip, task, truth)
     scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
     folders = predictions or [None] * len(lanes)
     with ExitStack() as stack:
+        for layers in _passes(lanes):
+            stack.enter_context(layers[0].shared.lockstep(layers))
         streams = [
-            stack.enter_context(closing(predictor.predict(seen, task, protocol)))  # type: ignore[type-var]  # generators
+            stack.enter_context(closing(predictor.predict(thinned(seen, every), task, protocol)))  # type: ignore[type-var]  # generators
             for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
         ]
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
-                    scorer.update(index, prediction)
+                    scorer.update(index * every, prediction)
                     if folder is not None:
-                        task.write_prediction(folder, clip, index, prediction)
+                        task.write_prediction(folder, clip, index * every, prediction)
             if progress is not None:
                 progress(clip.name, index + 1, num_frames)
     seconds = time.perf_counter() - started
     return [
         ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
     ]
+
+
+def _passes(lanes: Sequence[tuple[Predictor, Protocol]]) -> "list[list[SharedLayer]]":
+    """The layers among the lanes, by the pass of the network that they share."""
+    found: dict[int, list[SharedLayer]] = {}
+    for predictor, _ in lanes:
+        if predictor.shared is not None:
+            found.setdefault(id(predictor.shared.shared), []).append(predictor.shared)
+    return list(found.values())
 
 
 def _prepared(
@@ -349,24 +367,6 @@ def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | 
         settings = repr((asked, dict(constants.overrides)))
         parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
     return folder.with_name("-".join(parts))
-
-
-@contextmanager
-def exact_inference() -> Iterator[None]:
-    """No gradients, no autocast, no TF32: float32 products as the goldens have them; all settings are put back."""
-    import torch
-
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.no_grad(), ExitStack() as stack:
-            for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-                stack.enter_context(torch.autocast(kind, enabled=False))
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def _checkpoint(predictor: Predictor) -> CheckpointFacts:

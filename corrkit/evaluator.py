@@ -1,21 +1,21 @@
 """`Evaluator`: correspondence scores inside a training loop, leaving the training run exactly as it was."""
 
 import functools
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
-from corrkit.evaluation import evaluate_clip, exact_inference
+from corrkit.evaluation import evaluate_clip
+from corrkit.inference import exact_inference, training_state_untouched
 from corrkit.predictors.propagator import Propagator, ResizedFrames
+from corrkit.protocols import Protocol
 from corrkit.subject import open_subject
-from corrkit.task_table import task_names
+from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import Clip, DataSet, select_clips
 
 if TYPE_CHECKING:
@@ -28,39 +28,73 @@ class Evaluator:
     """Scores a model on some clips, again and again, within a training run.
 
     Frames are decoded and ground-truth statistics prepared once, at the first call. Nothing is printed or written.
-    Module modes, gradients, random number generators, autocast and cuDNN flags are as before after a call. Inside an
-    initialised process group the clips are shared out over the ranks, and every rank returns the same numbers.
+    Module modes, gradients, buffers, random number generators, autocast, float32 precision and cuDNN flags are as
+    before after a call. Calls of several threads take turns. Inside an initialised process group the clips are shared
+    out over the ranks (those of a network that is itself divided among them, FSDP2, are evaluated by all), and every
+    rank returns the same numbers. A pickled Evaluator opens its data again.
 
     Args:
         tasks: "davis", "vip", "jhmdb", or a sequence of them.
         data: one data root for a single task, or a mapping from task to root; None takes $CORRKIT_DATA/<task>, else the
-            embedded clips.
+            embedded clips: a smoke alarm, as a warning says once.
         clips: "quick" (at most 6 clips, spread over the list), "all", or a list of names (with a single task).
-        protocols: task to protocol name, for other protocols than the tasks' defaults.
+        protocols: task to protocol (name or constants), for other protocols than the tasks' defaults.
+        protocol: the protocol of a single task.
+        metrics: "main" for one to three numbers a task, "all" for every number of its table.
+        every: takes each clip's frames 0, every, 2 * every, ... only: that much cheaper, and not comparable with all.
+        intervals: also gives the ends of 95 % intervals, as "... low" and "... high", where there are any.
+        **overrides: protocol constants by leaf name, for all tasks.
 
     Raises:
-        CorrkitError: for data roots, protocols or clips that are not there.
+        CorrkitError: for data roots, protocols, constants or clips that are not there.
     """
 
     def __init__(
         self,
         tasks: str | Sequence[str],
-        data: str | Path | dict[str, str | Path] | None = None,
+        data: str | Path | Mapping[str, str | Path] | None = None,
         clips: str | Sequence[str] = "quick",
-        protocols: dict[str, str] | None = None,
+        protocols: Mapping[str, str | Protocol] | None = None,
+        *,
+        protocol: str | Protocol | None = None,
+        metrics: Literal["main", "all"] = "main",
+        every: int = 1,
+        intervals: bool = False,
+        **overrides: Any,
     ) -> None:
+        shown = Shown(metrics=metrics, intervals=intervals)
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
             raise UsageError("The Evaluator was given no task.", f"Name one or more of {', '.join(task_names())}.")
-        for option, given in (("data", data), ("protocols", protocols)):
-            unknown = [name for name in given if name not in names] if isinstance(given, dict) else []
-            if unknown:
-                raise UsageError(f"{option} names {unknown[0]!r}, which is not evaluated.", closest(unknown[0], names))
-        if not isinstance(data, dict):
-            if data is not None and len(names) > 1:
-                raise UsageError("One data root was given for several tasks.", "Give data={'davis': ..., 'vip': ...}.")
-            data = {} if data is None else {names[0]: data}
-        self._benchmarks = [_Benchmark(name, data.get(name), clips, (protocols or {}).get(name)) for name in names]
+        roots = _by_task("data", data, names)
+        chosen = {**_by_task("protocols", protocols, names), **_by_task("protocol", protocol, names)}
+        self._benchmarks = [
+            _Benchmark(name, roots.get(name), clips, chosen.get(name), overrides, every, shown) for name in names
+        ]
+        self._remake = functools.partial(
+            Evaluator, tasks, data, clips, protocols, protocol=protocol, metrics=metrics, every=every,
+            intervals=intervals, **overrides,
+        )  # fmt: skip
+        found = {benchmark.subject.task.name for benchmark in self._benchmarks if benchmark.is_embedded}
+        guessed = [name for name in names if name in found and name not in roots]
+        if guessed:
+            warnings.warn(
+                f"The Evaluator found no data of {', '.join(guessed)} and takes the embedded clips, which are a smoke "
+                "alarm and no benchmark: its numbers are called embedded-... . Name data=, or set $CORRKIT_DATA.",
+                stacklevel=2,
+            )
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _remade, (self._remake,)
+
+    @property
+    def description(self) -> dict[str, dict[str, Any]]:
+        """What is evaluated, by task, as plain values for a logger's settings.
+
+        data, split, origin ("official", "own" or "embedded") and identity; clips (names) and frames (how many a call
+        takes); protocol with what was modified; seconds of the last call, None before it.
+        """
+        return {benchmark.subject.task.name: benchmark.description for benchmark in self._benchmarks}
 
     def __call__(self, model: "Backbone | torch.nn.Module", step: int | None = None) -> dict[str, float]:
         """Scores the model as it is now.
@@ -70,7 +104,8 @@ class Evaluator:
             step: returned as "step", for loggers that want it in the same dict.
 
         Returns:
-            "davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", ... : fractions between 0 and 1.
+            "davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", ... : fractions between 0 and 1. On the embedded clips the
+            names begin with "embedded-".
         """
         from corrkit.backbones import wrap
 
@@ -79,68 +114,118 @@ class Evaluator:
         scores: dict[str, float] = {} if step is None else {"step": step}
         with training_state_untouched(module), exact_inference():
             for benchmark in self._benchmarks:
-                scores.update(benchmark.scores(backbone, _device_of(module)))
+                scores.update(benchmark.scores(backbone, _device_of(module), _process_group(module)))
         return scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Which numbers of a table are returned."""
+
+    metrics: Literal["main", "all"]
+    intervals: bool
+
+    def __post_init__(self) -> None:
+        if self.metrics not in ("main", "all"):
+            raise UsageError(f"metrics is {self.metrics!r}.", closest(str(self.metrics), ("main", "all")))
 
 
 class _Benchmark:
     """One task with its clips, decoded once."""
 
-    def __init__(self, task: str, data: str | Path | None, clips: str | Sequence[str], protocol: str | None) -> None:
-        subject = open_subject(task, data=data, protocol=protocol)
-        self.subject = replace(subject, clips=_choose(subject.dataset, clips))
-        self.resized: ResizedFrames = {}
-        self.truths: list[Callable[[int], Any]] = [
-            functools.cache(subject.task.truth(subject.task.resaved(clip, subject.protocol), subject.protocol))
+    def __init__(
+        self,
+        task: str,
+        data: str | Path | None,
+        clips: str | Sequence[str],
+        protocol: str | Protocol | None,
+        overrides: Mapping[str, Any],
+        every: int,
+        shown: Shown,
+    ) -> None:
+        if every < 1:
+            raise UsageError(f"every is {every}.", "Give 1 for all frames, 2 for every second one, ...")
+        opened = open_subject(task, data=data, protocol=protocol, overrides=overrides)
+        self.subject = replace(opened, clips=tuple(_choose(opened.dataset, clips)))
+        self.is_embedded = opened.dataset.origin == "embedded"
+        self._every, self._shown = every, shown
+        self._resized: ResizedFrames = {}
+        self._seconds: float | None = None
+        self._truths: list[Callable[[int], Any]] = [
+            functools.cache(opened.task.truth(opened.task.resaved(clip, opened.protocol), opened.protocol))
             for clip in self.subject.clips
         ]
 
-    def scores(self, backbone: Backbone, device: "torch.device") -> dict[str, float]:
-        rank, num_ranks = _process_group()
+    @property
+    def description(self) -> dict[str, Any]:
+        """See `Evaluator.description`."""
+        clips, data, protocol = self.subject.clips, self.subject.data, self.subject.protocol
+        return {
+            "data": data.name,
+            "split": data.split,
+            "origin": data.origin,
+            "identity": data.identity,
+            "clips": [clip.name for clip in clips],
+            "frames": sum(-(-len(clip.frames) // self._every) for clip in clips),
+            "every": self._every,
+            "protocol": protocol.identifier,
+            "modified": dict(protocol.overrides),
+            "seconds": self._seconds,
+        }
+
+    def scores(self, backbone: Backbone, device: "torch.device", group: tuple[int, int]) -> dict[str, float]:
+        started = time.perf_counter()
+        rank, num_ranks = group
         task, protocol, clips = self.subject.task, self.subject.protocol, self.subject.clips
-        predictor = Propagator(backbone, device, name="training", resized=self.resized)
+        predictor = Propagator(backbone, device, name="training", resized=self._resized)
+        predictor.require(protocol)
         mine: dict[str, Any] = {}
         failure: Exception | None = None
         try:
-            for clip, truth in list(zip(clips, self.truths, strict=True))[rank::num_ranks]:
-                (record,) = evaluate_clip([(predictor, protocol)], clip, task, truth=truth)
-                mine[clip.name] = record.statistics
+            for clip, truth in list(zip(clips, self._truths, strict=True))[rank::num_ranks]:
+                (record,) = evaluate_clip([(predictor, protocol)], clip, task, truth=truth, every=self._every)
+                mine[record.clip] = record.statistics
         except Exception as error:  # whatever it is, the other ranks must not wait for this one
             failure = error
         everyone = _gather(mine, failure) if num_ranks > 1 else mine
         if failure is not None:
             raise failure
-        in_order = {clip.name: everyone[clip.name] for clip in clips}
-        metrics = task.scores(in_order, protocol, split=self.subject.dataset.split).metrics
-        return {f"{task.name}/{name}": value for name, value in metrics.items()}
+        found = task.scores({clip.name: everyone[clip.name] for clip in clips}, protocol, split=self.subject.data.split)
+        main = [metric.name for metric in task_facts(task.name).shown]
+        names = list(found.metrics) if self._shown.metrics == "all" else main
+        title = f"embedded-{task.name}" if self.is_embedded else task.name
+        numbers = {f"{title}/{name}": found.metrics[name] for name in names}
+        for name in names if self._shown.intervals else ():
+            if (interval := found.intervals.get(name)) is not None:
+                numbers[f"{title}/{name} low"], numbers[f"{title}/{name} high"] = interval
+        self._seconds = time.perf_counter() - started
+        return numbers
 
 
-@contextmanager
-def training_state_untouched(module: "torch.nn.Module | None") -> Iterator[None]:
-    """Evaluation mode within; afterwards each submodule's mode, all generators and cuDNN's flags are as before."""
-    import torch
-
-    modes = {} if module is None else {part: part.training for part in module.modules()}
-    generators = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the global one
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-    cudnn = torch.backends.cudnn
-    flags = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
-    if module is not None:
-        module.eval()
-    try:
-        yield
-    finally:
-        for part, was_training in modes.items():
-            part.training = was_training
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])  # noqa: NPY002
-        torch.set_rng_state(generators[2])
-        if on_gpu is not None:
-            torch.cuda.set_rng_state_all(on_gpu)
-        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = flags
+def _remade(make: Callable[[], Evaluator]) -> Evaluator:
+    """From a pickle: the warning was given when it was first made."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()
 
 
-def _choose(dataset: DataSet, clips: str | Sequence[str]) -> tuple[Clip, ...]:
+def _by_task(option: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
+    """One value for a single task, or a mapping from task to value, as a mapping. Raises UsageError."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        if len(names) > 1:
+            raise UsageError(
+                f"One {option} was given for several tasks.", "Give a mapping: {'davis': ..., 'vip': ...}."
+            )
+        return {names[0]: given}
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise UsageError(f"{option} names {unknown[0]!r}, which is not evaluated.", closest(unknown[0], names))
+    return dict(given)
+
+
+def _choose(dataset: DataSet, clips: str | Sequence[str]) -> Sequence[Clip]:
     if clips == "all":
         return dataset.clips
     if clips == "quick":
@@ -158,12 +243,20 @@ def _device_of(module: "torch.nn.Module | None") -> "torch.device":
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _process_group() -> tuple[int, int]:
+def _process_group(module: "torch.nn.Module | None") -> tuple[int, int]:
+    """Rank and number of ranks that share the clips.
+
+    A network that is itself divided among the ranks needs all of them for each of its passes: each evaluates all clips.
+    """
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+    from corrkit.backbones.wrapped import is_divided
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    if module is not None and any(is_divided(parameter) for parameter in module.parameters()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
 
 
 def _gather(mine: dict[str, Any], failure: Exception | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from corrkit import __version__
 from corrkit.backbones.loading import Loading
@@ -13,6 +13,8 @@ from corrkit.evaluation import Progress, evaluate
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.runs.atomic import write_atomic
+from corrkit.runs.jsontext import from_json
+from corrkit.runs.shapes import mismatches
 from corrkit.task_table import task_facts, task_names
 
 if TYPE_CHECKING:
@@ -20,7 +22,23 @@ if TYPE_CHECKING:
 
     from corrkit.backbones.contract import Backbone
 
-_KEYS = {"corrkit", "checkpoint", "protocols", "data", "metrics", "tolerances"}
+_AGAIN = "Write it again with --update, from a checkpoint that you trust."
+
+
+class Baseline(TypedDict):
+    """A baseline file. By task: protocol, identity of the clips, metrics, and the drops (fractions) to be tolerated."""
+
+    corrkit: str
+    checkpoint: dict[str, Any]
+    protocols: dict[str, str]
+    data: dict[str, str]
+    metrics: dict[str, dict[str, float]]
+    tolerances: dict[str, dict[str, float]]
+
+
+def tolerances(task: str) -> dict[str, float]:
+    """Metric to the drop (fraction) that a new baseline tolerates; each file holds its own, to be edited there."""
+    return {metric.name: metric.tolerance for metric in task_facts(task).metrics if metric.tolerance is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +85,7 @@ def measure(
         "corrkit": __version__,
         "checkpoint": {"spec": predictor.name, "digest": predictor.digest},
         **{key: {} for key in ("protocols", "data", "metrics")},
-        "tolerances": {},  # drops (fractions) that a new baseline file tolerates; each file holds its own, to be edited
+        "tolerances": {},
     }
     for task in (name for name in task_names() if task_facts(name).embedded):
         result = evaluate(task, predictor, data="embedded", progress=progress)
@@ -76,7 +94,7 @@ def measure(
         summary = result.summary
         measured["protocols"][task] = summary["protocol"]
         measured["data"][task] = summary["data"]["identity"]
-        held = {metric.name: metric.tolerance for metric in task_facts(task).metrics if metric.tolerance is not None}
+        held = tolerances(task)
         measured["tolerances"][task] = held
         measured["metrics"][task] = {name: summary["metrics"][name] for name in held}
     return measured
@@ -110,14 +128,28 @@ def compare(measured: Mapping[str, Any], baseline: Mapping[str, Any], where: str
 def read_baseline(path: Path) -> dict[str, Any]:
     """A baseline file. Raises RunError where it is missing or no baseline."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} does not exist.", "Write it with --update, from a checkpoint that you trust.") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} can't be read as a baseline ({error}).", "Write it again with --update.") from None
-    if not isinstance(document, dict) or set(document) != _KEYS:
-        raise RunError(f"{path} is no baseline of corrkit regress.", "Write it again with --update.")
-    return document
+    faults = list(mismatches(document, Baseline, "it")) or _gaps(document)
+    if faults:
+        raise RunError(f"{path} is no baseline of corrkit regress: {' and '.join(faults[:3])}.", _AGAIN)
+    return cast(dict[str, Any], document)
+
+
+def _gaps(document: Mapping[str, Any]) -> list[str]:
+    """What no type says: a baseline compares something, and each number with a tolerance."""
+    metrics, tolerated = document["metrics"], document["tolerances"]
+    named = [(task, metric) for task, values in metrics.items() for metric in values]
+    faults = [] if named else ["it holds no metrics, so nothing could ever drop"]
+    for task, metric in named:
+        if metrics[task][metric] is None or tolerated.get(task, {}).get(metric) is None:
+            faults.append(f"it.metrics.{task}.{metric} has no value or no tolerance")
+        if task not in task_names() or metric not in tolerances(task):
+            faults.append(f"it.metrics.{task}.{metric} is not measured")
+    return faults
 
 
 def write_baseline(path: Path, measured: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,12 @@ def load(specs: list[str]) -> dict[str, object]:
     allowed = ALLOWED + ALLOWED_BY_NETWORKS
     outcome(specs[0], load_backbone)
     events.clear()
-    return {"outcomes": {spec: outcome(spec, load_backbone) for spec in specs}}
+    outcomes, seconds, grown = {}, {}, {}
+    for spec in specs:
+        start, before = time.monotonic(), peak()
+        outcomes[spec] = outcome(spec, load_backbone)
+        seconds[spec], grown[spec] = time.monotonic() - start, peak() - before
+    return {"outcomes": outcomes, "seconds": seconds, "grown": grown}
 
 
 def fuzz(num_examples: int, bases: list[Path]) -> dict[str, object]:

@@ -49,3 +49,16 @@ def rank_of_two(rank: int, port: int, data: str, folder: str) -> None:
     scores = corrkit.Evaluator("davis", data=data, clips="all")(wrapped(SmallNet().eval()))
     torch.save(scores, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def divided_rank(rank: int, port: int, data: str, folder: str) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.manual_seed(1)
+    net = SmallNet().eval()
+    fully_shard(net, mesh=init_device_mesh("cpu", (2,)))
+    scores = corrkit.Evaluator("davis", data=data, clips="all")(wrapped(net))
+    torch.save((scores, corrkit.wrap(net, name="net").digest), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

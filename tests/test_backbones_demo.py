@@ -9,8 +9,8 @@ import torch
 from corrkit.backbones import load_backbone
 from corrkit.backbones.loading import SHIPPED
 from corrkit.cli import main
+from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint
-from corrkit.training.log import read_log
 from corrkit.training.recipe import as_plain, load_recipe
 
 MEGABYTE = 2**20

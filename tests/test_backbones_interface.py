@@ -12,7 +12,7 @@ from corrkit.backbones.contract import Interface, Mode, Report, interface_of, ne
 from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.fusion import fuse
 from corrkit.backbones.layers import SharedLayer, SharedPass
-from corrkit.backbones.network import Network, WindowRule
+from corrkit.backbones.networks.base import Network, WindowRule
 from corrkit.backbones.recurrent import Recurrent
 from corrkit.backbones.windowed import Windowed
 from corrkit.errors import UsageError

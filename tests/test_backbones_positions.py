@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from corrkit.backbones import load_backbone
-from corrkit.backbones.positions import RULES, resample, sincos
+from corrkit.backbones.networks.positions import RULES, resample, sincos
 from corrkit.errors import UsageError
 
 

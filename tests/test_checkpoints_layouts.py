@@ -126,7 +126,7 @@ def test_shards_with_an_index_are_one_file(golden, tmp_path):
 @pytest.mark.golden
 @torch.no_grad()
 def test_a_sine_cosine_table_tells_a_grid_that_is_not_square(golden, tmp_path):
-    from corrkit.backbones.positions import sincos
+    from corrkit.backbones.networks.positions import sincos
 
     state, heads, *_ = weights(golden, "mae")
     table = torch.cat([torch.zeros(1, 32), sincos((4, 6), 32, "column").flatten(0, 1)])[None]
@@ -138,7 +138,7 @@ def test_a_sine_cosine_table_tells_a_grid_that_is_not_square(golden, tmp_path):
 
 def random_vit(dim, depth, order, stem=None):
     """A ViT's tensors in timm's names, with a sine-cosine table."""
-    from corrkit.backbones.positions import sincos
+    from corrkit.backbones.networks.positions import sincos
 
     generator = torch.Generator().manual_seed(0)
 

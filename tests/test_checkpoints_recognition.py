@@ -203,3 +203,19 @@ def test_an_entry_is_well_formed(system):
     if system.refuse is None:
         module, function = system.build.split(":")
         assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.golden
+def test_a_key_may_be_the_end_of_a_branchs_path(golden):
+    checkpoint, heads = opened(golden, "mae")
+    tensors = flatten(checkpoint.tree["model"])
+    nested = replace(checkpoint, tree={"state": {"left": {"encoder": tensors}, "right": {"backbone": tensors}}})
+    for key in ("right", "right.backbone", "backbone", "state.right.backbone", "state.right.backbone."):
+        found = recognise(nested, key=key)
+        assert found.prefix == "state.right.backbone."
+        assert built(found, heads).network is not None
+    twice = replace(checkpoint, tree={"left": {"encoder": tensors}, "right": {"encoder": tensors}})
+    with pytest.raises(CheckpointError, match=r"several branches that end in 'encoder'[\s\S]*--ckpt-key left\.encoder"):
+        recognise(twice, key="encoder")
+    with pytest.raises(CheckpointError, match="nothing under the key 'decoder'"):
+        recognise(twice, key="decoder")

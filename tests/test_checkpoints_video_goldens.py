@@ -9,9 +9,9 @@ import torch
 
 from corrkit.backbones import load_backbone
 from corrkit.backbones.building import Built
-from corrkit.backbones.hiera import build_sam2
-from corrkit.backbones.hierarchical import Swin
-from corrkit.backbones.stages import Stage
+from corrkit.backbones.networks.hiera import build_sam2
+from corrkit.backbones.networks.hierarchical import Swin
+from corrkit.backbones.networks.stages import Stage
 from corrkit.backbones.windowed import Windowed
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.checkpoints.recognition import recognise

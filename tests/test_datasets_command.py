@@ -106,7 +106,7 @@ def test_user_errors_exit_2_and_say_what_to_do(tmp_path: Path):
 def test_manifest_is_never_written_into_the_data(tmp_path: Path):
     root = make_clip(tmp_path / "copy")
     done = corrkit("manifest", root, "--out", root / "mine.csv")
-    assert (done.returncode, "lies in the data" in done.stderr) == (2, True)
+    assert (done.returncode, "lies inside the data set" in done.stderr) == (2, True)
     assert not (root / "mine.csv").exists()
     done = corrkit("manifest", root)
     assert done.stdout.startswith("split,clip,folder,num_frames,")

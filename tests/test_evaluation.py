@@ -217,6 +217,16 @@ def test_the_name_of_the_datas_folder_makes_no_other_run(data: Path, tmp_path: P
     assert any("is resumed: 3 clip(s) were done by" in note for note in again.notes)
 
 
+def test_a_part_of_the_benchmark_names_the_clips_that_it_lacks(tmp_path: Path):
+    for name in ("bike-packing", "blackswan", "own"):
+        make_clip(tmp_path / "DAVIS", name, frames=4, size=(48, 64))
+    (note,) = (note for note in evaluate("identity", data=tmp_path / "DAVIS").notes if "data of your own" in note)
+    assert "28 of the 30 clips of val are missing (bmx-trees, " in note
+    assert "soapbox" in note
+    named = evaluate("identity", data=tmp_path / "DAVIS", dataset_name="mine").notes
+    assert not any("data of your own" in note for note in named)
+
+
 def test_own_data_called_embedded_stay_own_data(data: Path):
     summary = evaluate("identity", data=data, dataset_name="embedded-kitchen").summary
     assert summary["data"]["origin"] == "own"

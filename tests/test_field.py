@@ -1,8 +1,10 @@
 """Inputs built after public reports of people who do this job: each with its right value or its refusal."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import corrkit
 from corrkit.datasets.archive import open_root
@@ -62,6 +64,11 @@ def test_content_in_order_has_the_official_tools_value(folder: str, field: Path)
     result = evaluated(field / folder / "data")
     assert not result.failures
     assert percent(result) == pytest.approx(VALUES[folder], abs=0.06)
+    assert not problems(field / folder / "data")
+    masks = field / folder / "data/Annotations/480p"
+    scored = corrkit.score("davis", data=field / folder / "data", pred=masks, allow_ground_truth=True)
+    assert percent(scored) == 100
+    assert scored.notes == result.notes
 
 
 @pytest.mark.parametrize("folder", REFUSED)
@@ -123,3 +130,15 @@ def test_vip_predictions_that_abstain_or_are_stretched_are_refused(
 ):
     with pytest.raises(DataError, match=reason):
         corrkit.score("vip", data=shared / "data/VIP_rendered", pred=field / "vip_score" / prediction)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_jhmdb_frames_of_another_size_than_the_joints_are_noted(factor: float, shared: Path, tmp_path: Path):
+    shutil.copytree(shared / "data/JHMDB", tmp_path / "JHMDB")
+    for path in (tmp_path / "JHMDB/Rename_Images").rglob("*.png"):
+        with Image.open(path) as image:
+            image.resize((int(320 * factor), int(240 * factor))).save(path)
+    result = corrkit.evaluate("jhmdb", "identity", data=tmp_path / "JHMDB")
+    assert any(f"({int(320 * factor)}x{int(240 * factor)})" in note and "320x240" in note for note in result.notes)
+    assert factor > 1 or any("Joints outside of the frames" in note for note in result.notes)
+    assert not corrkit.evaluate("jhmdb", "identity", data=shared / "data/JHMDB").notes

@@ -105,8 +105,29 @@ def test_layers_that_share_a_pass_are_evaluated_under_one_protocol(checkpoint: s
 
 def together(backbones, frames: torch.Tensor) -> list[torch.Tensor]:
     """Features of all frames, the backbones in lockstep."""
-    in_order = zip(*(backbone.encode(iter(frames)) for backbone in backbones), strict=True)
+    with backbones[0].shared.lockstep(backbones):
+        in_order = list(zip(*(backbone.encode(iter(frames)) for backbone in backbones), strict=True))
     return [torch.stack(maps) for maps in zip(*in_order, strict=True)]
+
+
+def test_layers_that_are_not_in_lockstep_run_by_themselves(checkpoint: str, data: Path):
+    """One after the other, in any order or in part, with no other layer's clip left over."""
+    predictors = layer_predictors(checkpoint, ["1", "2", "4"], loading=FOUR_HEADS)
+    whole = evaluate_layers(predictors, data)
+    for chosen in ([0], [2], [1], [2, 0], [1, 1]):
+        results = evaluate_layers([predictors[index] for index in chosen], data)
+        for index, result in zip(chosen, results, strict=True):
+            assert result.summary["per_clip"] == whole[index].summary["per_clip"]
+
+
+@torch.no_grad()
+def test_what_a_clip_leaves_over_is_forgotten(checkpoint: str):
+    first, last = load_layers(checkpoint, ["1", "4"], FOUR_HEADS)
+    frames, others = torch.randn(2, 3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    with first.shared.lockstep([first, last]):
+        next(first.encode(iter(others)))
+    for layer, features in zip((first, last), together([first, last], frames), strict=True):
+        assert torch.equal(features, torch.cat([layer(frame[None]) for frame in frames]))
 
 
 def test_the_file_is_read_once_for_all_layers(checkpoint: str, monkeypatch: pytest.MonkeyPatch):

@@ -66,6 +66,7 @@ NAMED = {
 RAISES = {("dino", "r1_k20", "c06_tiny"), ("dift", "sd", "c06_tiny"), ("spathentemp", "square6_hard", "c06_tiny")}
 
 
+FUSION = [1.75, 1.0]  # of SFC
 CRW = {"shape": "circle", "inclusive": False, "ties": "exact", "first_copies": "fill", "mask_first": False}
 
 
@@ -103,7 +104,7 @@ def overrides(setting):
         common |= {"first_copies": "once", "long_term": [0] if setting["first"] else []}
         common |= {"mask_first": "free" not in setting, "feedback": "hard" if setting.get("hard") else "soft"}
     if "fuse" in setting:
-        common |= {"group_weights": [1.75, 1.0]}
+        common |= {"group_weights": FUSION}
     return common
 
 
@@ -171,6 +172,7 @@ def test_soft_maps_and_ids_of_published_code(golden, protocol, case, capsys):
         features, first, channels = clip(golden, setting, case)
         named = NAMED.get((protocol, name))
         rules = {"protocol": f"davis/{named}"} if named else {"protocol": "davis/dino"} | overrides(setting)
+        rules |= {"group_weights": FUSION} if "fuse" in setting else {}  # two networks; a checkpoint fuses them itself
         soft = torch.stack(list(corrkit.propagate(features, first, **rules)))
         soft = soft.permute(0, 3, 1, 2)
         want, ids, ok = (published[f"{name}.{key}"][-len(soft) :] for key in ("soft", "argmax", "ok"))

@@ -222,3 +222,14 @@ def test_wrong_rules_are_refused():
         next(corrkit.propagate(features, first, long_term=[]))
     with pytest.raises(CorrkitError, match="12 channels, which do not divide into 5 equal groups"):
         next(corrkit.propagate(features, first, group_weights=[1.0] * 5))
+
+
+def test_a_finer_grid_enlarges_the_features_bilinearly():
+    features, _ = moving_clip(frames=3, h=4, w=5)
+    first = torch.nn.functional.one_hot((torch.arange(8 * 10) % 3).reshape(8, 10), 3).float()
+    enlarged = torch.nn.functional.interpolate(features.permute(0, 3, 1, 2), size=(8, 10), mode="bilinear")
+    by_hand = list(corrkit.propagate(enlarged.permute(0, 2, 3, 1), first))
+    for ours, theirs in zip(corrkit.propagate(features, first, finer=2), by_hand, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"features.finer = 1"):
+        list(corrkit.propagate(features, first))

@@ -1,6 +1,7 @@
 """Protocols as data: every file is complete and sourced, every override is checked."""
 
 import dataclasses
+import runpy
 import sys
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from corrkit.protocols.schema import groups_of
 from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import Geometry
 from corrkit.tasks.masks import MaskCodec
+
+from . import davis_folder, jhmdb_folder, vip_folder
+from .patch_backbone import PatchBackbone
 
 ALL = [(task, name) for task in task_names() for name in protocol_names(task)]
 
@@ -181,6 +185,12 @@ def test_bibtex_names_work_and_protocol():
     assert bibtex(load_protocol("davis/corrkit")) == ""
 
 
+def test_the_page_of_protocols_is_up_to_date():
+    page = Path(__file__).parent.parent / "docs/protocols.md"
+    namespace = runpy.run_path(str(page.with_name("protocols_table.py")))
+    assert namespace["updated"](page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")
+
+
 # --- one's own --------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +302,29 @@ def test_a_run_under_ones_own_protocol_says_so(tmp_path: Path):
 def test_what_nobody_has_published_stands_in_every_result():
     result = corrkit.evaluate("davis", "identity", protocol="siammae")
     assert "evaluation code" in result.summary["unreleased"]
+
+
+# --- every protocol runs ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    davis_folder.make_clip(root / "davis", frames=3, size=(48, 64))
+    vip_folder.make_clip(root / "vip", frames=3, size=(48, 64))
+    jhmdb_folder.make_clip(root / "jhmdb", frames=3, size=(48, 64))
+    return root
+
+
+@pytest.mark.parametrize(("task", "name"), ALL)
+def test_every_protocol_runs_from_frames_to_scores(small_data: Path, task: str, name: str):
+    protocol = load_protocol(name, task)
+    size = {"exact": [48, 64], "native": []}.get(protocol.frames.resize, [96])
+    result = corrkit.evaluate(
+        task, PatchBackbone(16), data=small_data / task, protocol=name, device="cpu", colour="published", size=size
+    )
+    assert result.failures == {}
+    assert all(np.isfinite(next(iter(metrics.values()))) for metrics in result.summary["per_clip"].values())
 
 
 # --- permuted ids -----------------------------------------------------------------------------------------------------

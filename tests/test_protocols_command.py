@@ -73,3 +73,19 @@ def test_a_file_of_ones_own_is_shown_and_compared(capsys, tmp_path):
 def test_other_words_are_explained(capsys, words, message):
     assert main(["protocols", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "size"), [("240", "240"), ("224x224", "224, 224")])
+def test_resolution_is_short_for_the_size(capsys, tmp_path, given, size):
+    words = ["eval", "davis", "--ckpt", "identity", "--clips", "embedded-0", "--json", "--resolution", given]
+    kind = ["--set", "resize=exact"] if "x" in given else []
+    assert main([*words, *kind, "--out", str(tmp_path / "run")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["modified"]["frames.size"] == [int(side) for side in size.split(", ")]
+
+
+def test_a_resolution_is_a_number_or_two(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", "davis", "--ckpt", "identity", "--resolution", "big"])
+    assert ended.value.code == 2
+    assert "neither N nor HEIGHTxWIDTH" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def propagation(code: str, name: str, case: str):
         features, first, _ = level1.clip(golden, setting, case)
         named = level1.NAMED.get((code, name))
         base = load_protocol(named or "dino", "davis")
-        protocol = override(base, changes if named else level1.overrides(setting) | changes)
+        rules = {"group_weights": level1.FUSION} if "fuse" in setting else {}
+        protocol = override(base, (rules if named else level1.overrides(setting)) | changes)
         soft = torch.stack(list(corrkit.propagate(features, first, protocol=protocol))).permute(0, 3, 1, 2).numpy()
         want, ok = published[f"{name}.soft"][-len(soft) :], published[f"{name}.ok"][-len(soft) :]
         return ((np.abs(soft - want).max(1) > level1.SOFT) & ok).sum() <= NEAR_TIES * ok.sum()
@@ -185,6 +187,14 @@ def long_clip_decay(shared: Path, changes: dict) -> bool:
     return np.isnan(wrapped) == np.isnan(official["global_"]["J-Decay"])
 
 
+def clip_with_a_late_object(shared: Path, changes: dict) -> bool:
+    """J of a clip in which an object appears later, by the official tool (golden/metrics)."""
+    folder, clip = shared / "golden/metrics", "e09_lateobject"
+    result = corrkit.score("davis", data=folder / "davis", pred=folder / "pred", clips=[clip], **changes)
+    official = np.load(folder / f"expected/{clip}.npz")["stats_J"][:, 0].mean()
+    return close(result.summary["metrics"]["J-Mean"], official, 1e-12)
+
+
 VIP = load_task("vip")
 
 
@@ -276,7 +286,8 @@ def pck(case: str, variant: str, protocol_name: str):
         protocol = override(load_protocol(protocol_name, "jhmdb"), changes)
         counts = np.zeros((len(THRESHOLDS) + 1, 15))
         for predictions, truths in keypoints_test.clips(archive, case, variant):
-            scorer = JhmdbScorer("video", protocol.score, lambda index, truths=truths: truths[index])
+            clip = SimpleNamespace(source="video", notes=())
+            scorer = JhmdbScorer(clip, protocol.score, lambda index, truths=truths: truths[index])
             for index in range(min(len(predictions), len(truths))):
                 scorer.update(index, predictions[index])
             counts += scorer.result()["counts"]
@@ -324,6 +335,8 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
     ("MaskReadout", "minmax"): (readout("dino", "b"), "nan-to-zero"),
     ("MaskReadout", "first_frame"): (first_mask, "copy"),
     ("DavisScore", "decay"): (long_clip_decay, "exact"),
+    ("DavisScore", "objects"): (clip_with_a_late_object, "all"),
+    ("DavisScore", "left_out"): (clip_with_a_late_object, "first"),
     ("VipScore", "score_first"): (vip_first_frame, False),
     ("VipScore", "counting"): (vip_mean("gt_value_21", "cropmae_L", "cropmae"), "histogram"),
     ("VipScore", "background"): (vip_mean("all_classes_same_size", "cropmae_L", "cropmae"), False),
@@ -344,16 +357,9 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
 
 UNPROVEN = {
     ("Features", "colour"): "decides which networks are taken, and changes no number of those",
-    ("DavisScore", "objects"): "no golden has an object that appears after frame 0",
-    (
-        "PointLabels",
-        "feedback",
-    ): "MaskLabels.feedback is obeyed by the same code and proven; golden/jhmdb propagation has "
-    "uvc_jhmdb, which tests/test_propagation_goldens.py compares",
-    (
-        "PointLabels",
-        "rescale",
-    ): "MaskLabels.rescale is obeyed by the same code and proven; no published JHMDB run has it on",
+    ("Features", "finer"): "no golden; tests/test_propagation_loop.py compares with features enlarged by hand",
+    ("PointLabels", "feedback"): "obeyed by the code of MaskLabels.feedback; test_propagation_goldens.py has uvc_jhmdb",
+    ("PointLabels", "rescale"): "obeyed by the code of MaskLabels.rescale; no published JHMDB run has it on",
     ("JhmdbScore", "normaliser"): "there is only one published value",
 }
 

@@ -10,7 +10,10 @@ import pytest
 from corrkit import regression
 from corrkit.cli import main
 from corrkit.errors import RunError
-from corrkit.regression import TOLERANCES, compare, junit, read_baseline, write_baseline
+from corrkit.regression import compare, junit, read_baseline, tolerances, write_baseline
+from corrkit.task_table import task_names
+
+TOLERANCES = {task: tolerances(task) for task in task_names() if tolerances(task)}
 
 
 def measured(value: float = 0.5, data: str = "d") -> dict:
@@ -59,6 +62,27 @@ def test_other_files_are_no_baselines(tmp_path: Path, content: str):
         read_baseline(tmp_path / "b.json")
     with pytest.raises(RunError, match="does not exist"):
         read_baseline(tmp_path / "none.json")
+
+
+def _broken():
+    whole = measured()
+    yield {**whole, "metrics": {}}
+    yield {**whole, "metrics": {"davis": {}}}
+    yield {**whole, "metrics": {"davis": {"J-Mean": None}}}
+    yield {**whole, "metrics": {"davis": {"J-Median": 0.5}}}
+    yield {**whole, "metrics": {"davs": {"J-Mean": 0.5}}}
+    yield {**whole, "tolerances": {}}
+    for key in whole:
+        for value in (None, 3, "x", [], {"davis": 3}):
+            if not (key == "corrkit" and value == "x") and not (key == "checkpoint" and isinstance(value, dict)):
+                yield {**whole, key: value}
+
+
+@pytest.mark.parametrize("document", list(_broken()))
+def test_a_baseline_that_could_never_tell_a_drop_is_refused(tmp_path: Path, document: dict):
+    (tmp_path / "b.json").write_text(json.dumps(document))
+    with pytest.raises(RunError, match="is no baseline"):
+        read_baseline(tmp_path / "b.json")
 
 
 def test_junit_counts_and_names_the_drops():

@@ -90,7 +90,8 @@ def vip(skill, clip, seed):
 
 def jhmdb(skill, clip, seed):
     hits = [min(round(100 * skill) + 5 * step + random.Random(f"{clip} {seed}").randrange(3), 100) for step in range(5)]
-    return {"counts": [[hit] * 15 for hit in [*hits, 100]], "source": clip[:-1] + str(int(clip[-1]) // 2)}
+    counts = [[hit] * 15 for hit in [*hits, 100]]
+    return {"counts": counts, "source": clip[:-1] + str(int(clip[-1]) // 2), "scored_frames": 100}
 
 
 STATISTICS = {"davis": davis, "vip": vip, "jhmdb": jhmdb}
@@ -294,6 +295,41 @@ def test_floor_and_ceiling_are_named_as_left_out_of_bold(finished):
     names = ("a.pth", "b.pth", "identity", "oracle")
     table = corrkit.leaderboard([finished("davis", name, 0.3 + n / 10) for n, name in enumerate(names)])
     assert "left out of what is bold: oracle, identity" in leaderboard_text(table, "text", 300)
+
+
+def test_scored_predictions_have_full_precision_everywhere(finished):
+    runs = [finished("davis", "a.pth", 0.5), finished("davis", "predictions", 0.6, precision="")]
+    table = corrkit.leaderboard(runs)
+    assert table["group"].nunique() == 1
+    assert "precision" not in leaderboard_text(table, "text", 300)
+
+
+def test_how_a_checkpoint_was_trained_stands_in_its_column(finished):
+    pretraining = corrkit.load_backbone("demo").report.pretraining
+    assert pretraining == "siammae, step 400"
+    table = corrkit.leaderboard(finished("davis", "demo", 0.5, checkpoint={"pretraining": pretraining}))
+    assert list(table["pretraining"]) == [pretraining]
+    assert pretraining in leaderboard_text(table, "text", 300)
+
+
+def test_data_under_two_names_are_the_same_data(finished):
+    one, two = finished("davis", "a.pth", 0.5, origin="own"), finished("davis", "b.pth", 0.6, origin="own")
+    summary = json.loads((two / "summary.json").read_text())
+    summary["data"]["name"] = "elsewhere"
+    (two / "summary.json").write_text(json.dumps(summary))
+    table = corrkit.leaderboard([one, two], reference=one)
+    assert table["group"].nunique() == 1
+    assert table["J&F-Mean difference"].notna().sum() == 1
+
+
+def test_formulas_and_control_characters_in_names_do_nothing(finished, tmp_path):
+    table = corrkit.leaderboard([finished("davis", name, 0.5) for name in ("=1+1.pth", "@b", "-c\x1b[2J", "d\n,x")])
+    write_leaderboard(table, tmp_path / "board.csv")
+    again = pd.read_csv(tmp_path / "board.csv", keep_default_na=False, dtype={"method": str})
+    assert list(again["method"]) == list(table["method"])
+    assert sorted(again["method"]) == sorted(["'=1+1", "'@b", r"'-c\x1b[2J", r"d\n,x"])
+    assert "\x1b" not in (tmp_path / "board.csv").read_text()
+    assert [float(value) for value in again["J&F-Mean"]] == list(table["J&F-Mean"])
 
 
 def test_runs_below_a_folder_are_found(finished, tmp_path):

@@ -436,6 +436,17 @@ def test_a_vip_label_without_background_is_noted(tmp_path: Path):
     assert any("first label has id 0" in note for note in corrkit.evaluate("vip", "identity", data=tmp_path).notes)
 
 
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_vip_label_without_a_class_is_refused(value: int, tmp_path: Path):
+    masks = make_vip_clip(tmp_path)
+    for index, mask in enumerate(masks):
+        label = np.where(mask > 0, np.uint8(value), np.uint8(0))
+        save_label(tmp_path / CATEGORY_IDS / f"videos1/{index * 25 + 1:012d}.png", label, "L")
+    failure = str(corrkit.evaluate("vip", "identity", data=tmp_path).failures["videos1"])
+    assert "000000000001.png" in failure
+    assert "holds no class to propagate" in failure
+
+
 # --- joints -----------------------------------------------------------------------------------------------------------
 
 

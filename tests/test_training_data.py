@@ -1,16 +1,20 @@
 """The index, decoding of what a sample needs, and the order of samples."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from corrkit.errors import DataError
+from corrkit.frames import index as frames_index
 from corrkit.frames.index import Entry
 from corrkit.frames.video import VideoFile
 from corrkit.training.data import Batches, Samples, build_index, collate, loader, order, read_frames, workers_for
@@ -68,6 +72,88 @@ def test_seeking_gives_the_frame_that_reading_in_order_gives(shared: Path) -> No
         video = VideoFile(path)
         in_order = video.read(range(9))
         np.testing.assert_array_equal(VideoFile(path)[8], in_order[8])
+
+
+class CountedCapture:
+    """A capture that counts how often it is told to seek."""
+
+    def __init__(self, capture: Any) -> None:
+        self.capture, self.seeks = capture, 0
+
+    def set(self, *arguments: Any) -> Any:
+        self.seeks += 1
+        return self.capture.set(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.capture, name)
+
+
+def test_frames_of_an_item_are_decoded_in_one_pass_by_one_thread(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = VideoFile(shared / "data" / "videos" / "cotracker_cat.mp4")
+    expected = [VideoFile(video.path)[index] for index in (3, 20, 41, 60)]
+    capture = CountedCapture(video._open())
+    assert capture.get(cv2.CAP_PROP_N_THREADS) == 1
+    monkeypatch.setattr(video, "_open", lambda: capture)
+    np.testing.assert_array_equal(video.read((41, 3, 60, 20)), [expected[place] for place in (2, 0, 3, 1)])
+    assert capture.seeks == 0
+    assert VideoFile(video.path).read((80,))[0].shape == expected[0].shape  # far from the start: by seeking
+
+
+def test_lists_name_clips_with_and_without_their_frames(folder: Path, tmp_path: Path) -> None:
+    """As VideoMAE's: a path, and where known the number of frames."""
+    for text in ("clip 6\nphoto.png\nabsent.mp4 300\n", "path,frames\nclip,6\nphoto.png,1\nabsent.mp4,300\n"):
+        (folder / "list.csv").write_text(text)
+        index = build_index(folder / "list.csv", tmp_path / f"{len(text)}.json")
+        assert index.entries == (Entry("clip", "folder", 6), Entry("photo.png", "image", 1))
+        assert [path for path, _ in index.broken] == ["absent.mp4"]
+        assert index.summary == "1 clips and 1 images, 1 left out"
+        assert read_frames(index, 0, (2,))[0].max() == 80
+    (folder / "list.csv").write_text("clip six\n")
+    with pytest.raises(DataError, match=r"list\.csv, line 1"):
+        build_index(folder / "list.csv", tmp_path / "wrong.json")
+
+
+def test_files_are_opened_once_for_all_runs_and_by_each_rank_its_share(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    opened: list[str] = []
+    row = frames_index._row
+    monkeypatch.setattr(frames_index, "_row", lambda path, frames: opened.append(path.name) or row(path, frames))
+    parts: list[Any] = []
+
+    def gather(found: Any) -> list[Any]:
+        parts.append(found)
+        return parts
+
+    with pytest.raises(KeyError):  # the other rank's share is missing
+        build_index(folder, tmp_path / "0.json", share=(0, 2), gather=gather)
+    first = list(opened)
+    whole = build_index(folder, tmp_path / "1.json", share=(1, 2), gather=gather)
+    assert sorted(opened) == ["broken.mp4", "clip", "photo.png"]
+    assert len(first) == 2
+    assert build_index(folder, tmp_path / "2.json") == whole
+    assert len(opened) == 3  # a second run opens nothing
+    Image.new("RGB", (40, 40)).save(folder / "new.png")
+    assert len(build_index(folder, tmp_path / "3.json").entries) == 3
+    assert opened[3:] == ["new.png"]
+
+
+def test_decoding_processes_do_not_load_timm() -> None:
+    code = "import sys, corrkit.training.data; print('timm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_batches_travel_as_bytes_and_have_the_values_of_floating_point(folder: Path, tmp_path: Path) -> None:
+    index = build_index(folder, tmp_path / "index.json")
+    samples = Samples(index, load_recipe("mae", scale="tiny").views, 0)
+    batch = next(loader(samples, Batches(num_items=2, batch=2, seed=0, share=(0, 1), first=0), 0))
+    (view,) = batch.views
+    assert view.pixels.dtype == torch.uint8
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    expected = (view.pixels.numpy().astype(np.float32) / np.float32(255) - mean) / std
+    np.testing.assert_array_equal(view.to(torch.device("cpu")).pixels.numpy(), expected)
 
 
 def test_damaged_videos_are_listed_or_cut_to_what_can_be_decoded(shared: Path, tmp_path: Path) -> None:

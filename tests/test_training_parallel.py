@@ -16,8 +16,8 @@ from training_ranks import CHANGES, WAYS, both_ways, halves, siammae_in_all_case
 
 from corrkit.backbones import load_backbone
 from corrkit.errors import UsageError
+from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint
-from corrkit.training.log import read_log
 from corrkit.training.loop import Options, pretrain
 from corrkit.training.objectives import make_objective
 from corrkit.training.parallel import device_of
@@ -133,9 +133,8 @@ def test_siameseim_normalises_over_all_ranks(siammae: Path) -> None:
     norm = torch.nn.BatchNorm1d(6)
     wanted = norm(tokens.requires_grad_().transpose(1, 2)).transpose(1, 2)
     (wanted * weights).square().mean().backward()
-    outputs, gradients, variances = zip(
-        *(torch.load(siammae / f"normalised-{rank}.pt") for rank in (0, 1)), strict=True
-    )
+    ranks = [torch.load(siammae / f"normalised-{rank}.pt") for rank in (0, 1)]
+    outputs, gradients, variances = zip(*ranks, strict=True)
     torch.testing.assert_close(torch.cat(outputs), wanted.detach())
     torch.testing.assert_close(torch.cat(gradients) / 2, tokens.grad)
     for variance in variances:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint, loop
 from corrkit.training.data.views import View
-from corrkit.training.log import read_log
 from corrkit.training.loop import Options, pretrain
 from corrkit.training.objectives import make_objective
 from corrkit.training.objectives.masked import Objective, Step

@@ -247,9 +247,9 @@ WRONG_OPTIONS = {
     "sdae": [("groups", "0"), ("axis", "rows"), ("group", "3")],
     "rsp": [("groups", "[]"), ("noise", "loud"), ("balance", "2")],
     "bootmae": [("ramp", "0"), ("rampe", "0.5")],
-    "siameseim": [("negative", "-1"), ("globalweight", "1")],
+    "siameseim": [("negative", "-1"), ("global_weight", "1")],
     "splitmask": [("temperature", "0"), ("prototypes", "3")],
-    "violet": [("flow_weight", "-0.1"), ("teacher", "hog")],
+    "violet": [("flow_weight", "0.1"), ("teacher", "hog")],
     "mvd": [("teacher", "hog"), ("prototypes", "3")],
     "mae": [("prototypes", "64")],
 }  # fmt: skip

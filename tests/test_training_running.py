@@ -20,13 +20,13 @@ from test_training_loop import OPTIONS, KilledError, losses, siammae, stop_and_g
 from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, CorrkitError, DataError, RunError, UsageError
+from corrkit.runs.atomic import only_process
+from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint, loop
 from corrkit.training.data import build_index
-from corrkit.training.log import read_log
 from corrkit.training.loop import pretrain
 from corrkit.training.options import Options
 from corrkit.training.recipe import load_recipe
-from corrkit.training.resuming import only_process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -102,6 +102,25 @@ def test_damaged_images_and_videos_in_worker_processes(shared: Path, tmp_path: P
     mae = load_recipe("mae", scale="tiny", changes=sizes)
     pretrain(mae, tmp_path / "data", tmp_path / "out", dataclasses.replace(OPTIONS, workers=1))
     assert read_log(tmp_path / "out" / "log.csv")[-1]["replaced"] > 0
+
+
+KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+
+@pytest.mark.parametrize(
+    "raised", [KILLED, ConnectionResetError("reset: pid 7"), EOFError("pid 7"), RuntimeError("other")]
+)
+def test_a_killed_process_that_decodes_is_named_wherever_torch_notices(
+    raised: Exception, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch raises from its handler of SIGCHLD, in the middle of whatever runs."""
+
+    def killed(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(loop._Training, "_after", killed)
+    with pytest.raises(RunError if "pid 7" in str(raised) else RuntimeError, match=r"pid 7|other"):
+        pretrain(siammae(), clips, tmp_path / "out", OPTIONS)
 
 
 def test_the_run_says_what_changed_in_its_data(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,7 +358,7 @@ def test_init_refuses_other_heads_and_resamples_learned_positions(
      "--keep 0", "--log-every -1", "--save-every -5", "--eval-every -1", "--embedded-clips 0", "--damaged 2",
      "--device cuda:99", "--device meta", "--device abacus", "--eval-tasks davs --eval-every 1", "--heads 0",
      "--resume-with speed", "--resume-with steps=many", "--resume-with precision=fp8", "--scale huge",
-     "--embedded-clips 999999999", "--eval-tasks , --eval-every 1"],
+     "--embedded-clips 9999999999", "--eval-tasks , --eval-every 1"],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused_in_a_sentence(
     arguments: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

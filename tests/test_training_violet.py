@@ -1,4 +1,4 @@
-"""VIOLET's targets and masks: the HOG image, optical flow, boxes, and where the loss is counted."""
+"""VIOLET's targets and masks: the HOG image, boxes, and where the loss is counted."""
 
 import dataclasses
 from random import Random
@@ -12,11 +12,10 @@ from conftest import GoldenFinder
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
 from corrkit.training.data.views import View
 from corrkit.training.networks import masks
-from corrkit.training.networks.masks import Mask
 from corrkit.training.objectives import make_objective
 from corrkit.training.objectives.hog import hog_image
+from corrkit.training.objectives.masked import MaskedPrediction
 from corrkit.training.objectives.targets import hog_image_tokens, per_frame
-from corrkit.training.objectives.violet import Violet, optical_flow
 from corrkit.training.recipe import load_recipe
 from corrkit.training.schema import MaskRule
 
@@ -58,55 +57,17 @@ def test_targets_of_images_are_those_of_each_frame() -> None:
     assert torch.equal(tokens[0, 1].reshape(8, 8), hog_image(clip[:1, :, 0])[0, :8, 8:])  # the upper right token
 
 
-def test_flow_points_to_where_the_picture_goes() -> None:
-    """The second frame shows the first one 3 pixels to the left and 2 further down, the third one the second again."""
-    noise = np.random.default_rng(0).integers(0, 255, (160, 160, 3), dtype=np.uint8)
-    import cv2
-
-    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
-    first, second = smooth[20:116, 20:116], smooth[18:114, 23:119]
-    flow = optical_flow(normalised(np.stack([first, second, second])))
-    assert flow.shape == (1, 2, 2, 96, 96)
-    inner = flow[0, :, :, 20:-20, 20:-20].mean((2, 3))
-    torch.testing.assert_close(inner, torch.tensor([[-3.0, 0.0], [2.0, 0.0]]), rtol=0, atol=0.1)
-
-
-def small(**changes: Any) -> Violet:
+def small(**changes: Any) -> MaskedPrediction[Any]:
     sizes = {"views.size": 32, "encoder.patch": 16, "views.frames": 3, "encoder.depth": 1}
     objective = make_objective(load_recipe("violet", scale="tiny", changes={**sizes, **changes}))
-    assert isinstance(objective, Violet)
+    assert isinstance(objective, MaskedPrediction)
     return objective
-
-
-def losses_of(objective: Violet, flow: torch.Tensor, hidden: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr("corrkit.training.objectives.violet.optical_flow", lambda clip: flow)
-    with torch.no_grad():
-        objective.flow.weight.zero_()
-        objective.flow.bias.zero_()
-    step = objective.step([View(torch.zeros(1, 3, 3, 32, 32))], [Mask(hidden.reshape(1, 12), None, None)])
-    return float(step.parts["flow"].detach())
-
-
-def test_flow_is_counted_where_either_frame_is_hidden_and_motion_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three frames of 2 x 2 tokens, a prediction of 0, so the loss is the mean size of the flow that counts."""
-    objective = small()
-    hidden = torch.zeros(3, 2, 2, dtype=torch.bool)
-    hidden[0, 0, 0] = hidden[1, 1, 1] = True
-    flow = torch.zeros(1, 2, 2, 32, 32)  # [B, (x, y), pair, H, W]
-    flow[0, :, 0, :16, :16] = 1  # first pair, where the first frame is hidden
-    flow[0, :, 0, 16:, 16:] = 3  # first pair, where the second frame is hidden
-    flow[0, :, 0, :16, 16:] = 40  # hidden in neither
-    flow[0, 0, 1, 16:, 16:] = 5  # second pair, where its first frame is hidden: x 5, y 0
-    expected = (1 + 3 + 2.5) / 3
-    assert losses_of(objective, flow, hidden, monkeypatch) == pytest.approx(expected)
-    flow[0, 1, 1, 0, 0] = 50  # the second pair is now too fast
-    assert losses_of(objective, flow, hidden, monkeypatch) == pytest.approx(2.0)
 
 
 def test_pixel_losses_are_means_and_the_published_third_is_a_weight() -> None:
     """Published code divides by the mask of all three channels, and by 3 again (main_pretrain.py:430)."""
     objective = small(**{"branches.0.weight": 1 / 3, "branches.1.weight": 0.0, "branches.2.weight": 0.0,
-                         "branches.3.weight": 0.0, "options.flow_weight": 0.0})  # fmt: skip
+                         "branches.3.weight": 0.0})  # fmt: skip
     with torch.no_grad():
         objective.decoders[0].head.weight.zero_()
         objective.decoders[0].head.bias.zero_()

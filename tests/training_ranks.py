@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from corrkit.training import loop
-from corrkit.training.objectives.siameseim import TokenBatchNorm
+from corrkit.training.networks.batchnorm import TokenBatchNorm
 from corrkit.training.recipe import load_recipe
 
 

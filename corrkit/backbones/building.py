@@ -1,6 +1,6 @@
 """What a family's builder returns, and how a network is filled: completely or not at all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +10,7 @@ from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _SHOWN = 6
 
@@ -37,7 +37,9 @@ class Built:
 
 
 def fill(network: "nn.Module", recognised: Recognised) -> None:
-    """Puts the recognised tensors, as float32, into a network that may live on the meta device.
+    """Puts the recognised tensors, in the file's precision, into a network that may live on the meta device.
+
+    Nothing is copied; `to_float32` makes the network ready to run.
 
     Raises:
         CheckpointError: naming them, where tensors are missing, of another shape, or not known to be unneeded.
@@ -51,25 +53,36 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
     absent = [name for name in expected if name not in state]
     if absent:
         raise missing(recognised, absent)
-    wrong = [
-        f"{recognised.file_name(name)} is {list(state[name].shape)}, not {list(tensor.shape)}"
-        for name, tensor in expected.items()
-        if state[name].shape != tensor.shape
-    ]
+    wrong = [name for name, tensor in expected.items() if state[name].shape != tensor.shape]
     if wrong:
+
+        def contrast(name: str) -> str:
+            return f"{recognised.file_name(name)} is {list(state[name].shape)}, not {list(expected[name].shape)}"
+
         raise UnknownNetworkError(
-            f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong)}.",
+            f"{path} ({recognised.system.name}) has tensors that don't fit together: {_listed(wrong, contrast)}.",
             f"If the file is intact, its architecture is a variant that corrkit doesn't know. {ways_on()}",
         )
-    unknown = [recognised.file_name(name) for name in state if name not in expected]
+    typed = [name for name, tensor in expected.items() if tensor.is_floating_point() != state[name].is_floating_point()]
+    if typed:
+
+        def described(name: str) -> str:
+            return f"{recognised.file_name(name)} is {state[name].dtype}"
+
+        raise CheckpointError(
+            f"{path} ({recognised.system.name}) has tensors of the wrong type: {_listed(typed, described)}.",
+            "Get the weights in float32, float16 or bfloat16.",
+        )
+    unknown = [name for name in state if name not in expected]
     if unknown:
         raise UnknownNetworkError(
             f"{path} ({recognised.system.name}) has tensors of unknown meaning beside a complete backbone: "
-            f"{_listed(unknown)}.",
+            f"{_listed(unknown, recognised.file_name)}.",
             "Leaving them out could change the features. If they are no part of the encoder, save it without them. "
             f"{ways_on()}",
         )
-    _assign(network, state)
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False).eval()
 
 
 def missing(recognised: Recognised, names: Iterable[str]) -> CheckpointError:
@@ -90,13 +103,14 @@ def chosen_layer(recognised: Recognised, layer: int | str | None, depth: int) ->
     return number
 
 
-def _assign(network: "nn.Module", state: Mapping[str, "Tensor"]) -> None:
-    network.load_state_dict(
-        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, assign=True
-    )
-    network.requires_grad_(False).eval()
+def to_float32(network: "nn.Module") -> None:
+    """Turns weights of another precision into float32, one by one."""
+    for tensor in network.state_dict(keep_vars=True).values():
+        if tensor.is_floating_point() and tensor.dtype.itemsize != 4:
+            tensor.data = tensor.data.float()
 
 
-def _listed(names: Iterable[str]) -> str:
-    items = list(names)
-    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
+def _listed(names: Sequence[str], words: Callable[[str], str]) -> str:
+    """The first few, in words."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(words, names[:_SHOWN])) + more

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from corrkit.backbones.contract import Report
-from corrkit.backbones.loading import load_backbone
+from corrkit.backbones.loading import Loading, examine_opened
 from corrkit.checkpoints import converted
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.checkpoints.recognition import recognise
@@ -33,9 +33,9 @@ def convert(
         raise CheckpointError(f"{target} isn't named *.safetensors.", "Name the new file so.")
     if not Path(file).exists():
         raise CheckpointError(f"{file} doesn't exist.", "Only files and folders can be converted.")
-    report = load_backbone(file, heads=heads, key=key, system=system).report
+    opened = open_checkpoint(file)
+    report = examine_opened(opened, Loading(heads=heads, key=key, system=system)).report
     if report.system == "timm":
         raise CheckpointError(f"{file} is a network in timm's own names and needs no converting.", "Use it as it is.")
-    opened = open_checkpoint(file)
     converted.write(recognise(opened, key, system), target, digest=opened.digest, heads=heads)
     return report

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from corrkit.backbones.contract import Described, Interface
-from corrkit.backbones.network import Network
+from corrkit.backbones.networks.base import Network
 
 if TYPE_CHECKING:
     import torch

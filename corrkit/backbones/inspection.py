@@ -6,7 +6,7 @@ from typing import Any
 
 from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
-from corrkit.backbones.loading import NO_OPTIONS, Loading, load
+from corrkit.backbones.loading import NO_OPTIONS, Loading, examine
 from corrkit.checkpoints.registry import SYSTEMS
 
 
@@ -24,10 +24,10 @@ def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Any]:
         CheckpointError: where the file can't be loaded for another reason.
     """
     try:
-        backbone, unknown = load(spec, loading), None
+        backbone, unknown = examine(spec, loading), None
     except UnknownHeadsError as error:
         # One head divides every width: all but the attention itself is built and checked as it will be.
-        backbone, unknown = load(spec, replace(loading, heads=1)), error.problem
+        backbone, unknown = examine(spec, replace(loading, heads=1)), error.problem
     return {
         "file": spec,
         **_facts(backbone, unknown),

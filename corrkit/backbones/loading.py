@@ -1,10 +1,11 @@
 """From a spec to a backbone: a file, a folder, a built-in, a timm name, a function of one's own."""
 
+import contextlib
 import hashlib
 import importlib
 import json
+import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,8 +105,21 @@ def load(spec: str | Path, loading: Loading) -> Backbone:
         from corrkit.backbones import timm_models
 
         loading.refuse(text)
-        return timm_models.load(text)
+        return _ready(timm_models.load(text))
     return _from_files(_file(text), loading)
+
+
+def examine(spec: str | Path, loading: Loading) -> Backbone:
+    """As `load`, for a report: the weights of a single file keep its precision, so that looking copies nothing."""
+    path = _file(str(spec))
+    if loading.window is None and Path(path).exists() and not str(spec).startswith(_PREFIXES[:2]):
+        return _layers(path, loading)(loading.layer)
+    return load(spec, loading)
+
+
+def examine_opened(opened: "Opened", loading: Loading) -> "Framewise":
+    """As `examine`, of a file that is open."""
+    return _layers_of_any(opened, loading)(loading.layer)
 
 
 def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
@@ -124,12 +138,13 @@ def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | No
         if path in BUILT_IN or path.startswith(_PREFIXES) or _pair(path):
             raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
         raise _nothing_there(path)
-    return _layers(path, loading)
+    layers = _layers(path, loading)
+    return lambda layer: _ready(layers(layer))
 
 
 def from_opened(opened: "Opened") -> "Framewise":
     """A backbone from an opened file, or from the same tree in memory. Raises CheckpointError."""
-    return _layers_of(opened, NO_OPTIONS)(None)
+    return _ready(_layers_of(opened, NO_OPTIONS)(None))
 
 
 def _file(spec: str) -> str:
@@ -153,10 +168,10 @@ def _from_files(path: str, loading: Loading) -> Backbone:
         from corrkit.backbones.fusion import fuse
 
         loading.refuse(path)
-        return fuse(*(_layers(part, loading)(None) for part in pair))
+        return fuse(*(_ready(_layers(part, loading)(None)) for part in pair))
     if not Path(path).exists():
         raise _nothing_there(path)
-    backbone = _layers(path, loading)(loading.layer)
+    backbone = _ready(_layers(path, loading)(loading.layer))
     if loading.window is None:
         return backbone
     from corrkit.backbones.windowed import Windowed
@@ -164,17 +179,29 @@ def _from_files(path: str, loading: Loading) -> Backbone:
     return Windowed(backbone, loading.window)
 
 
+def _ready(backbone: "Framewise") -> "Framewise":
+    """With its weights in float32."""
+    from corrkit.backbones.building import to_float32
+
+    to_float32(backbone.network)
+    return backbone
+
+
 def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
-    """Opens a file; see `open_layers`."""
-    from corrkit.checkpoints.heads import entry
+    """Opens a file; see `open_layers`. The weights keep its precision."""
     from corrkit.checkpoints.opening import open_checkpoint
 
-    opened = open_checkpoint(path)
+    return _layers_of_any(open_checkpoint(path), loading)
+
+
+def _layers_of_any(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":
+    from corrkit.checkpoints.heads import entry
+
     if entry(opened.config, "architecture") is not None:  # timm's config.json
         from corrkit.backbones import timm_models
 
         if name := timm_models.named_by_config(opened):
-            replace(loading, layer=None, window=None).refuse(path)
+            replace(loading, layer=None, window=None).refuse(opened.path)
             return lambda layer: timm_models.fill(name, opened, layer)
     return _layers_of(opened, loading)
 
@@ -182,22 +209,21 @@ def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None],
 def _layers_of(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":
     from corrkit.checkpoints.recognition import recognise
 
-    with _naming_timm(opened):
+    with _names_of_timm(opened):
         recognised = recognise(opened, loading.key, loading.system)
-    module, function = recognised.system.build.split(":")
-    build: Callable[..., Built] = getattr(importlib.import_module(module), function)
+    build: Callable[..., Built] = pkgutil.resolve_name(recognised.system.build)
 
     def backbone(layer: int | str | None) -> "Framewise":
-        with _naming_timm(opened):
+        with _names_of_timm(opened):
             built = build(recognised, heads=loading.heads, layer=layer)
         return _backbone(built, recognised, _digest(opened.digest, replace(loading, layer=layer, window=None)))
 
     return backbone
 
 
-@contextmanager
-def _naming_timm(opened: "Opened") -> "Iterator[None]":
-    """Adds to the error for an unknown network the architectures of timm that the file is nearest to."""
+@contextlib.contextmanager
+def _names_of_timm(opened: "Opened") -> Iterator[None]:
+    """Where a file is no network that is known: the error with the architectures of timm that it is nearest to."""
     from corrkit.checkpoints import timm_names
     from corrkit.checkpoints.completeness import UnknownNetworkError
     from corrkit.checkpoints.naming import flatten
@@ -206,9 +232,8 @@ def _naming_timm(opened: "Opened") -> "Iterator[None]":
         yield
     except UnknownNetworkError as error:
         near = timm_names.nearest(flatten(opened.tree))
-        if not near:
-            raise
-        raise CheckpointError(error.problem, f"{error.remedy} Nearest of timm's: {', '.join(near)}.") from error
+        remedy = f"{error.remedy} Nearest of timm's: {', '.join(near)}." if near else error.remedy
+        raise CheckpointError(error.problem, remedy) from error
 
 
 def _backbone(built: "Built", recognised: "Recognised", digest: str) -> "Framewise":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints.heads import entry
+from corrkit.checkpoints.statistics import Channels, mean_and_std
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -52,11 +53,6 @@ class _Choice:
         return f"one of {', '.join(map(repr, self.values))}"
 
 
-Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
-"""Mean and std of red, green and blue, for inputs in [0, 1]."""
-
-_MEAN = _Number(0, 1, longest=3, whole=False)
-_STD = _Number(1e-6, 1, longest=3, whole=False)
 _FLAG = _Choice((False, True))
 _RATE = _Number(0, 1, whole=False)  # of dropout: without effect on a frozen network
 _RATIO = _Number(0, 100, longest=8, whole=False)
@@ -134,20 +130,15 @@ def architecture_arguments(opened: "Opened", num_tensors: int) -> dict[str, Any]
     return arguments
 
 
-def statistics(opened: "Opened | None", default: Any) -> Statistics:
+def statistics(opened: "Opened | None", default: Any) -> tuple[Channels, Channels]:
     """Mean and std per channel: of `pretrained_cfg` in a file's config.json, else timm's own (`default`).
 
     Raises:
-        CheckpointError: not three numbers each from 0 to 1, std above 0.
+        CheckpointError: not three finite numbers each, or a std that isn't above 0.
     """
-    found = []
-    for name, allowed in (("mean", _MEAN), ("std", _STD)):
+    values = {}
+    for name in ("mean", "std"):
         given = None if opened is None else entry(opened.config, f"pretrained_cfg.{name}")
-        value = list(default[name]) if given is None else given
-        if not isinstance(value, list) or len(value) != 3 or not allowed.allows(value):
-            raise CheckpointError(
-                f"{opened and opened.path}: pretrained_cfg.{name} in config.json is {repr(value)[:60]}.",
-                f"It must be three numbers from {allowed.low} to {allowed.high}.",
-            )
-        found.append((float(value[0]), float(value[1]), float(value[2])))
-    return found[0], found[1]
+        values[name] = default[name] if given is None else given
+    mean, std = ((f"pretrained_cfg.{name} in config.json", value) for name, value in values.items())
+    return mean_and_std("timm" if opened is None else opened.path, mean, std)

@@ -12,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from corrkit.backbones.contract import Interface, Report
 from corrkit.backbones.framewise import Framewise
-from corrkit.backbones.timm_arguments import Statistics, architecture_arguments, statistics
+from corrkit.backbones.timm_arguments import architecture_arguments, statistics
 from corrkit.checkpoints.heads import entry
+from corrkit.checkpoints.statistics import Channels
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def fill(name: str, opened: "Opened", layer: int | str | None = None) -> Framewi
         raise _misfit(name, opened, tensors, expected, prefixes[0])
     _require_small(blank, opened)
     require_usable(state, opened.path)
-    model = _initialised(name, arguments)
-    model.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in state.items()})
+    model = _filled(blank, name, arguments, state)
     unused = len(tensors) - len(state)
     report = Report(
         system="timm",
@@ -123,6 +123,18 @@ def _under(
     state = {key: tensors[prefix + key] for key in expected if prefix + key in tensors}
     complete = len(state) == len(expected) and all(state[key].shape == expected[key].shape for key in expected)
     return state if complete else None
+
+
+def _filled(blank: "nn.Module", name: str, arguments: Mapping[str, Any], state: "Mapping[str, Tensor]") -> "nn.Module":
+    """The network with the file's tensors; all but the plain ViT also hold values that only timm computes."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    if type(blank) is VisionTransformer:
+        blank.load_state_dict(state, assign=True)
+        return blank.requires_grad_(False).eval()
+    model = _initialised(name, arguments)
+    model.load_state_dict(state)
+    return model
 
 
 def _require_small(blank: "nn.Module", opened: "Opened") -> None:
@@ -206,11 +218,11 @@ def _backbone(
     name: str,
     report: Report,
     digest: str,
-    statistics: Statistics,
+    statistics: tuple[Channels, Channels],
     layer: int | str | None = None,
 ) -> Framewise:
     """Features as `forward_features` gives them, at the stride that the network states."""
-    from corrkit.backbones.vit_building import from_timm
+    from corrkit.backbones.networks.vit_building import from_timm
     from corrkit.backbones.wrapped import WrappedNetwork
 
     report = replace(report, parameters=sum(parameter.numel() for parameter in model.parameters()))

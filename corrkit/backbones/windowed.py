@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from corrkit.backbones.contract import Described, Interface, Mode, interface_of
 from corrkit.backbones.framewise import Framewise
-from corrkit.backbones.network import Network
+from corrkit.backbones.networks.base import Network
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -132,6 +132,8 @@ class WrappedNetwork(nn.Module):
         self._forward = forward
 
     def _features(self, frames: Tensor) -> object:
+        first = next((tensor for tensor in self.module.parameters() if tensor.is_floating_point()), frames)
+        frames = frames.to(torch.promote_types(frames.dtype, first.dtype))  # a network in double precision keeps it
         if self._forward is not None:
             return self._forward(frames)
         return getattr(self.module, "forward_features", self.module)(frames)

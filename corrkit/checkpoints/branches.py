@@ -12,6 +12,7 @@ _SECONDARY = re.compile(
     r"(momentum_\w+|mm_\w+|\w+_momentum|_?teacher_?\w*|clip_model|dino_model|predictor|decoder|text\w*|\w*_ema|ema_model|ema"
     r"|target_network|cls_pt_layers|reward_model|discriminator)"
 )
+_MAX_NETWORKS = 64  # in one file; comparing each with each takes time
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ def choose(
     """
     places = list(dict.fromkeys(candidate.place for candidate in candidates))
     left_out: list[tuple[str, str]] = []
+    if len(places) > _MAX_NETWORKS:
+        raise CheckpointError(
+            f"{path} holds {len(places):,} networks, the first at {places[0]}.", "Name one with --ckpt-key."
+        )
 
     def leave_out(losing: list[str], why: str) -> None:
         left_out.extend((_prefix(candidates, place), why) for place in losing)
@@ -68,7 +73,7 @@ def preferred_but_incomplete(
             continue
         pattern = re.compile("|".join(rf"(?:^|(?<=\.))(?:{anchor})$" for anchor in blocks))
         prefixes = {name[: match.start()] for name in names if (match := pattern.search(name))}
-        for prefix in prefixes - {chosen.prefix}:
+        for prefix in sorted(prefixes - {chosen.prefix}, key=lambda prefix: (len(prefix), prefix))[:_MAX_NETWORKS]:
             rival = Candidate(prefix, layout, prefix)
             try:
                 winners, _ = choose([chosen, rival], prefers, "")
@@ -96,6 +101,26 @@ def find(names: Iterable[tuple[str, int]], layouts: Iterable[Layout], key: str |
             shared = here if shared is None else {prefix: place for prefix, place in shared.items() if prefix in here}
         found += [Candidate(prefix, layout, place) for prefix, place in sorted((shared or {}).items())]
     return sorted(found, key=lambda candidate: len(candidate.prefix))
+
+
+def whole_key(key: str, names: Iterable[str], path: object) -> str:
+    """The path of the branch that a key means: the key itself, or the only path in the file that ends like it.
+
+    Raises:
+        CheckpointError: several paths end like it; it lists them.
+    """
+    wanted = key.strip(".")
+    names = list(names)
+    if any(name.startswith(f"{wanted}.") for name in names):
+        return wanted
+    ends = re.compile(rf"(?:^|(?<=\.)){re.escape(wanted)}(?=\.)")
+    found = sorted({name[: match.end()] for name in names for match in ends.finditer(name)})
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{path} has several branches that end in {wanted!r}: {', '.join(map(repr, found[:8]))}.",
+            f"Name one of them whole: --ckpt-key {found[0]}.",
+        )
+    return found[0] if found else wanted
 
 
 def is_secondary(segment: str) -> bool:

@@ -71,6 +71,14 @@ def gap(
     )
 
 
+def contradiction(path: object, system: System, name: str, problem: str) -> CheckpointError:
+    """The error for a tensor, under its name in the file, of a shape that no network of the system has."""
+    return CheckpointError(
+        f"{path} ({system.name}) contradicts itself: {name} {problem}.",
+        "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+    )
+
+
 def ways_on() -> str:
     """How any network can be evaluated that corrkit doesn't know by its names."""
     return "A model of timm: timm:NAME=FILE. Any other: py:FILE.py:FUNCTION, which builds it with its own code."

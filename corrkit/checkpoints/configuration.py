@@ -79,7 +79,7 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | Sequence[
     for name, found in facts.items():
         said = recognised.config.get(name)
         if isinstance(said, list) and isinstance(found, int) and said:
-            agrees = set(said) == {found}
+            agrees = all(item == found for item in said)
         else:
             agrees = not isinstance(said, int | list) or said == found
         if not agrees:

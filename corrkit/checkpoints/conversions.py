@@ -19,6 +19,56 @@ class IncompleteError(Exception):
         super().__init__(", ".join(self.names))
 
 
+class ContradictionError(Exception):
+    """A tensor has a shape that no network of its system has: `name`, canonical, and `problem`, in words."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"{name} {problem}")
+
+
+def of_rank(name: str, tensor: "Tensor", *ranks: int) -> "Tensor":
+    """The tensor, where its number of axes is one of `ranks`; else raises ContradictionError."""
+    if tensor.ndim not in ranks:
+        wanted = " or ".join(map(str, ranks))
+        raise ContradictionError(name, f"has the shape {list(tensor.shape)}, not {wanted} axes")
+    return tensor
+
+
+# Axes of the tensors from which builders read sizes, before a whole network checks every shape.
+_RANKS = tuple(
+    (re.compile(pattern), ranks)
+    for pattern, ranks in {
+        r"patch_embed\.proj\.weight|stem\.0\.weight|.*\.conv_dw\.weight|(.*\.)?conv\d\.weight|neck\.0\.weight": (4, 5),
+        r".*mlp\.(fc1|fc2|w12|w3)\.weight": (2, 4),
+        r".*attn\.(qkv|proj)\.weight|.*relative_position_bias_table|.*rel_pos_[hwt]": (2,),
+        r"cls_token|reg_token": (3,),
+        r"pos_embed\w*": (2, 3, 4, 5),
+    }.items()
+)
+
+
+def with_known_ranks(state: State) -> State:
+    """The state, if each tensor that tells a size has as many axes as in every network; else ContradictionError."""
+    for name, tensor in state.items():
+        for pattern, ranks in _RANKS:
+            if pattern.fullmatch(name):
+                of_rank(name, tensor, *ranks)
+    return state
+
+
+def _joined(parts: "Mapping[str, Tensor]") -> "Tensor":
+    """Tensors by name, one behind the other along the first axis."""
+    import torch
+
+    name, first = next(iter(parts.items()))
+    for other, tensor in parts.items():
+        if not tensor.ndim or tensor.shape[1:] != first.shape[1:] or tensor.dtype != first.dtype:
+            shapes = f"{list(tensor.shape)} {tensor.dtype}, {name} {list(first.shape)} {first.dtype}"
+            raise ContradictionError(other, f"can't be joined with its like: {shapes}")
+    return torch.cat(list(parts.values()))
+
+
 def unify(state: State) -> State:
     """What is the same for all layouts: fused q, k, v with their biases, a fused gate, and leading axes of tokens."""
     state = _fuse_gate(_fuse_attention(state))
@@ -47,11 +97,10 @@ def _fuse_attention(state: State) -> State:
 
     fused = dict(state)
     for stem in _stems(state, r"attn\.(?=[qkv]\.weight$)"):
-        weights = {part: fused.pop(f"{stem}{part}.weight", None) for part in "qkv"}
-        absent = [f"{stem}{part}.weight" for part, weight in weights.items() if weight is None]
-        if absent:
+        names = [f"{stem}{part}.weight" for part in "qkv"]
+        if absent := [name for name in names if name not in fused]:
             raise IncompleteError(absent)
-        fused[f"{stem}qkv.weight"] = torch.cat([weight for weight in weights.values() if weight is not None])
+        fused[f"{stem}qkv.weight"] = _joined({name: fused.pop(name) for name in names})
     for stem in _stems(state, r"attn\.(?=([qkv]\.bias|[qv]_bias)$)"):
         spelling = "{}_bias" if f"{stem}q_bias" in state or f"{stem}v_bias" in state else "{}.bias"
         biases = {part: fused.pop(stem + spelling.format(part), None) for part in "qkv"}
@@ -60,22 +109,21 @@ def _fuse_attention(state: State) -> State:
             raise IncompleteError([stem + spelling.format("q" if q is None else "v")])
         if k is None and any(name.endswith("attn.k.bias") for name in state):
             raise IncompleteError([f"{stem}k.bias"])
-        fused[f"{stem}qkv.bias"] = torch.cat([q, torch.zeros_like(q) if k is None else k, v])
+        k = torch.zeros_like(q) if k is None else k
+        parts = zip("qkv", (q, k, v), strict=True)
+        fused[f"{stem}qkv.bias"] = _joined({stem + spelling.format(part): bias for part, bias in parts})
     return fused
 
 
 def _fuse_gate(state: State) -> State:
     """mlp.gate and mlp.value to mlp.w12."""
-    import torch
-
     fused = dict(state)
     for kind in ("weight", "bias"):
         for stem in _stems(state, rf"mlp\.(?=(gate|value)\.{kind}$)"):
-            parts = {part: fused.pop(f"{stem}{part}.{kind}", None) for part in ("gate", "value")}
-            absent = [f"{stem}{part}.{kind}" for part, tensor in parts.items() if tensor is None]
-            if absent:
+            names = [f"{stem}{part}.{kind}" for part in ("gate", "value")]
+            if absent := [name for name in names if name not in fused]:
                 raise IncompleteError(absent)
-            fused[f"{stem}w12.{kind}"] = torch.cat([tensor for tensor in parts.values() if tensor is not None])
+            fused[f"{stem}w12.{kind}"] = _joined({name: fused.pop(name) for name in names})
     return fused
 
 
@@ -90,7 +138,8 @@ def packed_swiglu(state: State) -> State:
         stem
         for stem in _stems(state, r"mlp\.(?=fc1\.weight$)")
         if f"{stem}fc2.weight" in state
-        and state[f"{stem}fc1.weight"].shape[0] == 2 * state[f"{stem}fc2.weight"].shape[1]
+        and of_rank(f"{stem}fc1.weight", state[f"{stem}fc1.weight"], 2).shape[0]
+        == 2 * of_rank(f"{stem}fc2.weight", state[f"{stem}fc2.weight"], 2).shape[1]
     }
     renamed = {}
     for name, tensor in state.items():
@@ -106,7 +155,7 @@ def without_key_bias(state: State) -> State:
     masked = {}
     for name, tensor in state.items():
         if name.endswith("attn.qkv.bias"):
-            tensor = tensor.clone()
+            tensor = of_rank(name, tensor, 1).clone()
             tensor[len(tensor) // 3 : 2 * len(tensor) // 3] = 0
         masked[name] = tensor
     return masked
@@ -124,7 +173,12 @@ def channel_last_patches(state: State) -> State:
 
 def _patches(state: State, reshape: "Callable[[Tensor, int], Tensor]") -> State:
     name = "patch_embed.proj.weight"
-    side = math.isqrt(state[name].shape[1] // 3)
+    if name not in state:
+        raise IncompleteError([name])
+    values = of_rank(name, state[name], 2).shape[1]
+    side = math.isqrt(values // 3)
+    if 3 * side * side != values:
+        raise ContradictionError(name, f"takes {values} values, which are no square patch of RGB pixels")
     return {**state, name: reshape(state[name], side)}
 
 
@@ -147,7 +201,7 @@ def shared_frequencies(state: State) -> State:
     lacking = sorted(block for block in absent if re.fullmatch(r"blocks\.\d+\.", block))
     if lacking:
         raise IncompleteError(f"{block}attn.rope.freqs" for block in lacking)
-    if not all(torch.equal(first, copy) for copy in copies.values()):
+    if not all(first.dtype == copy.dtype and torch.equal(first, copy) for copy in copies.values()):
         raise IncompleteError(["equal rotary frequencies of all blocks"])
     return {**rest, "rope.freqs": first}
 
@@ -159,6 +213,7 @@ def from_jax(state: State) -> State:
         stem, _, kind = name.rpartition(".")
         if kind == "kernel":
             kind = "weight"
+            tensor = of_rank(name, tensor, 2, 3, 4, 5)
             if tensor.ndim == 5:  # convolutions over one frame
                 tensor = tensor.squeeze(0)
             if tensor.ndim == 4:

@@ -3,14 +3,20 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints import configuration, heads
-from corrkit.checkpoints.opening import Opened
+from corrkit.checkpoints.completeness import contradiction
+from corrkit.checkpoints.conversions import ContradictionError, with_known_ranks
+from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
+from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.errors import CheckpointError
 from corrkit.runs.atomic import placing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FORMAT = 1
 _MAX_SETTING = 64 << 10  # characters of one setting of the container that is kept
@@ -29,9 +35,6 @@ def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None 
         CheckpointError: a file of that name exists already, or it can't be written.
         RunError: likewise; nothing is left of it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     if path.exists():
         raise CheckpointError(f"{path} exists already.", "Name a new file.")
     facts = {
@@ -46,14 +49,47 @@ def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None 
         "settings": _settings(recognised.tree),
         "original": {"name": Path(recognised.path).name, "sha256": digest},
     }
-    tensors = {name: tensor.contiguous().clone() for name, tensor in recognised.state.items()}
     with placing(path) as file:
-        try:
-            save_file(tensors, file, metadata={CONVERTED: json.dumps(facts)})
-        except SafetensorError as error:  # its own form of the system's errors
-            raise CheckpointError(
-                f"{path} can't be written ({error}).", "Free some space, or name another file."
-            ) from None
+        _save(recognised.state, file, {CONVERTED: json.dumps(facts)})
+
+
+def _save(tensors: "Mapping[str, Tensor]", path: Path, metadata: dict[str, str]) -> None:
+    """A safetensors file, written tensor by tensor: the library's own writer holds all of them twice.
+
+    Format: length of the header (8 bytes, little-endian), header (JSON), values (github.com/huggingface/safetensors).
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # keeps all of them aligned
+    for name in ordered:
+        tensor = tensors[name]
+        header[name] = {
+            "dtype": _DTYPES[str(tensor.dtype)],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
+        offset += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in ordered:
+            file.write(_values(tensors[name]))
+
+
+def _values(tensor: "Tensor") -> bytes:
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+_DTYPES = {
+    **{f"torch.float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    **{f"torch.int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    "torch.bfloat16": "BF16",
+    "torch.uint8": "U8",
+    "torch.bool": "BOOL",
+}
 
 
 def read(opened: Opened) -> Recognised:
@@ -68,12 +104,19 @@ def read(opened: Opened) -> Recognised:
         layout = next(layout for layout in system.layouts if layout.name == facts["layout"])
         if facts["format"] != _FORMAT:
             raise ValueError(facts["format"])
-    except (KeyError, ValueError, TypeError, StopIteration) as error:
+        _require_kinds(facts)
+    except (KeyError, ValueError, TypeError, StopIteration, RecursionError) as error:
         raise CheckpointError(
             f"{opened.path} was converted by another version of corrkit ({type(error).__name__}: {error}).",
             "Convert the original again.",
         ) from error
-    tensors: Mapping[str, Any] = opened.tree
+    tensors: dict[str, Any] = opened.tree
+    require_usable(tensors, opened.path)
+    mean, std = mean_and_std(opened.path, ("mean in its header", facts["mean"]), ("std in its header", facts["std"]))
+    try:
+        with_known_ranks(tensors)
+    except ContradictionError as error:
+        raise contradiction(opened.path, system, error.name, error.problem) from error
     config = configuration.vision_part(facts["config"])
     if facts["heads"] is not None:
         config["num_attention_heads"] = facts["heads"]
@@ -89,8 +132,8 @@ def read(opened: Opened) -> Recognised:
         used=len(tensors),
         total=len(tensors),
         dropped=(),
-        mean=tuple(facts["mean"]),
-        std=tuple(facts["std"]),
+        mean=mean,
+        std=std,
         evidence=(("system", f"{system.name}: recognised in {original['name']} when it was converted"),),
         notes=(
             *opened.notes,
@@ -100,6 +143,19 @@ def read(opened: Opened) -> Recognised:
         config=config,
         tree=facts["settings"],
     )
+
+
+def _require_kinds(facts: dict[str, Any]) -> None:
+    """Raises TypeError or KeyError where a header holds something else than `write` writes."""
+    kinds = {"config": dict, "shapes": dict, "settings": dict, "original": dict, "heads": int | None}
+    numbers = [number for shape in facts["shapes"].values() for number in shape]
+    texts = [facts["original"]["name"], facts["original"]["sha256"]]
+    wrong = [name for name, kind in kinds.items() if not isinstance(facts[name], kind)]
+    wrong += ["shapes"] * (not all(type(number) is int and 0 < number < 1 << 40 for number in numbers))
+    wrong += ["original"] * (not all(isinstance(text, str) for text in texts))
+    wrong += ["heads"] * (facts["heads"] is not None and not 0 < facts["heads"] < 1 << 20)
+    if wrong:
+        raise TypeError(f"{', '.join(dict.fromkeys(wrong))} in its header")
 
 
 def _telling(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints.system import Layout
@@ -65,18 +66,25 @@ def _sources(canonical: str) -> list[str]:
 def _by_other_blocks(canonical: str, origins: Mapping[str, str]) -> str | None:
     """By analogy: the same tensor of another block, under the name that this block has in the file."""
     block, leaf = _block(canonical)
+    if not block:
+        return None
+    siblings = islice(((_block(name)[1], name) for name in origins if name.startswith(block)), _SIBLINGS)
+    known = [(rest, origins[name]) for rest, name in siblings if _block(name)[0] == block]
     for other in origins:
         other_block, other_leaf = _block(other)
-        if not block or other_leaf != leaf or _shape(other_block) != _shape(block):
+        if other_leaf != leaf or _shape(other_block) != _shape(block):
             continue
-        for sibling, name in origins.items():
-            twin = f"{other_block}{_block(sibling)[1]}"
-            if _block(sibling)[0] == block and twin in origins:
+        for rest, name in known:
+            twin = f"{other_block}{rest}"
+            if twin in origins:
                 shared = _common_end(name, origins[twin])
                 here, there = name[: len(name) - shared], origins[twin][: len(origins[twin]) - shared]
                 if origins[other].startswith(there):
                     return here + origins[other].removeprefix(there)
     return None
+
+
+_SIBLINGS = 16  # tensors of a block that are compared; one tells how its names differ from those of another block
 
 
 def _common_end(one: str, other: str) -> int:

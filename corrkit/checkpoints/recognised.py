@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from corrkit.checkpoints import heads
-from corrkit.checkpoints.completeness import Tensors, gap
+from corrkit.checkpoints.completeness import Tensors, contradiction, gap
+from corrkit.checkpoints.conversions import ContradictionError, of_rank
 from corrkit.checkpoints.naming import file_name
 from corrkit.checkpoints.system import Layout, System
 from corrkit.errors import CheckpointError
@@ -57,6 +58,13 @@ class Recognised:
     def missing(self, names: Iterable[str]) -> CheckpointError:
         """The error for canonical names that the file lacks, under the names that the file would give them."""
         return gap(self.path, self.system, list(names), self.state, self.file_name)
+
+    def tensor(self, name: str, *ranks: int) -> "Tensor":
+        """The tensor of a canonical name, which must have one of these numbers of axes. Raises CheckpointError."""
+        try:
+            return of_rank(name, self.state[name], *ranks)
+        except ContradictionError as error:
+            raise contradiction(self.path, self.system, self.file_name(name), error.problem) from error
 
     def depth(self, stem: str) -> int:
         """One more than the highest index of `stem`, e.g. "blocks"; gaps come out as missing tensors."""

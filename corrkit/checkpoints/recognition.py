@@ -6,15 +6,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration, converted, drops, heads
-from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete
-from corrkit.checkpoints.completeness import absent, gap
-from corrkit.checkpoints.conversions import IncompleteError, unify, without_some_biases
+from corrkit.checkpoints.branches import Candidate, choose, find, preferred_but_incomplete, whole_key
+from corrkit.checkpoints.completeness import absent, contradiction, gap
+from corrkit.checkpoints.conversions import (
+    ContradictionError,
+    IncompleteError,
+    unify,
+    with_known_ranks,
+    without_some_biases,
+)
 from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS
 from corrkit.checkpoints.selection import first, relative, select
+from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.checkpoints.system import Layout, System
 from corrkit.checkpoints.unrecognised import explain, nearest
 from corrkit.errors import CheckpointError
@@ -28,7 +35,8 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
 
     Args:
         opened: the file.
-        key: dotted path of the branch to take, where the file holds several networks.
+        key: dotted path of the branch to take, where the file holds several networks; the end of the path is enough
+            where only one branch ends like it.
         system: name of the registry's entry to take, where the file can't tell.
 
     Raises:
@@ -38,6 +46,7 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
     if CONVERTED in opened.metadata:
         return converted.read(opened)
     tensors = flatten(opened.tree)
+    key = None if key is None else whole_key(key, tensors, opened.path)
     candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
     if not candidates:
         raise explain(opened, tensors, key)
@@ -135,12 +144,15 @@ def _unified(
     try:
         if reading.layout.convert is not None:
             state = reading.layout.convert(state)
-        state = unify(without_some_biases(state, configuration.vision_part(opened.config)))
+        state = with_known_ranks(unify(without_some_biases(state, configuration.vision_part(opened.config))))
         if gaps := list(absent(state, system.requires)):
             raise IncompleteError(gaps)
     except IncompleteError as error:
         spell = functools.partial(file_name, origins=origins, layout=reading.layout, prefix=reading.prefix)
         raise gap(opened.path, system, error.names, origins, spell) from error
+    except ContradictionError as error:
+        name = file_name(error.name, origins, reading.layout, reading.prefix)
+        raise contradiction(opened.path, system, name, error.problem) from error
     return state
 
 
@@ -151,16 +163,16 @@ def _statistics(
     if system.statistics:
         stored = [first(pattern, tensors) for pattern in system.statistics]
         if None not in stored:
-            mean, std = (tuple(tensors[str(name)].flatten().tolist()) for name in stored)
-            return mean, std
+            mean, std = ((str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored)
+            return mean_and_std(opened.path, mean, std)
     for source, names in (
         (opened.preprocessor, ("image_mean", "image_std")),
         (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),
         (opened.config, ("preprocess_cfg.mean", "preprocess_cfg.std")),  # open_clip's
     ):
-        mean, std = (heads.entry(source, name) for name in names)
-        if mean and std:
-            return tuple(mean), tuple(std)
+        mean, std = ((f"{name} in the config beside it", heads.entry(source, name)) for name in names)
+        if mean[1] and std[1]:
+            return mean_and_std(opened.path, mean, std)
     return system.mean, system.std
 
 

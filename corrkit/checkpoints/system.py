@@ -75,7 +75,7 @@ class System:
     model_types: tuple[str, ...] = ()
     prefers: tuple[tuple[str, str], ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
-    build: str = "corrkit.backbones.vit_building:build"
+    build: str = "corrkit.backbones.networks.vit_building:build"
     rules: Any = None
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]

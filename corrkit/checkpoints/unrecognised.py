@@ -74,7 +74,7 @@ def nearest(tensors: "Mapping[str, Tensor]", only: str | None = None) -> tuple[s
     best: tuple[tuple[int, ...], str, str] | None = None
     for layout in LAYOUTS:
         renamed = re.compile("|".join(f"(?:{pattern})" for pattern, _ in layout.renames) or r"$.")
-        for prefix in _prefixes(layout, tensors) if only is None else {only}:
+        for prefix in _prefixes(layout, tensors)[: 1 + _COMPARED // len(tensors)] if only is None else (only,):
             relative = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
             absent = [anchor for anchor in layout.anchors if not any(re.fullmatch(anchor, name) for name in relative)]
             rank = (
@@ -101,10 +101,14 @@ def _differs(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping
     return " and ".join([f"{', '.join(missing)} is missing"] * bool(missing) + other)
 
 
-def _prefixes(layout: Layout, tensors: "Mapping[str, Tensor]") -> set[str]:
-    """Prefixes under which some anchor stands."""
+_COMPARED = 50_000  # names of each layout: enough for some 50 prefixes of a usual file
+
+
+def _prefixes(layout: Layout, tensors: "Mapping[str, Tensor]") -> list[str]:
+    """Prefixes under which some anchor stands, shortest first."""
     pattern = re.compile("|".join(rf"(?:^|(?<=\.))(?:{anchor})$" for anchor in layout.anchors))
-    return {name[: match.start()] for name in tensors if (match := pattern.search(name))}
+    found = {name[: match.start()] for name in tensors if (match := pattern.search(name))}
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
 def plain(pattern: str) -> str:

@@ -60,6 +60,14 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def resolution(text: str) -> tuple[str, str]:
+    """N or HxW as the pair that --set makes of frames.size."""
+    sides = text.lower().split("x")
+    if not 1 <= len(sides) <= 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither N nor HEIGHTxWIDTH")
+    return "size", f"[{', '.join(sides)}]"
+
+
 def assignment(text: str) -> tuple[str, str]:
     """NAME=VALUE as a pair."""
     name, separator, value = text.partition("=")

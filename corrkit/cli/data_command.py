@@ -155,9 +155,10 @@ def _manifest(args: argparse.Namespace) -> int:
     from corrkit.datasets.describing import describe, detect_task
     from corrkit.datasets.manifest import manifest_text
     from corrkit.runs.atomic import write_atomic
+    from corrkit.tasks.roots import require_outside_data
 
-    if args.out and args.out.resolve().is_relative_to(Path(args.data).resolve()):
-        raise UsageError(f"{args.out} lies in the data, which are never written to.", "Choose another --out.")
+    if args.out:
+        require_outside_data(args.out, args.data)
     root = open_root(args.data)
     task = args.task or detect_task(root)
     text = manifest_text(describe(task, root, split=args.split or task_facts(task).default_split))

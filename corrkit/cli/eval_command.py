@@ -14,6 +14,7 @@ from corrkit.cli.arguments import (
     opened_subject,
     print_json,
     print_table,
+    resolution,
 )
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", help="davis, vip, jhmdb, or all: every data set under $CORRKIT_DATA, else embedded")
     parser.add_argument("--ckpt", required=True, metavar="SPEC", help="what to evaluate (see below)")
     add_data_arguments(parser)
+    parser.add_argument(
+        "--resolution", metavar="N|HxW", dest="set", action="append", type=resolution, help="short for --set size=[...]"
+    )
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
     parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
@@ -188,6 +192,9 @@ def _describe(predictor: "Predictor") -> None:
         f"{predictor.name}: {report.system}, {report.architecture}, {report.parameters:,} parameters{tensors}{stride}, "
         f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}"
     )
+    branch = dict(report.evidence).get("branch", "")
+    if "not '" in branch:
+        say(f"branch {branch}; --ckpt-key takes another one")
 
 
 def _closing_words(result: "Result") -> int:

@@ -81,7 +81,8 @@ def _list(protocols: "list[Protocol]") -> str:
 
 
 def _show(protocol: "Protocol", *, explain: bool) -> str:
-    from corrkit.protocols.explaining import constants, explanations
+    from corrkit.protocols.explaining import explanations
+    from corrkit.protocols.reader import constants
 
     lines = [protocol.identifier, f"  {protocol.summary}", f"  proven: {protocol.proven}"]
     lines += [f"  cite: {protocol.cite}"] * bool(protocol.cite)

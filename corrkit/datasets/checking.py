@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from corrkit.datasets.archive import ignored_members
-from corrkit.datasets.faults import Fault, FaultGroup
+from corrkit.datasets.faults import Fault, FaultGroup, Kind
 from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
 from corrkit.tasks import load_task
@@ -72,7 +72,7 @@ class DataCheck:
         try:
             files, notes = layout.clips(self._split)
         except DataError as error:
-            yield Fault(kind="missing", clip=None, what=error.problem.rstrip("."), remedy=error.remedy)
+            yield _fault_of(error, None)
         else:
             listed = {one.name: one for one in files}
             self.notes.extend(notes)
@@ -80,11 +80,18 @@ class DataCheck:
         clips = self._clips(layout, listed)
         for number, (one, expected) in enumerate(clips):
             progress(one.name, number, len(clips))
-            yield from self._clip_faults(layout, task.clip(one, layout.root), expected)
+            try:
+                yield from self._clip_faults(layout, task.clip(one, layout.root), expected)
+            except DataError as error:  # what keeps its folders from being read
+                yield _fault_of(error, one.name)
             self.num_clips += 1
         remedy = "Move it away, or add it to a list."
         strays = FaultGroup("surplus", None, "clip folder that no list names", remedy, layout.root)
-        yield from strays.extend(layout.unlisted()).faults()
+        try:
+            yield from strays.extend(layout.unlisted()).faults()
+        except DataError as error:  # a list of another split
+            if listed:
+                yield _fault_of(error, None)
         self.notes.extend(sentences(self._noted))
 
     def _layout_fault(self, task: Task, error: DataError) -> Fault:
@@ -165,3 +172,9 @@ class DataCheck:
             else:
                 remedy = "Restore the clip, or write a new manifest if the change is meant."
                 yield Fault(kind="damaged", clip=clip.name, what=difference, remedy=remedy)
+
+
+def _fault_of(error: DataError, clip: str | None) -> Fault:
+    """What keeps a clip or a list from being read, as a fault."""
+    kind: Kind = "missing" if clip is None else "damaged"
+    return Fault(kind=kind, clip=clip, what=error.problem.rstrip("."), remedy=error.remedy)

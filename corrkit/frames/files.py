@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -103,13 +102,6 @@ def numbered_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """
     files = [p for p in entries(folder) if p.suffix.lower() in suffixes and not p.name.startswith(".")]
     return sorted(files, key=lambda path: (natural_order(path.stem), path.name))
-
-
-def require_one_each(paths: Sequence[Path]) -> None:
-    """Raises DataError naming both where two of the paths, in natural order, carry one number: 1.jpg, 1.png, 01.jpg."""
-    for first, second in itertools.pairwise(paths):
-        if natural_order(first.stem) == natural_order(second.stem):
-            raise DataError(f"{first} and {second.name} are two files of one frame.", "Move one of them away.")
 
 
 @contextlib.contextmanager

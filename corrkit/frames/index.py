@@ -30,7 +30,7 @@ _SAVE_EVERY = 30.0  # seconds: what a killed indexing loses at most
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A clip or image: path relative to the root; "folder", "video", "image" or a kind of the caller's; frames."""
+    """A clip or image: its path relative to the root, kind ("folder", "video", "image", ...) and frames."""
 
     path: str
     kind: str

@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.contract import Mode, Report
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import Clip, Task
+
+if TYPE_CHECKING:
+    from corrkit.backbones.layers import SharedLayer
 
 
 class Predictor(ABC):
@@ -14,8 +17,8 @@ class Predictor(ABC):
 
     name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
-    device_type: "cpu", "cuda" or "mps". shared_pass: what predictors that run one network once have in common; they are
-    evaluated in lockstep, under one protocol. seed_of: the method of which it is one training seed, where declared.
+    device_type: "cpu", "cuda" or "mps". shared: its part of a pass that predictors in lockstep share;
+    they are evaluated under one protocol. seed_of: the method of which it is one training seed, where declared.
     """
 
     name: str
@@ -24,7 +27,7 @@ class Predictor(ABC):
     digest: str | None
     stride: int | None = None
     device_type: str = "cpu"
-    shared_pass: object | None = None
+    shared: "SharedLayer | None" = None
     seed_of: str | None = None
 
     def declare(self, name: str | None, seed_of: str | None) -> None:

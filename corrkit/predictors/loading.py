@@ -107,7 +107,7 @@ def layer_predictors(
     predictors: list[Predictor] = []
     for backbone in load_layers(spec, layers, loading):
         predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
-        predictors[-1].shared_pass = backbone.shared
+        predictors[-1].shared = backbone
     return predictors
 
 

@@ -111,8 +111,9 @@ class Propagator(Predictor):
         seen, first_annotation = self.network_input(clip, protocol), clip.annotation(0)
         features = self.features(clip, seen)
         first = next(features)
-        grid = (first.shape[0], first.shape[1])
-        geometry = Geometry(original=clip.frames.size, network=seen.size, grid=grid, stride=self.stride)
+        finer = protocol.features.finer
+        grid = (first.shape[0] * finer, first.shape[1] * finer)
+        geometry = Geometry(original=clip.frames.size, network=seen.size, grid=grid, stride=self.stride / finer)
         codec = task.codec(clip, geometry, protocol)
         labels = codec.encode(first_annotation).to(first.device)
         if not protocol.memory.predict_first:

@@ -45,8 +45,10 @@ class Oracle(Predictor):
         from corrkit.frames.preparation import network_size
 
         size = network_size(clip.frames.size, protocol.frames, self.stride)
-        grid = (-(-size[0] // self.stride), -(-size[1] // self.stride))
-        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=self.stride)
+        finer, is_cropped = protocol.features.finer, protocol.frames.indivisible == "crop"
+        cells = [side // self.stride if is_cropped else -(-side // self.stride) for side in size]
+        grid = (cells[0] * finer, cells[1] * finer)
+        geometry = Geometry(original=clip.frames.size, network=size, grid=grid, stride=self.stride / finer)
         codec = task.codec(clip, geometry, protocol)
         for index in range(len(clip.frames)):
             annotation = clip.annotation(index)

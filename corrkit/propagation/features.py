@@ -19,11 +19,11 @@ def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
 
     Args:
         features: [h, w, C], any float type, any device.
-        options: `l2` and `group_weights` are obeyed here.
+        options: `finer`, `l2` and `group_weights` are obeyed here.
         frame: index in the clip, for messages.
 
     Returns:
-        [h, w, C] float32, contiguous, on the same device, detached.
+        [h, w, C] float32 on the grid that `finer` gives, contiguous, on the same device, detached.
 
     Raises:
         CorrkitError: for NaN or infinite features, or channels that do not divide into the groups.
@@ -36,6 +36,13 @@ def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
             f"The features of frame {frame} are NaN, infinite or beyond 1e19 in {bad} of {norms.numel()} cells.",
             "Look at the checkpoint and its precision (float16 overflows beyond 65504).",
         )
+    if options.finer > 1:
+        # As valeoai/NAF ad4e24d evaluation/eval_video_seg.py brings features to the labels' grid.
+        enlarged = functional.interpolate(
+            features.permute(2, 0, 1)[None], scale_factor=options.finer, mode="bilinear", align_corners=False
+        )
+        features = enlarged[0].permute(1, 2, 0)
+        norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     if options.group_weights:
         features = _fused(features, options.group_weights, frame)
         norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)

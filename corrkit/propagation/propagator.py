@@ -37,7 +37,7 @@ def propagate(
 
     Args:
         features: [T, h, w, C], or an iterable of [h, w, C] in the order of frames; any float type, any device.
-        first_labels: [h, w, L], the label map of frame 0 in [0, 1].
+        first_labels: [h, w, L], the label map of frame 0 in [0, 1]; h and w are `features.finer` times the features'.
         protocol: "TASK/NAME", or a `Protocol`.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
@@ -107,9 +107,10 @@ def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Pro
         raw = next(features, None)
         if raw is None:
             return
-        if raw.ndim != 3 or raw.shape[:2] != grid:
+        if raw.ndim != 3 or tuple(side * protocol.features.finer for side in raw.shape[:2]) != grid:
             raise ValueError(
-                f"features of frame {frame} have shape {tuple(raw.shape)}, first_labels the grid {grid[0]}x{grid[1]}"
+                f"features of frame {frame} have shape {tuple(raw.shape)}, first_labels the grid {grid[0]}x{grid[1]} "
+                f"(features.finer = {protocol.features.finer})"
             )
         channels = channels or raw.shape[2]
         if raw.shape[2] != channels:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from corrkit.protocols.reader import field_names
+from corrkit.protocols.reader import constants, field_names
 from corrkit.protocols.schema import Protocol, groups_of
 
 _FIELD = re.compile(r"^(\w+): ", re.MULTILINE)
@@ -21,16 +21,6 @@ def explanations(task: str) -> Mapping[str, str]:
             sentences |= _sentences(inspect.cleandoc(base.__doc__ or ""))
         found |= {f"{group}.{leaf}": text for leaf, text in sentences.items()}
     return {dotted: found[dotted] for dotted in field_names(task).values()}
-
-
-def constants(protocol: Protocol) -> dict[str, Any]:
-    """Dotted name to value, tuples as lists."""
-    values = {}
-    for dotted in field_names(protocol.task).values():
-        group, leaf = dotted.split(".")
-        value = getattr(getattr(protocol, group), leaf)
-        values[dotted] = list(value) if isinstance(value, tuple) else value
-    return values
 
 
 def differences(protocols: Sequence[Protocol]) -> dict[str, list[Any]]:
@@ -55,6 +45,12 @@ def as_json(protocol: Protocol) -> dict[str, Any]:
             for dotted, value in constants(protocol).items()
         },
     }
+
+
+def markdown_table(protocols: Sequence[Protocol]) -> str:
+    """One line for each protocol: what it is, and what proves it."""
+    rows = [f"| `{p.task}/{p.name}` | {p.summary} | {p.proven} |" for p in protocols]
+    return "\n".join(["| protocol | what | proven by |", "|---|---|---|", *rows])
 
 
 def bibtex(protocol: Protocol) -> str:

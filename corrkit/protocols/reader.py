@@ -108,6 +108,16 @@ def field_names(task: str) -> dict[str, str]:
     return {f.name: f"{group}.{f.name}" for group, cls in groups_of(task).items() for f in dataclasses.fields(cls)}
 
 
+def constants(protocol: Protocol) -> dict[str, Any]:
+    """Dotted name to value of every constant, tuples as lists."""
+    values = {}
+    for dotted in field_names(protocol.task).values():
+        group, leaf = dotted.split(".")
+        value = getattr(getattr(protocol, group), leaf)
+        values[dotted] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
 def _read_toml(task: str, name: str) -> dict[str, Any]:
     """The document of a shipped or installed protocol with its chain of `extends` resolved."""
     document = files.shipped(task).get(name) or files.installed(task)[name]
@@ -116,13 +126,8 @@ def _read_toml(task: str, name: str) -> dict[str, Any]:
 
 def _own(protocol: Protocol) -> Protocol:
     """Marked as not corrkit's, with a digest of its constants."""
-    constants = {dotted: getattr(getattr(protocol, group), leaf) for dotted, group, leaf in _fields(protocol.task)}
-    text = json.dumps([protocol.task, protocol.version, constants], sort_keys=True)
+    text = json.dumps([protocol.task, protocol.version, constants(protocol)], sort_keys=True)
     return dataclasses.replace(protocol, digest=hashlib.sha256(text.encode()).hexdigest()[:8])
-
-
-def _fields(task: str) -> list[tuple[str, str, str]]:
-    return [(dotted, *dotted.split(".")) for dotted in field_names(task).values()]  # type: ignore[misc]  # two parts
 
 
 def _consistent(protocol: Protocol) -> Protocol:

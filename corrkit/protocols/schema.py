@@ -64,6 +64,8 @@ class Features:
         backbone's own.
     position: resampling rule of absolute position embeddings: "published" (the backbone's own), "dino" (bicubic by
         scale factor with the +0.1 offset) or "size" (bicubic to the grid size).
+    finer: features are first enlarged bilinearly (align_corners False) to a grid this many times finer, and labels lie
+        on that grid; 1 leaves them as they are.
     l2: divide each cell's features by max(norm, 1e-12).
     group_weights: [] or one weight per equal group of channels: each group is L2-normalised, weighted, concatenated,
         and the whole is normalised again (the fusion of SFC).
@@ -72,6 +74,7 @@ class Features:
     colour: Literal["published", "lab", "grey"]
     std: tuple[float, ...] = field(metadata=POSITIVE)
     position: Literal["published", "dino", "size"]
+    finer: int = field(metadata=AT_LEAST_ONE)
     l2: bool
     group_weights: tuple[float, ...] = field(metadata=POSITIVE)
 

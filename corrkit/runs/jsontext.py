@@ -8,7 +8,9 @@ from typing import Any
 
 def to_json(value: Any) -> str:
     """Text of plain values, tuples and numpy numbers or arrays; ends with a newline. Raises ValueError for infinity."""
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # Names of files may hold bytes that are no UTF-8 (lone surrogates): written as JSON's own escapes.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def from_json(text: str) -> Any:

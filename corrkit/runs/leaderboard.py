@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrkit.errors import RunError, UsageError
-from corrkit.metrics.intervals import PairedDifference, holm
+from corrkit.metrics.intervals import holm
+from corrkit.runs.columns import Entry, columns
 from corrkit.runs.comparable import StoredRun, read_runs, without_repeats
-from corrkit.runs.pairing import compare_runs, protocol_of
+from corrkit.runs.pairing import compare_runs
 from corrkit.runs.rows import Row, groups_of, rows_of
-from corrkit.task_table import leading_metrics, shown_metrics, task_facts, task_names
-from corrkit.text import one_line, spreadsheet_cell
+from corrkit.task_table import task_facts, task_names
 
 if TYPE_CHECKING:
     import pandas
-
-_PAIRED = ("difference", "difference low", "difference high", "p", "p Holm", "detectable")
 
 
 def leaderboard(
@@ -53,20 +51,33 @@ def leaderboard(
     rows = rows_of(runs)
     references = _references(reference)
     uncompared = _compare(rows, references)
-    seeds = _over_seeds(rows)
-    table = pandas.DataFrame(
-        [
-            _record(row, group, seeds[number], references, conflicting)
-            for number, (group, row) in enumerate(zip(groups_of(rows), rows, strict=True))
-        ]
-    )
-    leading = [metric.name for metric in leading_metrics()]
-    for metric in leading:
-        table[f"{metric} p Holm"] = holm([None if math.isnan(p) else p for p in table[f"{metric} p"]])
-    table = table.astype({f"{metric} p Holm": float for metric in leading} | {"parameters": "Int64", "stride": "Int64"})
+    entries = _entries(rows, references, conflicting)
+    table = pandas.DataFrame({column.name: [column.of(entry) for entry in entries] for column in columns()})
+    table = table.astype({column.name: column.kind for column in columns() if column.kind})
     table.attrs["notes"] = [*notes, *repeats, *uncompared]
     table.attrs["references"] = list(dict.fromkeys(run.name for run in references.values()))
-    return table[_column_order(table)]
+    return table
+
+
+def _entries(rows: Sequence[Row], references: Mapping[str, StoredRun], conflicting: set[Path]) -> list[Entry]:
+    """The rows with what is known of each among the others."""
+    corrected = {}
+    for task in task_names():
+        found = (row.differences.get(task) for row in rows)
+        corrected[task_facts(task).leading.name] = holm([difference.p if difference else None for difference in found])
+    return [
+        Entry(
+            row=row,
+            group=group,
+            seeds=seeds,
+            holm={metric: values[number] for metric, values in corrected.items()},
+            is_reference=any(
+                task in references and _is_reference(run, references[task]) for task, run in row.runs.items()
+            ),
+            in_conflict=any(run.folder in conflicting for run in row.runs.values()),
+        )
+        for number, (row, group, seeds) in enumerate(zip(rows, groups_of(rows), _over_seeds(rows), strict=True))
+    ]
 
 
 def _references(reference: str | Path | Sequence[str | Path]) -> dict[str, StoredRun]:
@@ -126,98 +137,3 @@ def _over_seeds(rows: Sequence[Row]) -> list[dict[str, float]]:
             values[f"{metric} seeds sd"] = statistics.stdev(scores)
         columns.append(values)
     return columns
-
-
-def _record(
-    row: Row, group: int, seeds: Mapping[str, float], references: Mapping[str, StoredRun], conflicting: set[Path]
-) -> dict[str, Any]:
-    """One row as column to value; the order of the columns is `_column_order`'s."""
-    run, runs = row.any, row.runs
-    checkpoint, summary = run.summary["checkpoint"], run.summary
-    origin, overrides, _, _ = run.standing
-    frames, seconds = (sum(pair) for pair in zip(*(one.frames_and_seconds for one in runs.values()), strict=True))
-    record: dict[str, Any] = {
-        "group": group,
-        "method": run.name,
-        "architecture": checkpoint.get("architecture", ""),
-        "parameters": summary["parameters"],
-        "pretraining": checkpoint["pretraining"],
-        "stride": summary["stride"],
-        "input_size": _by_task({task: _input_size(one) for task, one in runs.items()}),
-        "layer": summary["layer"] or "",
-        "protocol": " ".join(one.summary["protocol"] for one in runs.values()),
-        "data": "; ".join(f"{one.summary['data']['name']} {one.summary['data']['split']}" for one in runs.values()),
-        "origin": origin,
-        "precision": summary["precision"],
-        "frames_per_second": frames / seconds if seconds > 0 else math.nan,
-        "modified": overrides,
-        "partial": " ".join(clip for one in runs.values() for clip in one.summary["partial"]),
-        "sees_future": bool(checkpoint.get("sees_future", False)),
-        "conflict": any(one.folder in conflicting for one in runs.values()),
-        "reference": any(task in references and _is_reference(one, references[task]) for task, one in runs.items()),
-        "system": checkpoint.get("system", ""),
-        "checkpoint": run.checkpoint[0],
-        "data_identity": " ".join(one.summary["data"]["identity"] for one in runs.values()),
-        "runs": " ".join(str(one.folder) for one in runs.values()),
-        "seeds": seeds["seeds"],
-    }
-    for task in task_names():
-        leading = task_facts(task).leading.name
-        record |= _scores(task, runs.get(task)) | _difference(leading, row.differences.get(task))
-        for column in (f"{leading} seeds mean", f"{leading} seeds sd"):
-            record[column] = seeds.get(column, math.nan)
-    shown = {name: spreadsheet_cell(one_line(value)) for name, value in record.items() if isinstance(value, str)}
-    return record | shown
-
-
-def _scores(task: str, run: StoredRun | None) -> dict[str, float]:
-    columns = {}
-    for metric in (shown.name for shown in task_facts(task).shown):
-        low, high = (run.summary["intervals"].get(metric) if run else None) or (math.nan, math.nan)
-        columns[metric] = run.summary["metrics"].get(metric, math.nan) if run else math.nan
-        columns[f"{metric} low"], columns[f"{metric} high"] = low, high
-    return columns
-
-
-def _difference(metric: str, difference: PairedDifference | None) -> dict[str, float]:
-    low, high = (difference.interval if difference else None) or (math.nan, math.nan)
-
-    def number(value: float | None) -> float:
-        return math.nan if value is None else value
-
-    return {
-        f"{metric} difference": difference.difference if difference else math.nan,
-        f"{metric} difference low": low,
-        f"{metric} difference high": high,
-        f"{metric} p": number(difference.p if difference else None),
-        f"{metric} detectable": number(difference.detectable if difference else None),
-    }
-
-
-def _input_size(run: StoredRun) -> str:
-    protocol = protocol_of(run)
-    return "" if protocol is None else f"{'x'.join(map(str, protocol.frames.size))} {protocol.frames.resize}".strip()
-
-
-def _by_task(texts: Mapping[str, str]) -> str:
-    """One text where all tasks agree, else "davis: ...; vip: ..."."""
-    distinct = set(texts.values())
-    return distinct.pop() if len(distinct) == 1 else "; ".join(f"{task}: {text}" for task, text in texts.items())
-
-
-def _column_order(table: "pandas.DataFrame") -> list[str]:
-    """What a reader looks for first, then intervals, seeds and comparison by task, then where the row comes from."""
-    metrics = [metric.name for metric in shown_metrics()]
-    leading = [metric.name for metric in leading_metrics()]
-    order = [
-        *("method", "architecture", "parameters", "pretraining", "stride", "input_size", "layer", "protocol"),
-        *metrics,
-        *(f"{metric} {end}" for metric in metrics for end in ("low", "high")),
-        *("precision", "frames_per_second", "seeds"),
-        *(f"{metric} seeds {what}" for metric in leading for what in ("mean", "sd")),
-        *(f"{metric} {what}" for metric in leading for what in _PAIRED),
-        *("origin", "data", "modified", "partial", "sees_future", "conflict", "reference"),
-        *("group", "system", "checkpoint", "data_identity", "runs"),
-    ]
-    assert sorted(order) == sorted(table.columns)
-    return order

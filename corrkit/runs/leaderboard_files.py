@@ -1,18 +1,18 @@
 """The leaderboard as CSV, Markdown, LaTeX or text."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrkit.errors import UsageError
 from corrkit.runs.atomic import write_atomic
+from corrkit.runs.columns import columns
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
 from corrkit.runs.results import FULL_PRECISION
-from corrkit.runs.tables import MARKS, per_cent
-from corrkit.task_table import leading_metrics, shown_metrics
+from corrkit.runs.tables import MARKS
+from corrkit.task_table import shown_metrics
 
 if TYPE_CHECKING:
     import pandas
@@ -46,58 +46,22 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -
         width: columns of the terminal, for "text".
     """
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-    columns = {head: cell for head, cell in _columns().items() if any(cell(row).text.strip(" –") for row in rows)}
+    cell_of = {column.head: column.cell for column in columns() if column.cell is not None}
+    cell_of = {head: cell for head, cell in cell_of.items() if any(cell(row).text.strip(" –") for row in rows)}
     best = _best(rows)
     cells = tuple(
-        (_method(row), *(replace(cell(row), best=head in best[number]) for head, cell in columns.items()))
+        (_method(row), *(replace(cell(row), best=head in best[number]) for head, cell in cell_of.items()))
         for number, row in enumerate(rows)
     )
     sections = {row["group"]: (_heading(row, rows), number) for number, row in reversed(list(enumerate(rows)))}
     shown = Table(
         title="Label propagation with frozen features",
-        head=("Method", *columns),
+        head=("Method", *cell_of),
         rows=cells,
         notes=tuple(_notes(rows, table.attrs.get("references", []))),
         sections=tuple(sorted(sections.values(), key=lambda section: section[1])),
     )
     return render(shown, form, width)
-
-
-def _columns() -> dict[str, Callable[[dict[str, Any]], Cell]]:
-    """Head to the function that makes a row's cell; the method itself comes before them."""
-    columns: dict[str, Callable[[dict[str, Any]], Cell]] = {
-        "Architecture": lambda row: Cell(text=row["architecture"]),
-        "Parameters": lambda row: Cell(text=_millions(row["parameters"])),
-        "Pretraining": lambda row: Cell(text=row["pretraining"]),
-        "Stride": lambda row: Cell(text=_whole(row["stride"])),
-    }
-    columns |= {metric.short: _score_of(metric.name) for metric in shown_metrics()}
-    columns["Frames/s"] = lambda row: Cell(text=_number(row["frames_per_second"], "{:.1f}"))
-    columns["Over seeds"] = lambda row: Cell(text=_over_seeds(row))
-    columns |= {f"Δ {metric.short}": _difference_of(metric.name) for metric in leading_metrics()}
-    return columns
-
-
-def _score_of(metric: str) -> Callable[[dict[str, Any]], Cell]:
-    return lambda row: Cell(text=per_cent(row[metric], _interval(row, metric)))
-
-
-def _difference_of(metric: str) -> Callable[[dict[str, Any]], Cell]:
-    def cell(row: dict[str, Any]) -> Cell:
-        if math.isnan(row[f"{metric} difference"]):
-            return Cell(text="")
-        text = per_cent(row[f"{metric} difference"], _interval(row, f"{metric} difference"))
-        p, detectable = row[f"{metric} p Holm"], row[f"{metric} detectable"]
-        details = [f"p {p:.3f}" if p >= 0.001 else "p < 0.001"] if not math.isnan(p) else []
-        details += [f"detects {100 * detectable:.1f}"] if not math.isnan(detectable) else []
-        return Cell(text=", ".join([text, *details]))
-
-    return cell
-
-
-def _interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
-    low, high = row[f"{name} low"], row[f"{name} high"]
-    return None if math.isnan(low) else (low, high)
 
 
 def _best(rows: list[dict[str, Any]]) -> list[set[str]]:
@@ -153,28 +117,3 @@ def _notes(rows: list[dict[str, Any]], references: list[str]) -> list[tuple[str,
     if outside:
         notes.append(("", f"Floor and ceiling are left out of what is bold: {', '.join(outside)}."))
     return [*notes, *((mark, f"{row['method']}: {text}") for row in rows for mark, text in _marks(row))]
-
-
-def _over_seeds(row: dict[str, Any]) -> str:
-    parts = [
-        f"{metric.short} {100 * row[f'{metric.name} seeds mean']:.1f} ± {100 * row[f'{metric.name} seeds sd']:.1f}"
-        for metric in leading_metrics()
-        if not math.isnan(row[f"{metric.name} seeds sd"])
-    ]
-    return f"{', '.join(parts)} (n={row['seeds']})" if parts else ""
-
-
-def _millions(value: Any) -> str:
-    import pandas
-
-    return "" if pandas.isna(value) or not value else f"{value / 1e6:.1f} M"
-
-
-def _whole(value: Any) -> str:
-    import pandas
-
-    return "" if pandas.isna(value) else str(int(value))
-
-
-def _number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else form.format(value)

@@ -17,7 +17,7 @@ from typing import Any
 from corrkit.datasets.faults import RESTORE, Fault, FaultGroup, Kind
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
-from corrkit.frames.files import entries, natural_order, numbered_files
+from corrkit.frames.files import entries, is_folder, is_there, natural_order, numbered_files
 from corrkit.frames.pictures import SUFFIXES, read_image, require_pictures
 from corrkit.frames.sequence import FrameSequence, ImageFolder
 
@@ -109,7 +109,9 @@ class ImageClip(ABC):
 
     def faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
         """Everything wrong with the clip's files, frames decoded, measured by what a manifest expects of it."""
-        absent = [path for path in (self.files.frames, self.files.annotation) if not path.exists()]
+        absent = [
+            path for path in (self.files.frames, self.files.annotation) if not (is_folder(path) or is_there(path))
+        ]
         if len(absent) == 2:
             yield from self._group("missing", "the whole clip", RESTORE).extend(absent).faults()
             return
@@ -137,7 +139,7 @@ class ImageClip(ABC):
     @cached_property
     def _present_frames(self) -> tuple[Path, ...]:
         """Frames without links to nothing."""
-        return tuple(path for path in self._frame_paths if path.is_file())
+        return tuple(path for path in self._frame_paths if not dangles(path))
 
     def _expected_stems(self, expected: ManifestClip | None) -> Sequence[str]:
         """Names of the frames that should be there where that is known, else of those that are."""
@@ -247,7 +249,7 @@ class ImageClip(ABC):
         annotations = annotation.parent if is_file else annotation
         for folder, known in ((self.files.frames, SUFFIXES), (annotations, self.annotation_suffixes)):
             for path in sorted(entries(folder), key=lambda path: path.name):
-                if path.is_symlink() and not path.exists():
+                if dangles(path):
                     dangling.add(path)
                 elif _CACHE.fullmatch(path.name):
                     caches.add(path)
@@ -263,6 +265,11 @@ class ImageClip(ABC):
         first = next((fault for fault in faults if fault.stops), None)
         if first is not None:
             raise first.error(self.root)
+
+
+def dangles(path: Path) -> bool:
+    """Whether a path is a link to nothing."""
+    return path.is_symlink() and not path.exists()
 
 
 def are_official(clips: Sequence[ImageClip], known: Mapping[str, ManifestClip]) -> bool:

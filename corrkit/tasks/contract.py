@@ -33,7 +33,7 @@ class Geometry:
     original: tuple[int, int]
     network: tuple[int, int]
     grid: tuple[int, int]
-    stride: int
+    stride: float
 
 
 class Clip(Protocol):

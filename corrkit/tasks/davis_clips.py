@@ -21,8 +21,7 @@ _BINARY = frozenset({0, VOID})
 _MOST_GAPS = 20
 """Grey levels, soft edges and 0/128 leave out more ids than that; the first colour of DAVIS's palette is 38 in grey."""
 _MOST_OBJECTS = 100
-"""More distinct values in a clip are noise or soft edges: the crowded sets of the field annotate below 70 objects."""
-
+"""More distinct values in one clip are noise or soft edges, not objects."""
 
 _LATER, _NOT_SCORED = "ids that come later", "objects that the first mask lacks count as background, and are not scored"
 LATER_IDS = f"{_LATER}: {_NOT_SCORED}"
@@ -138,9 +137,7 @@ class DavisClip(MaskClip):
         if num_objects == 0:
             refused.add(first.path, "the first mask is empty: it holds no object to propagate")
         elif 0 not in first.values:
-            refused.add(
-                first.path, "no pixel of the first mask has id 0, the background's: was its palette re-ordered?"
-            )
+            refused.add(first.path, "no pixel of the first mask has id 0, the background")
         yield from refused.faults()
         gaps = sorted(set(range(1, num_objects)) - first.ids) if first.ids else []
         gapped = self._group(
@@ -157,12 +154,7 @@ class DavisClip(MaskClip):
             other = self._group("damaged", what, remedy)
             other.add(first.path, f"holds {num_objects} objects, expected {expected.num_objects}{binary}")
             yield from other.faults()
-        later = self._group(
-            "damaged" if expected else "noted",
-            _LATER,
-            RESTORE,
-            consequence=_NOT_SCORED,
-        )
+        later = self._group("damaged" if expected else "noted", _LATER, RESTORE, consequence=_NOT_SCORED)
         for facts in self._facts[1:]:
             beyond = sorted(identity for identity in facts.ids if identity > num_objects)
             if beyond and not _is_binary(first.values):

@@ -10,6 +10,7 @@ import numpy as np
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
+from corrkit.frames.files import is_there
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
@@ -27,7 +28,7 @@ _ANY_CLIP = ManifestClip(split="", clip="", folder="", width=320, height=240)
 """What is known of a clip of JHMDB that is in no list here: all of JHMDB is of this size."""
 METRICS = tuple(metric.name for metric in task_facts("jhmdb").metrics)
 _OUTSIDE = 0.1
-"""The largest share of joints outside of the frames that is no hint at another size; JHMDB's own is below 0.05."""
+"""The largest share of joints outside of the frames that is no hint at another size."""
 
 
 class JhmdbClip(ImageClip):
@@ -74,13 +75,13 @@ class JhmdbClip(ImageClip):
     def _annotation_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
         """A .mat that is missing, can't be read, or doesn't fit the frames in number or size."""
         path, remedy = self.files.annotation, "Restore it from joint_positions.zip."
-        if not path.is_file():
+        if not is_there(path):
             yield from self._group("missing", "joints missing", remedy, stops=True).extend([path]).faults()
             return
         try:
             joints = self.joints
         except DataError as error:
-            damaged = self._group("damaged", "joints that can't be read", remedy, stops=True)
+            damaged = self._group("damaged", "joints that can't be read", error.remedy, stops=True)
             yield from damaged.extend([path], error.problem.removeprefix(f"{path} ").rstrip(".")).faults()
             return
         num_frames = len(self._expected_stems(expected))

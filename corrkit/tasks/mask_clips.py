@@ -14,7 +14,7 @@ from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
 from corrkit.frames.files import is_folder, numbered_files
 from corrkit.metrics.region_contour import VOID
-from corrkit.tasks.clips import ImageClip
+from corrkit.tasks.clips import ImageClip, dangles
 from corrkit.tasks.masks import Colour, Mask, read_mask, read_mask_and_colours
 
 
@@ -88,7 +88,7 @@ class MaskClip(ImageClip):
         """What every mask holds, in frame order, or why it can't be read; links to nothing left out."""
         found: dict[Path, MaskFacts | DataError] = {}
         for path in self._masks.values():
-            if not path.is_file():
+            if dangles(path):
                 continue
             try:
                 mask, colours = read_mask_and_colours(path)
@@ -111,7 +111,7 @@ class MaskClip(ImageClip):
         if not stems:
             return
         known = set(stems)
-        orphans = [path for stem, path in self._masks.items() if stem not in known and path.is_file()]
+        orphans = [path for stem, path in self._masks.items() if stem not in known and not dangles(path)]
         remedy = f"Restore the frames in {self.files.frames}."
         yield from self._group("missing", "mask without a frame", remedy, stops=True).extend(orphans).faults()
         if stems[0] not in self._masks:

@@ -28,11 +28,27 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
     split = split or task_facts(task.name).default_split
     root = environment_root(task.name) if data is None else Path(data)
     if root is not None and data != EMBEDDED:
-        return task.open(open_root(root), split=split, dataset_name=dataset_name)
+        opened = task.open(open_root(root), split=split, dataset_name=dataset_name)
+        return replace(opened, notes=(*opened.notes, *_lacking(opened, dataset_name)))
     from corrkit.clips import embedded_root
 
     opened = task.open(embedded_root(task.name), split=split, dataset_name=f"embedded-{task.name}")
     return replace(opened, embedded=True)
+
+
+def _lacking(data: DataSet, dataset_name: str | None) -> list[str]:
+    """A note on the benchmark's clips that its own data would have, where some of them are there."""
+    from corrkit.datasets.manifest import official_clips
+
+    known = [clip.clip for clip in official_clips(data.task, data.split)]
+    here = {clip.name for clip in data.clips}
+    missing = [name for name in known if name not in here]
+    if dataset_name is not None or not missing or len(missing) == len(known):
+        return []
+    return [
+        f"{data.name} counts as data of your own: {len(missing)} of the {len(known)} clips of {data.split} are missing "
+        f"({', '.join(missing)})."
+    ]
 
 
 def takes_embedded(task: str, data: str | Path | None) -> bool:

@@ -43,22 +43,19 @@ class VipClip(MaskClip):
         return len(self.first_classes)
 
     def _id_faults(self, first: MaskFacts, expected: ManifestClip | None) -> Iterator[Fault]:
-        """Ids that are no class, and a first label without background."""
+        """Ids that are no class, and a first label without a class or without background."""
         remedy = f"Store class ids as palette or grey PNG; {VOID} marks pixels that are not scored."
         beyond = self._group("damaged", "mask with wrong ids", remedy, stops=True)
         for facts in self._facts:
             ids = sorted(identity for identity in facts.ids if identity >= NUM_CLASSES)
             if ids:
                 beyond.add(facts.path, f"holds id {some(ids)}; the classes are 0 to {NUM_CLASSES - 1}")
+        if not first.ids:
+            beyond.add(first.path, "the first label holds no class to propagate")
         yield from beyond.faults()
         if 0 not in first.values:
-            yield from (
-                self._group(
-                    "noted", "no pixel of the first label has id 0", "", consequence="its palette may be re-ordered"
-                )
-                .extend([first.path])
-                .faults()
-            )
+            what, meaning = "no pixel of the first label has id 0", "its palette may be re-ordered"
+            yield from self._group("noted", what, remedy, consequence=meaning).extend([first.path]).faults()
 
     def _missing_mask_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
         """None: VIP labels some of its frames."""

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.contract import Backbone, network_of
-from corrkit.backbones.positions import resample
+from corrkit.backbones.networks.positions import resample
 from corrkit.errors import CheckpointError, RunError
 from corrkit.runs.atomic import write_atomic
 from corrkit.training.objectives.masked import AnyObjective
 from corrkit.training.parallel import whole
-from corrkit.training.recipe import as_plain
+from corrkit.training.recipe import as_plain, leaves
 
 State = dict[str, Tensor]
 _ENCODER, _REST = "encoder.", "decoder."
@@ -211,13 +211,8 @@ def _heads_of(network: Any) -> int | None:
     return found
 
 
-def differences(stored: Any, current: Any, name: str = "") -> list[str]:
+def differences(stored: Any, current: Any) -> list[str]:
     """Dotted names of what differs between two nested plain values, with both values."""
-    if isinstance(stored, dict) and isinstance(current, dict):
-        names = [*stored, *(key for key in current if key not in stored)]
-        parts = [differences(stored.get(k), current.get(k), f"{name}.{k}" if name else k) for k in names]
-        return [item for part in parts for item in part]
-    if isinstance(stored, list) and isinstance(current, list) and len(stored) == len(current):
-        pairs = zip(stored, current, strict=True)
-        return [item for i, (a, b) in enumerate(pairs) for item in differences(a, b, f"{name}.{i}")]
-    return [] if stored == current else [f"{name} was {stored!r}, now {current!r}"]
+    old, new = dict(leaves(stored)), dict(leaves(current))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +13,10 @@ import torch.distributed as dist
 
 import corrkit
 from corrkit.errors import RunError
-from corrkit.frames.index import Index
-from corrkit.runs.atomic import make_folder, remove_abandoned, write_atomic
+from corrkit.frames.index import Index, Share
+from corrkit.runs.atomic import make_folder, only_process, remove_abandoned, write_atomic
 from corrkit.training import checkpoint
-from corrkit.training.data import Batch, Batches, Samples, build_index, loader, workers_for
+from corrkit.training.data import Batch, Batches, Samples, build_index, deaths_named, loader, workers_for
 from corrkit.training.data.views import View
 from corrkit.training.faults import Faults
 from corrkit.training.objectives import make_objective
@@ -26,7 +27,7 @@ from corrkit.training.options import Options
 from corrkit.training.parallel import WAYS, described, device_of, gather, process_group, require_device, wait, whole
 from corrkit.training.recipe import as_plain
 from corrkit.training.reporting import EMA, Report, words
-from corrkit.training.resuming import Stop, accepted_changes, only_process
+from corrkit.training.resuming import accepted_changes, stop_signals
 from corrkit.training.schema import AnyRecipe
 
 
@@ -45,24 +46,27 @@ def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Opti
         CorrkitError: data, options or an `out` of another run that the user can mend; numbers that aren't finite.
     """
     device = require_device(device_of(options.device))
-    with process_group(device) as (rank, ranks), contextlib.ExitStack() as stack:
+    with (
+        deaths_named(),
+        process_group(device) as (rank, ranks),
+        stop_signals() as stop,
+        contextlib.ExitStack() as stack,
+    ):
         if rank == 0:
             make_folder(Path(out))
             stack.enter_context(only_process(Path(out)))
             remove_abandoned(Path(out))
-        stop = stack.enter_context(Stop())
-        return _Training(recipe, data, Path(out), options, device, rank, ranks).run(stop)
+        return _Training(recipe, data, Path(out), options, device, (rank, ranks)).run(stop)
 
 
 class _Training:
     def __init__(
-        self, recipe: AnyRecipe, data: str | Path, out: Path, options: Options, device: torch.device, rank: int,
-        ranks: int,
-    ) -> None:  # fmt: skip
-        self.recipe, self.out, self.options, self.rank, self.ranks = recipe, out, options, rank, ranks
-        self.device, self.path = device, out / "checkpoint.pth"
+        self, recipe: AnyRecipe, data: str | Path, out: Path, options: Options, device: torch.device, share: Share
+    ) -> None:
+        self.recipe, self.out, self.options, self.device, (rank, ranks) = recipe, out, options, device, share
+        self.rank, self.ranks, self.path = rank, ranks, out / "checkpoint.pth"
         self.index: Index = build_index(
-            data, out / "index.json", num_clips=options.embedded_clips, share=(rank, ranks), gather=gather
+            data, out / "index.json", num_clips=options.embedded_clips, share=share, gather=gather
         )
         self.batch = options.batch or max(1, recipe.optimiser.batch // (options.accumulate * ranks))
         torch.manual_seed(options.seed)
@@ -86,17 +90,17 @@ class _Training:
         if stored:
             self.shared.load_optimiser(self.optimiser, stored["optimizer"])
 
-    def run(self, stop: Stop) -> Path:
-        """All steps that are left, or those until it is told to stop."""
+    def run(self, stop: list[int]) -> Path:
+        """All steps that are left, or those until a signal stands in `stop`."""
         self.stop = stop
         self._introduce()
-        evaluator = corrkit.Evaluator(self.options.tasks) if self.options.evaluate_every else None
+        evaluator = self._evaluator() if self.options.evaluate_every else None
         if evaluator is not None and self.first == 0:
             self._score(evaluator, 0)
         batches = self._batches()
         self.shared.module.train()
         for step in range(self.first, self.total):
-            with self.report.training():
+            with self.report.timed("training"):
                 rate = self.schedule.apply(self.optimiser, step)
                 views, losses = self._step(step, batches)
                 self._after(step)
@@ -122,7 +126,7 @@ class _Training:
         self.optimiser.zero_grad(set_to_none=True)
         passes, totals, faults = self.options.accumulate, dict[str, torch.Tensor](), []
         for number in range(passes):
-            with self.report.waiting():
+            with self.report.timed("waiting"):
                 batch = next(batches)
             faults += batch.faults
             views = [view.to(self.device) for view in batch.views]
@@ -139,7 +143,7 @@ class _Training:
         self.scaler.unscale_(self.optimiser)
         self.objective.before_step(step / self.total)
         norm = clip_gradients([p for p in self.objective.parameters() if p.requires_grad], self.recipe.optimiser)
-        signs = {"faults": torch.tensor(float(len(faults))), "stop": torch.tensor(float(bool(self.stop.received)))}
+        signs = {"faults": torch.tensor(float(len(faults))), "stop": torch.tensor(float(bool(self.stop)))}
         losses = self._mean_over_ranks({**totals, "gradient_norm": norm, **signs})
         if losses.pop("faults"):
             self.faults.add(faults, self.rank)
@@ -211,13 +215,20 @@ class _Training:
             f"({self.batch} x {self.options.accumulate} x {self.ranks}); peak learning rate {self.schedule.peak:.3g}",
         )
 
+    def _evaluator(self) -> "corrkit.Evaluator":
+        """On $CORRKIT_DATA, else on the embedded clips, as docs/pretraining.md says; so no warning."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return corrkit.Evaluator(self.options.tasks, metrics="all")
+
     def _score(self, evaluator: Any, done: int) -> None:
         """Scores the weights that `corrkit eval` reads from the checkpoint, and the average of the encoder, if any."""
         found = evaluator(checkpoint.backbone_of(self.objective), step=done)
         if self.average is not None:
             averaged = evaluator(checkpoint.backbone_of(self.objective, self.average), step=done)
             found |= {f"{EMA}{name}": value for name, value in averaged.items() if name != "step"}
-        self.report.scored(found)
+        # The columns of a run's file are the same, whatever it is scored on.
+        self.report.scored({name.replace("embedded-", ""): value for name, value in found.items()})
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must be equal for a run to go on as if undisturbed."""

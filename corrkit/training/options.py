@@ -39,7 +39,7 @@ class Options:
     save_every: int = field(default=500, metadata=NON_NEGATIVE)
     evaluate_every: int = field(default=0, metadata={**NON_NEGATIVE, "flag": "eval-every"})
     tasks: tuple[str, ...] = field(default=("davis", "vip", "jhmdb"), metadata={"flag": "eval-tasks"})
-    embedded_clips: int = field(default=300, metadata={"min": 1, "max": 3000})
+    embedded_clips: int = field(default=300, metadata={"min": 1, "max": 10**9})
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the first option that is out of range."""

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from corrkit.errors import UsageError
+from corrkit.predictors.loading import resolve_device
 from corrkit.training.networks.decoder import DecoderBlock
 from corrkit.training.objectives.masked import AnyObjective
 
@@ -48,16 +49,10 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
 
 
 def require_device(device: torch.device) -> torch.device:
-    """The device, if this machine has it. Raises UsageError otherwise."""
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"Nothing can be trained on the device {str(device)!r}.", "Give auto, cpu, cuda or cuda:N.")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UsageError(
-            f"There is no device {str(device)!r}: this machine has {count} for CUDA.",
-            "Give --device cpu or another number; under torchrun, start as many processes as there are devices.",
-        )
-    return device
+    """The device, if this machine has it and can train on it. Raises UsageError otherwise."""
+    if device.type == "meta":
+        raise UsageError("Nothing can be trained on the device 'meta'.", "Give auto, cpu, cuda or cuda:N.")
+    return resolve_device(str(device))
 
 
 def described(device: torch.device) -> str:

@@ -15,6 +15,8 @@ from corrkit.errors import UsageError, closest
 from corrkit.training.schema import OPTIONS, AnyRecipe, DecoderSpec, EncoderSpec, Recipe, TargetOptions
 
 _ROOM, _FOLDER, _SUFFIX = "corrkit.training", "recipes", ".toml"
+_NEEDED = {"bootmae": (2, 1), "siameseim": (2, 1), "sdae": (1, 1), "splitmask": (1, 1), "rsp": (1, 2),
+           "omnimae": (1, 2), "ibot": (0, 2)}  # fmt: skip
 _WORDS = ("name", "title", "source", "proven", "unverified")
 
 
@@ -67,30 +69,22 @@ def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, An
     return recipe
 
 
-def as_plain(recipe: AnyRecipe) -> dict[str, Any]:
-    """The recipe as nested dicts and lists, for checkpoints and run files."""
-    return typing.cast(dict[str, Any], _plain(recipe))
-
-
-def leaves(recipe: AnyRecipe) -> list[tuple[str, Any]]:
-    """Every constant by its dotted name, for printing."""
-
-    def walk(value: Any, name: str) -> list[tuple[str, Any]]:
-        nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
-        if not nested:
-            return [(name, value)]
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        return [leaf for key, item in pairs for leaf in walk(item, f"{name}.{key}" if name else str(key))]
-
-    return walk(as_plain(recipe), "")
-
-
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """A recipe, or a part of one, as nested dicts and lists, for checkpoints and run files."""
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: as_plain(item) for key, item in value.items()}
+    return [as_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def leaves(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """Every value of nested dicts and lists of dicts (`as_plain`) by its dotted name."""
+    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
+    if not nested:
+        return [(name, value)]
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}" if name else str(key))]
 
 
 def _document(name: str) -> Mapping[str, Any]:
@@ -165,61 +159,63 @@ def _require_consistent(recipe: AnyRecipe, reader: Reader) -> None:
 
 
 def _problems_of_views(recipe: AnyRecipe) -> list[str]:
-    views, patch = recipe.views, recipe.encoder.patch
-    problems = [
-        f"views of {size} pixels are no multiple of patches of {patch}"
-        for size in (views.size, *views.sizes, *(own.size for own in recipe.image_views), views.local_size)
-        if size % patch
-    ]
-    for name, pair in (("area", views.area), ("aspect", views.aspect), ("gap", views.gap), ("area", views.local_area)):
-        if len(pair) not in (0, 2) or list(pair) != sorted(pair) or (name == "area" and pair[:1] == (0.0,)):
+    views, patch, tubelet = recipe.views, recipe.encoder.patch, recipe.encoder.tubelet
+    sizes = (views.size, *views.sizes, *(own.size for own in recipe.image_views), views.local_size)
+    problems = [f"views of {size} pixels are no multiple of patches of {patch}" for size in sizes if size % patch]
+    for name in ("area", "aspect", "gap", "local_area"):
+        pair = getattr(views, name)
+        if len(pair) not in (0, 2) or list(pair) != sorted(pair) or (name.endswith("area") and pair[:1] == (0.0,)):
             problems.append(f"views.{name} is {list(pair)}, not [smallest, largest]")
-    if views.kind in ("pair", "triple") and not views.gap:
-        problems.append(f"views of kind {views.kind} need views.gap")
-    if (views.kind == "crops" or views.locals) and not views.local_area:
-        problems.append("local crops need views.local_area")
-    if views.locals and not views.local_size:
-        problems.append("local crops need views.local_size")
-    if len(views.sizes) != len(views.until):
-        problems.append("views.sizes need a share in views.until each")
-    if views.sizes and (views.kind != "single" or recipe.encoder.relative):
-        problems.append("views.sizes need single images and positions that can be resampled")
-    if any(own.frames % recipe.encoder.tubelet for own in (views, *recipe.image_views) if own.frames > 1):
-        problems.append(f"{views.frames} frames are no multiple of tubelets of {recipe.encoder.tubelet}")
-    return problems
+    local = views.kind == "crops" or views.locals > 0
+    return problems + _broken({
+        f"views of kind {views.kind} need views.gap": views.kind in ("pair", "triple") and not views.gap,
+        "local crops need views.local_area": local and not views.local_area,
+        "local crops need views.local_size": views.locals > 0 and not views.local_size,
+        "views.sizes need a share in views.until each": len(views.sizes) != len(views.until),
+        "views.sizes need single images and positions that can be resampled":
+            bool(views.sizes) and (views.kind != "single" or recipe.encoder.relative),
+        f"{views.frames} frames are no multiple of tubelets of {tubelet}":
+            any(own.frames % tubelet for own in (views, *recipe.image_views) if own.frames > 1),
+    })  # fmt: skip
+
+
+def _broken(rules: Mapping[str, bool]) -> list[str]:
+    """The words of the rules that are broken."""
+    return [words for words, is_broken in rules.items() if is_broken]
 
 
 def _problems_of_networks(recipe: AnyRecipe) -> list[str]:
-    encoder = recipe.encoder
-    problems = []
-    parts: list[tuple[str, EncoderSpec | DecoderSpec]] = [("encoder", encoder)]
-    for name, part in [*parts, *((f"decoders.{number}", spec) for number, spec in enumerate(recipe.decoders))]:
-        if part.dim % part.heads:
-            problems.append(f"{part.heads} heads don't divide the width {part.dim} ({name})")
-        if part.position.startswith("sin") and part.dim % 4:
-            problems.append(f"{name}.dim is {part.dim}; its positions need a multiple of 4")
+    encoder, problems = recipe.encoder, []
+    named: dict[str, EncoderSpec | DecoderSpec] = {"encoder": encoder}
+    named |= {f"decoders.{number}": spec for number, spec in enumerate(recipe.decoders)}
+    for name, part in named.items():
+        problems += _broken({
+            f"{part.heads} heads don't divide the width {part.dim} ({name})": part.dim % part.heads > 0,
+            f"{name}.dim is {part.dim}; its positions need a multiple of 4":
+                part.position.startswith("sin") and part.dim % 4 > 0,
+        })  # fmt: skip
     for number, spec in enumerate(recipe.decoders):
-        if set(spec.blocks) - set("csm") and spec.blocks != "v":
-            problems.append(f"decoders.{number}.blocks is {spec.blocks!r}, not letters of c, s and m, v, or nothing")
-        if spec.blocks and not (spec.dim and spec.depth):
-            problems.append(f"decoders.{number} has blocks but no dim or depth")
-        if spec.blocks and spec.cls == "encoder" and not encoder.cls:
-            problems.append(f"a decoder takes the class token of an encoder without one (decoders.{number}.cls=none)")
+        problems += _broken({
+            f"decoders.{number}.blocks is {spec.blocks!r}, not letters of c, s and m, v, or nothing":
+                spec.blocks != "v" and bool(set(spec.blocks) - set("csm")),
+            f"decoders.{number} has blocks but no dim or depth": spec.blocks != "" and 0 in (spec.dim, spec.depth),
+            f"a decoder takes the class token of an encoder without one (decoders.{number}.cls=none)":
+                spec.blocks != "" and spec.cls == "encoder" and not encoder.cls,
+        })  # fmt: skip
     side = recipe.views.size // encoder.patch
-    for number, rule in enumerate(recipe.masks):
-        if side % rule.cell:
-            problems.append(f"masks.{number}.cell of {rule.cell} doesn't divide the grid of {side}")
+    problems += [
+        f"masks.cell of {rule.cell} doesn't divide the grid of {side}" for rule in recipe.masks if side % rule.cell
+    ]
     return [*problems, *_problems_of_stages(recipe)]
 
 
 def _problems_of_branches(recipe: AnyRecipe) -> list[str]:
-    needed = {"bootmae": (2, 1), "siameseim": (2, 1), "sdae": (1, 1), "splitmask": (1, 1), "rsp": (1, 2)}
-    decoders, masks = needed.get(recipe.objective, (0, 2 if recipe.objective in ("omnimae", "ibot") else 0))
-    problems = []
-    if len(recipe.decoders) < decoders or len(recipe.masks) < masks:
-        problems.append(f"{recipe.objective} needs {decoders} decoders and {masks} masks")
-    if recipe.objective in ("masked", "omnimae", "violet") and not recipe.branches:
-        problems.append(f"{recipe.objective} needs branches")
+    decoders, masks = _NEEDED.get(recipe.objective, (0, 0))
+    problems = _broken({
+        f"{recipe.objective} needs {decoders} decoders and {masks} masks":
+            len(recipe.decoders) < decoders or len(recipe.masks) < masks,
+        f"{recipe.objective} needs branches": recipe.objective in ("masked", "omnimae") and not recipe.branches,
+    })  # fmt: skip
     for branch in recipe.branches:
         if max((branch.query, branch.cls_from, *branch.memory)) >= len(recipe.masks):
             problems.append(f"a branch names a view beyond the {len(recipe.masks)} masks")

@@ -5,10 +5,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
+import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from corrkit.training.log import Log, Row, draw_curves, draw_pictures
+from corrkit.runs.drawing import draw_curves, save_png
+from corrkit.runs.logs import Log, Row
+from corrkit.training.data.views import unit_range
 
 EMA = "ema/"
 """Before the names of scores of the encoder's average."""
@@ -29,7 +34,7 @@ class Report:
 
     def __init__(self, out: Path, first: int, total: int, *, quiet: bool) -> None:
         self.out, self.first, self.total, self.quiet = out, first, total, quiet
-        self.samples, self.seconds, self.waited = 0, 0.0, 0.0
+        self.samples, self.seconds = 0, {"training": 0.0, "waiting": 0.0}
         if not quiet:
             self.log, self.speed = (Log(out / name, first) for name in ("log.csv", "speed.csv"))
             self.scores = Log(out / "scores.csv", first or -1)
@@ -42,27 +47,24 @@ class Report:
             print(*lines, sep="\n", file=sys.stderr)
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[None]:
-        """Around what counts as training: not evaluation, drawing and saving."""
+    def timed(self, what: Literal["training", "waiting"]) -> Iterator[None]:
+        """Around what counts as training (not evaluation, drawing and saving) and, within that, waiting for data."""
         started = time.perf_counter()
         yield
-        self.seconds += time.perf_counter() - started
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around waiting for data, a part of training."""
-        started = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - started
+        self.seconds[what] += time.perf_counter() - started
 
     def step(self, done: int, numbers: Mapping[str, float]) -> None:
         """A row of what a resumed run repeats, and one of times."""
         if self.quiet:
             return
-        seconds = max(self.seconds, 1e-9)
+        seconds = max(self.seconds["training"], 1e-9)
         left, speed = (self.total - done) * seconds / (done - self.first), self.samples / seconds
         self.log.add({"step": done, **numbers})
-        times = {"samples_per_second": speed, "share_waiting_for_data": self.waited / seconds, "seconds_left": left}
+        times = {
+            "samples_per_second": speed,
+            "share_waiting_for_data": self.seconds["waiting"] / seconds,
+            "seconds_left": left,
+        }
         self.speed.add({"step": done, **times})
         self.say(
             f"step {done} of {self.total}, loss {numbers['loss']:.4f}, rate {numbers['rate']:.2e}, "
@@ -92,6 +94,20 @@ class Report:
         """All rows to the disk."""
         for file in (self.log, self.speed, self.scores):
             file.flush()
+
+
+def draw_pictures(path: Path, pictures: Mapping[str, Tensor], count: int = 4) -> None:
+    """Columns of pictures [N, 3, H, W] (normalised), one per name, one row per sample."""
+    columns = []
+    for images in pictures.values():
+        pixels = unit_range(images[:count].detach().float().cpu()).clamp(0, 1)
+        columns.append(torch.cat(list(pixels), 1))
+    sheet = torch.cat(columns, 2).mul(255).round().byte().permute(1, 2, 0).numpy()
+    canvas = Image.new("RGB", (sheet.shape[1], sheet.shape[0] + 14), "white")
+    canvas.paste(Image.fromarray(sheet), (0, 14))
+    for index, name in enumerate(pictures):
+        ImageDraw.Draw(canvas).text((index * sheet.shape[1] // len(pictures) + 2, 1), name, fill="black")
+    save_png(path, canvas)
 
 
 def duration(seconds: float) -> str:

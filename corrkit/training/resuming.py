@@ -1,10 +1,7 @@
-"""Going on with a run: what must be the same as before, what may be changed and is then recorded, and one at a time."""
+"""Going on with a run: what must be the same as before, what may be changed and is then recorded; when to stop."""
 
 import contextlib
-import fcntl
-import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,45 +45,13 @@ def accepted_changes(stored: dict[str, Any], current: dict[str, Any], allowed: S
 
 
 @contextlib.contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Holds a run's folder; a second process that wants it is refused.
-
-    The kernel lets go of the lock when the process dies. File systems without locks hold nothing.
-    """
-    with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError(
-                f"{folder} is being trained by another process ({file.read().strip() or 'unknown'}).",
-                "Wait for it, end it, or choose another --out.",
-            ) from None
-        except OSError:
-            pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-class Stop:
-    """Whether the process was told to end: SIGTERM and SIGUSR1 are noted within, and obeyed between steps."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-
-    def __init__(self) -> None:
-        self.received = ""
-
-    def __enter__(self) -> "Stop":
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+def stop_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGUSR1 that came meanwhile: noted, to be obeyed between steps. Only the main thread can."""
+    received: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, lambda which, _: received.append(which)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
-        self.received = signal.Signals(number).name

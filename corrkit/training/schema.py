@@ -51,14 +51,14 @@ class MaskRule:
 
     kind: "none", "random", "tube", "cells", "block", "cube" (blocks with a length in time), "ibot" (blocks of a drawn
     share, half of the views have none), "boxes" (VIOLET: boxes in half of the views, in the others each token is drawn
-    on its own), "complement" (what the mask before it shows). ratio: share hidden. rounding of
+    on its own). ratio: share hidden. rounding of
     a count: "keep-floor" (visible = int(L (1 - r))), "hide-floor", "hide-ceil", "hide-round". cell: tokens of a side of
     a cell ("cells", "block", "cube"). count: exact number of cells hidden by blocks, of `smallest` to `largest` cells
     each. fill: how blocks get there. total: number hidden in the end, the others at random (0: no others). roll:
     largest number of tokens of blocks that are then swapped for visible ones.
     """
 
-    kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "boxes", "complement"]
+    kind: Literal["none", "random", "tube", "cells", "block", "cube", "ibot", "boxes"]
     ratio: float = field(default=0.0, metadata=SHARE)
     rounding: Literal["keep-floor", "hide-floor", "hide-ceil", "hide-round"] = "keep-floor"
     cell: int = field(default=1, metadata=AT_LEAST_ONE)
@@ -217,13 +217,6 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VioletOptions(TargetOptions):
-    """flow_weight: of the flow's loss."""
-
-    flow_weight: float = field(metadata=NON_NEGATIVE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SplitMaskOptions(TargetOptions):
     """temperature and match_weight: of the contrast between the halves."""
 
@@ -279,26 +272,16 @@ class RSPOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiameseIMOptions:
-    """negative: weight of UniGrad's second term. global_weight: of the loss of mean tokens."""
+    """negative: weight of UniGrad's second term."""
 
     negative: float = field(metadata=NON_NEGATIVE)
-    global_weight: float = field(metadata=NON_NEGATIVE)
 
 
-OPTIONS: Mapping[str, type] = MappingProxyType(
-    {
-        "masked": TargetOptions,
-        "bootmae": BootMAEOptions,
-        "sdae": SdAEOptions,
-        "dino": DINOOptions,
-        "ibot": IBOTOptions,
-        "rsp": RSPOptions,
-        "splitmask": SplitMaskOptions,
-        "omnimae": TargetOptions,
-        "violet": VioletOptions,
-        "siameseim": SiameseIMOptions,
-    }
-)
+OPTIONS: Mapping[str, type] = MappingProxyType({
+    "masked": TargetOptions, "omnimae": TargetOptions, "bootmae": BootMAEOptions, "sdae": SdAEOptions,
+    "dino": DINOOptions, "ibot": IBOTOptions, "rsp": RSPOptions, "splitmask": SplitMaskOptions,
+    "siameseim": SiameseIMOptions,
+})  # fmt: skip
 """An objective's own constants, by its name in `objectives.OBJECTIVES`."""
 
 Own = TypeVar("Own")

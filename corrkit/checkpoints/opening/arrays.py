@@ -1,6 +1,7 @@
 """Files of arrays under names, without pickles: safetensors and .npz."""
 
 import math
+import mmap
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ import numpy as np
 import torch
 
 from corrkit.checkpoints.opening.pickles import MalformedError
-from corrkit.checkpoints.opening.tensors import to_tensor
+from corrkit.checkpoints.opening.tensors import TENSOR, Budget, to_tensor
 from corrkit.errors import CheckpointError
 
-_MAX_RATIO = 32  # unpacked over packed bytes of an .npz; weights hardly shrink, bombs shrink a thousandfold
-_SMALL = 64 << 20
+_MAX_HEADER = 8 << 20  # bytes of a safetensors header: some 60,000 tensors
+_PIECE = 1 << 20
+_STRING = 64  # bytes that a str takes beside its text, about
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_safetensors(path: Path, content: mmap.mmap, budget: Budget) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """All tensors of a safetensors file by name, and its metadata.
 
     Raises:
@@ -24,9 +26,18 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     """
     from safetensors import SafetensorError, safe_open
 
+    if int.from_bytes(content[:8], "little") > _MAX_HEADER:
+        raise CheckpointError(
+            f"{path} is a damaged safetensors file: its header claims more than {_MAX_HEADER >> 20} MiB.",
+            "Get the file again.",
+        )
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)
+            tensors = {}
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                budget.claim(TENSOR, "so many tensors")
+                tensors[name] = file.get_tensor(name)
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError) as error:
         problem = str(error).removeprefix("Error while deserializing header: ")
         if "not fully covered" in problem:
@@ -39,12 +50,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         ) from error
 
 
-def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+def read_npz(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, Any]:
     """All arrays of an .npz file by name.
 
     Raises:
         CheckpointError: it holds no arrays, or pickled Python objects.
-        MalformedError: an array's header promises other sizes, or the file unpacks to far more than its size.
+        CheckpointError: the arrays unpack to more than the file's size and 32 MiB.
+        MalformedError: an array's header promises other sizes.
     """
     members = archive.infolist()
     if not members or not all(info.filename.endswith(".npy") for info in members):
@@ -53,13 +65,11 @@ def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
             f"{path} is a zip archive, but no checkpoint: it holds {inside}, and neither data.pkl nor arrays only.",
             "If it wraps a checkpoint, unpack it and name that file.",
         )
-    unpacked = sum(info.file_size for info in members)
-    if unpacked > _SMALL + _MAX_RATIO * path.stat().st_size:
-        raise MalformedError(f"its arrays unpack to {unpacked:,} bytes, from {path.stat().st_size:,}")
-    return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info) for info in members}
+    return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info, budget) for info in members}
 
 
-def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
+def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> Any:
+    budget.claim(TENSOR, "so many arrays")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
@@ -78,8 +88,15 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> An
             raise MalformedError(
                 f"{info.filename[:80]!r} has shape {shape}, which its {info.file_size} bytes contradict"
             )
-        content = bytearray(file.read(nbytes))
+        budget.copy(nbytes, f"the array {info.filename[:80]!r}")
+        content = bytearray(nbytes)
+        for start in range(0, nbytes, _PIECE):
+            piece = file.read(min(_PIECE, nbytes - start))
+            if len(piece) != min(_PIECE, nbytes - start):
+                raise MalformedError(f"{info.filename[:80]!r} ends early")
+            content[start : start + len(piece)] = piece
     if dtype.kind in "US":
+        budget.claim(math.prod(shape) * (_STRING + dtype.itemsize), f"the texts {info.filename[:80]!r}")
         return np.frombuffer(bytes(content), dtype).reshape(shape).tolist()
     array = np.frombuffer(content, dtype)
     return to_tensor(array.reshape(shape, order="F" if column_major else "C"))

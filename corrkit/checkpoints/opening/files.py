@@ -5,6 +5,7 @@ bounded by the file's size.
 """
 
 import hashlib
+import io
 import json
 import mmap
 import re
@@ -36,7 +37,8 @@ _ZIP_ERRORS = (
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in this order: the first that a folder holds is taken
 _CONVENTIONAL = re.compile(r"(model|pytorch_model|open_clip_model|open_clip_pytorch_model)\b.*")
-_MAX_JSON = 64 << 20
+_MAX_JSON = 4 << 20  # bytes; objects made of them take some 25 times as much
+_MAX_READ = 4 << 20
 _MAX_TAG = 256  # bytes
 
 
@@ -114,10 +116,11 @@ def _open_file(path: Path) -> Opened:
     budget = Budget(path, path.stat().st_size)
     with _mapped(path) as content:
         unreadable.require_plausible(path, content)
-        digest = hashlib.sha256(content).hexdigest()
+        with path.open("rb") as file:  # not through the map: its pages would count as memory
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         try:
             tree, container, metadata = _read(path, content, names, budget)
-            tree, notes = trees.tidy(tree, budget)
+            tree, notes = trees.tidy(tree, budget, content)
         except MalformedError as error:
             names.require_no_calls(path)
             if isinstance(error, UnsupportedError):
@@ -133,7 +136,7 @@ def _open_file(path: Path) -> Opened:
 def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Any, str, dict[str, str]]:
     """Tree, container and metadata."""
     if unreadable.looks_like_safetensors(content):
-        tensors, metadata = arrays.read_safetensors(path)
+        tensors, metadata = arrays.read_safetensors(path, content, budget)
         return tensors, "safetensors", metadata
     if content[:2] != b"PK":
         try:
@@ -142,14 +145,24 @@ def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple
             names.require_no_calls(path)
             raise unreadable.no_pickle(path, content, str(error)) from error
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with _ShortReads(path) as file, zipfile.ZipFile(file) as archive:
             if torchfiles.is_torch_zip(archive):
                 return *torchfiles.read_zip(path, content, archive, names, budget), {}
             if (exported := unreadable.exported_zip(path, archive.namelist())) is not None:
                 raise exported
-            return arrays.read_npz(path, archive), "npz", {}
+            return arrays.read_npz(path, archive, budget), "npz", {}
     except _ZIP_ERRORS as error:
         raise unreadable.broken_zip(path, content, str(error)) from error
+
+
+class _ShortReads(io.FileIO):
+    """A file that isn't read in large pieces: zipfile reads a whole directory, at its claimed size, at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most 4 MiB. Raises BadZipFile for more."""
+        if size is not None and size > _MAX_READ:
+            raise zipfile.BadZipFile(f"a directory of {size:,} bytes")
+        return super().read(_MAX_READ if size is None or size < 0 else size)
 
 
 @contextmanager
@@ -216,7 +229,7 @@ def _with_configs(opened: Opened) -> Opened:
 def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON:
-            raise ValueError("larger than 64 MiB")
+            raise ValueError("larger than 4 MiB")
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} isn't valid JSON: {str(error)[:200]}.", "Get it again.") from error

@@ -2,7 +2,7 @@
 
 The standard library's unpickler resolves names by importing them and calls what it got; its C version also trusts sizes
 and memo indices of the stream. This machine interprets the opcodes that `pickletools.genops` parses and holds nothing
-that it could call except the functions of `calls`.
+that it could call except the functions of `calls`. Long strings aren't read at all: they stay spans of the file.
 """
 
 import pickletools
@@ -12,7 +12,7 @@ import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 from corrkit.errors import CheckpointError
 
@@ -35,12 +35,29 @@ class Stub:
     def __repr__(self) -> str:
         return f"<{'instance of ' if self.instantiated else ''}{self.name}>"  # never the content: it may be endless
 
+    def has(self, name: str) -> bool:
+        """Whether `fields` has the name; without merging them, since many stubs may share one large state."""
+        states = self.state if isinstance(self.state, tuple) else (self.state,)
+        return name in self.entries or any(isinstance(state, dict) and name in state for state in states)
+
     @property
     def fields(self) -> dict[str, Any]:
         """Attributes and items by name: `args.model` of a Namespace, `config["MODEL"]` of a CfgNode."""
         states = self.state if isinstance(self.state, tuple) else (self.state,)  # (attributes, slots)
         merged = {name: value for state in states if isinstance(state, dict) for name, value in state.items()}
         return {str(name): value for name, value in (merged | self.entries).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A long string of a pickle that stays where it is: `start` in the stream's source, bytes of `encoding`.
+
+    encoding: "bytes"; "utf-8" of a str; "latin-1 as utf-8" of the bytes that a latin-1 str stands for.
+    """
+
+    start: int
+    length: int
+    encoding: str
 
 
 class MalformedError(Exception):
@@ -98,8 +115,9 @@ class Names:
 
 
 def unpickle(
-    stream: IO[bytes],
+    stream: "Window",
     *,
+    claim: Callable[[int, str], None],
     calls: Mapping[str, Callable[..., Any]],
     names: Names,
     persistent: Callable[[Any], Any] | None = None,
@@ -107,7 +125,8 @@ def unpickle(
     """The object of one pickle, read from the stream's position to just behind its STOP.
 
     Args:
-        stream: read forwards; time and memory are bounded by its length.
+        stream: read forwards; strings longer than 64 KiB become spans of it.
+        claim: told the bytes that each step takes; raises where they are too many.
         calls: the functions that may be called, by dotted name; any other is added to `names.refused`.
         names: filled with what was met.
         persistent: resolves persistent ids (torch's storages).
@@ -117,13 +136,94 @@ def unpickle(
     """
     machine = _Machine(calls, names, persistent)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "STOP":
+        while True:
+            code = stream.read(1)
+            if code not in _OPCODES:
+                raise ValueError(f"an unknown opcode {code!r}" if code else "the pickle has no end")
+            name, reader, prefix = _OPCODES[code]
+            if name == "STOP":
                 return machine.stack.pop()
-            machine.step(opcode.name, argument)
+            argument = _argument(stream, name, reader, prefix)
+            claim(_STEP + _SIZES.get(name, 0) + _extent(argument), "a pickle of that many steps")
+            machine.step(name, argument)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error) as error:
         raise MalformedError(f"{type(error).__name__}: {str(error)[:200]}") from error
-    raise MalformedError("the pickle has no end")
+
+
+_LENGTHS = {"BINBYTES": 4, "BINBYTES8": 8, "BINUNICODE": 4, "BINUNICODE8": 8, "BINSTRING": 4, "BYTEARRAY8": 8}
+_OPCODES = {
+    opcode.code.encode("latin-1"): (opcode.name, opcode.arg and opcode.arg.reader, _LENGTHS.get(opcode.name, 0))
+    for opcode in pickletools.opcodes
+}
+_LONG = 64 << 10  # bytes from which a string stays in the file
+_STEP = 64  # bytes that a step takes at most besides its result: places on the stack and in the memo
+# What results take beyond that, about (CPython 3.11 to 3.14).
+_SIZES = {
+    **dict.fromkeys(("EMPTY_SET", "FROZENSET"), 220),
+    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "OBJ", "INST"), 400),
+    **dict.fromkeys(("SETITEM", "DICT", "EMPTY_DICT"), 64),
+    "MARK": 64,
+}
+
+
+def _argument(stream: "Window", name: str, reader: Any, prefix: int) -> Any:
+    if reader is None:
+        return None
+    if prefix:
+        start = stream.tell()
+        length = int.from_bytes(stream.read(prefix), "little")
+        if length > _LONG:
+            return stream.span(length, "utf-8" if name.startswith("BINUNICODE") else "bytes")
+        stream.seek(start)
+    return reader(stream)
+
+
+def _extent(argument: Any) -> int:
+    return sys.getsizeof(argument) if isinstance(argument, str | bytes | bytearray | int) else 0
+
+
+class Window:
+    """A stretch of a file's bytes, read forwards like a file. `source`: whatever gives bytes for a slice."""
+
+    def __init__(self, source: Any, start: int, end: int) -> None:
+        self.source, self.start, self.end, self.position = source, start, end, start
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def tell(self) -> int:
+        """The position, counted from the start of the window."""
+        return self.position - self.start
+
+    def seek(self, position: int) -> None:
+        """To a position counted from the start of the window."""
+        self.position = self.start + position
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, fewer at the end."""
+        stop = min(self.position + max(size, 0), self.end)
+        content = bytes(self.source[self.position : stop])
+        self.position = stop
+        return content
+
+    def readline(self) -> bytes:
+        """To the next newline. Raises ValueError for lines of more than 16 MiB."""
+        limit = min(self.position + _MAX_LINE, self.end)
+        found = self.source.find(b"\n", self.position, limit)
+        if found < 0 and limit < self.end:
+            raise ValueError("an endless line")
+        return self.read((found + 1 if found >= 0 else self.end) - self.position)
+
+    def span(self, length: int, encoding: str) -> Span:
+        """The next bytes as a span of the source, unread."""
+        if self.position + length > self.end:
+            raise ValueError("a string that goes beyond the end")
+        span = Span(self.position, length, encoding)
+        self.position += length
+        return span
+
+
+_MAX_LINE = 16 << 20
 
 
 # Opcodes whose argument is the value.

@@ -1,13 +1,15 @@
 """Storages, and the fixed list of functions that a checkpoint's pickle may call: they rebuild tensors and plain values.
 
-A tensor is a view of the file's mapped bytes, checked against the bytes that are there; nothing is copied or allocated.
+A tensor is a view of the file's mapped bytes, checked against the bytes that are there. Only what can't be viewed is
+copied: storages at odd places and numpy's arrays, at most as many bytes as the file has.
 """
 
+import codecs
 import math
 import mmap
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,10 +17,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from corrkit.checkpoints.opening.pickles import QUANTISED_REMEDY, MalformedError, Stub, UnsupportedError, require_key
+from corrkit.checkpoints.opening.pickles import (
+    QUANTISED_REMEDY,
+    MalformedError,
+    Span,
+    Stub,
+    UnsupportedError,
+    require_key,
+)
 from corrkit.errors import CheckpointError
 
+Source = mmap.mmap | bytearray
+"""What holds a file's bytes."""
+
 _MIB = 1 << 20
+_PIECE = 4 * _MIB
+TENSOR = 2048
+"""Bytes that a tensor takes apart from its values, on the way through recognition, about."""
+_MAX_AXES = 64
 _ALIGNMENT = 16  # bytes, of the largest number (complex128)
 _VIEWS = 8  # tensors that share storages (tied weights, aliased branches) may add up to this multiple of the file
 
@@ -48,24 +64,40 @@ class Storage:
 
 
 class Budget:
-    """Bounds what the tensors and copies made from one file occupy together: a few times the file's size.
+    """Bounds what is made from one file, by the file's size.
 
-    Tensors count in full, as if each were copied, though they are views: whoever takes them may copy them.
+    Views of its bytes are counted apart, in full, as if each were copied: whoever takes them may copy them.
     """
 
     def __init__(self, path: object, file_size: int) -> None:
         self.path = path
-        self.limit = 64 * _MIB + _VIEWS * file_size
-        self.claimed = 0
+        self.views = 64 * _MIB + _VIEWS * file_size
+        self.memory = 80 * _MIB + file_size // 8
+        self.copies = file_size + 32 * _MIB
+
+    def view(self, nbytes: int, what: str) -> None:
+        """Counts a tensor that is a view of the file. Raises CheckpointError where all of them are too large."""
+        self.views -= nbytes
+        if self.views < 0:
+            raise self._too_much(nbytes, what)
 
     def claim(self, nbytes: int, what: str) -> None:
-        """Raises CheckpointError where this goes beyond the limit."""
-        self.claimed += nbytes
-        if self.claimed > self.limit:
-            raise CheckpointError(
-                f"{self.path} would unfold far beyond its own size: {what} takes {nbytes / _MIB:,.0f} MiB.",
-                "Save plain copies (tensor.clone()) instead of expanded views, or get the file again.",
-            )
+        """Counts memory of objects. Raises CheckpointError where they take too much."""
+        self.memory -= nbytes
+        if self.memory < 0:
+            raise self._too_much(nbytes, what)
+
+    def copy(self, nbytes: int, what: str) -> None:
+        """Counts a copy of some of the file's bytes. Raises CheckpointError where all of them exceed the file."""
+        self.copies -= nbytes
+        if self.copies < 0:
+            raise self._too_much(nbytes, what)
+
+    def _too_much(self, nbytes: int, what: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} would unfold far beyond its own size: {what} takes {nbytes / _MIB:,.3g} MiB.",
+            "Save plain copies (tensor.clone()) instead of expanded views, or get the file again.",
+        )
 
 
 def storage_dtype(name: str) -> torch.dtype:
@@ -78,25 +110,42 @@ def storage_dtype(name: str) -> torch.dtype:
         raise MalformedError(f"storages of type {name} aren't supported") from None
 
 
-def mapped(content: mmap.mmap, offset: int, nbytes: int) -> torch.Tensor:
+def mapped(content: Source, offset: int, nbytes: int, budget: Budget) -> torch.Tensor:
     """The bytes [offset, offset + nbytes) of a copy-on-write map as uint8 [nbytes]; a copy only where unaligned.
 
-    Raises MalformedError where they aren't there.
+    Raises:
+        MalformedError: they aren't there.
+        CheckpointError: copies exceed the file.
     """
     if offset < 0 or nbytes < 0 or offset + nbytes > len(content):
         raise MalformedError(f"{nbytes} bytes are promised at {offset}, the file ends at {len(content)}")
     if nbytes == 0:
         return torch.empty(0, dtype=torch.uint8)
     view = torch.frombuffer(content, dtype=torch.uint8, offset=offset, count=nbytes)
-    return view.clone() if offset % _ALIGNMENT else view
+    if offset % _ALIGNMENT == 0:
+        return view
+    budget.copy(nbytes, "a copy of a storage")
+    copy = view.clone()
+    release(content, offset, nbytes)
+    return copy
 
 
-def rebuilders(budget: Budget, load_bytes: Callable[[bytes], Any]) -> MappingProxyType[str, Callable[..., Any]]:
+def release(content: Source, offset: int, nbytes: int) -> None:
+    """Lets the system take back the memory of mapped bytes that have been copied; reading them again is possible."""
+    start, stop = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE, (offset + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if isinstance(content, mmap.mmap) and stop > start and hasattr(mmap, "MADV_DONTNEED"):
+        content.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+def rebuilders(
+    budget: Budget, load_bytes: Callable[[Any], Any], content: Source
+) -> MappingProxyType[str, Callable[..., Any]]:
     """The fixed list: dotted name -> what stands in for it.
 
     Args:
         budget: claimed from for each tensor.
         load_bytes: opens the legacy torch file that a plain pickle holds for each storage.
+        content: what spans of the pickle are spans of.
     """
 
     def tensor(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
@@ -129,12 +178,12 @@ def rebuilders(budget: Budget, load_bytes: Callable[[bytes], Any]) -> MappingPro
     calls["numpy.dtype"] = lambda *arguments: Stub("numpy.dtype", instantiated=True, arguments=arguments)
     for module in ("numpy.core", "numpy._core"):
         calls[f"{module}.multiarray._reconstruct"] = lambda *_: Stub("numpy.ndarray", instantiated=True)
-        calls[f"{module}.multiarray.scalar"] = lambda *parts: _numpy_scalar(budget, *parts)
-        calls[f"{module}.numeric._frombuffer"] = lambda *parts: _numpy_frombuffer(budget, *parts)
+        calls[f"{module}.multiarray.scalar"] = lambda *parts: _numpy_scalar(budget, content, *parts)
+        calls[f"{module}.numeric._frombuffer"] = lambda *parts: _numpy_frombuffer(budget, content, *parts)
     return MappingProxyType(calls)
 
 
-def numpy_array(stub: Stub, budget: Budget) -> torch.Tensor | Stub:
+def numpy_array(stub: Stub, budget: Budget, source: Source) -> torch.Tensor | Stub:
     """The tensor of a pickled numpy array; the stub itself where it holds Python objects or was left unfilled.
 
     Raises MalformedError where its parts don't fit.
@@ -145,7 +194,7 @@ def numpy_array(stub: Stub, budget: Budget) -> torch.Tensor | Stub:
     if isinstance(content, list):
         return stub
     try:
-        return _numpy_tensor(budget, content, _numpy_dtype(dtype), shape, column_major)
+        return _numpy_tensor(budget, source, content, _numpy_dtype(dtype), shape, column_major)
     except (TypeError, ValueError) as error:
         raise MalformedError(f"an array that can't be built: {error}") from error
 
@@ -167,7 +216,9 @@ def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Any, siz
     size, stride = _extents(size), _extents(stride)
     if len(size) != len(stride) or len(size) > 16 or not isinstance(offset, int) or offset < 0:
         raise MalformedError(f"a tensor of shape {size[:16]} and strides {stride[:16]}")
-    budget.claim(math.prod(size) * dtype.itemsize, f"a tensor of shape {list(size)}")
+    budget.claim(TENSOR, "so many tensors")
+    nbytes = math.prod(size) * dtype.itemsize
+    budget.view(nbytes, f"a tensor of shape {list(size)}")
     if storage.content is None:
         return Stub("torch.Tensor", instantiated=True)
     content = storage.content
@@ -178,11 +229,15 @@ def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Any, siz
         raise MalformedError(
             f"a tensor of shape {list(size)} needs {last + 1} values, its storage has {content.numel()} bytes"
         )
+    if nbytes > content.numel():  # an expanded view: whoever uses it makes a copy
+        budget.claim(nbytes, f"a tensor of shape {list(size)}")
     whole = content[: content.numel() // dtype.itemsize * dtype.itemsize]
     return whole.view(dtype).as_strided(size, stride, offset)
 
 
 def _extents(values: Any) -> tuple[int, ...]:
+    if len(values) > _MAX_AXES:
+        raise MalformedError("a tensor with endlessly many axes")
     extents: tuple[int, ...] = tuple(values)
     if not all(type(value) is int and 0 <= value < 1 << 40 for value in extents):
         raise MalformedError("a tensor with an impossible shape or stride")
@@ -213,7 +268,9 @@ def _set(budget: Budget, items: Any = (), *_: Any) -> set[Any]:
     return {require_key(item) for item in items}
 
 
-def _bytes(budget: Budget, text: Any, *_: Any) -> bytes:
+def _bytes(budget: Budget, text: Any, *_: Any) -> bytes | Span:
+    if isinstance(text, Span):
+        return replace(text, encoding="latin-1 as utf-8") if text.encoding == "utf-8" else text
     if not isinstance(text, str | bytes | bytearray):
         raise MalformedError("bytes that aren't built from text")
     budget.claim(len(text), "a string of bytes")
@@ -230,18 +287,35 @@ def _numpy_dtype(stub: Any) -> np.dtype[Any]:
     return dtype.newbyteorder(">") if order == ">" else dtype
 
 
-def _numpy_scalar(budget: Budget, dtype: Any, content: Any, *_: Any) -> Any:
-    return _numpy_tensor(budget, content, _numpy_dtype(dtype), (1,), False)[0].item()
+def _numpy_scalar(budget: Budget, source: Source, dtype: Any, content: Any, *_: Any) -> Any:
+    return _numpy_tensor(budget, source, content, _numpy_dtype(dtype), (1,), False)[0].item()
 
 
-def _numpy_frombuffer(budget: Budget, content: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
-    return _numpy_tensor(budget, content, _numpy_dtype(dtype), shape, order == "F")
+def _numpy_frombuffer(budget: Budget, source: Source, content: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
+    return _numpy_tensor(budget, source, content, _numpy_dtype(dtype), shape, order == "F")
 
 
-def _numpy_tensor(budget: Budget, content: Any, dtype: np.dtype[Any], shape: Any, column_major: Any) -> torch.Tensor:
+def _numpy_tensor(
+    budget: Budget, source: Source, content: Any, dtype: np.dtype[Any], shape: Any, column_major: Any
+) -> torch.Tensor:
     shape = _extents(shape)
-    content = _bytes(budget, content)
-    if dtype.hasobject or dtype.itemsize == 0 or len(content) != math.prod(shape) * dtype.itemsize or len(shape) > 16:
-        raise MalformedError(f"an array of shape {shape[:16]} and type {dtype} on {len(content)} bytes")
-    array = np.frombuffer(bytearray(content), dtype)
+    budget.claim(TENSOR, "so many arrays")
+    held = _bytes(budget, content)
+    whole = _copied(held, source, budget) if isinstance(held, Span) else bytearray(held)
+    if dtype.hasobject or dtype.itemsize == 0 or len(whole) != math.prod(shape) * dtype.itemsize or len(shape) > 16:
+        raise MalformedError(f"an array of shape {shape[:16]} and type {dtype} on {len(whole)} bytes")
+    array = np.frombuffer(whole, dtype)
     return to_tensor(array.reshape(shape, order="F" if column_major is True else "C"))
+
+
+def _copied(span: Span, source: Source, budget: Budget) -> bytearray:
+    """The bytes of a span, read piece by piece."""
+    budget.copy(span.length, "a copy of an array")
+    whole = bytearray()
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    for start in range(span.start, span.start + span.length, _PIECE):
+        size = min(_PIECE, span.start + span.length - start)
+        piece = source[start : start + size]
+        whole += piece if span.encoding == "bytes" else decode(bytes(piece)).encode("latin-1")
+        release(source, start, size)
+    return whole

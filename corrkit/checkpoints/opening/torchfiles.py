@@ -1,6 +1,5 @@
 """Files of torch.save (zip and legacy), TorchScript archives and bare pickles."""
 
-import io
 import mmap
 import re
 import struct
@@ -10,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, Stub, unpickle
-from corrkit.checkpoints.opening.tensors import Budget, Storage, mapped, rebuilders, storage_dtype
+from corrkit.checkpoints.opening.pickles import MalformedError, Names, Span, Stub, Window, unpickle
+from corrkit.checkpoints.opening.tensors import Budget, Source, Storage, mapped, rebuilders, storage_dtype
 from corrkit.errors import CheckpointError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER
@@ -36,7 +35,7 @@ def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Na
     records = {info.filename: info for info in archive.infolist()}
     _require_disjoint(archive)
     order = records.get(f"{root}/byteorder")
-    if order is not None and _record(content, order).strip() == b"big":
+    if order is not None and _record(content, order).read(16).strip() == b"big":
         raise CheckpointError(f"{path} was saved on a big-endian machine.", "Save it again on a usual one.")
 
     def place(key: str, nbytes: int) -> Any:
@@ -44,11 +43,10 @@ def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Na
         if info is None or info.file_size != nbytes:
             promised = f"the storage {key[:40]!r} is promised {nbytes} bytes"
             raise MalformedError(f"{promised} and {'is missing' if info is None else f'has {info.file_size}'}")
-        return mapped(content, _data_offset(content, info), nbytes)
+        return mapped(content, _data_offset(content, info), nbytes, budget)
 
     loader = _Loader(names, budget, place)
-    pickled = _record(content, records[f"{root}/data.pkl"])
-    tree = loader.unpickle(io.BytesIO(pickled))
+    tree = loader.unpickle(_record(content, records[f"{root}/data.pkl"]))
     scripted = any(name.startswith(f"{root}/code/") for name in records)
     return tree, "TorchScript archive" if scripted else "torch zip"
 
@@ -60,7 +58,7 @@ def read_pickle(path: Path, content: mmap.mmap, names: Names, budget: Budget) ->
         CheckpointError: it claims more than it holds.
         MalformedError: it is damaged, or no pickle.
     """
-    tree, legacy = _read_stream(content, names, budget, depth=0)
+    tree, legacy = _read_stream(Window(content, 0, len(content)), names, budget, depth=0)
     return tree, "torch legacy" if legacy else "pickle"
 
 
@@ -74,9 +72,12 @@ class _Loader:
     depth: int = 0
     storages: dict[str, Storage] = field(default_factory=dict)
 
-    def unpickle(self, stream: Any) -> Any:
-        calls = rebuilders(self.budget, self.load_bytes)
-        return unpickle(stream, calls=calls, names=self.names, persistent=self.resolve)
+    def unpickle(self, stream: Window) -> Any:
+        def load_bytes(content: Any) -> Any:
+            return self.load_bytes(content, stream.source)
+
+        calls = rebuilders(self.budget, load_bytes, stream.source)
+        return unpickle(stream, claim=self.budget.claim, calls=calls, names=self.names, persistent=self.resolve)
 
     def resolve(self, identifier: Any) -> Storage:
         """("storage", type, key, location, values, view): torch/serialization.py persistent_id."""
@@ -96,18 +97,21 @@ class _Loader:
             return whole
         return Storage(dtype, whole.content[offset * dtype.itemsize : (offset + length) * dtype.itemsize])
 
-    def load_bytes(self, content: Any) -> Any:
-        if not isinstance(content, bytes) or not content or self.depth + 1 >= _STORAGES_IN_PICKLES:
+    def load_bytes(self, content: Any, source: Source) -> Any:
+        if self.depth + 1 >= _STORAGES_IN_PICKLES:
             raise MalformedError("a storage that isn't a legacy file of its own")
-        self.budget.claim(len(content), "a storage")
-        copy = mmap.mmap(-1, len(content))
-        copy.write(content)
-        copy.seek(0)
-        storage, _ = _read_stream(copy, self.names, self.budget, self.depth + 1)
+        if isinstance(content, Span) and content.encoding == "bytes":
+            window = Window(source, content.start, content.start + content.length)
+        elif isinstance(content, bytes):
+            self.budget.claim(len(content), "a storage")
+            window = Window(bytearray(content), 0, len(content))
+        else:
+            raise MalformedError("a storage that isn't a legacy file of its own")
+        storage, _ = _read_stream(window, self.names, self.budget, self.depth + 1)
         return storage
 
 
-def _read_stream(content: mmap.mmap, names: Names, budget: Budget, depth: int) -> tuple[Any, bool]:
+def _read_stream(content: Window, names: Names, budget: Budget, depth: int) -> tuple[Any, bool]:
     """The object at the map's position, and whether it was a legacy torch file."""
     plain = _Loader(names, budget, _nowhere, depth)
     first = plain.unpickle(content)
@@ -122,7 +126,9 @@ def _read_stream(content: mmap.mmap, names: Names, budget: Budget, depth: int) -
     start = content.tell()
     plain.unpickle(content)  # once for the sizes of the storages, whose bytes follow the pickles ...
     places = _legacy_places(content, plain)
-    loader = _Loader(names, budget, lambda key, nbytes: mapped(content, places[key], nbytes), depth)
+    loader = _Loader(
+        names, budget, lambda key, nbytes: mapped(content.source, content.start + places[key], nbytes, budget), depth
+    )
     content.seek(start)
     return loader.unpickle(content), True  # ... and once with them
 
@@ -131,7 +137,7 @@ def _nowhere(key: str, nbytes: int) -> None:
     return None
 
 
-def _legacy_places(content: mmap.mmap, sizes: _Loader) -> dict[str, int]:
+def _legacy_places(content: Window, sizes: _Loader) -> dict[str, int]:
     """Storage key -> offset of its bytes, behind an int64 number of values (torch/serialization.py _legacy_save)."""
     keys = sizes.unpickle(content)
     if not isinstance(keys, list):
@@ -163,9 +169,9 @@ def _require_disjoint(archive: zipfile.ZipFile) -> None:
         end = info.header_offset + 30 + info.compress_size
 
 
-def _record(content: mmap.mmap, info: zipfile.ZipInfo) -> bytes:
+def _record(content: mmap.mmap, info: zipfile.ZipInfo) -> Window:
     start = _data_offset(content, info)
-    return bytes(content[start : start + info.file_size])
+    return Window(content, start, start + info.file_size)
 
 
 def _data_offset(content: mmap.mmap, info: zipfile.ZipInfo) -> int:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
-    """Raises CheckpointError, naming the tensors, where a weight is NaN, infinite or an integer.
+    """Raises CheckpointError, naming the tensors, where a weight is NaN, infinite, an integer, complex or empty.
 
     Asked of the tensors that a network takes, under their names in the file: optimizer states and unused buffers
     may hold anything.
@@ -22,10 +22,15 @@ def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
         raise CheckpointError(
             f"{path} holds quantised weights: {_first(integers)}.", "Get the weights in float32, float16 or bfloat16."
         )
+    odd = [f"{name} ({_odd(tensor)})" for name, tensor in weights.items() if _odd(tensor)]
+    if odd:
+        raise CheckpointError(
+            f"{path} holds tensors that are no weights: {_first(odd)}.", "Get the file again, from its authors."
+        )
     broken = []
     for name, tensor in weights.items():
         if tensor.is_floating_point() and tensor.numel():
-            low, high = torch.aminmax(tensor if tensor.dtype.itemsize > 1 else tensor.float())  # NaN goes through both
+            low, high = _extremes(tensor)
             if not (torch.isfinite(low) and torch.isfinite(high)):
                 broken.append(f"{name} ({'NaN' if low.isnan() else 'infinite'})")
     if broken:
@@ -33,6 +38,23 @@ def require_usable(weights: "Mapping[str, Tensor]", path: object) -> None:
             f"{path} holds weights that aren't finite: {_first(broken)}.",
             "The training diverged or the file is damaged: take an earlier checkpoint.",
         )
+
+
+def _odd(tensor: "Tensor") -> str:
+    return "complex" if tensor.is_complex() else "" if tensor.numel() else f"of shape {list(tensor.shape)}"
+
+
+def _extremes(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Smallest and largest value; NaN goes through both. Types of one byte, which torch can't compare, in pieces."""
+    import torch
+
+    if tensor.dtype.itemsize > 1:
+        return torch.aminmax(tensor)
+    pieces = [torch.aminmax(piece.float()) for piece in tensor.reshape(-1).split(_PIECE)]
+    return torch.stack([low for low, _ in pieces]).amin(), torch.stack([high for _, high in pieces]).amax()
+
+
+_PIECE = 1 << 20
 
 
 def _is_quantised(name: str, tensor: "Tensor") -> bool:

@@ -27,7 +27,7 @@ ENTRIES = (
         layouts=(CONVNEXT,),
         prefers=_TEACHER,
         drop={**_SSL_HEADS, r"norms\.3\..*": "copy of the final norm"},
-        build="corrkit.backbones.dinov3_convnext:build",
+        build="corrkit.backbones.networks.dinov3_convnext:build",
         source="facebookresearch/dinov3 6876159",
         proven="golden",
     ),

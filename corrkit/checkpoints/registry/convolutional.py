@@ -9,7 +9,7 @@ from corrkit.checkpoints.system import Layout, State, System
 if TYPE_CHECKING:
     from corrkit.checkpoints.opening import Opened
 
-_BUILD = "corrkit.backbones.resnet:build"
+_BUILD = "corrkit.backbones.networks.resnet:build"
 _TORCHVISION = {r"conv1\.weight": 4, r"layer1\.0\.conv1\.weight": 4, r"layer1\.0\.bn1\.running_mean": 1}
 LAB = ((50.0, 0.0, 0.0), (50.0, 127.0, 127.0))
 

@@ -83,7 +83,7 @@ ENTRIES = (
         title="Swin (torchvision)",
         layouts=(TORCHVISION_SWIN,),
         without=(r"features\.\d+\.\d+\.attn\.logit_scale",),  # Swin V2
-        build="corrkit.backbones.hierarchical:build_swin",
+        build="corrkit.backbones.networks.hierarchical:build_swin",
         rules=SwinRules(),
         source=f"{_SOURCE} models/swin_transformer.py",
         proven="golden",
@@ -93,7 +93,7 @@ ENTRIES = (
         title="ConvNeXt (torchvision)",
         layouts=(TORCHVISION_CONVNEXT,),
         drop={r"classifier\..*": "norm of the mean of the features, and classifier"},
-        build="corrkit.backbones.hierarchical:build_convnext",
+        build="corrkit.backbones.networks.hierarchical:build_convnext",
         source=f"{_SOURCE} models/convnext.py",
         proven="golden",
     ),

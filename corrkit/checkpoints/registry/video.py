@@ -12,7 +12,7 @@ from corrkit.checkpoints.system import KINETICS, Layout, System
 if TYPE_CHECKING:
     from corrkit.checkpoints.opening import Opened
 
-_TUBELETS = "corrkit.backbones.tubelets:build"
+_TUBELETS = "corrkit.backbones.networks.tubelets:build"
 _MEAN_NORM = "norm of the mean of the tokens, not of each token"
 
 TUBELET = Layout(
@@ -111,7 +111,7 @@ ENTRIES = (
         drop={r"hogs\..*": "target of pre-training"},
         certain=_configured,
         distinction=_STRIDES,
-        build="corrkit.backbones.mvit:build",
+        build="corrkit.backbones.networks.mvit:build",
         rules=MViTRules(),
         mean=KINETICS[0],
         std=KINETICS[1],
@@ -126,7 +126,7 @@ ENTRIES = (
         signs=(r"blocks\.\d+\.attn\.pool_k\.weight", r"(pos_embed_temporal|blocks\.\d+\.attn\.rel_pos_t)"),
         certain=_configured,
         distinction=_STRIDES,
-        build="corrkit.backbones.mvit:build",
+        build="corrkit.backbones.networks.mvit:build",
         rules=MViTRules(),
         mean=KINETICS[0],
         std=KINETICS[1],
@@ -139,7 +139,7 @@ ENTRIES = (
         layouts=(MVIT,),
         certain=_configured,
         distinction=_STRIDES,
-        build="corrkit.backbones.mvit:build",
+        build="corrkit.backbones.networks.mvit:build",
         rules=MViTRules(),
         source="facebookresearch/mvit dfbdfdf mvit/models/mvit_model.py",
         proven="golden",
@@ -258,7 +258,7 @@ ENTRIES = (
         name="violet",
         title="VIOLET and empirical-MVM (their Video Swin)",
         layouts=(VIDEO_SWIN,),
-        build="corrkit.backbones.video_swin:build",
+        build="corrkit.backbones.networks.video_swin:build",
         source="tsujuifu/pytorch_violet 4f64751 video_swin.py:145,351,363",
         proven="golden",
     ),

@@ -1,5 +1,6 @@
 """Samples that follow from (seed, epoch, place) alone, and their batches."""
 
+import contextlib
 import functools
 import itertools
 import os
@@ -14,19 +15,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from corrkit.clips.training import TRAINING_FRAMES, training_clip, training_clips
 from corrkit.errors import DataError, RunError
 from corrkit.frames.files import numbered_files
 from corrkit.frames.index import Entry, Index, folder_of, read_index
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.sequence import ImageFolder
 from corrkit.frames.video import VideoFile
-from corrkit.runs.atomic import write_atomic
 from corrkit.training.data.sampling import choose_frames, size_at
 from corrkit.training.data.views import View, make_views
 from corrkit.training.schema import Views
 
 EMBEDDED = "embedded"
-RENDERED_FRAMES = 16
 
 Fault = tuple[str, str]
 """An item that couldn't be read, and why."""
@@ -51,11 +51,8 @@ def build_index(data: str | Path, stored: Path, *, num_clips: int = 300, **shari
     """
     if str(data) != EMBEDDED:
         return read_index(data, stored, **sharing)
-    from corrkit.clips import TRAINING_SEEDS
-
-    tasks = ("davis", "vip", "jhmdb")
-    seeds = [(tasks[number % 3], TRAINING_SEEDS[number // 3]) for number in range(num_clips)]
-    return Index(EMBEDDED, tuple(Entry(f"{task}/{seed}", "rendered", RENDERED_FRAMES) for task, seed in seeds))
+    names = training_clips(num_clips)
+    return Index(EMBEDDED, tuple(Entry(name, "rendered", TRAINING_FRAMES) for name in names))
 
 
 class Samples(Dataset[list[Sample]]):
@@ -119,7 +116,7 @@ class Samples(Dataset[list[Sample]]):
 def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Any]:
     """Some frames of an item, uint8 RGB [H, W, 3]. Raises DataError naming the file."""
     entry = index.entries[item]
-    path = _rendered_folder(entry.path) if entry.kind == "rendered" else folder_of(index) / entry.path
+    path = training_clip(entry.path) if entry.kind == "rendered" else folder_of(index) / entry.path
     if entry.kind == "video":
         return list(VideoFile(path, entry.frames).read(numbers))
     try:
@@ -130,23 +127,6 @@ def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Any]:
         raise DataError(f"{path} holds {len(files)} frames, not {entry.frames} as at the start.", "Restore them.")
     frames = ImageFolder(files)
     return [frames[number] for number in numbers]
-
-
-def _rendered_folder(name: str) -> Path:
-    """Frames of a rendered training clip in the user's cache, rendered on first use."""
-    import cv2
-
-    from corrkit.clips import render
-    from corrkit.clips.embedded import embedded_root
-
-    task, seed = name.split("/")
-    folder = embedded_root(task).parent / "training" / task / seed
-    if not (folder / "done").is_file():
-        for number, frame in enumerate(render(task, int(seed), num_frames=RENDERED_FRAMES).frames):
-            _, data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-            write_atomic(folder / f"{number:05d}.png", data.tobytes())
-        write_atomic(folder / "done", "")
-    return folder
 
 
 def order(num_items: int, seed: int, place: int) -> int:
@@ -204,32 +184,31 @@ class Batch:
 
 
 def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[Batch]:
-    """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one).
+    """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one)."""
+    yield from DataLoader(
+        samples, batch_sampler=batches, num_workers=workers, collate_fn=_batch, pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0, multiprocessing_context="spawn" if workers else None,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def deaths_named() -> Iterator[None]:
+    """Around a training, in which a process that decodes may be killed.
+
+    That raises from torch's handler of SIGCHLD, anywhere, or from the connection that its tensors come through.
 
     Raises:
-        RunError: a process that decodes was killed.
+        RunError: names the process and what killed it.
     """
-    loading = iter(
-        DataLoader(
-            samples,
-            batch_sampler=batches,
-            num_workers=workers,
-            collate_fn=_batch,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            multiprocessing_context="spawn" if workers else None,
-        )
-    )
-    while True:
-        try:
-            yield next(loading)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise RunError(
-                f"A process that decodes was killed: {str(error).splitlines()[0]}",
-                "Repeat the command to go on; with fewer --workers if memory ran out.",
-            ) from None
+    try:
+        yield
+    except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            f"A process that decodes was killed ({error!r}).",
+            "Repeat the command to go on; with fewer --workers if memory ran out.",
+        ) from None
 
 
 def _batch(items: Sequence[list[Sample]]) -> Batch:

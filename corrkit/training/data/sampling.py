@@ -2,25 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from random import Random
 
 from corrkit.training.schema import Views
 
-
-class Dice(Protocol):
-    """Source of draws; `random.Random` is one."""
-
-    def random(self) -> float:
-        """In [0, 1)."""
-        ...
-
-    def uniform(self, a: float, b: float, /) -> float:
-        """In [a, b]."""
-        ...
-
-    def randint(self, a: int, b: int, /) -> int:
-        """In [a, b], both included."""
-        ...
+Dice = Random
+"""Source of draws."""
 
 
 @dataclass(frozen=True, slots=True)

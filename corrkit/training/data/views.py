@@ -122,14 +122,9 @@ def _augmented(frames: list[Image.Image], views: Views, dice: Dice) -> list[tupl
 
 
 _KINDS = {
-    "single": _frames,
-    "pair": _frames,
-    "triple": _frames,
-    "clip": _clip,
-    "crops": _crops,
-    "augmented": _augmented,
-    "multicrop": _augmented,
-}
+    **dict.fromkeys(("single", "pair", "triple"), _frames), "clip": _clip, "crops": _crops,
+    **dict.fromkeys(("augmented", "multicrop"), _augmented),
+}  # fmt: skip
 
 
 def _coloured(picture: Image.Image, blur: float, solarise: float, dice: Dice) -> Image.Image:

@@ -119,11 +119,6 @@ def from_hidden(hidden: Tensor) -> Mask:
     return Mask(hidden, order[:, : hidden.shape[1] - int(counts[0])], order.argsort(dim=1))
 
 
-def complement(mask: Mask) -> Mask:
-    """Hides what the mask shows, and the other way round (SplitMask)."""
-    return from_hidden(~mask.hidden)
-
-
 def num_hidden(rule: MaskRule, cells: int) -> int:
     """How many of `cells` are hidden; in floating point, as published: 100 tokens at 0.9 keep 9."""
     if rule.rounding == "keep-floor":

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.mvit import new_mvit
-from corrkit.backbones.mvit_design import new_config, new_designs
+from corrkit.backbones.networks.mvit import new_mvit
+from corrkit.backbones.networks.mvit_design import new_config, new_designs
 from corrkit.training.networks.encoder import MaskedEncoder, Tokens
 from corrkit.training.networks.masks import Mask
 from corrkit.training.schema import EncoderSpec
 
 
 class MaskedMViT(MaskedEncoder):
-    """The network of `corrkit.backbones.mvit`. Its patches of 4 pixels overlap, as published."""
+    """The network of `corrkit.backbones.networks.mvit`. Its patches of 4 pixels overlap, as published."""
 
     def __init__(self, spec: EncoderSpec, size: int, frames: int = 1) -> None:
         super().__init__(spec, size, frames)

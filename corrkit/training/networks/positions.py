@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from corrkit.backbones.positions import resample, sincos, sinusoid
+from corrkit.backbones.networks.positions import resample, sincos, sinusoid
 from corrkit.training.networks.masks import Grid
 
 

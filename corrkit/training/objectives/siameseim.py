@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
-import torch.distributed as dist
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from corrkit.training.data.views import View
+from corrkit.training.networks.batchnorm import TokenBatchNorm
 from corrkit.training.networks.encoder import initialise
 from corrkit.training.networks.masks import Mask, gather
 from corrkit.training.networks.positions import Positions, crop_geometry, relative_positions
@@ -21,10 +20,7 @@ from corrkit.training.schema import Recipe, SiameseIMOptions
 
 
 class SiameseIM(Objective[SiameseIMOptions]):
-    """OpenGVLab/Siamese-Image-Modeling bbdec30 models_sim.py, its dense loss alone unless `global_weight` is set.
-
-    The global loss of the paper isn't in the published code; here it is UniGrad of the mean tokens.
-    """
+    """OpenGVLab/Siamese-Image-Modeling bbdec30 models_sim.py; the global loss of the paper isn't in it."""
 
     def __init__(self, recipe: Recipe[SiameseIMOptions]) -> None:
         super().__init__(recipe)
@@ -51,7 +47,7 @@ class SiameseIM(Objective[SiameseIMOptions]):
             follow(teacher, student, momentum_at(self.recipe.teacher, progress))
 
     def step(self, views: Sequence[View], masks: Sequence[Mask | None], progress: float = 0.0) -> Step:
-        """The dense loss, and the global one where it counts."""
+        """The dense loss."""
         assert views[0].boxes is not None
         assert views[1].boxes is not None
         return self.losses(views, masks[0], crop_geometry(views[0].boxes, views[1].boxes))
@@ -59,12 +55,8 @@ class SiameseIM(Objective[SiameseIMOptions]):
     def losses(self, views: Sequence[View], mask: Mask | None, geometry: Tensor) -> Step:
         """The loss for a given mask of the first view and geometry [6, B] of the crops."""
         prediction, target = self.predict(views[0], mask, geometry), self.target(views[1])
-        options = self.options
-        dense = unigrad(prediction.flatten(0, 1), target.flatten(0, 1), options.negative)
-        parts = {"dense": dense}
-        if options.global_weight:
-            parts["global"] = options.global_weight * unigrad(prediction.mean(1), target.mean(1), options.negative)
-        return Step(torch.stack(list(parts.values())).sum(), parts)
+        loss = unigrad(prediction.flatten(0, 1), target.flatten(0, 1), self.options.negative)
+        return Step(loss, {"dense": loss})
 
     def predict(self, view: View, mask: Mask | None, geometry: Tensor) -> Tensor:
         """Tokens [B, L, D] of the second view from the visible ones of the first."""
@@ -86,50 +78,3 @@ class SiameseIM(Objective[SiameseIMOptions]):
         encoder, embed, projector = self.teacher
         tokens = projector(embed(encoder(view.pixels).z))[:, 1:]
         return layer_norm(tokens, tokens.shape[-1:], eps=1e-5)
-
-
-class TokenBatchNorm(nn.Module):
-    """BatchNorm over batch and tokens in place of LayerNorm, of all ranks together.
-
-    Published: SyncBatchNorm, of which torch's own runs on GPUs only. Ranks have batches of one size.
-    """
-
-    def __init__(self, dim: int, **_: object) -> None:
-        super().__init__()
-        self.bn: Any = nn.BatchNorm1d(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D]."""
-        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
-            normed: Tensor = self.bn(x.transpose(1, 2))
-            return normed.transpose(1, 2)
-        rows = x.float().flatten(0, 1)
-        mean = _over_ranks(rows.mean(0))
-        variance = _over_ranks((rows - mean).square().mean(0))
-        with torch.no_grad():
-            count = len(rows) * dist.get_world_size()
-            self.bn.running_mean.lerp_(mean, self.bn.momentum)
-            self.bn.running_var.lerp_(variance * count / (count - 1), self.bn.momentum)
-            self.bn.num_batches_tracked += 1
-        normed = (rows - mean) * (variance + self.bn.eps).rsqrt() * self.bn.weight + self.bn.bias
-        return normed.to(x.dtype).reshape(x.shape)
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """The sum on every rank; the gradient of a rank's part is the sum of all ranks' gradients."""
-
-    @staticmethod
-    def forward(_: Any, mine: Tensor) -> Tensor:
-        total = mine.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        return _SumOverRanks.forward(None, gradient)
-
-
-def _over_ranks(mean: Tensor) -> Tensor:
-    """The mean of all ranks' means."""
-    total: Tensor = _SumOverRanks.apply(mean)
-    return total / dist.get_world_size()

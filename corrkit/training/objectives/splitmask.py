@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from corrkit.training.data.views import View
 from corrkit.training.networks.decoder import Decoder
-from corrkit.training.networks.masks import Mask, complement
+from corrkit.training.networks.masks import Mask, from_hidden
 from corrkit.training.objectives.losses import LOSSES, mean_over
 from corrkit.training.objectives.masked import Objective, Step
 from corrkit.training.objectives.targets import target_of
@@ -32,7 +32,7 @@ class SplitMask(Objective[SplitMaskOptions]):
         assert mask is not None
         ids = self.target(images)
         losses, pooled = [], []
-        for half in (mask, complement(mask)):
+        for half in (mask, from_hidden(~mask.hidden)):
             queries = self.decoder.queries(self.encoder(images, half))
             hidden_states = self.decoder.run(queries, None)
             predicted = self.decoder.head(hidden_states)[:, self.decoder.num_prefix :]

@@ -17,10 +17,8 @@ def frozen_copy(module: nn.Module) -> nn.Module:
     """
     made = copy.deepcopy(module).requires_grad_(False)
     for part in made.modules():
-        if isinstance(part, DropPath):
-            part.drop_prob = 0.0
-        elif isinstance(part, nn.Dropout):
-            part.p = 0.0
+        if isinstance(part, DropPath | nn.Dropout):
+            setattr(part, "p" if isinstance(part, nn.Dropout) else "drop_prob", 0.0)
     return made
 
 

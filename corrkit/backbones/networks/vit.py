@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from corrkit.backbones.network import Network
-from corrkit.backbones.positions import resample, sincos
-from corrkit.backbones.relative import RelativeBias, Rule
-from corrkit.backbones.rotary import Grid, Rotation, Setting, rotation
+from corrkit.backbones.networks.base import Network
+from corrkit.backbones.networks.positions import resample, sincos
+from corrkit.backbones.networks.relative import RelativeBias, Rule
+from corrkit.backbones.networks.rotary import Grid, Rotation, Setting, rotation
 
 _NUM_TABLES = 4  # networks under several position rules share what is kept
 

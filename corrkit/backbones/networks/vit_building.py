@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import USUAL, assumption, choose_heads
-from corrkit.backbones.vit import Parts, VisionTransformer
+from corrkit.backbones.networks.vit import Parts, VisionTransformer
 from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognised import Recognised
@@ -126,6 +126,8 @@ def _patch(recognised: Recognised) -> tuple[int, tuple[int, int], tuple[int, ...
     found = {match[1] or "0.": name for name in recognised.state if (match := re.fullmatch(_STEM, name))}
     names = [name for _, name in sorted(found.items(), key=lambda item: int(item[0][:-1]))]
     weights = [recognised.state[name] for name in names if recognised.state[name].ndim == 4]
+    if not weights:
+        raise missing(recognised, ["patch_embed.proj.weight"])
     dim, (channels, height, width) = weights[-1].shape[0], weights[0].shape[1:]
     if channels != 3:
         raise CheckpointError(
@@ -198,7 +200,7 @@ def _family(recognised: Recognised, rows: int, grid: tuple[int, int] | None) -> 
 def _is_sincos(table: "Tensor", grid: tuple[int, int], order: str) -> bool:
     import torch
 
-    from corrkit.backbones.positions import sincos
+    from corrkit.backbones.networks.positions import sincos
 
     return torch.allclose(table, sincos(grid, table.shape[1], order).flatten(0, 1), atol=1e-4)
 
@@ -217,7 +219,7 @@ def _table_grid(recognised: Recognised) -> tuple[int, int]:
     name, table = next(
         (name, tensor) for name, tensor in recognised.state.items() if name.endswith("relative_position_bias_table")
     )
-    side = math.isqrt(table.shape[0] - 3)
+    side = math.isqrt(max(table.shape[0] - 3, 0))
     if side * side != table.shape[0] - 3 or side % 2 == 0:
         raise CheckpointError(
             f"{recognised.path}: {recognised.file_name(name)} has {table.shape[0]} rows, which fits no square grid.",
@@ -264,7 +266,7 @@ def _activation(recognised: Recognised) -> str:
                 "Only silu can be evaluated there.",
             )
         return rules.activation
-    if named not in _ACTIVATIONS:
+    if not isinstance(named, str) or named not in _ACTIVATIONS:
         raise CheckpointError(
             f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
             f"Known: {', '.join(_ACTIVATIONS)}.",

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import assumption, choose_heads
-from corrkit.backbones.network import Network, WindowRule
-from corrkit.backbones.positions import resample, sinusoid
-from corrkit.backbones.rotary import Rotation
-from corrkit.backbones.vit import Attention, Block, Parts
+from corrkit.backbones.networks.base import Network, WindowRule
+from corrkit.backbones.networks.positions import resample, sinusoid
+from corrkit.backbones.networks.rotary import Rotation
+from corrkit.backbones.networks.vit import Attention, Block, Parts
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import TubeletRules
@@ -40,7 +40,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     rules: TubeletRules = recognised.system.rules
     state = recognised.state
     depth = recognised.depth("blocks")
-    dim, channels, tubelet, patch, width = state["patch_embed.proj.weight"].shape
+    dim, channels, tubelet, patch, width = recognised.tensor("patch_embed.proj.weight", 5).shape
     if channels != 3 or patch != width:
         raise CheckpointError(
             f"{recognised.path} has tubelets of {channels} channels and {patch}x{width} pixels.",

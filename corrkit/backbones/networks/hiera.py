@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.contract import Mode
-from corrkit.backbones.network import Network, WindowRule
-from corrkit.backbones.positions import resample
-from corrkit.backbones.stages import Stage, choose_heads, choose_stage
+from corrkit.backbones.networks.base import Network, WindowRule
+from corrkit.backbones.networks.positions import resample
+from corrkit.backbones.networks.stages import Stage, choose_heads, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import HieraRules, Stages, WindowedHieraRules

@@ -7,8 +7,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.contract import Mode
 from corrkit.backbones.heads import assumption, choose_heads
-from corrkit.backbones.positions import resample, sinusoid
-from corrkit.backbones.vit import MLP, Attention, Block, Parts, PatchEmbedding
+from corrkit.backbones.networks.positions import resample, sinusoid
+from corrkit.backbones.networks.vit import MLP, Attention, Block, Parts, PatchEmbedding
 from corrkit.checkpoints.recognised import Recognised
 
 _SIDE = 16  # the table of positions is made for 16 x 16 cells and resized by jax.image.resize, bicubic with antialias
@@ -25,7 +25,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     Raises:
         CheckpointError: incomplete or contradictory tensors, or a layer that doesn't exist.
     """
-    dim, _, patch, _ = recognised.state["patch_embed.proj.weight"].shape
+    dim, _, patch, _ = recognised.tensor("patch_embed.proj.weight", 4).shape
     depth = recognised.depth("blocks")
     chosen, why = choose_heads(recognised, dim, depth, heads)
     parts = Parts(

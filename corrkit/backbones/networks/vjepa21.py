@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import assumption, choose_heads
-from corrkit.backbones.network import Network, WindowRule
-from corrkit.backbones.rotary import Rotation
-from corrkit.backbones.vit import Block, Parts
+from corrkit.backbones.networks.base import Network, WindowRule
+from corrkit.backbones.networks.rotary import Rotation
+from corrkit.backbones.networks.vit import Block, Parts
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
@@ -32,7 +32,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     Raises:
         CheckpointError: incomplete or contradictory tensors, unknown heads, a layer that doesn't exist.
     """
-    dim, _, tubelet, patch, _ = recognised.state["patch_embed.proj.weight"].shape
+    dim, _, tubelet, patch, _ = recognised.tensor("patch_embed.proj.weight", 5).shape
     depth = recognised.depth("blocks")
     if depth not in _TAPS:
         raise CheckpointError(

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from corrkit.backbones.building import Built, fill, missing
-from corrkit.backbones.network import Network
-from corrkit.backbones.stages import Stage, choose_stage
+from corrkit.backbones.networks.base import Network
+from corrkit.backbones.networks.stages import Stage, choose_stage
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
-from corrkit.backbones.network import Network
+from corrkit.backbones.networks.base import Network
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ResNetRules
 from corrkit.errors import CheckpointError

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from corrkit.backbones.building import Built, fill, missing
-from corrkit.backbones.network import Network, WindowRule
-from corrkit.backbones.stages import Stage, choose_stage
+from corrkit.backbones.networks.base import Network, WindowRule
+from corrkit.backbones.networks.stages import Stage, choose_stage
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 

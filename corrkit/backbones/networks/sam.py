@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import choose_heads
-from corrkit.backbones.network import Network
-from corrkit.backbones.positions import resample
+from corrkit.backbones.networks.base import Network
+from corrkit.backbones.networks.positions import resample
 from corrkit.checkpoints.recognised import Recognised
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     from timm.models.vision_transformer_sam import VisionTransformerSAM
 
     state = recognised.state
-    dim, _, patch, _ = recognised.state["patch_embed.proj.weight"].shape
+    dim, _, patch, _ = recognised.tensor("patch_embed.proj.weight", 4).shape
     depth = recognised.depth("blocks")
     side = recognised.state["pos_embed"].shape[1]
     names = {index: f"blocks.{index}.attn.rel_pos_h" for index in range(depth)}

@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from corrkit.backbones.building import Built, chosen_layer, fill
-from corrkit.backbones.mvit_design import BlockDesign, Grid, patch_strides, read_config, read_designs, stored_grid
-from corrkit.backbones.network import Network, WindowRule
-from corrkit.backbones.positions import resample
+from corrkit.backbones.networks.base import Network, WindowRule
+from corrkit.backbones.networks.mvit_design import (
+    BlockDesign,
+    Grid,
+    patch_strides,
+    read_config,
+    read_designs,
+    stored_grid,
+)
+from corrkit.backbones.networks.positions import resample
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from corrkit.backbones.positions import RULES
+from corrkit.backbones.networks.positions import RULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

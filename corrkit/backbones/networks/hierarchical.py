@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, fill, missing
-from corrkit.backbones.network import Network
-from corrkit.backbones.stages import Stage, choose_stage
+from corrkit.backbones.networks.base import Network
+from corrkit.backbones.networks.stages import Stage, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
@@ -41,7 +41,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
             f"{recognised.path} has {tables[0].shape[1]} heads in its first stage, not {heads}.", "Leave --heads out."
         )
     windows = tuple(_window(recognised, number, table) for number, table in enumerate(tables))
-    dim, channels, patch, _ = state["patch_embed.proj.weight"].shape
+    dim, channels, patch, _ = recognised.tensor("patch_embed.proj.weight", 4).shape
     stage = choose_stage(recognised, layer, len(depths), has_norm=True)
     design = {
         "patch_size": patch,

@@ -1,0 +1,115 @@
+"""Peak memory and time of inspecting, loading and converting checkpoints of real sizes, as a Markdown table.
+
+    python benchmarks/checkpoint_memory.py FOLDER [small base large giant]
+
+Needs Linux. FOLDER takes one file at a time (up to 4.5 GB for giant). Weights are random; containers and precisions are
+those of published files. Peaks are above a `corrkit inspect` that opens nothing.
+"""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+NAMES = {
+    "small": "vit_small_patch16_224",
+    "base": "vit_base_patch16_224",
+    "large": "vit_large_patch16_224",
+    "giant": "vit_giant_patch14_224",
+}
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+CONTAINERS = ("safetensors", "sharded", "zip", "legacy", "numpy pickle")
+SHARDS = 3
+MEASURED = r"""
+import re, sys
+from pathlib import Path
+from corrkit.cli import main
+code = 0
+try:
+    if sys.argv[1] == "load":
+        from corrkit import load_backbone
+        load_backbone(sys.argv[2])
+    else:
+        code = main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+print(code or 0, 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]))
+"""
+
+
+def state_of(size: str, precision: torch.dtype) -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        shapes = timm.create_model(NAMES[size], num_classes=0).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: (torch.randn(tensor.shape, generator=generator) * 0.02).to(precision) for name, tensor in shapes.items()
+    }
+
+
+def write(state: dict[str, torch.Tensor], container: str, folder: Path) -> Path:
+    """The file or folder to open."""
+    if container == "safetensors":
+        save_file(state, folder / "a.safetensors")
+        return folder / "a.safetensors"
+    if container == "sharded":
+        names = list(state)
+        files = {name: f"model-{index % SHARDS + 1:05}-of-{SHARDS:05}.safetensors" for index, name in enumerate(names)}
+        for file in sorted(set(files.values())):
+            save_file({name: state[name] for name in names if files[name] == file}, folder / file)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+        return folder
+    if container == "numpy pickle":
+        with (folder / "a.pkl").open("wb") as file:
+            pickle.dump({name: tensor.numpy() for name, tensor in state.items()}, file, protocol=2)
+        return folder / "a.pkl"
+    torch.save(state, folder / "a.pth", _use_new_zipfile_serialization=container == "zip")
+    return folder / "a.pth"
+
+
+def measure(*arguments: str) -> tuple[int, float]:
+    """Peak in bytes, and seconds. Fails where the command does."""
+    start = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", MEASURED, *arguments], capture_output=True, text=True)
+    code, peak = run.stdout.split()[-2:]
+    if arguments[1] != NOTHING and code != "0":
+        sys.exit(f"{arguments}: {run.stderr}")
+    return int(peak), time.monotonic() - start
+
+
+NOTHING = "/nothing.pth"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    floor, _ = measure("inspect", NOTHING)
+    print("| network | precision | container | file | inspect | load | convert |\n|---|---|---|---|---|---|---|")
+    for size in sys.argv[2:] or ("small", "base", "large"):
+        for precision, dtype in PRECISIONS.items():
+            state = state_of(size, dtype)
+            for container in CONTAINERS:
+                if container == "numpy pickle" and precision == "bfloat16":  # numpy has no such type
+                    continue
+                place = folder / "measured"
+                place.mkdir()
+                path = write(state, container, place)
+                size_of_file = sum(file.stat().st_size for file in place.iterdir())
+                cells = []
+                for command in ("inspect", "load", "convert"):
+                    out = [str(place / "converted.safetensors")] if command == "convert" else []
+                    peak, seconds = measure(command, str(path), *out)
+                    above = max(peak - floor, 0)
+                    cells.append(f"{above / 1e6:.0f} MB ({above / size_of_file:.1f} x), {seconds:.0f} s")
+                row = [f"ViT-{size[0].upper()}", precision, container, f"{size_of_file / 1e6:.0f} MB", *cells]
+                print(f"| {' | '.join(row)} |", flush=True)
+                shutil.rmtree(place)
+
+
+if __name__ == "__main__":
+    main()

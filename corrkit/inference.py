@@ -1,0 +1,134 @@
+"""The state in which numbers are computed: as the goldens have it, whatever the program around has set; put back after.
+
+Torch's settings belong to the whole process, so evaluations of several threads take turns.
+"""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+_TURN = threading.RLock()
+
+
+@contextmanager
+def exact_inference() -> Iterator[None]:
+    """No gradients, no autocast, full float32 products; torch's own default type and device."""
+    import torch
+
+    with _TURN, torch.no_grad(), standard_defaults(), _full_products(), ExitStack() as stack:
+        for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def standard_defaults() -> Iterator[None]:
+    """Torch's own default type and device."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        # Only where another is set: the context costs time in every call.
+        with ExitStack() as stack:
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def training_state_untouched(module: "torch.nn.Module | None") -> Iterator[None]:
+    """Evaluation mode within; afterwards submodules' modes, buffers, all generators and cuDNN's flags are as before."""
+    import torch
+
+    with _TURN:
+        modes = {} if module is None else {part: part.training for part in module.modules()}
+        buffers = [] if module is None else [_Buffers(part) for part in module.modules()]
+        generators = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the global one
+        on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+        cudnn = torch.backends.cudnn
+        flags = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+        if module is not None:
+            module.eval()
+        try:
+            yield
+        finally:
+            for part, was_training in modes.items():
+                part.training = was_training
+            for kept in buffers:
+                kept.restore()
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])  # noqa: NPY002
+            torch.set_rng_state(generators[2])
+            if on_gpu is not None:
+                torch.cuda.set_rng_state_all(on_gpu)
+            cudnn.enabled, cudnn.benchmark, cudnn.deterministic = flags
+
+
+class _Buffers:
+    """One module's buffers as they were: the same tensors with the same values.
+
+    Values are written back only where they changed: autograd counts every write, and a backward pass may be waiting.
+    """
+
+    def __init__(self, part: "torch.nn.Module") -> None:
+        self._part, self._tensors = part, dict(part._buffers)
+        self._values = {
+            name: (tensor._version, tensor.clone())
+            for name, tensor in self._tensors.items()
+            if tensor is not None and not tensor.is_inference()
+        }
+
+    def restore(self) -> None:
+        import torch
+
+        self._part._buffers.clear()
+        self._part._buffers.update(self._tensors)
+        for name, (version, value) in self._values.items():
+            tensor = self._tensors[name]
+            if tensor is not None and tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(value)
+
+
+@contextmanager
+def _full_products() -> Iterator[None]:
+    """float32 products and convolutions in full precision (torch's "ieee"), on every backend."""
+    before = [(backend, name) for backend in _backends() for name in (_own_precision(backend),)]
+    for backend, _ in before:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, name in reversed(before):
+            backend.fp32_precision = name
+
+
+def _own_precision(backend: Any) -> str:
+    """The setting of a backend, which is also what those below it report that have none of their own.
+
+    It is set to "none" by the way, so that the next ones down report their own.
+    """
+    name: str = backend.fp32_precision
+    backend.fp32_precision = "none"
+    return name
+
+
+def _backends() -> list[Any]:
+    """Everything with a precision of its own, from the general to the special."""
+    import torch
+
+    backends: Any = torch.backends
+    return [
+        *(backends, backends.cudnn, backends.mkldnn, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn),
+        *(backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn),
+    ]

@@ -1,0 +1,50 @@
+"""Every n-th frame of a clip, for a quick look."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from corrkit.frames.sequence import FrameSequence
+from corrkit.tasks.contract import Clip
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def thinned(clip: Clip, every: int) -> Clip:
+    """A clip's frames 0, every, 2 * every, ... with their annotations; the clip itself for 1."""
+    return clip if every == 1 else cast(Clip, _Thinned(clip, every))
+
+
+class _Thinned:
+    """All that isn't said here is the clip's own."""
+
+    def __init__(self, clip: Clip, every: int) -> None:
+        self._clip, self._every = clip, every
+        self.frames: FrameSequence = _EveryNth(clip.frames, every)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clip, name)
+
+    def annotation(self, index: int) -> Any:
+        """Annotation of the `index`-th of these frames."""
+        return self._clip.annotation(index * self._every)
+
+
+class _EveryNth:
+    def __init__(self, frames: FrameSequence, every: int) -> None:
+        self._frames, self._every = frames, every
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return self._frames.paths
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._frames.size
+
+    def __len__(self) -> int:
+        return -(-len(self._frames) // self._every)
+
+    def __getitem__(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        return self._frames[index * self._every]

@@ -1,0 +1,103 @@
+"""Reads hostile data while an audit hook records processes, sockets, and files outside of where it may write.
+
+A script that takes JSON: {"warm": [job], "jobs": [job], "out": folder, "secret": folder, "address": [host, port] or
+null}; a job is [kind, *arguments]. Prints {"events": [...], "outcomes": [...]}. It is a process of its own, because an
+audit hook can't be removed.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import corrkit
+from corrkit.datasets.archive import open_root
+from corrkit.datasets.checking import DataCheck
+from corrkit.datasets.download import download
+from corrkit.datasets.sources import SourceFile
+from corrkit.datasets.unpacking import unpack
+from corrkit.errors import CorrkitError
+
+PROCESSES = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.")
+CHANGES = (
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "shutil.",
+)
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+class Watch:
+    def __init__(self, out: str, secret: str, address: list[object] | None) -> None:
+        self.out, self.secret, self.address = os.path.realpath(out), os.path.realpath(secret), address
+        self.events: set[str] = set()
+        self.watching = False
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.watching and self.is_forbidden(event, arguments):
+            self.events.add(f"{event} {str(arguments)[:200]}")
+
+    def is_forbidden(self, event: str, arguments: tuple[object, ...]) -> bool:
+        if event.startswith(PROCESSES):
+            return True
+        if event.startswith("socket.") and event not in {"socket.__new__", "socket.gethostname"}:
+            return self.address is None or not set(map(str, self.address)) & set(map(str, _flat(arguments)))
+        if event == "open" and isinstance(arguments[0], str | bytes):
+            path = os.path.realpath(os.fsdecode(arguments[0]))
+            writes = bool(int(arguments[2] or 0) & WRITING)  # type: ignore[call-overload]
+            return path.startswith(self.secret) or (writes and not self.may_write(path))
+        if event.startswith(CHANGES):
+            paths = [os.path.realpath(os.fsdecode(a)) for a in arguments[:2] if isinstance(a, str | bytes)]
+            return not all(map(self.may_write, paths))
+        return False
+
+    def may_write(self, path: str) -> bool:
+        return path.startswith(self.out) or path == "/dev/null"
+
+
+def _flat(values: object) -> list[object]:
+    return [item for value in values for item in _flat(value)] if isinstance(values, tuple) else [values]
+
+
+def do(kind: str, out: str, *arguments: str) -> str:
+    """Any error but a CorrkitError ends the process with its traceback."""
+    small = {"davis": {"size": "[64]", "multiple": "16"}, "vip": {"size": "[64]", "multiple": "16"}}
+    try:
+        if kind == "get":
+            archive = download(SourceFile(url=arguments[0], source="test"), Path(out) / "got")
+            unpack(archive, Path(out) / "unpacked")
+            return "unpacked"
+        task, root, *rest = arguments
+        settings = small.get(task, {"size": "[64, 64]"})
+        if kind == "check":
+            return f"{len(list(DataCheck(task, open_root(root), split=rest[0], expected=()).faults()))} faults"
+        if kind == "score":
+            result = corrkit.score(task, data=root, pred=rest[0], allow_partial=True, grid=(40, 30))
+        else:
+            split = rest[0] if rest else None
+            result = corrkit.evaluate(task, "rgb", data=root, split=split, dataset_name="x", out=out, **settings)
+    except CorrkitError as error:
+        return f"refused: {error}"
+    return f"{result.summary['clips']} clips, {len(result.failures)} failures"
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    watch = Watch(request["out"], request["secret"], request["address"])
+    for number, job in enumerate(request["warm"]):
+        do(job[0], f"{request['out']}/warm{number}", *job[1:])
+    sys.addaudithook(watch)
+    watch.watching = True
+    outcomes = [do(job[0], f"{request['out']}/{number}", *job[1:]) for number, job in enumerate(request["jobs"])]
+    watch.watching = False
+    print(json.dumps({"events": sorted(watch.events), "outcomes": outcomes}))
+
+
+if __name__ == "__main__":
+    main()
