@@ -67,7 +67,7 @@ def rotary_base(config: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | Sequence[int]]) -> None:
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Sequence[int]]) -> None:
     """Raises CheckpointError where the configuration beside a file says something else than its network has.
 
     Args:
@@ -81,7 +81,7 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | Sequence[
         if isinstance(said, list) and isinstance(found, int) and said:
             agrees = all(item == found for item in said)
         else:
-            agrees = not isinstance(said, int | list) or said == found
+            agrees = not isinstance(said, int | str | list) or said == found
         if not agrees:
             contradictions.append(f"{name} {said} (here: {found})")
     if contradictions:
