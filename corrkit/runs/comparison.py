@@ -19,6 +19,7 @@ from corrkit.runs.jsontext import from_json, to_json
 from corrkit.runs.pairing import pair_runs, unlike_fields
 from corrkit.task_table import TaskFacts, task_facts
 from corrkit.tasks import load_task
+from corrkit.tasks.contract import Evidence
 
 _SETTINGS = ("checkpoint", "layer", "stride", "parameters", "precision", "device", "versions")
 _ALIKE = "Only runs by one protocol and one way of scoring, on the same data and clips, can be compared."
@@ -60,7 +61,7 @@ class Comparison:
 
     settings: dotted name to its values (reference, run), for all that differ. metrics: of the table, the leading one
     first. part_metric: what parts are scored by. parts: classes, joints, ...; or objects, each of one clip. clips: in
-    order, by the leading metric. units: what was resampled, clips or the source videos that they were cut from.
+    order, by the leading metric. units: what was resampled; unit: "clips", or "source videos" that they were cut from.
     position: among the runs that are compared with this reference, from 1; num_runs: how many these are.
     is_equal: whether the statistics of all clips are the same.
     """
@@ -73,6 +74,7 @@ class Comparison:
     parts: tuple[Paired, ...]
     clips: tuple[Paired, ...]
     units: tuple[str, ...]
+    unit: str
     position: int
     num_runs: int
     is_equal: bool
@@ -86,11 +88,6 @@ class Comparison:
     def facts(self) -> TaskFacts:
         """Of the task."""
         return task_facts(self.run.task)
-
-    @property
-    def unit(self) -> str:
-        """What was resampled, in the plural."""
-        return "clips" if self.run.records.keys() >= set(self.units) else "source videos"
 
     def is_below(self, limit: float) -> bool:
         """Whether the leading metric's difference is below a limit (fraction). NaN is below any."""
@@ -177,8 +174,8 @@ def _compare(run: StoredRun, reference: StoredRun, position: int, num_runs: int)
         raise RunError(f"{run.folder} can't be compared with {reference.folder}: {pair}.", _ALIKE)
     totals = [evidence.estimate(evidence.statistics.sum(axis=0)) for evidence in (pair.reference, pair.run)]
     scores = {
-        name: Paired(name=name, reference=float(there), run=float(here), found=found)
-        for (name, found), there, here in zip(pair.differences().items(), *totals, strict=True)
+        name: Paired(name=name, reference=float(old), run=float(new), found=found)
+        for (name, found), old, new in zip(pair.differences().items(), *totals, strict=True)
     }
     metrics = [one for name, one in scores.items() if "/" not in name]
     # As in the results table: of the first metric that has parts.
@@ -186,6 +183,7 @@ def _compare(run: StoredRun, reference: StoredRun, position: int, num_runs: int)
     prefix = f"{part_metric}/"
     parts = [replace(one, name=name.removeprefix(prefix)) for name, one in scores.items() if name.startswith(prefix)]
     protocols = pair.reference_protocol, pair.run_protocol
+    there, here = (_per_clip(one, protocol) for one, protocol in zip((reference, run), protocols, strict=True))
     return Comparison(
         run=run,
         reference=reference,
@@ -193,8 +191,11 @@ def _compare(run: StoredRun, reference: StoredRun, position: int, num_runs: int)
         metrics=tuple(metrics),
         part_metric=part_metric,
         parts=(*_corrected(parts), *_objects(reference, run, protocols)),
-        clips=_clips(reference, run, protocols),
+        clips=tuple(
+            Paired(name=clip, reference=_leading_score(there[clip]), run=_leading_score(here[clip])) for clip in there
+        ),
         units=pair.run.units,
+        unit="clips" if sum(len(one.units) for one in here.values()) == len(pair.run.units) else "source videos",
         position=position,
         num_runs=num_runs,
         is_equal=np.array_equal(pair.run.statistics, pair.reference.statistics, equal_nan=True),
@@ -222,17 +223,14 @@ def _settings(reference: StoredRun, run: StoredRun, protocols: tuple[Protocol, P
     return differences(from_json(to_json(there)), here)
 
 
-def _clips(reference: StoredRun, run: StoredRun, protocols: tuple[Protocol, Protocol]) -> tuple[Paired, ...]:
-    """Each clip by itself; NaN where it has no scored frame."""
+def _per_clip(run: StoredRun, protocol: Protocol) -> dict[str, Evidence]:
+    """Each clip by itself; without units where it has no scored frame."""
+    task = load_task(run.task)
+    return {clip: task.evidence({clip: record.statistics}, protocol) for clip, record in run.records.items()}
 
-    def score(one: StoredRun, clip: str, protocol: Protocol) -> float:
-        evidence = load_task(one.task).evidence({clip: one.records[clip].statistics}, protocol)
-        return float(evidence.estimate(evidence.statistics.sum(axis=0))[0])
 
-    return tuple(
-        Paired(name=clip, reference=score(reference, clip, protocols[0]), run=score(run, clip, protocols[1]))
-        for clip in reference.records
-    )
+def _leading_score(evidence: Evidence) -> float:
+    return float(evidence.estimate(evidence.statistics.sum(axis=0))[0])
 
 
 def _objects(reference: StoredRun, run: StoredRun, protocols: tuple[Protocol, Protocol]) -> Iterable[Paired]:

@@ -90,8 +90,12 @@ def _settings(comparison: Comparison, width: int) -> Table:
     reference, run, letters = comparison.reference, comparison.run, _letters(comparison)
     rows = {"run": (str(reference.folder), str(run.folder)), **comparison.settings}
     room = max((width - max(map(len, rows)) - 4) // 2, 12)
+    names = [
+        f"{letter} ({_shortened(one.name, _LONGEST_NAME)})"
+        for letter, one in zip(letters, (reference, run), strict=True)
+    ]
     return Table(
-        title=f"{letters[1]} ({run.name}) against {letters[0]} ({reference.name}): settings that differ · {benchmark_title(run.summary)}",
+        title=f"{names[1]} against {names[0]}: settings that differ · {benchmark_title(run.summary)}",
         head=("", *letters),
         rows=tuple(
             (Cell(text=name), *(Cell(text=_shortened(_shown(value), room)) for value in values))
