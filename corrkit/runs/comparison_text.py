@@ -2,6 +2,7 @@
 
 import math
 import string
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,7 @@ def comparison_text(comparison: Comparison, top: int, form: Format = "text", wid
         width: columns of the terminal, for "text".
     """
     facts = comparison.facts
-    tables = [_settings(comparison, width), _metrics(comparison)]
+    tables = [_settings(comparison, width if form == "text" else None), _metrics(comparison)]
     for metric, scores, kind, kinds in (
         (comparison.part_metric, comparison.parts, facts.part, facts.parts),
         (comparison.leading.name, comparison.clips, "clip", "clips"),
@@ -56,7 +57,7 @@ def verdict(comparison: Comparison) -> str:
     smallest = 2.0 ** (1 - len(comparison.units))
     if smallest > SIGNIFICANT:
         return f"{said}, as nothing can be with {counted} (p is {smallest:.2g} or more)"
-    return said if found.detectable is None else f"{said}; {counted} show {_points(found.detectable)} or more"
+    return said if not found.detectable else f"{said}; {counted} show {_points(found.detectable)} or more"
 
 
 def comparison_plain(comparison: Comparison) -> dict[str, Any]:
@@ -86,10 +87,11 @@ def _letters(comparison: Comparison) -> tuple[str, str]:
     return "A", string.ascii_uppercase[min(comparison.position, 25)]
 
 
-def _settings(comparison: Comparison, width: int) -> Table:
+def _settings(comparison: Comparison, width: int | None) -> Table:
+    """Long values are shortened to fit a terminal's width."""
     reference, run, letters = comparison.reference, comparison.run, _letters(comparison)
     rows = {"run": (str(reference.folder), str(run.folder)), **comparison.settings}
-    room = max((width - max(map(len, rows)) - 4) // 2, 12)
+    room = sys.maxsize if width is None else max((width - max(map(len, rows)) - 4) // 2, 12)
     names = [
         f"{letter} ({_shortened(one.name, _LONGEST_NAME)})"
         for letter, one in zip(letters, (reference, run), strict=True)
