@@ -16,7 +16,7 @@ from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.protocols import Protocol
 from corrkit.subject import open_subject
 from corrkit.task_table import task_facts, task_names
-from corrkit.tasks.contract import Clip, DataSet, select_clips
+from corrkit.tasks.contract import AnyClip, DataSet, select_clips
 
 if TYPE_CHECKING:
     import torch
@@ -225,7 +225,7 @@ def _by_task(option: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
     return dict(given)
 
 
-def _choose(dataset: DataSet, clips: str | Sequence[str]) -> Sequence[Clip]:
+def _choose(dataset: DataSet[AnyClip], clips: str | Sequence[str]) -> Sequence[AnyClip]:
     if clips == "all":
         return dataset.clips
     if clips == "quick":

@@ -11,7 +11,7 @@ from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.results import Data
 from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
+from corrkit.tasks.contract import AnyClip, AnyTask, DataSet, select_clips
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.sources import open_data
 
@@ -23,10 +23,10 @@ class Subject:
     dataset_name: as it was asked for.
     """
 
-    task: Task
+    task: AnyTask
     protocol: Protocol
-    dataset: DataSet
-    clips: tuple[Clip, ...]
+    dataset: DataSet[AnyClip]
+    clips: tuple[AnyClip, ...]
     dataset_name: str | None = None
 
     @cached_property
@@ -77,7 +77,7 @@ def open_subject(
     return Subject(task=opened, protocol=constants, dataset=dataset, clips=tuple(chosen), dataset_name=dataset_name)
 
 
-def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
+def constants_of(task: AnyTask, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
     """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
     constants = protocol if isinstance(protocol, Protocol) else None
     if constants is None:

@@ -1,8 +1,9 @@
 """DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from corrkit.metrics.region_contour import VOID, FrameOutlines, outline_objects,
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
@@ -46,7 +47,7 @@ class DavisTask:
         """The clip that lies in `files`."""
         return DavisClip(files, root, official)
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[DavisClip]:
         """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
@@ -120,13 +121,23 @@ class DavisTask:
         """FOLDER/CLIP/FRAME.png, a palette PNG as the official tool reads it."""
         write_mask(folder / clip.name / f"{clip.stems[index]}.png", prediction)
 
-    def has_predictions(self, folder: Path, clip: DavisClip) -> bool:
-        """Whether FOLDER/CLIP is there."""
-        return is_folder(folder / clip.name)
+    def predictions(self, folder: Path, options: Mapping[str, object]) -> "DavisPredictions":
+        """FOLDER/CLIP/FRAME.png. Raises UsageError for any option."""
+        refuse_options(self.name, options)
+        return DavisPredictions(folder)
 
-    def read_predictions(
-        self, folder: Path, clip: DavisClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
-    ) -> Iterator[Mask | None]:
+
+@dataclass(frozen=True, slots=True)
+class DavisPredictions:
+    """Masks below `folder`."""
+
+    folder: Path
+
+    def holds(self, clip: DavisClip) -> bool:
+        """Whether FOLDER/CLIP is there."""
+        return is_folder(self.folder / clip.name)
+
+    def read(self, clip: DavisClip, protocol: Protocol) -> Iterator[Mask | None]:
         """Id masks of the scored frames, None for the others.
 
         In a clip of one object a prediction may hold 0 and 255 (or be of one bit), as DAVIS-2016's do; all of a clip
@@ -135,12 +146,13 @@ class DavisTask:
         Raises:
             DataError: naming every missing frame, or the first mask of another kind.
         """
-        paths = [folder / clip.name / f"{stem}.png" for stem in clip.stems]
+        folder = self.folder / clip.name
+        paths = [folder / f"{stem}.png" for stem in clip.stems]
         scored = set(clip.scored_frames(protocol.score.left_out))
         missing = [paths[index].name for index in sorted(scored) if not paths[index].is_file()]
         if missing:
             raise DataError(
-                f"{folder / clip.name} lacks {len(missing)} of {len(scored)} scored frames: "
+                f"{folder} lacks {len(missing)} of {len(scored)} scored frames: "
                 f"{', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''}.",
                 "Add them; masks are named like the frames, with .png.",
             )
@@ -212,3 +224,7 @@ class DavisScorer:
                 "objects that no scored prediction holds (small ones may have no cell on the grid) score 0",
                 f"id {some(lost)}",
             )
+
+
+if TYPE_CHECKING:
+    _: Task[DavisClip, Mask, FrameOutlines] = DavisTask()

@@ -1,15 +1,16 @@
 """JHMDB (and any folder in its layout): 15 joints per person, scored by PCK."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip, official_clips
-from corrkit.errors import DataError
+from corrkit.errors import DataError, UsageError
 from corrkit.frames.files import is_there
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
@@ -17,7 +18,7 @@ from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
 from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
@@ -128,7 +129,7 @@ class JhmdbTask:
         """The clip that lies in `files`."""
         return JhmdbClip(files, root, official)
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[JhmdbClip]:
         """Opens a root in JHMDB layout. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
@@ -198,30 +199,44 @@ class JhmdbTask:
         """FOLDER/CLIP.npy, [T, J, 2]: (x, y) in 0-based pixels, NaN where invisible."""
         write_joints(folder / f"{clip.name}.npy", index, len(clip.frames), prediction)
 
-    def has_predictions(self, folder: Path, clip: JhmdbClip) -> bool:
-        """Whether the folder holds a file of the clip in one of the forms of `read_predictions`."""
-        return find_joints(folder, clip.name, clip.files.number) is not None
+    def predictions(self, folder: Path, options: Mapping[str, object]) -> "JhmdbPredictions":
+        """Files as `jhmdb_predictions.read_joints` takes them.
 
-    def read_predictions(
-        self, folder: Path, clip: JhmdbClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
-    ) -> Iterator[Points | None]:
-        """Joints [J, 2] of every frame in order, None for frames without annotation.
+        options: "grid", (width, height) in cells, for the published .dat files. Raises UsageError for any other.
+        """
+        refuse_options(self.name, options, known=("grid",))
+        match options.get("grid"):
+            case None:
+                return JhmdbPredictions(folder)
+            case (int(width), int(height)) if width > 0 and height > 0:
+                return JhmdbPredictions(folder, (width, height))
+            case other:
+                raise UsageError(f"grid is {other!r}.", "Give width and height in cells, whole numbers from 1.")
 
-        Args:
-            folder: see `jhmdb_predictions.read_joints`.
-            clip: of this task.
-            protocol: has no say.
-            grid: (width, height) in cells, for the published .dat files.
+
+@dataclass(frozen=True, slots=True)
+class JhmdbPredictions:
+    """Joints in `folder`; those of .dat files count in cells of `grid`, (width, height)."""
+
+    folder: Path
+    grid: tuple[int, int] | None = None
+
+    def holds(self, clip: JhmdbClip) -> bool:
+        """Whether there is a file of the clip in one of the forms of `read`."""
+        return find_joints(self.folder, clip.name, clip.files.number) is not None
+
+    def read(self, clip: JhmdbClip, protocol: Protocol) -> Iterator[Points | None]:
+        """Joints [J, 2] of every frame in order, None for frames without annotation; the protocol has no say.
 
         Raises:
             DataError: for missing or damaged files, naming the missing frames.
         """
-        joints = read_joints(folder, clip.name, clip.files.number, clip.frames.size, grid)
+        joints = read_joints(self.folder, clip.name, clip.files.number, clip.frames.size, self.grid)
         if len(joints) < clip.num_annotated:
             first, last = len(joints), clip.num_annotated - 1
             raise DataError(
-                f"{folder}: clip {clip.name!r} has predictions of {len(joints)} frames; frames {first} to {last} are "
-                "missing.",
+                f"{self.folder}: clip {clip.name!r} has predictions of {len(joints)} frames; frames {first} to {last} "
+                "are missing.",
                 "Predict every annotated frame.",
             )
         for index in range(len(clip.frames)):
@@ -286,3 +301,7 @@ def _gaps(stems: Sequence[str]) -> list[str]:
     numbers = {int(stem) for stem in stems}
     missing = sorted(set(range(min(numbers), max(numbers))) - numbers)
     return [f"{number:0{len(stems[0])}d}" for number in missing]
+
+
+if TYPE_CHECKING:
+    _: Task[JhmdbClip, Points, Points | None] = JhmdbTask()

@@ -5,21 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from corrkit.frames.sequence import FrameSequence
-from corrkit.tasks.contract import Clip
+from corrkit.tasks.contract import AnyClip, ClipT
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def thinned(clip: Clip, every: int) -> Clip:
+def thinned(clip: ClipT, every: int) -> ClipT:
     """A clip's frames 0, every, 2 * every, ... with their annotations; the clip itself for 1."""
-    return clip if every == 1 else cast(Clip, _Thinned(clip, every))
+    return clip if every == 1 else cast(ClipT, _Thinned(clip, every))
 
 
 class _Thinned:
     """All that isn't said here is the clip's own."""
 
-    def __init__(self, clip: Clip, every: int) -> None:
+    def __init__(self, clip: AnyClip, every: int) -> None:
         self._clip, self._every = clip, every
         self.frames: FrameSequence = _EveryNth(clip.frames, every)
 

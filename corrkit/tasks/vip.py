@@ -2,9 +2,10 @@
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from corrkit.metrics.confusion import NUM_CLASSES, VOID, Rule, class_areas, clas
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
 from corrkit.tasks.roots import shown_name, stray_caches
@@ -76,7 +77,7 @@ class VipTask:
         """The clip that lies in `files`."""
         return VipClip(files, root, official)
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[VipClip]:
         """Opens a root in VIP layout. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
@@ -147,13 +148,23 @@ class VipTask:
         """FOLDER/CLIP/FRAME.png, a palette PNG of class ids."""
         write_mask(folder / clip.name / f"{clip.stems[index]}.png", prediction)
 
-    def has_predictions(self, folder: Path, clip: VipClip) -> bool:
-        """Whether FOLDER/CLIP is there."""
-        return is_folder(folder / clip.name)
+    def predictions(self, folder: Path, options: Mapping[str, object]) -> "VipPredictions":
+        """FOLDER/CLIP/FRAME.png. Raises UsageError for any option."""
+        refuse_options(self.name, options)
+        return VipPredictions(folder)
 
-    def read_predictions(
-        self, folder: Path, clip: VipClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
-    ) -> Iterator[Mask | None]:
+
+@dataclass(frozen=True, slots=True)
+class VipPredictions:
+    """Masks below `folder`."""
+
+    folder: Path
+
+    def holds(self, clip: VipClip) -> bool:
+        """Whether FOLDER/CLIP is there."""
+        return is_folder(self.folder / clip.name)
+
+    def read(self, clip: VipClip, protocol: Protocol) -> Iterator[Mask | None]:
         """Id masks of the labelled frames, None for the others; brought to the labels' size by Pillow's nearest.
 
         Files are FOLDER/CLIP/FRAME.png, or FRAME_mask.png as CropMAE writes them.
@@ -163,12 +174,13 @@ class VipTask:
 
         Source: ajabri/videowalk 047f3f4 code/eval/eval_vip.py:107-109.
         """
-        paths = [_prediction(folder / clip.name, stem) for stem in clip.stems]
+        folder = self.folder / clip.name
+        paths = [_prediction(folder, stem) for stem in clip.stems]
         missing = [stem for index, stem in enumerate(clip.stems) if clip.is_annotated(index) and paths[index] is None]
         if missing:
-            found = sorted(path.name for path in (folder / clip.name).iterdir())[:3]
+            found = sorted(path.name for path in folder.iterdir())[:3]
             raise DataError(
-                f"{folder / clip.name} lacks {len(missing)} of {len(clip.annotation_files)} labelled frames: "
+                f"{folder} lacks {len(missing)} of {len(clip.annotation_files)} labelled frames: "
                 f"{', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''}. "
                 f"It holds {', '.join(found) or 'nothing'}.",
                 "Name predictions like the frames, FRAME.png or FRAME_mask.png.",
@@ -265,3 +277,7 @@ def _to_size(ids: Mask, size: tuple[int, int], path: Path) -> Mask:
 
 def _prediction(folder: Path, stem: str) -> Path | None:
     return next((path for name in (stem, f"{stem}_mask") if (path := folder / f"{name}.png").is_file()), None)
+
+
+if TYPE_CHECKING:
+    _: Task[VipClip, Mask, Mask | None] = VipTask()
