@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
@@ -17,6 +17,7 @@ from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run
+from corrkit.runs.jsontext import Json
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
@@ -79,7 +80,7 @@ def evaluate(
     name: str | None = None,
     seed_of: str | None = None,
     progress: Progress | None = None,
-    **overrides: Any,
+    **overrides: Json,
 ) -> Result:
     """Evaluates a checkpoint or a live backbone on one task.
 

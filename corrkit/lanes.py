@@ -6,13 +6,13 @@ import shlex
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from corrkit import __version__
 from corrkit.errors import CorrkitError, RunError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
+from corrkit.runs.jsontext import Json
 from corrkit.runs.records import ClipRecord
 from corrkit.subject import Subject
 from corrkit.tasks.sources import takes_embedded
@@ -29,7 +29,7 @@ class Lane:
     failures: dict[str, CorrkitError] = field(default_factory=dict)
 
 
-def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:
+def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Json) -> Path:
     """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
 
     Args:
@@ -60,7 +60,7 @@ def open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Su
     return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
 
 
-def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Any]:
+def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Json]:
     """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
     compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
     return {
@@ -103,7 +103,7 @@ def versions() -> dict[str, str]:
     return {"corrkit": __version__, "torch": torch.__version__}
 
 
-def _circumstances() -> dict[str, Any]:
+def _circumstances() -> dict[str, Json]:
     """What is recorded but may differ when a run is resumed."""
     import torch
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from corrkit.datasets.archive import open_root
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
 from corrkit.protocols import Protocol
+from corrkit.runs.jsontext import Json
 from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import AnyClip, ClipT, Predictions, Task, Truth
@@ -32,7 +32,7 @@ def score(
     allow_partial: bool = False,
     allow_ground_truth: bool = False,
     grid: tuple[int, int] | None = None,
-    **overrides: Any,
+    **overrides: Json,
 ) -> Result:
     """Scores a folder of predictions against a data set; no network, no propagation.
 
@@ -77,7 +77,7 @@ def score_subject(
     folder = _opened(Path(pred), subject, options)
     predictions = subject.task.predictions(folder, options)
     subject = replace(subject, clips=_predicted(subject, folder, predictions, allow_partial=allow_partial))
-    statistics: dict[str, Any] = {}
+    statistics: dict[str, Json] = {}
     equal_clips = 0
     for clip in subject.clips:
         statistics[clip.name], equals_truth = _score_clip(subject.task, predictions, clip, subject.protocol)
@@ -139,7 +139,7 @@ def _score_clip(
     predictions: Predictions[ClipT, NDArray[np.generic]],
     clip: ClipT,
     protocol: Protocol,
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[dict[str, Json], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
     clip.check()
     clip = task.resaved(clip, protocol)

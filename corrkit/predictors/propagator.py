@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import IMAGENET_STD, Backbone, Colour, Interface, interface_of, on_device, with_position
 from corrkit.errors import ProtocolError
@@ -14,10 +14,11 @@ from corrkit.protocols.schema import Frames
 from corrkit.tasks.contract import AnyClip, ClipT, Geometry, Label, Task, Truth
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-ResizedFrames = dict[Hashable, Callable[[int], "np.ndarray[Any, Any]"]]
+    from corrkit.frames.preparation import Resized
+
+ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +91,10 @@ class Propagator(Predictor):
 
         prepare = FramePreparation(seen.size, seen.rule, seen.mean, seen.std, seen.colour)
 
-        def read(index: int) -> "np.ndarray[Any, Any]":
+        def read(index: int) -> "Resized":
             return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
 
-        resized: Callable[[int], np.ndarray[Any, Any]] = read
+        resized: Callable[[int], Resized] = read
         if self._resized is not None:
             key = (clip.name, seen.source, seen.size, seen.interpolation, seen.colour)
             resized = self._resized.setdefault(key, functools.cache(read))

@@ -16,9 +16,11 @@ from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError, UsageError, closest
 from corrkit.frames.sequence import FrameSequence
 from corrkit.protocols import Protocol as ProtocolConstants
+from corrkit.runs.jsontext import Json
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from corrkit.tasks.clips import ClipFiles
@@ -135,7 +137,7 @@ class Scorer(Protocol[Label_contra]):
         """Takes the prediction of frame `index`; frames come in order, each once."""
         ...
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """The clip's sufficient statistics as plain JSON values (NaN allowed), and what is odd under "notes"."""
         ...
 
@@ -166,8 +168,8 @@ class Evidence:
 
     names: tuple[str, ...]
     units: tuple[str, ...]
-    statistics: "np.ndarray[Any, np.dtype[Any]]"
-    estimate: "Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]"
+    statistics: "NDArray[np.generic]"
+    estimate: "Callable[[NDArray[Any]], NDArray[np.float64]]"
 
 
 class Layout(Protocol):
@@ -252,11 +254,11 @@ class Task(Protocol[ClipT, Label, Truth]):
         """A fresh scorer for one pass over the clip."""
         ...
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: ProtocolConstants, *, split: str) -> Scores:
         """Clip name to `Scorer.result()`, aggregated as the benchmark does; the split names the official files."""
         ...
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: ProtocolConstants) -> Evidence:
         """Clip name to `Scorer.result()`, as sums whose metrics are those of `scores`."""
         ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import VOID, FrameOutlines, outline_objects, region_contour
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
+from corrkit.runs.jsontext import Json
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
@@ -88,7 +89,7 @@ class DavisTask:
         """J and F of the scored frames."""
         return DavisScorer(clip, truth, protocol.score)
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol, *, split: str) -> Scores:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
         decay = protocol.score.decay
         objects = {clip: object_statistics(record["J"], record["F"], decay=decay) for clip, record in records.items()}
@@ -109,7 +110,7 @@ class DavisTask:
             notes=collected_notes(records),
         )
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Sums over the objects of each clip that has a scored frame."""
         decay = protocol.score.decay
         sums = {clip: clip_sums(object_statistics(r["J"], r["F"], decay=decay)) for clip, r in records.items()}
@@ -206,7 +207,7 @@ class DavisScorer:
             self._region[object_index].append(float(region[object_index]))
             self._contour[object_index].append(float(contour[object_index]))
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, if anything}."""
         known = [note for note in self._clip.notes if self._rules.objects == "first" or note[0] != LATER_IDS]
         notes = [list(note) for note in (*known, *self._notes())]

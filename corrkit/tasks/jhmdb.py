@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip, official_clips
@@ -16,6 +17,7 @@ from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
+from corrkit.runs.jsontext import Json
 from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
@@ -164,7 +166,7 @@ class JhmdbTask:
         """Hits of every joint at the five thresholds."""
         return JhmdbScorer(clip, protocol.score, truth)
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol, *, split: str) -> Scores:
         """PCK of each joint over all clips together, and the mean over joints; intervals over source videos."""
         counts = _stacked(records)
         evidence = self.evidence(records, protocol)
@@ -180,11 +182,11 @@ class JhmdbTask:
             notes=(*_abstained(records, counts), *collected_notes(records)),
         )
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Hits and instances [source videos, 6, J]."""
         sources = [record["source"] for record in records.values()]
 
-        def metrics_of(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:  # [..., 6, J] to [..., 5 + 5 * J]
+        def metrics_of(sums: NDArray[np.int64]) -> NDArray[np.float64]:  # [..., 6, J] to [..., 5 + 5 * J]
             pck = pck_of_counts(sums)
             return np.concatenate([mean_pck(pck), pck.reshape(*pck.shape[:-2], -1)], axis=-1)
 
@@ -243,7 +245,7 @@ class JhmdbPredictions:
             yield joints[index] if index < clip.num_annotated else None
 
 
-def _stacked(records: Mapping[str, Mapping[str, Any]]) -> np.ndarray[Any, Any]:
+def _stacked(records: Mapping[str, Mapping[str, Json]]) -> NDArray[np.int64]:
     """Hits and instances [clips, 6, J], also where no clip could be evaluated."""
     counts = [record["counts"] for record in records.values()]
     return np.array(counts, np.int64).reshape(-1, len(THRESHOLDS) + 1, len(JOINTS))
@@ -268,7 +270,7 @@ class JhmdbScorer:
         if truth is not None and (index > 0 or self._rules.score_first):
             self._pairs.append((prediction, truth))
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """{"counts": [6][J] hits at the thresholds and scored instances, "source": of the clip, "notes": if any}."""
         pairs = np.array(self._pairs).reshape(-1, 2, len(JOINTS), 2)
         counts = pck_counts(
@@ -283,7 +285,7 @@ class JhmdbScorer:
         }
 
 
-def _abstained(records: Mapping[str, Mapping[str, Any]], counts: np.ndarray[Any, Any]) -> Iterator[str]:
+def _abstained(records: Mapping[str, Mapping[str, Json]], counts: NDArray[np.int64]) -> Iterator[str]:
     """A note where joints of scored frames are not scored, since they are predicted as invisible."""
     given = len(JOINTS) * sum(record["scored_frames"] for record in records.values())
     scored = int(counts[:, -1].sum())

@@ -9,6 +9,7 @@ from corrkit.tasks.contract import AnyClip, ClipT
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 
 def thinned(clip: ClipT, every: int) -> ClipT:
@@ -46,5 +47,5 @@ class _EveryNth:
     def __len__(self) -> int:
         return -(-len(self._frames) // self._every)
 
-    def __getitem__(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    def __getitem__(self, index: int) -> "NDArray[np.uint8]":
         return self._frames[index * self._every]

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.datasets.faults import Fault
 from corrkit.datasets.manifest import ManifestClip, official_clips
@@ -17,6 +18,7 @@ from corrkit.manifests import manifest
 from corrkit.metrics.confusion import NUM_CLASSES, VOID, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
+from corrkit.runs.jsontext import Json
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
@@ -115,7 +117,7 @@ class VipTask:
         """Joint counts of true and predicted ids over the scored frames."""
         return VipScorer(clip, truth, protocol.score.counting)
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol, *, split: str) -> Scores:
         """IoU of each class over the pixels of all clips together, and their mean."""
         evidence = self.evidence(records, protocol)
         names, areas = evidence.names, evidence.statistics
@@ -131,13 +133,13 @@ class VipTask:
             notes=collected_notes(records),
         )
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Areas [clips, 3, C] of each class."""
         rules = protocol.score
         areas = [class_areas(np.array(record["counts"]), rule=rules.counting) for record in records.values()]
         statistics = np.array(areas, np.int64).reshape(-1, 3, NUM_CLASSES)  # also where no clip could be evaluated
 
-        def metrics_of(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:  # [..., 3, C] to [..., 1 + C]
+        def metrics_of(sums: NDArray[np.int64]) -> NDArray[np.float64]:  # [..., 3, C] to [..., 1 + C]
             iou = class_iou(sums)
             return np.concatenate([mean_iou(iou, background=rules.background)[..., None], iou], axis=-1)
 
@@ -227,7 +229,7 @@ class VipScorer:
         self._counts += counts
         self._frames += 1
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """{"counts": [C + 2][C + 2] (row = truth), "scored_frames": how many, "notes": what is odd, if anything}."""
         notes = [list(note) for note in (*self._clip.notes, *self._notes())]
         return {
