@@ -434,7 +434,7 @@ def test_every_enumerated_rule_changes_some_label_map_or_mask():
         rules = dataclasses.replace(CROPMAE.labels, **labels), dataclasses.replace(CROPMAE.readout, **readout)
         codec = MaskCodec(image, geometry, *rules)
         maps = codec.encode(image)
-        decoded = codec.decode(soft[..., : codec.num_channels])
+        decoded = codec.decode(soft[..., : len(codec.ids)])
         return maps.numpy().tobytes(), decoded.tobytes(), codec.first_prediction(image).tobytes()
 
     for name, values in {

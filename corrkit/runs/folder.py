@@ -199,7 +199,7 @@ def default_folder(checkpoint_stem: str, digest: str, task: str, protocol: str) 
 
 
 def clip_file_name(clip: str) -> str:
-    """File name of a clip's record, safe on every file system and reversible by `clip_of_file_name`.
+    """File name of a clip's record, safe on every file system and reversible by `unquote` unless it is very long.
 
     Names too long for that end in a digest instead; the record itself always holds the full name.
     """
@@ -209,12 +209,6 @@ def clip_file_name(clip: str) -> str:
     if len(quoted) > _LONGEST_NAME:
         quoted = f"{quoted[:150]}%~{hashlib.sha256(clip.encode()).hexdigest()[:32]}"
     return f"{quoted}.json"
-
-
-def clip_of_file_name(name: str) -> str | None:
-    """The clip of a record's file name; None where the name was too long and only the record knows it."""
-    stem = name.removesuffix(".json")
-    return None if "%~" in stem else urllib.parse.unquote(stem, errors="strict")
 
 
 def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:

@@ -10,6 +10,7 @@ import numpy as np
 from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
 from corrkit.frames.files import is_folder
+from corrkit.metrics import VOID
 from corrkit.metrics.davis import (
     METRICS,
     STATISTICS,
@@ -19,7 +20,7 @@ from corrkit.metrics.davis import (
     table_metrics,
 )
 from corrkit.metrics.intervals import bootstrap_intervals
-from corrkit.metrics.region_contour import VOID, FrameOutlines, outline_objects, region_contour
+from corrkit.metrics.region_contour import FrameOutlines, outline_objects, region_contour
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.runs.jsontext import Json

@@ -35,7 +35,6 @@ class PointCodec:
         self._geometry = geometry
         self._labels = labels
         self._readout = readout
-        self.num_channels = len(JOINTS) + labels.background
 
     def encode(self, annotation: Points) -> "Tensor":
         """Joints [J, 2] to a label map [h, w, L] float32."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from corrkit.errors import DataError
 from corrkit.frames.pictures import read_lossless
+from corrkit.metrics import VOID
 from corrkit.protocols.schema import MaskLabels, MaskReadout
 from corrkit.tasks.contract import Geometry
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Mask = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-VOID = 255
 _OPENCV_CHANNELS = 128
 
 
@@ -123,11 +123,6 @@ class MaskCodec:
         else:
             counted = first if labels.classes == "original-max" else self._to_grid(self.to_network(first))
             self.ids = np.arange(int(counted.max()) + 1, dtype=np.uint8)
-
-    @property
-    def num_channels(self) -> int:
-        """L, background included."""
-        return len(self.ids)
 
     def encode(self, annotation: Mask) -> "Tensor":
         """Id mask [H, W] to a label map [h, w, L] float32; ids without a channel count as background."""

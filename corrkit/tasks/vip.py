@@ -15,7 +15,8 @@ from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
 from corrkit.frames.files import is_folder
 from corrkit.manifests import manifest
-from corrkit.metrics.confusion import NUM_CLASSES, VOID, Rule, class_areas, class_iou, joint_counts, mean_iou
+from corrkit.metrics import VOID
+from corrkit.metrics.confusion import NUM_CLASSES, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.protocols import Protocol
 from corrkit.runs.jsontext import Json
