@@ -3,7 +3,9 @@
 import argparse
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from corrkit.runs.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.runs.layout import Format
@@ -29,7 +31,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the table")
 
 
-def data_options(args: argparse.Namespace) -> dict[str, Any]:
+def data_options(args: argparse.Namespace) -> dict[str, Json]:
     """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
     return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         args.pred,
         allow_partial=args.allow_partial,
         allow_ground_truth=args.allow_ground_truth,
-        grid=args.grid,
+        options={} if args.grid is None else {"grid": args.grid},
     )
     if args.csv_dir:
         from pathlib import Path

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -14,6 +14,7 @@ from corrkit.propagation.features import prepare
 from corrkit.propagation.matching import Context, Matcher
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
+from corrkit.runs.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ def propagate(
     first_labels: "Tensor",
     *,
     protocol: str | Protocol = "davis/dino",
-    **overrides: Any,
+    **overrides: Json,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 

@@ -1,8 +1,7 @@
 """A run against a reference on the same clips: difference, interval, permutation p, smallest detectable difference."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import ProtocolError
 from corrkit.metrics.intervals import PairedDifference, compare_paired
@@ -33,7 +32,7 @@ def compare_runs(run: StoredRun, reference: StoredRun) -> PairedDifference | str
     if first.units != second.units:
         return "other scored clips"
 
-    def leading(sums: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":  # [..., *S] to [..., 1], the first metric
+    def leading(sums: "NDArray[np.float64]") -> "NDArray[np.float64]":  # [..., *S] to [..., 1], the first metric
         return first.estimate(sums)[..., :1]
 
     return compare_paired(first.statistics, second.statistics, leading)[0]
