@@ -14,8 +14,8 @@ from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.errors import CheckpointError
-from corrkit.runs.atomic import placing
-from corrkit.runs.jsontext import Json
+from corrkit.files.atomic import placing
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from corrkit.constants import with_parents
 from corrkit.errors import ProtocolError, closest
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 from corrkit.task_table import task_names
 
 ENTRY_POINTS = "corrkit.protocols"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import CheckpointError, DataError
-from corrkit.frames.files import is_there, read_file, require_regular
+from corrkit.files.reading import is_there, read_file, require_regular
 from corrkit.tasks.jhmdb_points import JOINTS, Points
 
 Array = NDArray[Any]

@@ -13,9 +13,9 @@ import torch.distributed as dist
 
 import corrkit
 from corrkit.errors import RunError
+from corrkit.files.atomic import make_folder, only_process, remove_abandoned, write_atomic
+from corrkit.files.jsontext import Json
 from corrkit.frames.index import Index, Share
-from corrkit.runs.atomic import make_folder, only_process, remove_abandoned, write_atomic
-from corrkit.runs.jsontext import Json
 from corrkit.training import checkpoint
 from corrkit.training.data import Batch, Batches, Samples, build_index, deaths_named, loader, workers_for
 from corrkit.training.data.views import View
