@@ -162,6 +162,8 @@ class Run:
                 continue
             if document["fingerprint"] == self._digest:
                 self._finished[document["clip"]] = with_nan(document["record"])
+            elif not found and file.exists():  # another process has made the folder meanwhile: its run.json says all
+                return self._resume()
             else:
                 raise RunError(
                     f"{path} was written by a run with other settings than this one.",
