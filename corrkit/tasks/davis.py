@@ -10,7 +10,6 @@ import numpy as np
 from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
 from corrkit.frames.files import is_folder
-from corrkit.metrics import VOID
 from corrkit.metrics.davis import (
     METRICS,
     STATISTICS,
@@ -21,6 +20,7 @@ from corrkit.metrics.davis import (
 )
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import FrameOutlines, outline_objects, region_contour
+from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.runs.jsontext import Json

@@ -11,8 +11,8 @@ from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
 from corrkit.frames.resaved import ResavedFrames
 from corrkit.frames.sequence import FrameSequence
-from corrkit.metrics import VOID
 from corrkit.metrics.davis import LeftOut, scored_frames
+from corrkit.palette import VOID
 from corrkit.tasks.clips import some
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
 from corrkit.tasks.masks import Mask, resize_nearest

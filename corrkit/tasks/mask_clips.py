@@ -13,7 +13,7 @@ from corrkit.datasets.faults import RESTORE, Fault
 from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
 from corrkit.frames.files import is_folder, numbered_files
-from corrkit.metrics import VOID
+from corrkit.palette import VOID
 from corrkit.tasks.clips import ImageClip, dangles
 from corrkit.tasks.masks import Colour, Mask, read_mask, read_mask_and_colours
 

@@ -15,9 +15,9 @@ from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
 from corrkit.frames.files import is_folder
 from corrkit.manifests import manifest
-from corrkit.metrics import VOID
 from corrkit.metrics.confusion import NUM_CLASSES, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
+from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.runs.jsontext import Json
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
