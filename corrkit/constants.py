@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from corrkit.errors import CorrkitError, closest
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 POSITIVE = types.MappingProxyType({"min": 0, "open": True})
 NON_NEGATIVE = types.MappingProxyType({"min": 0})

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, UsageError
+from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults
 from corrkit.lanes import Lane, finished_clips, kept, open_run, versions
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run
-from corrkit.runs.jsontext import Json
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject

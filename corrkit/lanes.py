@@ -9,10 +9,10 @@ from pathlib import Path
 
 from corrkit import __version__
 from corrkit.errors import CorrkitError, RunError
+from corrkit.files.jsontext import Json
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
-from corrkit.runs.jsontext import Json
 from corrkit.runs.records import ClipRecord
 from corrkit.subject import Subject
 from corrkit.tasks.sources import takes_embedded

@@ -10,10 +10,10 @@ from corrkit import __version__
 from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
 from corrkit.evaluation import Progress, evaluate
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json, from_json
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
-from corrkit.runs.atomic import write_atomic
-from corrkit.runs.jsontext import Json, from_json
 from corrkit.runs.shapes import mismatches
 from corrkit.task_table import task_facts, task_names
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit import __version__
-from corrkit.datasets.archive import open_root
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
+from corrkit.files.archive import open_root
+from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol
-from corrkit.runs.jsontext import Json
 from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import AnyClip, ClipT, Predictions, Task, Truth

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from corrkit.errors import UsageError
+from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol, load_protocol, override
-from corrkit.runs.jsontext import Json
 from corrkit.runs.results import Data
 from corrkit.task_table import task_facts
 from corrkit.tasks import load_task

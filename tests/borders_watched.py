@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import corrkit
-from corrkit.datasets.archive import open_root
 from corrkit.datasets.checking import DataCheck
 from corrkit.datasets.download import download
 from corrkit.datasets.sources import SourceFile
 from corrkit.datasets.unpacking import unpack
 from corrkit.errors import CorrkitError
+from corrkit.files.archive import open_root
 
 PROCESSES = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.")
 CHANGES = (

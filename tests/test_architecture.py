@@ -31,16 +31,6 @@ DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)
 """From left to right. "corrkit" is the package itself, the names of the Python API."""
 
-GUESTS = {
-    "corrkit.runs.atomic": "files",
-    "corrkit.runs.jsontext": "files",
-    "corrkit.frames.files": "files",
-    "corrkit.datasets.archive": "files",
-    "corrkit.datasets.manifest": "manifests",
-    "corrkit.datasets.faults": "manifests",
-}
-"""Modules that belong to another room than the folder they lie in."""
-
 
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
@@ -50,7 +40,7 @@ MODULES = {module_of(path): path for path in sorted((REPOSITORY / "corrkit").rgl
 
 
 def room_of(module: str) -> str:
-    return GUESTS.get(module) or module.split(".")[1 if "." in module else 0]
+    return module.split(".")[1 if "." in module else 0]
 
 
 def imports_of(module: str) -> set[str]:
@@ -71,7 +61,6 @@ ARROWS = {module: imports_of(module) for module in MODULES}
 
 def test_every_room_has_its_place():
     assert {room_of(module) for module in MODULES} - set(ORDER) == set()
-    assert [guest for guest in GUESTS if guest not in MODULES] == []
 
 
 def test_no_arrow_runs_back():

@@ -281,3 +281,10 @@ def test_a_config_that_contradicts_the_tensors_is_refused_by_name(name, value, w
     (tmp_path / "config.json").write_text(json.dumps({**config, name: value}))
     with pytest.raises(CheckpointError, match=words):
         load_backbone(tmp_path)
+
+
+def test_an_activation_that_a_network_in_stages_lacks_is_refused(tmp_path):
+    options = {"image_size": 64, "embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    written(Written(model="SwinModel", config="SwinConfig", options={**options, "hidden_act": "relu"}), tmp_path)
+    with pytest.raises(CheckpointError, match=r"hidden_act relu \(here: gelu\)"):
+        load_backbone(tmp_path)

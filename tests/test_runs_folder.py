@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corrkit.errors import RunError
-from corrkit.runs import atomic
+from corrkit.files import atomic
+from corrkit.files.jsontext import from_json, to_json, with_nan
 from corrkit.runs.folder import Run, clip_file_name, default_folder, differences
-from corrkit.runs.jsontext import from_json, to_json, with_nan
 
 FINGERPRINT = {"protocol": "davis/dino@1", "checkpoint": {"digest": "ab" * 32}, "precision": "float32", "overrides": {}}
 CLIP_NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import corrkit
-from corrkit.datasets.archive import open_root
 from corrkit.datasets.checking import DataCheck
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
+from corrkit.files.archive import open_root
 from corrkit.palette import voc_palette
 from corrkit.tasks.masks import read_mask, resize_nearest, write_mask
 
@@ -236,7 +236,7 @@ def test_objects_that_no_prediction_holds_are_noted(tmp_path: Path):
 
 
 def test_a_data_set_whose_last_mask_is_missing_is_not_the_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from corrkit.datasets.manifest import ManifestClip
+    from corrkit.manifests.clips import ManifestClip
     from corrkit.tasks import davis
 
     known = ManifestClip(split="val", clip="walk", folder="walk", num_frames=4, num_annotations=4)
@@ -461,6 +461,20 @@ def test_joints_that_are_not_scored_are_counted(tmp_path: Path):
     assert any(note.startswith("Scored are 6 of 45 joints (13.3%)") for note in result.notes), result.notes
     np.save(tmp_path / "p/Ball_jump_f_nm_np1_fr_med_0.npy", truth + 1)
     assert not corrkit.score("jhmdb", data=tmp_path / "data", pred=tmp_path / "p").notes
+
+
+def test_archives_of_joints_are_read_but_for_pickles(tmp_path: Path):
+    truth = make_jhmdb_clip(tmp_path / "data", size=(240, 320))
+    for name in ("npy", "dat"):
+        (tmp_path / name).mkdir()
+    np.save(tmp_path / "npy/Ball_jump_f_nm_np1_fr_med_0.npy", truth + 1)
+    (truth + 1).transpose(2, 1, 0).dump(tmp_path / "dat/0.dat")
+    options = {"data": tmp_path / "data", "grid": (320, 240)}
+    archives = [pack(tmp_path / name, tmp_path / f"{name}.zip") for name in ("npy", "dat")]
+    expected = corrkit.score("jhmdb", pred=tmp_path / "npy", **options).summary["metrics"]
+    assert corrkit.score("jhmdb", pred=archives[0], **options).summary["metrics"] == expected
+    with pytest.raises(DataError, match=r"0\.dat is a pickle in an archive"):
+        corrkit.score("jhmdb", pred=archives[1], **options)
 
 
 @pytest.mark.parametrize("size", [(120, 160), (480, 640)])

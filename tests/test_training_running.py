@@ -20,7 +20,7 @@ from test_training_loop import OPTIONS, KilledError, losses, siammae, stop_and_g
 from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, CorrkitError, DataError, RunError, UsageError
-from corrkit.runs.atomic import only_process
+from corrkit.files.atomic import only_process
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint, loop
 from corrkit.training.data import build_index

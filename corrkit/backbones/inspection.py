@@ -7,7 +7,7 @@ from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
 from corrkit.backbones.loading import NO_OPTIONS, Loading, examine
 from corrkit.checkpoints.registry import SYSTEMS
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 
 def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.statistics import Channels, mean_and_std
 from corrkit.errors import CheckpointError
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.checkpoints.opening import Opened

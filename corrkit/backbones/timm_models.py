@@ -16,7 +16,7 @@ from corrkit.backbones.timm_arguments import architecture_arguments, statistics
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.statistics import Channels
 from corrkit.errors import CheckpointError
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from corrkit.errors import CheckpointError
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.checkpoints.recognised import Recognised
@@ -68,7 +68,7 @@ def rotary_base(config: Mapping[str, Json]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | Sequence[int]]) -> None:
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Sequence[int]]) -> None:
     """Raises CheckpointError where the configuration beside a file says something else than its network has.
 
     Args:
@@ -82,7 +82,7 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | Sequence[
         if isinstance(said, list) and isinstance(found, int) and said:
             agrees = all(item == found for item in said)
         else:
-            agrees = not isinstance(said, int | list) or said == found
+            agrees = not isinstance(said, int | str | list) or said == found
         if not agrees:
             contradictions.append(f"{name} {said} (here: {found})")
     if contradictions:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from corrkit.checkpoints.system import State
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.errors import CheckpointError
-from corrkit.runs.atomic import placing
-from corrkit.runs.jsontext import Json
+from corrkit.files.atomic import placing
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,12 +150,18 @@ def read(opened: Opened) -> Recognised:
 def _require_kinds(facts: dict[str, Json]) -> None:
     """Raises TypeError or KeyError where a header holds something else than `write` writes."""
     kinds = {"config": dict, "shapes": dict, "settings": dict, "original": dict, "heads": int | None}
-    numbers = [number for shape in facts["shapes"].values() for number in shape]
-    texts = [facts["original"]["name"], facts["original"]["sha256"]]
     wrong = [name for name, kind in kinds.items() if not isinstance(facts[name], kind)]
-    wrong += ["shapes"] * (not all(type(number) is int and 0 < number < 1 << 40 for number in numbers))
-    wrong += ["original"] * (not all(isinstance(text, str) for text in texts))
-    wrong += ["heads"] * (facts["heads"] is not None and not 0 < facts["heads"] < 1 << 20)
+    if not wrong:
+        shapes = list(facts["shapes"].values())
+        numbers = [number for shape in shapes if isinstance(shape, list) for number in shape]
+        texts = [facts["original"]["name"], facts["original"]["sha256"]]
+        sound = {
+            "shapes": all(isinstance(shape, list) for shape in shapes)
+            and all(type(number) is int and 0 < number < 1 << 40 for number in numbers),
+            "original": all(isinstance(text, str) for text in texts),
+            "heads": facts["heads"] is None or 0 < facts["heads"] < 1 << 20,
+        }
+        wrong = [name for name, good in sound.items() if not good]
     if wrong:
         raise TypeError(f"{', '.join(dict.fromkeys(wrong))} in its header")
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from corrkit.checkpoints.opening import Stub
 from corrkit.checkpoints.opening.pickles import Tree
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 # Pattern of a name, axis of its shape, and whether the axis counts heads or (parts of) the channels of one head.
 _SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (

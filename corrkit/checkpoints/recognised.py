@@ -13,7 +13,7 @@ from corrkit.checkpoints.naming import file_name
 from corrkit.checkpoints.opening.pickles import Tree
 from corrkit.checkpoints.system import Layout, System
 from corrkit.errors import CheckpointError
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor

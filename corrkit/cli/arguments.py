@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.runs.layout import Format
@@ -45,7 +45,7 @@ def opened_subject(args: argparse.Namespace, task: str) -> "Subject":
 
 def print_json(summaries: "Sequence[Summary]") -> None:
     """One summary as an object, several as a list."""
-    from corrkit.runs.jsontext import to_json
+    from corrkit.files.jsontext import to_json
 
     print(to_json(summaries[0] if len(summaries) == 1 else list(summaries)))
 

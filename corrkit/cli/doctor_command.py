@@ -7,7 +7,7 @@ examples:
   corrkit doctor"""
 
 _PACKAGES = ("torch", "timm", "opencv-python", "scipy", "pillow", "pandas", "tqdm", "numpy")
-_EXTRAS = {"av": "video", "huggingface_hub": "hub"}
+_EXTRAS = {"av": "video", "huggingface_hub": "hub", "lightning": "lightning", "transformers": "hf"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

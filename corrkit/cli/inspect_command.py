@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 EXAMPLES = """\
 examples:

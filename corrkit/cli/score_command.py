@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.csv_dir:
         from pathlib import Path
 
-        from corrkit.runs.atomic import write_atomic
+        from corrkit.files.atomic import write_atomic
 
         for name, text in result.csvs.items():
             write_atomic(Path(args.csv_dir) / name, text)

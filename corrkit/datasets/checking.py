@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from corrkit.datasets.archive import ignored_members
-from corrkit.datasets.faults import Fault, FaultGroup, Kind
-from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.files.archive import ignored_members
+from corrkit.manifests.clips import ManifestClip, digest_of_files
 from corrkit.tasks import load_task
 from corrkit.tasks.clips import ClipFiles, sentences, some
 from corrkit.tasks.contract import AnyClip, AnyTask, Layout
+from corrkit.tasks.faults import Fault, FaultGroup, Kind
 
 Progress = Callable[[str, int, int], None]
 """Called with a clip's name, how many clips are done, and of how many."""

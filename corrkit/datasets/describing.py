@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.manifests.clips import ManifestClip, digest_of_files
 from corrkit.task_table import task_names
 from corrkit.tasks import load_task
 from corrkit.tasks.roots import shown_name

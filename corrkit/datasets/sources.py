@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from corrkit.errors import DataError
-from corrkit.frames.files import read_file
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import read_file
 from corrkit.manifests import manifest
-from corrkit.runs.jsontext import Json
 
 _LARGEST = 1 << 20
 _HEX = {"sha256": 64, "md5": 32}

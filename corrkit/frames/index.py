@@ -17,13 +17,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from corrkit.errors import DataError
-from corrkit.frames.files import numbered_files, require_regular
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import numbered_files, require_regular
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.pictures import read_image
 from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
-from corrkit.runs.atomic import write_atomic
-from corrkit.runs.jsontext import Json
 
 _SAVE_EVERY = 30.0  # seconds: what a killed indexing loses at most
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.errors import DataError
-from corrkit.frames.files import entries, is_folder, read_file
+from corrkit.files.reading import entries, is_folder, read_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,9 +5,9 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from corrkit.files.jsontext import Json
 from corrkit.protocols.reader import constants, field_names
 from corrkit.protocols.schema import Protocol, groups_of
-from corrkit.runs.jsontext import Json
 
 _FIELD = re.compile(r"^(\w+): ", re.MULTILINE)
 

@@ -5,6 +5,7 @@ files in it, beside each other as here.
 """
 
 import functools
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from corrkit.constants import with_parents
 from corrkit.errors import ProtocolError, closest
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 from corrkit.task_table import task_names
 
 ENTRY_POINTS = "corrkit.protocols"
@@ -95,6 +96,11 @@ def own_document(path: Path, task: str | None) -> tuple[dict[str, Json], str]:
         path: the file. `task = "davis"` in it says which task it is for.
         task: the task that is asked for, if any.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", path.stem, re.ASCII):
+        raise ProtocolError(
+            f"The protocol file {path} has a name that can't stand in tables and folders.",
+            "Name it with letters, digits, '.', '-' and '_'.",
+        )
     document = read_document(path)
     own_task = document.pop("task", task)
     if own_task is None or (task is not None and own_task != task):

@@ -10,9 +10,9 @@ from typing import get_type_hints
 
 from corrkit.constants import Reader, Text
 from corrkit.errors import ProtocolError, closest
+from corrkit.files.jsontext import Json
 from corrkit.protocols import files
 from corrkit.protocols.schema import DavisFrames, Protocol, groups_of
-from corrkit.runs.jsontext import Json
 from corrkit.task_table import task_facts
 
 _HEAD = ("version", "summary", "proven", "cite", "quirks", "unreleased")

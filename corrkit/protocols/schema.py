@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 from corrkit.task_table import task_facts
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from corrkit.files.jsontext import Json
 from corrkit.runs.comparable import StoredRun
-from corrkit.runs.jsontext import Json
 from corrkit.runs.layout import Cell
 from corrkit.runs.pairing import protocol_of
 from corrkit.runs.rows import Row

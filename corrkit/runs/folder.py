@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from corrkit.errors import RunError
-from corrkit.runs.atomic import (
+from corrkit.files.atomic import (
     TEMPORARY,
     make_folder,
     publish,
@@ -33,7 +33,7 @@ from corrkit.runs.atomic import (
     write_atomic,
     write_new,
 )
-from corrkit.runs.jsontext import Json, from_json, to_json, with_nan
+from corrkit.files.jsontext import Json, from_json, to_json, with_nan
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import Summary, read_summary, summary_csv
 

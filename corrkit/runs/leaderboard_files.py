@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
-from corrkit.runs.atomic import write_atomic
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
 from corrkit.runs.columns import columns
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
-from corrkit.runs.jsontext import Json
 from corrkit.runs.layout import Cell, Format, Table, render
 from corrkit.runs.results import FULL_PRECISION
 from corrkit.runs.tables import MARKS

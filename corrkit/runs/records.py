@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from corrkit.errors import RunError
+from corrkit.files.jsontext import Json, from_json, with_nan
 from corrkit.protocols import Protocol
-from corrkit.runs.jsontext import Json, from_json, with_nan
 from corrkit.runs.shapes import mismatches
 from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import Origin, Scores

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from corrkit.constants import Hint
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 
 def mismatches(value: object, hint: Hint, where: str) -> Iterator[str]:

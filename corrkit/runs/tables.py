@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 from corrkit.runs.layout import Cell, Format, Table, render
 from corrkit.runs.results import FULL_PRECISION, Summary, override_text
 from corrkit.task_table import task_facts

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from corrkit.datasets.faults import Fault
-from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError, UsageError, closest
+from corrkit.files.jsontext import Json
 from corrkit.frames.sequence import FrameSequence
+from corrkit.manifests.clips import ManifestClip
 from corrkit.protocols import Protocol as ProtocolConstants
-from corrkit.runs.jsontext import Json
+from corrkit.tasks.faults import Fault
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.frames.files import is_folder
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import is_folder
+from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.metrics.davis import (
     METRICS,
     STATISTICS,
@@ -23,7 +24,6 @@ from corrkit.metrics.region_contour import FrameOutlines, outline_objects, regio
 from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
-from corrkit.runs.jsontext import Json
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import LATER_IDS, DavisClip

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from corrkit.errors import DataError, UnreadableError
-from corrkit.frames.files import file_sha256, file_size
+from corrkit.files.reading import file_sha256, file_size
 from corrkit.tasks.contract import AnyClip
 
 _CHEAP = 64 << 20

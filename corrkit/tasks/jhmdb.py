@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from corrkit.datasets.faults import Fault
-from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError, UsageError
-from corrkit.frames.files import is_there
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import is_there
+from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
-from corrkit.runs.jsontext import Json
 from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
+from corrkit.tasks.faults import Fault
 from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints

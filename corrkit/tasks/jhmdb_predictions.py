@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import CheckpointError, DataError
-from corrkit.frames.files import is_there, read_file, require_regular
+from corrkit.files.reading import is_there, read_file, require_regular
 from corrkit.tasks.jhmdb_points import JOINTS, Points
 
 Array = NDArray[Any]
@@ -97,6 +97,9 @@ def from_cells(cells: Array, path: Path, size: tuple[int, int], grid: tuple[int,
 def read_dat(path: Path) -> Array:
     """The array in a pickled .dat (numpy.ndarray.dump), opened without running anything from it. Raises DataError."""
     from corrkit.checkpoints.opening import open_checkpoint
+
+    if not isinstance(path, Path):
+        raise DataError(f"{path} is a pickle in an archive; those are read from folders alone.", "Unpack the archive.")
 
     require_regular(path)
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError
-from corrkit.frames.files import read_file
+from corrkit.files.reading import read_file
 from corrkit.tasks.jhmdb_points import JOINTS, Points
 
 _LARGEST = 1 << 24

@@ -4,8 +4,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from corrkit.datasets.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.errors import DataError
+from corrkit.files.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.task_table import task_facts
 from corrkit.tasks.contract import AnyClip, AnyTask, DataSet
 
@@ -40,7 +40,7 @@ def open_data(
 
 def _lacking(data: DataSet[AnyClip], dataset_name: str | None) -> list[str]:
     """A note on the benchmark's clips that its own data would have, where some of them are there."""
-    from corrkit.datasets.manifest import official_clips
+    from corrkit.manifests.clips import official_clips
 
     known = [clip.clip for clip in official_clips(data.task, data.split)]
     here = {clip.name for clip in data.clips}

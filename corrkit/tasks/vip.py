@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from corrkit.datasets.faults import Fault
-from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.frames.files import is_folder
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import is_folder
 from corrkit.manifests import manifest
+from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.metrics.confusion import NUM_CLASSES, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.palette import VOID
 from corrkit.protocols import Protocol
-from corrkit.runs.jsontext import Json
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
+from corrkit.tasks.faults import Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
 from corrkit.tasks.roots import shown_name, stray_caches

@@ -14,8 +14,8 @@ from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.networks.positions import resample
 from corrkit.checkpoints.opening.pickles import Tree
 from corrkit.errors import CheckpointError, RunError
-from corrkit.runs.atomic import write_atomic
-from corrkit.runs.jsontext import Json
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
 from corrkit.training.objectives.masked import AnyObjective
 from corrkit.training.parallel import whole
 from corrkit.training.recipe import as_plain, leaves

@@ -7,7 +7,7 @@ from typing import Any
 import torch.distributed as dist
 
 from corrkit.errors import DataError
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 from corrkit.training.data import Fault
 
 

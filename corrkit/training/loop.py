@@ -1,10 +1,10 @@
 """The one training loop. What a step needs follows from its number, so a resumed run is the undisturbed one."""
 
-import contextlib
 import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +13,9 @@ import torch.distributed as dist
 
 import corrkit
 from corrkit.errors import RunError
+from corrkit.files.atomic import make_folder, only_process, remove_abandoned, write_atomic
+from corrkit.files.jsontext import Json
 from corrkit.frames.index import Index, Share
-from corrkit.runs.atomic import make_folder, only_process, remove_abandoned, write_atomic
-from corrkit.runs.jsontext import Json
 from corrkit.training import checkpoint
 from corrkit.training.data import Batch, Batches, Samples, build_index, deaths_named, loader, workers_for
 from corrkit.training.data.views import View
@@ -39,7 +39,7 @@ def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Opti
 
     Args:
         recipe: from `load_recipe`.
-        data: see `index.build_index`.
+        data: see `data.build_index`.
         out: folder for checkpoint.pth, log.csv, speed.csv, scores.csv, curve.png and pictures.
         options: see there. Under torchrun every rank calls this with the same arguments.
 
@@ -47,12 +47,7 @@ def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Opti
         CorrkitError: data, options or an `out` of another run that the user can mend; numbers that aren't finite.
     """
     device = require_device(device_of(options.device))
-    with (
-        deaths_named(),
-        process_group(device) as (rank, ranks),
-        stop_signals() as stop,
-        contextlib.ExitStack() as stack,
-    ):
+    with deaths_named(), process_group(device) as (rank, ranks), stop_signals() as stop, ExitStack() as stack:
         if rank == 0:
             make_folder(Path(out))
             stack.enter_context(only_process(Path(out)))
@@ -135,7 +130,7 @@ class _Training:
             torch.manual_seed(seed)  # dropout and the like
             last = number == passes - 1
             self.objective.before_pass(step / self.total)
-            with contextlib.nullcontext() if last else self.shared.apart(), self._precision():
+            with nullcontext() if last else self.shared.apart(), self._precision():
                 result = cast(Step, self.shared.module(views, seed, step / self.total))
                 self.scaler.scale(result.loss / passes).backward()
             self.report.samples += len(views[0].pixels) * self.ranks
@@ -199,7 +194,7 @@ class _Training:
 
     def _precision(self) -> Any:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
-        return contextlib.nullcontext() if kind is None else torch.autocast(self.device.type, dtype=kind)
+        return nullcontext() if kind is None else torch.autocast(self.device.type, dtype=kind)
 
     def _due(self, every: int, done: int) -> bool:
         """Every so many steps, and at the end; 0 is never."""

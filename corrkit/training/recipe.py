@@ -12,7 +12,7 @@ from typing import Any
 
 from corrkit.constants import Reader, Text, packaged, with_parents
 from corrkit.errors import UsageError, closest
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 from corrkit.training.schema import OPTIONS, AnyRecipe, DecoderSpec, EncoderSpec, Recipe, TargetOptions
 
 _ROOM, _FOLDER, _SUFFIX = "corrkit.training", "recipes", ".toml"

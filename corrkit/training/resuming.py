@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from corrkit.errors import RunError, UsageError, closest
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 from corrkit.training.checkpoint import differences
 
 CHANGEABLE = {

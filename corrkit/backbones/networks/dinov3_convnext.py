@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.networks.base import Network
 from corrkit.backbones.networks.stages import Stage, choose_stage
+from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
@@ -35,6 +36,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     names = [f"stages.{stage}.blocks.0.conv_dw.weight" for stage in range(len(depths))]
     if absent := [name for name in names if name not in state]:
         raise missing(recognised, absent)
+    require_obeyed(recognised, {"hidden_act": "gelu", "depths": list(depths)})
     stage = choose_stage(recognised, layer, len(depths), has_norm=True)
     with torch.device("meta"):
         net = ConvNeXt(

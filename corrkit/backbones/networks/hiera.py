@@ -43,6 +43,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     require_obeyed(
         recognised,
         {
+            "hidden_act": "gelu",
             "depths": list(depths),
             "num_heads": [chosen * 2**number for number in range(len(depths))],
             "masked_unit_size": _MASK_UNIT,
@@ -226,6 +227,7 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
     require_obeyed(
         recognised,
         {
+            "hidden_act": "gelu",
             "blocks_per_stage": list(depths),
             "embed_dim_per_stage": [dim * 2**number for number in range(len(depths))],
             "num_attention_heads_per_stage": [heads[0] * 2**number for number in range(len(depths))],

@@ -15,7 +15,7 @@ from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 Shifts = Literal["each", "both"]
 
@@ -54,7 +54,10 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
         "mlp_ratio": state["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / dim,
         "num_classes": 0,
     }
-    require_obeyed(recognised, {"embed_dim": dim, "patch_size": patch, "window_size": windows[0], **_lists(design)})
+    require_obeyed(
+        recognised,
+        {"hidden_act": "gelu", "embed_dim": dim, "patch_size": patch, "window_size": windows[0], **_lists(design)},
+    )
     rules: SwinRules = recognised.system.rules
     network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage, rules.shifts)
     fill(network, recognised)
@@ -174,7 +177,7 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     depths = _depths(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
     dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
     stage = choose_stage(recognised, layer, len(depths), default=3)
-    require_obeyed(recognised, {"depths": list(depths), "hidden_sizes": list(dims)})
+    require_obeyed(recognised, {"hidden_act": "gelu", "depths": list(depths), "hidden_sizes": list(dims)})
     kind = "convnextv2" if "stages.0.blocks.0.mlp.grn.weight" in state else "convnext"
     with torch.device("meta"):
         net = ConvNeXt(

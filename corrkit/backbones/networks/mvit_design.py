@@ -11,7 +11,7 @@ from corrkit.backbones.building import missing
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import MViTRules
 from corrkit.errors import CheckpointError
-from corrkit.runs.jsontext import Json
+from corrkit.files.jsontext import Json
 
 Grid = tuple[int, int, int]  # time slices, rows, columns
 _NEW_KEY_STRIDE = {True: 8, False: 4}  # of rows and columns in the first block, for videos and for images

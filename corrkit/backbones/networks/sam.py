@@ -10,6 +10,7 @@ from corrkit.backbones.building import Built, chosen_layer, fill
 from corrkit.backbones.heads import choose_heads
 from corrkit.backbones.networks.base import Network
 from corrkit.backbones.networks.positions import resample
+from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     spans = {index: (len(state[name]) + 1) // 2 for index, name in names.items() if name in state}
     windows = {span for span in spans.values() if span != side}
     chosen, why = choose_heads(recognised, dim, depth, heads)
+    require_obeyed(
+        recognised, {"hidden_act": "gelu", "hidden_size": dim, "num_hidden_layers": depth, "patch_size": patch}
+    )
     with torch.device("meta"):
         encoder = VisionTransformerSAM(
             img_size=side * patch,

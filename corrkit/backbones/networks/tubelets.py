@@ -18,6 +18,7 @@ from corrkit.backbones.networks.base import Network, WindowRule
 from corrkit.backbones.networks.positions import resample, sinusoid
 from corrkit.backbones.networks.rotary import Rotation
 from corrkit.backbones.networks.vit import Attention, Block, Parts
+from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import TubeletRules
@@ -46,6 +47,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
             f"{recognised.path} has tubelets of {channels} channels and {patch}x{width} pixels.",
             "Only square patches of RGB frames can be evaluated.",
         )
+    facts = {"hidden_size": dim, "num_hidden_layers": depth, "patch_size": patch, "tubelet_size": tubelet}
+    require_obeyed(recognised, {"hidden_act": "gelu", **facts})
     chosen, why = choose_heads(recognised, dim, depth, heads, rules.heads)
     executed = chosen_layer(recognised, layer, depth)
     parts = Parts(

@@ -33,8 +33,15 @@ _ZIP_ERRORS = (
     ValueError,
     OSError,
 )
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in this order: the first that a folder holds is taken
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+"""The first that a folder holds is taken: transformers' order (5.24.0 modeling_utils.py:592-614)."""
 _CONVENTIONAL = re.compile(r"(model|pytorch_model|open_clip_model|open_clip_pytorch_model)\b.*")
 _MAX_JSON = 4 << 20  # bytes; objects made of them take some 25 times as much
 _MAX_READ = 4 << 20
@@ -77,7 +84,15 @@ def open_checkpoint(path: str | Path) -> Opened:
     if not path.exists():
         raise CheckpointError(f"{path} doesn't exist.", unreadable.missing_remedy(path))
     if path.is_dir():
-        path = _weights_in(path)
+        path, others = _weights_in(path)
+        opened = _open_named(path)
+        unread = [f"{path.name} is read, {', '.join(others)} beside it not, nor compared with it"] if others else []
+        return replace(opened, notes=(*opened.notes, *unread))
+    return _open_named(path)
+
+
+def _open_named(path: Path) -> Opened:
+    """Opens a file, or the shards that an index names."""
     if path.name.endswith(".index.json"):
         return _open_shards(path)
     opened = _open_file(path)
@@ -86,17 +101,18 @@ def open_checkpoint(path: str | Path) -> Opened:
     return opened
 
 
-def _weights_in(folder: Path) -> Path:
+def _weights_in(folder: Path) -> tuple[Path, list[str]]:
+    """The weights that a folder is opened for, and the names of others that it holds too."""
     folder = _latest_of_deepspeed(folder)
     unreadable.require_readable_folder(folder)
-    for name in (*_INDEXES, *_WEIGHTS):
-        if (folder / name).is_file():
-            return folder / name
+    there = [name for name in _WEIGHTS if (folder / name).is_file()]
+    if there:
+        return folder / there[0], there[1:]
     inside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in unreadable.SUFFIXES)
     if len(inside) == 1:
-        return folder / inside[0]
+        return folder / inside[0], []
     found = f"It holds {', '.join(inside[:8])}: name one of them." if inside else "Name the checkpoint file itself."
-    raise CheckpointError(f"{folder} is a directory without {_WEIGHTS[0]} or {_WEIGHTS[1]}.", found)
+    raise CheckpointError(f"{folder} is a directory without model.safetensors or pytorch_model.bin.", found)
 
 
 def _latest_of_deepspeed(folder: Path) -> Path:
