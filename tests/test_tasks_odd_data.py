@@ -13,7 +13,8 @@ from corrkit.datasets.checking import DataCheck
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
 from corrkit.files.archive import open_root
-from corrkit.tasks.masks import read_mask, resize_nearest, voc_palette, write_mask
+from corrkit.palette import voc_palette
+from corrkit.tasks.masks import read_mask, resize_nearest, write_mask
 
 from .davis_folder import make_clip
 from .jhmdb_folder import make_clip as make_jhmdb_clip

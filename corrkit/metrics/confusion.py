@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from corrkit.metrics import VOID
+from corrkit.palette import VOID
 
 NUM_CLASSES = 20
 """VIP's classes 0..19; 0 is the background."""

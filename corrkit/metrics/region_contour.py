@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError
-from corrkit.metrics import VOID
+from corrkit.palette import VOID
 
 BOUNDARY_TOLERANCE = 0.008
 """Reach of a contour as a fraction of the picture's diagonal (metrics.py:42)."""

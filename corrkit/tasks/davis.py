@@ -11,7 +11,6 @@ from corrkit.errors import DataError
 from corrkit.files.jsontext import Json
 from corrkit.files.reading import is_folder
 from corrkit.manifests.clips import ManifestClip, official_clips
-from corrkit.metrics import VOID
 from corrkit.metrics.davis import (
     METRICS,
     STATISTICS,
@@ -22,6 +21,7 @@ from corrkit.metrics.davis import (
 )
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.metrics.region_contour import FrameOutlines, outline_objects, region_contour
+from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some

@@ -10,8 +10,8 @@ from corrkit.errors import DataError
 from corrkit.frames.resaved import ResavedFrames
 from corrkit.frames.sequence import FrameSequence
 from corrkit.manifests.clips import ManifestClip
-from corrkit.metrics import VOID
 from corrkit.metrics.davis import LeftOut, scored_frames
+from corrkit.palette import VOID
 from corrkit.tasks.clips import some
 from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts

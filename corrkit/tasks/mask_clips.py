@@ -12,7 +12,7 @@ import numpy as np
 from corrkit.errors import DataError
 from corrkit.files.reading import is_folder, numbered_files
 from corrkit.manifests.clips import ManifestClip
-from corrkit.metrics import VOID
+from corrkit.palette import VOID
 from corrkit.tasks.clips import ImageClip, dangles
 from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.masks import Colour, Mask, read_mask, read_mask_and_colours

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from corrkit.errors import DataError
 from corrkit.frames.pictures import read_lossless
-from corrkit.metrics import VOID
+from corrkit.palette import VOID, voc_palette
 from corrkit.protocols.schema import MaskLabels, MaskReadout
 from corrkit.tasks.contract import Geometry
 
@@ -89,16 +89,6 @@ def write_mask(path: Path, ids: Mask) -> None:
         path.write_bytes(buffer.getvalue())
     except OSError as error:
         raise DataError(f"{path} can't be written ({error.strerror}).", "Free space or choose another --out.") from None
-
-
-def voc_palette() -> NDArray[np.uint8]:
-    """256 RGB colours [256, 3]: the bits of an id, three at a time, fill the channels from the highest bit down."""
-    ids = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    return colours
 
 
 class MaskCodec:

@@ -15,9 +15,9 @@ from corrkit.files.jsontext import Json
 from corrkit.files.reading import is_folder
 from corrkit.manifests import manifest
 from corrkit.manifests.clips import ManifestClip, official_clips
-from corrkit.metrics import VOID
 from corrkit.metrics.confusion import NUM_CLASSES, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
+from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options

@@ -173,7 +173,7 @@ _SIZES = {
 }
 
 
-def _argument(stream: "Window", name: str, reader: Tree, prefix: int) -> Tree:
+def _argument(stream: "Window", name: str, reader: Any, prefix: int) -> Tree:
     if reader is None:
         return None
     if prefix:
@@ -444,7 +444,7 @@ def _named(module: str, name: str) -> Stub:
     return Stub(f"{module}.{name}")
 
 
-# Standard classes that only hold data. Tree other call into Python's own library is refused.
+# Standard classes that only hold data. Any other call into Python's own library is refused.
 _INERT = re.compile(
     r"(pathlib|datetime|decimal|fractions|uuid)\.[A-Za-z]\w*|argparse\.Namespace|types\.SimpleNamespace"
     r"|functools\.partial|collections\.(Counter|defaultdict|deque)"
