@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip
+from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, training_state_untouched
 from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.protocols import Protocol
 from corrkit.subject import open_subject
 from corrkit.task_table import task_facts, task_names
-from corrkit.tasks.contract import Clip, DataSet, select_clips
+from corrkit.tasks.contract import AnyClip, DataSet, select_clips
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class Evaluator:
         metrics: Literal["main", "all"] = "main",
         every: int = 1,
         intervals: bool = False,
-        **overrides: Any,
+        **overrides: Json,
     ) -> None:
         shown = Shown(metrics=metrics, intervals=intervals)
         names = [tasks] if isinstance(tasks, str) else list(tasks)
@@ -88,7 +89,7 @@ class Evaluator:
         return _remade, (self._remake,)
 
     @property
-    def description(self) -> dict[str, dict[str, Any]]:
+    def description(self) -> dict[str, dict[str, Json]]:
         """What is evaluated, by task, as plain values for a logger's settings.
 
         data, split, origin ("official", "own" or "embedded") and identity; clips (names) and frames (how many a call
@@ -139,7 +140,7 @@ class _Benchmark:
         data: str | Path | None,
         clips: str | Sequence[str],
         protocol: str | Protocol | None,
-        overrides: Mapping[str, Any],
+        overrides: Mapping[str, Json],
         every: int,
         shown: Shown,
     ) -> None:
@@ -157,7 +158,7 @@ class _Benchmark:
         ]
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Json]:
         """See `Evaluator.description`."""
         clips, data, protocol = self.subject.clips, self.subject.data, self.subject.protocol
         return {
@@ -179,7 +180,7 @@ class _Benchmark:
         task, protocol, clips = self.subject.task, self.subject.protocol, self.subject.clips
         predictor = Propagator(backbone, device, name="training", resized=self._resized)
         predictor.require(protocol)
-        mine: dict[str, Any] = {}
+        mine: dict[str, Json] = {}
         failure: Exception | None = None
         try:
             for clip, truth in list(zip(clips, self._truths, strict=True))[rank::num_ranks]:
@@ -209,7 +210,7 @@ def _remade(make: Callable[[], Evaluator]) -> Evaluator:
         return make()
 
 
-def _by_task(option: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
+def _by_task(option: str, given: Json, names: Sequence[str]) -> dict[str, Json]:
     """One value for a single task, or a mapping from task to value, as a mapping. Raises UsageError."""
     if given is None:
         return {}
@@ -225,7 +226,7 @@ def _by_task(option: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
     return dict(given)
 
 
-def _choose(dataset: DataSet, clips: str | Sequence[str]) -> Sequence[Clip]:
+def _choose(dataset: DataSet[AnyClip], clips: str | Sequence[str]) -> Sequence[AnyClip]:
     if clips == "all":
         return dataset.clips
     if clips == "quick":
@@ -259,7 +260,7 @@ def _process_group(module: "torch.nn.Module | None") -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def _gather(mine: dict[str, Any], failure: Exception | None) -> dict[str, Any]:
+def _gather(mine: dict[str, Json], failure: Exception | None) -> dict[str, Json]:
     """All ranks' records on all ranks. A failure on any rank is raised on every rank, so that none waits in vain."""
     import torch.distributed as dist
 

@@ -77,6 +77,11 @@ def task_names() -> tuple[str, ...]:
     return tuple(_table())
 
 
+def embedded_tasks() -> tuple[str, ...]:
+    """The tasks for which clips come with corrkit, in the order of tables: those that can be evaluated anywhere."""
+    return tuple(name for name, facts in _table().items() if facts.embedded)
+
+
 def task_facts(name: str) -> TaskFacts:
     """What is known of a task. Raises UsageError for an unknown one."""
     table = _table()

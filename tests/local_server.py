@@ -7,7 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FileServer:
-    """Serves `files` (name to content). Attributes set the tricks; `requests` records (name, Range, status)."""
+    """Serves `files` (name to content). Attributes set the tricks; `requests` records (name, Range, status).
+
+    A query after a name is neither looked at nor recorded; `headers` holds a file's own.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -18,6 +21,7 @@ class FileServer:
         self.range_told: Callable[[int, int], str | None] | None = None
         self.redirects: dict[str, str] = {}
         self.tag = '"1"'
+        self.headers: dict[str, dict[str, str]] = {}
         self.url = ""
 
 
@@ -27,7 +31,7 @@ def serve() -> Iterator[FileServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            name = self.path.lstrip("/")
+            name = self.path.lstrip("/").partition("?")[0]
             wanted = self.headers.get("Range")
             if name in state.redirects:
                 self.send_response(302)
@@ -48,7 +52,8 @@ def serve() -> Iterator[FileServer]:
                 return
             state.requests.append((name, wanted, status))
             self.send_response(status)
-            self.send_header("ETag", state.tag)
+            for header, value in {"ETag": state.tag, **state.headers.get(name, {})}.items():
+                self.send_header(header, value)
             if status == 206:
                 told = f"bytes {start}-{len(content) - 1}/{len(content)}"
                 if state.range_told is not None:
@@ -59,7 +64,11 @@ def serve() -> Iterator[FileServer]:
             if state.tells_length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if self.command == "HEAD":
+                return
             self.wfile.write(body if state.break_off_after is None else body[: state.break_off_after])
+
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             pass

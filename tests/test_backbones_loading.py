@@ -6,6 +6,7 @@ from torch import nn
 
 from corrkit.backbones import load_backbone, wrap
 from corrkit.backbones.contract import Backbone
+from corrkit.backbones.conversion import convert
 from corrkit.errors import CheckpointError, UsageError
 
 
@@ -32,6 +33,12 @@ def test_what_can_not_be_loaded_says_what_is_wrong(spec, words, tmp_path, monkey
     assert words in str(raised.value)
     assert raised.value.exit_code == 2
     assert raised.value.remedy
+
+
+@pytest.mark.parametrize("spec", ["rgb", "random:vit_tiny_patch16_224", "py:a.py:f"])
+def test_only_a_single_checkpoint_is_converted(spec, tmp_path):
+    with pytest.raises(CheckpointError, match="names no single checkpoint"):
+        convert(spec, tmp_path / "new.safetensors")
 
 
 def test_options_that_have_no_effect_are_refused():

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from corrkit.errors import DataError
-from corrkit.frames.files import natural_order, numbered_files
+from corrkit.files.reading import natural_order, numbered_files
 from corrkit.frames.pictures import MAX_PIXELS, read_image
 from corrkit.frames.sequence import ImageFolder
 from corrkit.tasks.masks import read_mask, write_mask

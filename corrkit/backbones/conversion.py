@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from corrkit.backbones.contract import Report
-from corrkit.backbones.loading import Loading, examine_opened
+from corrkit.backbones.loading import Loading, examine_opened, open_spec
 from corrkit.checkpoints import converted
-from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.checkpoints.recognition import recognise
 from corrkit.errors import CheckpointError
 
@@ -16,7 +15,7 @@ def convert(
     """Writes the cleaned backbone of a checkpoint as safetensors.
 
     Args:
-        file: a checkpoint file or folder of a system of the registry.
+        file: a checkpoint file or folder of a system of the registry, "demo" or "hf:...".
         out: the new file, *.safetensors.
         heads: attention heads, where the checkpoint can't tell.
         key: branch of a checkpoint that holds several networks.
@@ -31,9 +30,7 @@ def convert(
     target = Path(out)
     if target.suffix != ".safetensors":
         raise CheckpointError(f"{target} isn't named *.safetensors.", "Name the new file so.")
-    if not Path(file).exists():
-        raise CheckpointError(f"{file} doesn't exist.", "Only files and folders can be converted.")
-    opened = open_checkpoint(file)
+    opened = open_spec(file)
     report = examine_opened(opened, Loading(heads=heads, key=key, system=system)).report
     if report.system == "timm":
         raise CheckpointError(f"{file} is a network in timm's own names and needs no converting.", "Use it as it is.")

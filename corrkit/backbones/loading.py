@@ -106,14 +106,13 @@ def load(spec: str | Path, loading: Loading) -> Backbone:
 
         loading.refuse(text)
         return _ready(timm_models.load(text))
-    return _from_files(_file(text), loading)
+    return _from_files(text, loading)
 
 
 def examine(spec: str | Path, loading: Loading) -> Backbone:
     """As `load`, for a report: the weights of a single file keep its precision, so that looking copies nothing."""
-    path = _file(str(spec))
-    if loading.window is None and Path(path).exists() and not str(spec).startswith(_PREFIXES[:2]):
-        return _layers(path, loading)(loading.layer)
+    if loading.window is None and _names_one_file(str(spec)):
+        return _layers(spec, loading)(loading.layer)
     return load(spec, loading)
 
 
@@ -133,12 +132,10 @@ def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | No
         CheckpointError: as `load_backbone`, when opening or when a layer is asked for.
         UsageError: for a spec that names no single file.
     """
-    path = _file(str(spec))
-    if not Path(path).exists():
-        if path in BUILT_IN or path.startswith(_PREFIXES) or _pair(path):
-            raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
-        raise _nothing_there(path)
-    layers = _layers(path, loading)
+    text = str(spec)
+    if not _names_one_file(text) and (text in BUILT_IN or text.startswith(_PREFIXES) or _pair(text)):
+        raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
+    layers = _layers(spec, loading)
     return lambda layer: _ready(layers(layer))
 
 
@@ -147,13 +144,30 @@ def from_opened(opened: "Opened") -> "Framewise":
     return _ready(_layers_of(opened, NO_OPTIONS)(None))
 
 
-def _file(spec: str) -> str:
-    """The path that a spec stands for; the hub's files are downloaded."""
-    if spec.startswith("hf:"):
-        from corrkit.backbones.hub import download
+def open_spec(spec: str | Path) -> "Opened":
+    """Opens what names a single checkpoint: a file or folder, "demo" or "hf:...". Raises CheckpointError."""
+    text = str(spec)
+    if text.startswith("hf:"):
+        from corrkit.backbones.hub import open_model
 
-        return str(download(spec.removeprefix("hf:")))
-    return str(SHIPPED.get(spec, spec))
+        return open_model(text.removeprefix("hf:"))
+    from corrkit.checkpoints.opening import open_checkpoint
+
+    path = Path(SHIPPED.get(text, text))
+    if not path.exists():
+        if text in BUILT_IN or text.startswith(_PREFIXES) or _pair(text):
+            raise CheckpointError(
+                f"{text} names no single checkpoint.", "Name a file or folder, demo or hf:OWNER/NAME."
+            )
+        raise _nothing_there(text)
+    return open_checkpoint(path)
+
+
+def _names_one_file(spec: str) -> bool:
+    """Whether `open_spec` takes a spec."""
+    if spec.startswith(("random:", "timm:", "py:")) or spec in BUILT_IN:
+        return False
+    return spec.startswith("hf:") or spec in SHIPPED or Path(spec).exists()
 
 
 def _pair(path: str) -> list[Path]:
@@ -169,8 +183,6 @@ def _from_files(path: str, loading: Loading) -> Backbone:
 
         loading.refuse(path)
         return fuse(*(_ready(_layers(part, loading)(None)) for part in pair))
-    if not Path(path).exists():
-        raise _nothing_there(path)
     backbone = _ready(_layers(path, loading)(loading.layer))
     if loading.window is None:
         return backbone
@@ -187,11 +199,9 @@ def _ready(backbone: "Framewise") -> "Framewise":
     return backbone
 
 
-def _layers(path: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
+def _layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | None], Framewise]":
     """Opens a file; see `open_layers`. The weights keep its precision."""
-    from corrkit.checkpoints.opening import open_checkpoint
-
-    return _layers_of_any(open_checkpoint(path), loading)
+    return _layers_of_any(open_spec(spec), loading)
 
 
 def _layers_of_any(opened: "Opened", loading: Loading) -> "Callable[[int | str | None], Framewise]":

@@ -4,9 +4,10 @@ import argparse
 import math
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.cli.talk import say
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.runs.comparison import Comparison
@@ -46,7 +47,7 @@ def add_limit_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def data_options(args: argparse.Namespace) -> dict[str, Any]:
+def data_options(args: argparse.Namespace) -> dict[str, Json]:
     """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
     return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
 
@@ -60,7 +61,7 @@ def opened_subject(args: argparse.Namespace, task: str) -> "Subject":
 
 def print_json(summaries: "Sequence[Summary]", comparisons: "Sequence[Comparison] | None" = None) -> None:
     """One summary as an object, several as a list; with comparisons both as lists of one object."""
-    from corrkit.runs.jsontext import to_json
+    from corrkit.files.jsontext import to_json
 
     if comparisons is None:
         print(to_json(one_or_all(summaries)))
@@ -70,7 +71,7 @@ def print_json(summaries: "Sequence[Summary]", comparisons: "Sequence[Comparison
         print(to_json({"results": summaries, "comparisons": [comparison_plain(one) for one in comparisons]}))
 
 
-def one_or_all(items: Sequence[Any]) -> Any:
+def one_or_all(items: Sequence[Json]) -> Json:
     """What --json prints: one item by itself, several (or none) as a list."""
     return items[0] if len(items) == 1 else list(items)
 

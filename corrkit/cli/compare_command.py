@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares, prints, and returns 1 where a run is below --fail-below."""
+    from corrkit.files.jsontext import to_json
     from corrkit.runs.comparison import compare_folders
     from corrkit.runs.comparison_text import comparison_plain
-    from corrkit.runs.jsontext import to_json
 
     comparisons = compare_folders(args.reference, args.runs)
     if args.json:

@@ -14,7 +14,7 @@ The new file holds the backbone alone and what was recognised; it loads to the s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit convert`."""
-    parser.add_argument("file", help="a checkpoint file or folder")
+    parser.add_argument("file", help="a checkpoint file or folder, demo or hf:OWNER/NAME")
     parser.add_argument("out", help="the new file, *.safetensors")
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")

@@ -193,7 +193,7 @@ def _compared(results: "Sequence[Result]", reference: "StoredRun") -> "list[Comp
 
 
 def _folders(args: argparse.Namespace, protocol: "Protocol", predictors: "Sequence[Predictor]") -> list[Path]:
-    from corrkit.evaluation import run_folder
+    from corrkit.lanes import run_folder
 
     if not args.out:
         return [run_folder(predictor, protocol, **data_options(args)) for predictor in predictors]

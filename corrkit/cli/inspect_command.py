@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from typing import Any
+
+from corrkit.files.jsontext import Json
 
 EXAMPLES = """\
 examples:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: dict[str, Json]) -> str:
     mode = found["mode"]["kind"] + (", sees later frames" if found["mode"]["sees_future"] else "")
     size = "any size" if found["multiple"] == 1 else f"sides in multiples of {found['multiple']}"
     lines = [
@@ -58,7 +59,7 @@ def _text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "  evaluate", f"    {found['command']}"])
 
 
-def _positions(found: dict[str, Any]) -> str:
+def _positions(found: dict[str, Json]) -> str:
     return "no positions" if found["position"] == "none" else f"{found['position']} positions"
 
 
@@ -66,7 +67,7 @@ def _numbers(values: list[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _section(title: str, items: Any) -> list[str]:
+def _section(title: str, items: Json) -> list[str]:
     rows = list(items)
     width = max((len(name) for name, _ in rows), default=0)
     lines = [f"    {name.ljust(width)}  {text}" if width else f"    {text}" for name, text in rows]

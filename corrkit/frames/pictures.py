@@ -8,13 +8,14 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.errors import DataError
-from corrkit.frames.files import entries, is_folder, read_file
+from corrkit.files.reading import entries, is_folder, read_file
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -32,7 +33,7 @@ _SIGNATURES = (
 )  # fmt: skip
 
 
-def read_image(path: Path) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+def read_image(path: Path) -> "NDArray[np.uint8]":
     """Decodes a frame (JPEG, PNG, BMP, TIFF or WebP, whatever its suffix) to uint8 RGB [H, W, 3].
 
     Pixels are those of cv2.imread, which every protocol's published code calls for frames: EXIF orientation is obeyed,

@@ -5,17 +5,16 @@ import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from corrkit.errors import RunError, UsageError
+from corrkit.files.jsontext import Json, from_json, to_json
 from corrkit.metrics.intervals import PairedDifference, holm
 from corrkit.protocols import Protocol
 from corrkit.protocols.reader import constants
 from corrkit.runs.comparable import StoredRun, read_runs
 from corrkit.runs.folder import differences
-from corrkit.runs.jsontext import from_json, to_json
 from corrkit.runs.pairing import pair_runs, unlike_fields
 from corrkit.task_table import TaskFacts, task_facts
 from corrkit.tasks import load_task
@@ -46,7 +45,7 @@ class Paired:
         """Run less reference; NaN where either is."""
         return self.run - self.reference
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Json]:
         """For JSON."""
         found, scores = self.found, {"reference": self.reference, "run": self.run, "difference": self.difference}
         if found is None:
@@ -68,7 +67,7 @@ class Comparison:
 
     run: StoredRun
     reference: StoredRun
-    settings: Mapping[str, tuple[Any, Any]]
+    settings: Mapping[str, tuple[Json, Json]]
     metrics: tuple[Paired, ...]
     part_metric: str
     parts: tuple[Paired, ...]
@@ -208,7 +207,9 @@ def _corrected(scores: Sequence[Paired]) -> tuple[Paired, ...]:
     return tuple(replace(one, p_holm=p) for one, p in zip(scores, adjusted, strict=True))
 
 
-def _settings(reference: StoredRun, run: StoredRun, protocols: tuple[Protocol, Protocol]) -> dict[str, tuple[Any, Any]]:
+def _settings(
+    reference: StoredRun, run: StoredRun, protocols: tuple[Protocol, Protocol]
+) -> dict[str, tuple[Json, Json]]:
     """Dotted name to (reference, run), for what the summaries say of how the numbers came about, overrides by value."""
     versions = dict.fromkeys([*reference.summary["versions"], *run.summary["versions"]])
     there, here = (

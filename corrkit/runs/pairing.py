@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import ProtocolError
+from corrkit.files.jsontext import Json
 from corrkit.metrics.intervals import PairedDifference, compare_paired
 from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.protocols.reader import constants
@@ -32,7 +33,7 @@ class Pair:
     def leading(self) -> PairedDifference:
         """Run less reference, for the first metric alone."""
 
-        def first(sums: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":  # [..., *S] to [..., 1]
+        def first(sums: "NDArray[np.float64]") -> "NDArray[np.float64]":  # [..., *S] to [..., 1]
             return self.run.estimate(sums)[..., :1]
 
         return compare_paired(self.run.statistics, self.reference.statistics, first)[0]
@@ -107,7 +108,7 @@ def _without(clips: Collection[str], others: Collection[str]) -> str:
     return f"{len(clips)} without {named}" if lacking else str(len(clips))
 
 
-def _scoring(protocol: Protocol) -> dict[str, Any]:
+def _scoring(protocol: Protocol) -> dict[str, Json]:
     """The constants that decide what is scored: the score's own, and the size that true masks are brought to."""
     chosen = constants(protocol).items()
     return {name: value for name, value in chosen if name.startswith("score.") or name == "frames.stored_size"}

@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, UnsupportedError
+from corrkit.checkpoints.opening.pickles import MalformedError, Names, Tree, UnsupportedError
 from corrkit.checkpoints.opening.tensors import Budget
 from corrkit.errors import CheckpointError
 
@@ -34,8 +33,15 @@ _ZIP_ERRORS = (
     ValueError,
     OSError,
 )
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in this order: the first that a folder holds is taken
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+"""The first that a folder holds is taken: transformers' order (5.24.0 modeling_utils.py:592-614)."""
 _CONVENTIONAL = re.compile(r"(model|pytorch_model|open_clip_model|open_clip_pytorch_model)\b.*")
 _MAX_JSON = 4 << 20  # bytes; objects made of them take some 25 times as much
 _MAX_READ = 4 << 20
@@ -57,12 +63,12 @@ class Opened:
     notes: what was stubbed or changed on the way, as sentences.
     """
 
-    tree: Any
+    tree: Tree
     container: str
     digest: str
     path: Path
-    config: dict[str, Any] | None = None
-    preprocessor: dict[str, Any] | None = None
+    config: dict[str, Tree] | None = None
+    preprocessor: dict[str, Tree] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -78,7 +84,15 @@ def open_checkpoint(path: str | Path) -> Opened:
     if not path.exists():
         raise CheckpointError(f"{path} doesn't exist.", unreadable.missing_remedy(path))
     if path.is_dir():
-        path = _weights_in(path)
+        path, others = _weights_in(path)
+        opened = _open_named(path)
+        unread = [f"{path.name} is read, {', '.join(others)} beside it not, nor compared with it"] if others else []
+        return replace(opened, notes=(*opened.notes, *unread))
+    return _open_named(path)
+
+
+def _open_named(path: Path) -> Opened:
+    """Opens a file, or the shards that an index names."""
     if path.name.endswith(".index.json"):
         return _open_shards(path)
     opened = _open_file(path)
@@ -87,17 +101,18 @@ def open_checkpoint(path: str | Path) -> Opened:
     return opened
 
 
-def _weights_in(folder: Path) -> Path:
+def _weights_in(folder: Path) -> tuple[Path, list[str]]:
+    """The weights that a folder is opened for, and the names of others that it holds too."""
     folder = _latest_of_deepspeed(folder)
     unreadable.require_readable_folder(folder)
-    for name in (*_INDEXES, *_WEIGHTS):
-        if (folder / name).is_file():
-            return folder / name
+    there = [name for name in _WEIGHTS if (folder / name).is_file()]
+    if there:
+        return folder / there[0], there[1:]
     inside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in unreadable.SUFFIXES)
     if len(inside) == 1:
-        return folder / inside[0]
+        return folder / inside[0], []
     found = f"It holds {', '.join(inside[:8])}: name one of them." if inside else "Name the checkpoint file itself."
-    raise CheckpointError(f"{folder} is a directory without {_WEIGHTS[0]} or {_WEIGHTS[1]}.", found)
+    raise CheckpointError(f"{folder} is a directory without model.safetensors or pytorch_model.bin.", found)
 
 
 def _latest_of_deepspeed(folder: Path) -> Path:
@@ -133,7 +148,7 @@ def _open_file(path: Path) -> Opened:
     return Opened(tree=tree, container=container, digest=digest, path=path, metadata=metadata, notes=tuple(notes))
 
 
-def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Any, str, dict[str, str]]:
+def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Tree, str, dict[str, str]]:
     """Tree, container and metadata."""
     if unreadable.looks_like_safetensors(content):
         tensors, metadata = arrays.read_safetensors(path, content, budget)
@@ -196,7 +211,7 @@ def _open_shards(index: Path) -> Opened:
             f"{index.parent} lacks {', '.join(missing[:5])}, which {index.name} names.", "Get all shards."
         )
     shards = {name: _open_file(index.parent / name) for name in names}
-    tree: dict[str, Any] = {}
+    tree: dict[str, Tree] = {}
     for tensor, name in weight_map.items():
         if not isinstance(shards[name].tree, dict) or tensor not in shards[name].tree:
             raise CheckpointError(
@@ -226,7 +241,7 @@ def _with_configs(opened: Opened) -> Opened:
     return replace(opened, config=config, preprocessor=preprocessor)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Tree]:
     try:
         if path.stat().st_size > _MAX_JSON:
             raise ValueError("larger than 4 MiB")
