@@ -20,7 +20,7 @@ TRAINING = (
 TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
-        "--device --out --save-predictions --submission --reference-rows --json --format --quiet"
+        "--device --out --save-predictions --submission --reference-rows --against --fail-below --json --format --quiet"
     ),
     "score": f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format",
     "protocols": "WHAT --explain --json --bibtex",
@@ -34,6 +34,7 @@ TAKEN = {
     "convert": "FILE OUT --heads --ckpt-key --system",
     "pretrain": f"RECIPE {TRAINING}",
     "leaderboard": "RUNS --out --reference --format",
+    "compare": "REFERENCE RUNS --fail-below --json --format",
     "regress": "--ckpt --baseline --update --junit --heads --layer --ckpt-key --system --device --quiet",
     "doctor": "",
 }

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
 
-TOP = 5
-"""Clips and objects that a comparison shows."""
-
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """--data --split --clips --dataset-name --protocol --set."""
@@ -83,13 +80,13 @@ def print_table(summaries: "Sequence[Summary]", form: "Format") -> None:
     print(results_table(summaries, form, shutil.get_terminal_size().columns))
 
 
-def print_comparisons(comparisons: "Sequence[Comparison]", top: int, form: "Format") -> None:
+def print_comparisons(comparisons: "Sequence[Comparison]", form: "Format") -> None:
     """All comparisons as tables, as wide as the terminal."""
     from corrkit.runs.comparison_text import comparison_text
 
     width = shutil.get_terminal_size().columns
     for comparison in comparisons:
-        print(comparison_text(comparison, top, form, width))
+        print(comparison_text(comparison, form, width))
 
 
 def judged(comparisons: "Sequence[Comparison]", fail_below: float | None) -> int:
@@ -121,13 +118,6 @@ def points(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
     return value
-
-
-def count(text: str) -> int:
-    """A whole number, 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
-    return int(text)
 
 
 def assignment(text: str) -> tuple[str, str]:

@@ -4,10 +4,8 @@ import argparse
 from pathlib import Path
 
 from corrkit.cli.arguments import (
-    TOP,
     add_limit_argument,
     add_output_arguments,
-    count,
     judged,
     one_or_all,
     print_comparisons,
@@ -27,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", type=Path, metavar="A", help="run that the others are compared with")
     parser.add_argument("runs", nargs="+", type=Path, metavar="B", help="run to compare with it")
     add_limit_argument(parser)
-    parser.add_argument("--top", type=count, default=TOP, metavar="N", help="clips and objects shown; JSON has all")
     add_output_arguments(parser)
 
 
@@ -41,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json(one_or_all([comparison_plain(one) for one in comparisons])))
     else:
-        print_comparisons(comparisons, args.top, args.format)
+        print_comparisons(comparisons, args.format)
     return judged(comparisons, args.fail_below)

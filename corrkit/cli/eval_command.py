@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.cli.arguments import (
-    TOP,
     add_data_arguments,
     add_limit_argument,
     add_output_arguments,
@@ -112,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(summaries, comparisons if against else None)
     elif summaries:
         print_table(summaries, args.format)
-        print_comparisons(comparisons, TOP, args.format)
+        print_comparisons(comparisons, args.format)
     if args.submission:
         _submit(subject, results[0], Path(args.submission))
     return max([code, judged(comparisons, args.fail_below), *(_closing_words(result) for result in results)])

@@ -14,14 +14,15 @@ from corrkit.runs.tables import benchmark_title, marks, per_cent
 
 SIGNIFICANT = 1 - LEVEL
 _LONGEST_NAME = 36
+_SHOWN = 5
+"""Rows of a table of what moved; the JSON has all."""
 
 
-def comparison_text(comparison: Comparison, top: int, form: Format = "text", width: int = 80) -> str:
+def comparison_text(comparison: Comparison, form: Format = "text", width: int = 80) -> str:
     """Settings that differ, the verdict over the metrics, then the parts, objects and clips that moved most.
 
     Args:
         comparison: as `corrkit.runs.comparison` makes it.
-        top: rows of each table of what moved.
         form: "text", "markdown" or "latex".
         width: columns of the terminal, for "text".
     """
@@ -31,7 +32,7 @@ def comparison_text(comparison: Comparison, top: int, form: Format = "text", wid
         (comparison.part_metric, comparison.parts, facts.part, facts.parts),
         (comparison.leading.name, comparison.clips, "clip", "clips"),
     ):
-        moved = moved_most(scores, top)
+        moved = moved_most(scores, _SHOWN)
         if moved:
             title = f"{metric} per {kind}: the {len(moved)} of {len(scores)} {kinds} that moved most"
             table = _scores(title, kind, moved, _letters(comparison))
