@@ -72,7 +72,7 @@ def _headline(group: Sequence[Summary]) -> Table:
     names = [name for name in group[0]["metrics"] if "/" not in name]
     first = group[0]
     rows = [(_method(summary), *(_score(summary, name) for name in names)) for summary in group]
-    return Table(title=_title(first), head=("", *names), rows=tuple(rows), notes=tuple(_notes(group)))
+    return Table(title=benchmark_title(first), head=("", *names), rows=tuple(rows), notes=tuple(_notes(group)))
 
 
 def _details(group: Sequence[Summary]) -> list[Table]:
@@ -90,7 +90,8 @@ def _details(group: Sequence[Summary]) -> list[Table]:
     return [Table(title=f"{metric} per {task_facts(task).part}, per cent", head=head, rows=tuple(rows))]
 
 
-def _title(summary: Summary) -> str:
+def benchmark_title(summary: Summary) -> str:
+    """Protocol, data, and how much of them: "davis/dino@1 · DAVIS-2017 val · 30 clips, 61 objects"."""
     data = summary["data"]
     counts = f"{summary['clips']} clips, {summary['objects']} {task_facts(summary['task']).parts}"
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")

@@ -180,6 +180,12 @@ def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
     return np.asarray(ids > 0, np.uint8)
 
 
+def object_scores(record: Mapping[str, Json], protocol: Protocol) -> dict[str, float]:
+    """J&F of each object of a clip, from `DavisScorer.result()`; names are the ids. NaN without a scored frame."""
+    rows = object_statistics(record["J"], record["F"], decay=protocol.score.decay)
+    return {str(identity): float(row[J_MEAN] + row[F_MEAN]) / 2 for identity, row in enumerate(rows, start=1)}
+
+
 class DavisScorer:
     """J and F of every object in the scored frames of one clip.
 
