@@ -77,6 +77,7 @@ def evaluate(
     key: str | None = None,
     window: int | None = None,
     system: str | None = None,
+    layout: str | Path | None = None,
     name: str | None = None,
     seed_of: str | None = None,
     progress: Progress | None = None,
@@ -101,6 +102,7 @@ def evaluate(
         key: branch of a checkpoint that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
         system: name of a checkpoint's system, where the file fits several.
+        layout: path of a layout file (TOML), for a checkpoint in names that corrkit doesn't know.
         name: in tables and for the leaderboard; None takes it from the model.
         seed_of: name of the method of which the model is one training seed; the leaderboard groups seeds by it.
         progress: called after every frame.
@@ -115,7 +117,7 @@ def evaluate(
     subject = open_subject(
         task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
     )
-    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system)
+    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system, layout=layout)
     with standard_defaults():
         predictor = make_predictor(model, device=device, loading=loading)
     predictor.declare(name, seed_of)

@@ -1,6 +1,7 @@
 """`Evaluator`: correspondence scores inside a training loop, leaving the training run exactly as it was."""
 
 import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -192,7 +193,10 @@ class _Benchmark:
         if failure is not None:
             raise failure
         found = task.scores({clip.name: everyone[clip.name] for clip in clips}, protocol, split=self.subject.data.split)
-        main = [metric.name for metric in task_facts(task.name).shown]
+        facts = task_facts(task.name)
+        if self._every > 1 and math.isnan(found.metrics[facts.leading.name]):
+            raise UsageError(f"every={self._every} leaves no frame of these clips to score.", "Give a smaller number.")
+        main = [metric.name for metric in facts.shown]
         names = list(found.metrics) if self._shown.metrics == "all" else main
         title = f"embedded-{task.name}" if self.is_embedded else task.name
         numbers = {f"{title}/{name}": found.metrics[name] for name in names}

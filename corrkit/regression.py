@@ -75,7 +75,7 @@ def measure(
         model: as for `corrkit.evaluate`.
         device: as for `corrkit.evaluate`, as is progress.
         progress: see device.
-        **loading: heads, layer, key and window, as for `corrkit.evaluate`.
+        **loading: heads, layer, key, window, system and layout, as for `corrkit.evaluate`.
 
     Raises:
         CorrkitError: where a clip can't be evaluated.

@@ -178,7 +178,7 @@ def test_headers_of_converted_files_are_checked(golden: Any, tmp_path: Path) -> 
 
     folder = golden("checkpoints/dino")
     meta = json.loads((folder / "meta.json").read_text())
-    convert(folder / meta["file"], tmp_path / "a.safetensors", heads=meta.get("heads_hint") or 3)
+    convert(folder / meta["file"], tmp_path / "a.safetensors", Loading(heads=meta.get("heads_hint") or 3))
     opened = open_checkpoint(tmp_path / "a.safetensors")
     facts = json.loads(opened.metadata["corrkit"])
     failed, refused = [], 0

@@ -36,6 +36,14 @@ def choose_heads(
                 f"{given} heads don't divide the width {dim} of {recognised.path}.", "Give --heads a divisor of it."
             )
         return given, "given with --heads"
+    if recognised.system.heads is not None:
+        heads = recognised.system.heads
+        if dim % heads:
+            raise CheckpointError(
+                f"{heads} heads ({recognised.system.source}) don't divide the width {dim} of {recognised.path}.",
+                "Correct the layout file, or give --heads.",
+            )
+        return heads, f"the layout file {recognised.system.source}"
     stored = recognised.stored_heads(dim)
     if stored is not None:
         if dim % stored[0]:

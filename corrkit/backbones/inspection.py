@@ -68,7 +68,13 @@ def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Json]:
 
 def _command(spec: str, loading: Loading, heads: int | str | None) -> str:
     words = ["corrkit", "eval", "davis", "--ckpt", spec]
-    options = {"heads": heads, "layer": loading.layer, "ckpt-key": loading.key, "system": loading.system}
+    options = {
+        "heads": heads,
+        "layer": loading.layer,
+        "ckpt-key": loading.key,
+        "system": loading.system,
+        "layout": loading.layout,
+    }
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value is not None else []
     return shlex.join(words)

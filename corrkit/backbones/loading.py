@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from corrkit.backbones.framewise import Framewise
     from corrkit.checkpoints.opening import Opened
     from corrkit.checkpoints.recognised import Recognised
+    from corrkit.checkpoints.system import System
 
 BUILT_IN = {"rgb": "RgbCells", "hog": "HogCells"}
 """Backbones without weights, in `corrkit.backbones.cells`."""
@@ -34,7 +35,7 @@ class Loading:
 
     heads: attention heads; of networks in stages the first stage's. layer: layer to evaluate. key: dotted path of the
     branch, in a file that holds several networks. window: frames that a video network sees at a time. system: name of
-    the system, where a file fits several.
+    the system, where a file fits several. layout: path of a layout file (`checkpoints.layout_files`).
     """
 
     heads: int | None = None
@@ -42,9 +43,10 @@ class Loading:
     key: str | None = None
     window: int | None = None
     system: str | None = None
+    layout: str | Path | None = None
 
     @property
-    def given(self) -> dict[str, int | str]:
+    def given(self) -> dict[str, int | str | Path]:
         """Name to value of those that were given."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in options.items() if value is not None}
@@ -67,6 +69,7 @@ def load_backbone(
     key: str | None = None,
     window: int | None = None,
     system: str | None = None,
+    layout: str | Path | None = None,
 ) -> Backbone:
     """A frozen backbone from a spec.
 
@@ -80,13 +83,14 @@ def load_backbone(
         key: dotted path of the branch, in a file that holds several networks.
         window: frames that a video network sees at a time; None: each frame on its own.
         system: name of the system (docs/checkpoints.md), where a file fits several.
+        layout: path of a layout file (TOML), for names that corrkit doesn't know.
 
     Raises:
         CheckpointError: nothing at that path, an unknown spec, or a file that doesn't load completely. Only "random:"
             makes weights up.
     """
     first = heads[0] if isinstance(heads, Sequence) else heads
-    return load(spec, Loading(heads=first, layer=layer, key=key, window=window, system=system))
+    return load(spec, Loading(heads=first, layer=layer, key=key, window=window, system=system, layout=layout))
 
 
 def load(spec: str | Path, loading: Loading) -> Backbone:
@@ -220,15 +224,27 @@ def _layers_of(opened: "Opened", loading: Loading) -> "Callable[[int | str | Non
     from corrkit.checkpoints.recognition import recognise
 
     with _names_of_timm(opened):
-        recognised = recognise(opened, loading.key, loading.system)
+        recognised = recognise(opened, loading.key, loading.system, own_system(loading))
     build: Callable[..., Built] = pkgutil.resolve_name(recognised.system.build)
 
     def backbone(layer: int | str | None) -> "Framewise":
         with _names_of_timm(opened):
             built = build(recognised, heads=loading.heads, layer=layer)
-        return _backbone(built, recognised, _digest(opened.digest, replace(loading, layer=layer, window=None)))
+        options = replace(loading, layer=layer, window=None, layout=None)
+        return _backbone(built, recognised, _digest(opened.digest, options, recognised.system.digest))
 
     return backbone
+
+
+def own_system(loading: Loading) -> "System | None":
+    """What the layout file among the options describes. Raises CheckpointError."""
+    if loading.layout is None:
+        return None
+    if loading.system is not None:
+        raise CheckpointError(f"--system {loading.system} and --layout exclude each other.", "Use one of them.")
+    from corrkit.checkpoints.layout_files import read_layout
+
+    return read_layout(Path(loading.layout))
 
 
 @contextlib.contextmanager
@@ -283,9 +299,9 @@ def report(built: "Built", recognised: "Recognised") -> Report:
     )
 
 
-def _digest(file: str, loading: Loading) -> str:
-    """The file's own sha256 where no option changes what is made of it."""
-    given = {name: str(value) for name, value in loading.given.items()}
+def _digest(file: str, loading: Loading, layout: str) -> str:
+    """The file's own sha256 where neither option nor layout file (its digest) changes what is made of it."""
+    given = {name: str(value) for name, value in loading.given.items()} | ({"layout": layout} if layout else {})
     return hashlib.sha256(json.dumps([file, given], sort_keys=True).encode()).hexdigest() if given else file
 
 

@@ -81,7 +81,10 @@ def contradiction(path: object, system: System, name: str, problem: str) -> Chec
 
 def ways_on() -> str:
     """How any network can be evaluated that corrkit doesn't know by its names."""
-    return "A model of timm: timm:NAME=FILE. Any other: py:FILE.py:FUNCTION, which builds it with its own code."
+    return (
+        "A model of timm: timm:NAME=FILE. A ViT in names of its own: --layout FILE.toml. Any other: "
+        "py:FILE.py:FUNCTION, which builds it with its own code."
+    )
 
 
 class Tensors(State):

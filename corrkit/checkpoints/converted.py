@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.completeness import contradiction
 from corrkit.checkpoints.conversions import ContradictionError, with_known_ranks
+from corrkit.checkpoints.layout_files import parse_layout
 from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.opening.pickles import Tree
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.statistics import mean_and_std
+from corrkit.checkpoints.system import System
 from corrkit.errors import CheckpointError
 from corrkit.files.atomic import placing
 from corrkit.files.jsontext import Json
@@ -49,6 +51,7 @@ def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None 
         "shapes": _telling(recognised.shapes),
         "config": recognised.config,
         "settings": _settings(recognised.tree),
+        **({} if recognised.system.document is None else {"document": recognised.system.document}),
         "original": {"name": Path(recognised.path).name, "sha256": digest},
     }
     with placing(path) as file:
@@ -102,7 +105,7 @@ def read(opened: Opened) -> Recognised:
     """
     try:
         facts = json.loads(opened.metadata[CONVERTED])
-        system = SYSTEMS[facts["system"]]
+        system = _system(opened, facts)
         layout = next(layout for layout in system.layouts if layout.name == facts["layout"])
         if facts["format"] != _FORMAT:
             raise ValueError(facts["format"])
@@ -145,6 +148,13 @@ def read(opened: Opened) -> Recognised:
         config=config,
         tree=facts["settings"],
     )
+
+
+def _system(opened: Opened, facts: dict[str, Json]) -> System:
+    """The registry's entry, or that of the layout file whose document the header holds."""
+    if "document" not in facts:
+        return SYSTEMS[facts["system"]]
+    return parse_layout(facts["document"], str(facts["system"]), f"the layout in the header of {opened.path}")
 
 
 def _require_kinds(facts: dict[str, Json]) -> None:

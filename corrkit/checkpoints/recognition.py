@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration, converted, drops, heads
@@ -16,50 +16,65 @@ from corrkit.checkpoints.conversions import (
     without_some_biases,
 )
 from corrkit.checkpoints.forms import require_plain
+from corrkit.checkpoints.layout_files import installed
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
-from corrkit.checkpoints.registry import LAYOUTS, PREFERS
-from corrkit.checkpoints.selection import first, relative, select
+from corrkit.checkpoints.registry import LAYOUTS, PREFERS, SYSTEMS
+from corrkit.checkpoints.selection import Selection, first, relative, select
 from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.checkpoints.system import Layout, System
-from corrkit.checkpoints.unrecognised import explain, nearest
+from corrkit.checkpoints.unrecognised import explain, explain_own, nearest
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def recognise(opened: Opened, key: str | None = None, system: str | None = None) -> Recognised:
+def recognise(
+    opened: Opened, key: str | None = None, system: str | None = None, own: System | None = None
+) -> Recognised:
     """Decides which network of an opened file is the backbone and which system it is of.
 
     Args:
         opened: the file.
         key: dotted path of the branch to take, where the file holds several networks; the end of the path is enough
             where only one branch ends like it.
-        system: name of the registry's entry to take, where the file can't tell.
+        system: name of the system to take, where the file can't tell.
+        own: what a layout file describes; no other is looked for.
 
     Raises:
         CheckpointError: no backbone inside, several equally good ones, several systems that fit equally, one that can't
             be evaluated, weights that aren't finite, or tensors that should be there and aren't.
     """
     if CONVERTED in opened.metadata:
+        if own is not None:
+            raise CheckpointError(f"{opened.path} was converted by corrkit and needs no layout.", "Leave --layout out.")
         return converted.read(opened)
     tensors = flatten(opened.tree)
     key = None if key is None else whole_key(key, tensors, opened.path)
-    candidates = find([(name, tensor.ndim) for name, tensor in tensors.items()], LAYOUTS, key)
+    if own is None and system is not None and system not in SYSTEMS:
+        own = installed().get(system)
+    layouts, prefers = (LAYOUTS, PREFERS) if own is None else (own.layouts, own.prefers)
+    candidates = _candidates(tensors, layouts, key, own)
+    if own is None and not candidates and (fitting := _installed(tensors, key)):
+        own, candidates = fitting
+        layouts, prefers = own.layouts, own.prefers
     if not candidates:
-        raise explain(opened, tensors, key)
-    chosen, left_out = choose(candidates, PREFERS, opened.path)
-    selected = select(chosen, tensors, opened, system)
+        raise explain(opened, tensors, key) if own is None else explain_own(opened, tensors, own)
+    chosen, left_out = choose(candidates, prefers, opened.path)
+    if own is None:
+        selected = select(chosen, tensors, opened, system)
+    else:
+        selected = Selection(chosen[0], own, (f"the layout file {own.source}, sha256 {own.digest[:8]}...",))
     reading, entry = selected.reading, selected.system
-    if key is None:
-        _require_no_better(reading, tensors, opened)
+    if key is None and not (own is not None and own.prefix):
+        _require_no_better(reading, tensors, opened, layouts, prefers)
     if entry.refuse:
         raise CheckpointError(f"{opened.path} is a checkpoint of {entry.title}: {entry.refuse[0]}", entry.refuse[1])
     prefix, layout = reading.prefix, reading.layout
     names = relative(tensors, prefix)
-    kept, dropped = _sift(names, {**entry.drop, **drops.GENERAL})
+    kept, dropped = _sift(names, {**entry.drop, **drops.GENERAL} if own is None else entry.drop)
     require_plain({prefix + name: tensor for name, tensor in kept.items()}, tensors, opened.path)
     require_usable({prefix + name: tensor for name, tensor in kept.items()}, opened.path)
     state, origins = _rename(kept, layout, prefix, opened)
@@ -92,11 +107,39 @@ def recognise(opened: Opened, key: str | None = None, system: str | None = None)
     )
 
 
-def _require_no_better(reading: Candidate, tensors: "Mapping[str, Tensor]", opened: Opened) -> None:
+def _candidates(
+    tensors: "Mapping[str, Tensor]", layouts: Sequence[Layout], key: str | None, own: System | None
+) -> list[Candidate]:
+    """The networks of these layouts; of a layout file with a prefix, those that stand there."""
+    found = find([(name, tensor.ndim) for name, tensor in tensors.items()], layouts, key)
+    if own is None or not own.prefix:
+        return found
+    return [candidate for candidate in found if f".{candidate.prefix}".endswith(f".{own.prefix}.")]
+
+
+def _installed(tensors: "Mapping[str, Tensor]", key: str | None) -> tuple[System, list[Candidate]] | None:
+    """The only system of an installed package that a file fits which fits none of the registry's."""
+    found = [(own, here) for own in installed().values() if (here := _candidates(tensors, own.layouts, key, own))]
+    if len(found) > 1:
+        options = " or ".join(f"--system {own.name}" for own, _ in found)
+        raise CheckpointError(
+            f"The names fit several systems of installed packages: {', '.join(own.source for own, _ in found)}.",
+            f"Say which it is: {options}.",
+        )
+    return found[0] if found else None
+
+
+def _require_no_better(
+    reading: Candidate,
+    tensors: "Mapping[str, Tensor]",
+    opened: Opened,
+    layouts: Sequence[Layout],
+    prefers: Sequence[tuple[str, str]],
+) -> None:
     """Refuses to take another branch than the one its paper evaluates, only because that one lacks tensors."""
-    better = preferred_but_incomplete(reading, tensors, LAYOUTS, PREFERS)
+    better = preferred_but_incomplete(reading, tensors, layouts, prefers)
     if better is not None:
-        layout, absent = nearest(tensors, better) or (reading.layout.name, "a part of it is missing")
+        layout, absent = nearest(tensors, better, layouts) or (reading.layout.name, "a part of it is missing")
         raise CheckpointError(
             f"{opened.path} is incomplete: {better.removesuffix('.')!r} ({layout} names) is the branch to evaluate, "
             f"and {absent}.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.branches import Candidate
 from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
+from corrkit.checkpoints.layout_files import installed
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.system import System
@@ -126,7 +127,7 @@ def _shaped(pattern: str, shape: tuple[int | None, ...], names: "Mapping[str, Te
 
 def _named(name: str, readings: Sequence[Candidate], opened: Opened) -> Selection:
     if name not in SYSTEMS:
-        raise CheckpointError(f"There is no system {name!r}.", closest(name, SYSTEMS))
+        raise CheckpointError(f"There is no system {name!r}.", closest(name, [*SYSTEMS, *installed()]))
     system = SYSTEMS[name]
     for layout in system.layouts:
         for reading in readings:

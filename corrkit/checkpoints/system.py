@@ -1,5 +1,7 @@
 """What the registry says about a system: one frozen entry each, and the naming schemes they share."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -58,6 +60,8 @@ class System:
     source: repository and commit that the entry was read in. proven: "golden" (equal to the published code on a small
         file), "source" (only follows its source), "unknown". notes: shown to whoever loads such a file;
         assumptions: those that a config beside the file makes needless.
+    heads, prefix: attention heads and (the end of) the prefix of its names, where they are the same in all its files.
+    document: of the layout file that it was read from, in place of an entry of the registry.
     """
 
     name: str
@@ -85,3 +89,13 @@ class System:
     proven: Literal["golden", "source", "unknown"] = "source"
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    heads: int | None = None
+    prefix: str = ""
+    document: Mapping[str, Any] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Sha256 (hex) of its layout file's content, "" for an entry of the registry."""
+        if self.document is None:
+            return ""
+        return hashlib.sha256(json.dumps(self.document, sort_keys=True).encode()).hexdigest()

@@ -13,11 +13,15 @@ def systems_table() -> str:
     return "\n".join([head, *rows])
 
 
+def proof(system: System) -> str:
+    """Whether the features of a system are proven: yes, no, unknown, or refused."""
+    return _PROVEN[system.proven] if system.refuse is None else "refused"
+
+
 def _row(system: System) -> str:
     branch = ", ".join(f"{good} (not {other})" for good, other in system.prefers) or "the only one"
-    proven = _PROVEN[system.proven] if system.refuse is None else "refused"
     statistics = "stored in the file" if system.statistics else f"{_first(system.mean)} / {_first(system.std)}"
-    return f"| {system.title} | `{system.name}` | {branch} | {statistics} | {proven} | {system.source} |"
+    return f"| {system.title} | `{system.name}` | {branch} | {statistics} | {proof(system)} | {system.source} |"
 
 
 def _first(values: tuple[float, ...]) -> str:

@@ -1,7 +1,7 @@
 """Why no backbone was found: the nearest thing to one that a file holds, and what to do."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration
@@ -10,7 +10,7 @@ from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import LAYOUTS, SYSTEMS
-from corrkit.checkpoints.system import Layout
+from corrkit.checkpoints.system import Layout, System
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -65,14 +65,29 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
     )
 
 
-def nearest(tensors: "Mapping[str, Tensor]", only: str | None = None) -> tuple[str, str] | None:
+def explain_own(opened: Opened, tensors: "Mapping[str, Tensor]", own: System) -> CheckpointError:
+    """The error for a file that lacks what a layout file describes."""
+    near = nearest(tensors, layouts=own.layouts)
+    if near is None:
+        words = f"no tensor has the name of an anchor; the names start with {', '.join(list(tensors)[:4])}"
+    else:
+        words = near[1] or f"the anchors stand elsewhere than under its prefix {own.prefix!r} or --ckpt-key"
+    return CheckpointError(
+        f"{opened.path} has no network as {own.source} describes it: {words}.",
+        "Correct the layout file; `corrkit inspect FILE --suggest NEW.toml` proposes one.",
+    )
+
+
+def nearest(
+    tensors: "Mapping[str, Tensor]", only: str | None = None, layouts: Sequence[Layout] = LAYOUTS
+) -> tuple[str, str] | None:
     """The layout that fits best though anchors differ, and how they do, in words; None where nothing fits.
 
     Best: fewest missing, then most names that the layout renames, then most systems that use it. `only`: the prefix to
     look at.
     """
     best: tuple[tuple[int, ...], str, str] | None = None
-    for layout in LAYOUTS:
+    for layout in layouts:
         renamed = re.compile("|".join(f"(?:{pattern})" for pattern, _ in layout.renames) or r"$.")
         for prefix in _prefixes(layout, tensors)[: 1 + _COMPARED // len(tensors)] if only is None else (only,):
             relative = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]

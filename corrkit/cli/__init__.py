@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "clips": "export the embedded clips in the layouts of the three data sets",
         "data": "check a data set against its manifest, write a manifest, download",
         "inspect": "say what a checkpoint is and why, and how to evaluate it",
+        "systems": "list the systems whose checkpoints are known",
         "convert": "write the cleaned backbone of a checkpoint as safetensors",
         "pretrain": "train SiamMAE or a relative, scored as it trains",
         "leaderboard": "join runs into one table of comparable rows",

@@ -19,13 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
+    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file and names it."""
     from corrkit.backbones.conversion import convert
+    from corrkit.backbones.loading import Loading
 
-    report = convert(args.file, args.out, heads=args.heads, key=args.ckpt_key, system=args.system)
+    loading = Loading(heads=args.heads, key=args.ckpt_key, system=args.system, layout=args.layout)
+    report = convert(args.file, args.out, loading)
     print(args.out)
     say(f"{report.system}, {report.architecture}: {report.tensors_used} of {report.tensors_total} tensors written")
     return 0

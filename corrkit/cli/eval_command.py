@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the checkpoint in tables; default: its file's or folder's")
     parser.add_argument("--seed-of", metavar="METHOD", help="the checkpoint is one training seed of this method")
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
+    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
     parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
@@ -122,7 +123,14 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
     from corrkit.backbones.loading import Loading
     from corrkit.predictors.loading import layer_predictors, make_predictor
 
-    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, window=args.window, system=args.system)
+    loading = Loading(
+        heads=args.heads,
+        layer=args.layer,
+        key=args.ckpt_key,
+        window=args.window,
+        system=args.system,
+        layout=args.layout,
+    )
     if args.layers is None:
         predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
         predictor.declare(args.name, args.seed_of)

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import shlex
+from pathlib import Path
 
 from corrkit.files.jsontext import Json
 
@@ -9,6 +11,7 @@ EXAMPLES = """\
 examples:
   corrkit inspect checkpoint-799.pth
   corrkit inspect vit.safetensors --heads 6 --json
+  corrkit inspect ours.pth --suggest ours.toml      names of your own: a proposal for --layout
 
 Loads the file as eval would, evaluates nothing, and prints every decision with what it rests on."""
 
@@ -26,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", metavar="N", help="layer to evaluate")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
+    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
+    parser.add_argument("--suggest", metavar="FILE", help="write a proposal for --layout, for what looks like a ViT")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -34,9 +39,32 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.backbones.inspection import inspect
     from corrkit.backbones.loading import Loading
 
-    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system)
+    if args.suggest:
+        return _suggest(args)
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system, layout=args.layout)
     found = inspect(args.file, loading)
     print(json.dumps(found, indent=2) if args.json else _text(found))
+    return 0
+
+
+def _suggest(args: argparse.Namespace) -> int:
+    """Writes the proposal, and prints what was found and how to go on."""
+    from corrkit.backbones.loading import open_spec
+    from corrkit.checkpoints.suggestion import propose
+    from corrkit.errors import UsageError
+    from corrkit.files.atomic import write_atomic
+
+    given = [f"--{name}" for name in ("heads", "layer", "system", "layout", "json") if getattr(args, name)]
+    if given:
+        raise UsageError(f"--suggest takes no {' and no '.join(given)}.", "Leave these options out.")
+    target = Path(args.suggest)
+    if target.suffix != ".toml" or target.exists():
+        wrong = "exists already" if target.exists() else "isn't named *.toml"
+        raise UsageError(f"{target} {wrong}.", "Name a new file, *.toml.")
+    proposal = propose(open_spec(args.file), args.ckpt_key)
+    write_atomic(target, proposal.text)
+    print(f"{args.file}: {proposal.sentence}")
+    print(f"Check {target}, then: {shlex.join(['corrkit', 'inspect', args.file, '--layout', str(target)])}")
     return 0
 
 

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
+    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         "layer": args.layer,
         "key": args.ckpt_key,
         "system": args.system,
+        "layout": args.layout,
     }
     with ClipProgress(quiet=args.quiet) as progress:
         measured = measure(args.ckpt, progress=progress, **options)

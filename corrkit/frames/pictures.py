@@ -74,7 +74,7 @@ def read_lossless(path: Path) -> "Image.Image":
     with _explained(path, data):
         image = _opened(data, _LOSSLESS)
         image.load()
-        return image
+        return _as_stored(image, data)
 
 
 def require_pictures(paths: Sequence[Path], folder: Path, clip: str) -> None:
@@ -118,6 +118,15 @@ def _opened(data: bytes, formats: Sequence[str]) -> "Image.Image":
 def _require_bound(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(f"it claims {width}x{height} pixels; {MAX_PIXELS} are the most that are read")
+
+
+def _as_stored(image: "Image.Image", data: bytes) -> "Image.Image":
+    """Grey PNGs of two and four bits with the values that they store: Pillow spreads them over 0 to 255."""
+    bits = data[24] if image.format == "PNG" else 8  # of a sample: ISO/IEC 15948, 11.2.2
+    if image.mode != "L" or bits not in (2, 4):
+        return image
+    step = 255 // (2**bits - 1)
+    return image.point([value // step for value in range(256)])
 
 
 def _kind(data: bytes) -> str | None:
