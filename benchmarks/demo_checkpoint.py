@@ -21,8 +21,8 @@ import torch
 from corrkit.clips import TRAINING_SEEDS, render
 from corrkit.clips.layouts import write_clips
 from corrkit.evaluation import evaluate
+from corrkit.files.atomic import write_atomic
 from corrkit.predictors.loading import make_predictor
-from corrkit.runs.atomic import write_atomic
 from corrkit.runs.comparable import StoredRun, read_runs
 from corrkit.runs.pairing import compare_runs
 from corrkit.training import checkpoint

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from corrkit.clips import RenderedClip, render
-from corrkit.clips.layouts import davis_palette
+from corrkit.palette import voc_palette
 
 SHOWN = (("davis", 1), ("davis", 3), ("vip", 1), ("jhmdb", 4))
 WIDTH = 1500
@@ -38,7 +38,7 @@ def marked(clip: RenderedClip, t: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
             cv2.circle(frame, centre, 20, (40, 255, 40), -1, cv2.LINE_AA, 3)
         return frame
     labels = clip.labels[t]
-    colours = np.array(davis_palette(), np.float64).reshape(-1, 3)[labels]
+    colours = voc_palette().astype(np.float64)[labels]
     mixed = np.where(labels[..., None] > 0, 0.45 * frame + 0.55 * colours, frame)
     edge = np.zeros(labels.shape, bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]

@@ -12,9 +12,10 @@ import tomllib
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from corrkit.errors import CorrkitError, closest
+from corrkit.files.jsontext import Json
 
 POSITIVE = types.MappingProxyType({"min": 0, "open": True})
 NON_NEGATIVE = types.MappingProxyType({"min": 0})
@@ -24,6 +25,8 @@ SHARE = types.MappingProxyType({"min": 0, "max": 1})
 
 _TRUTH = types.MappingProxyType({"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False})
 _T = TypeVar("_T")
+Hint: TypeAlias = Any
+"""A type as an annotation says it: there is no name for these before PEP 747."""
 
 
 class Text(str):
@@ -33,14 +36,14 @@ class Text(str):
 
 
 @functools.cache
-def packaged(package: str, path: str) -> Mapping[str, Any]:
+def packaged(package: str, path: str) -> Mapping[str, Json]:
     """A TOML document that comes with corrkit, parsed once. It is shared: copy it before you change it."""
     return tomllib.loads(resources.files(package).joinpath(path).read_text(encoding="utf-8"))
 
 
 def with_parents(
-    name: str, load: Callable[[str], Mapping[str, Any]], *, replaced: Collection[str] = ()
-) -> dict[str, Any]:
+    name: str, load: Callable[[str], Mapping[str, Json]], *, replaced: Collection[str] = ()
+) -> dict[str, Json]:
     """A document with its chain of `extends` resolved, a copy of its own.
 
     Args:
@@ -71,7 +74,7 @@ class Reader:
     file: str
     error: type[CorrkitError]
 
-    def read(self, cls: type[_T], table: Any, name: str = "", types_of: Mapping[str, Any] | None = None) -> _T:
+    def read(self, cls: type[_T], table: Json, name: str = "", types_of: Mapping[str, Json] | None = None) -> _T:
         """A table as a dataclass: no unknown name, none missing that has no default, every value checked.
 
         Args:
@@ -92,7 +95,9 @@ class Reader:
         }
         return cls(**values)
 
-    def require_names(self, table: Mapping[str, Any], required: Iterable[str], known: Iterable[str], name: str) -> None:
+    def require_names(
+        self, table: Mapping[str, Json], required: Iterable[str], known: Iterable[str], name: str
+    ) -> None:
         """Raises the error where a table lacks a required name or has one that isn't known."""
         missing, unknown = sorted(set(required) - set(table)), [key for key in table if key not in set(known)]
         if not missing and not unknown:
@@ -101,9 +106,12 @@ class Reader:
         remedy = closest(unknown[0], known) if unknown else f"It must hold: {', '.join(sorted(required))}."
         raise self.error(f"{self.place(name)} {' and '.join(parts)}.", remedy)
 
-    def value(self, value: Any, hint: Any, name: str, limits: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
+    def value(
+        self, value: Json, hint: Hint, name: str, limits: Mapping[str, Json] = types.MappingProxyType({})
+    ) -> Json:
         """A value checked against the type of its field: list to tuple, whole number to float, text to what it says."""
-        origin, inner = get_origin(hint), get_args(hint)
+        origin: object = get_origin(hint)
+        inner = get_args(hint)
         if hint is Any:
             return value
         if origin in (types.UnionType, Union):
@@ -140,7 +148,7 @@ class Reader:
         """File and field, as messages begin."""
         return f"{self.file} {name}" if name else self.file
 
-    def _tuple(self, value: Any, inner: tuple[Any, ...], name: str, limits: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _tuple(self, value: Json, inner: tuple[Hint, ...], name: str, limits: Mapping[str, Json]) -> tuple[Json, ...]:
         if isinstance(value, Text):
             parts = value.strip().removeprefix("[").removesuffix("]").split(",")
             value = [Text(part.strip().strip("\"'")) for part in parts if part.strip()]
@@ -153,7 +161,7 @@ class Reader:
         numbered = enumerate(zip(value, kinds, strict=True))
         return tuple(self.value(item, kind, f"{name}.{index}", limits) for index, (item, kind) in numbered)
 
-    def _scalar(self, value: Any, hint: type, name: str, limits: Mapping[str, Any]) -> Any:
+    def _scalar(self, value: Json, hint: type, name: str, limits: Mapping[str, Json]) -> Json:
         place = self.place(name)
         if isinstance(value, Text):
             value = self._from_text(value, hint, place)
@@ -172,7 +180,7 @@ class Reader:
             raise self.error(f"{place} is {value}.", f"It must be at most {high}.")
         return value
 
-    def _from_text(self, text: Text, hint: type, place: str) -> Any:
+    def _from_text(self, text: Text, hint: type, place: str) -> Json:
         if hint is bool:
             if text.lower() not in _TRUTH:
                 raise self.error(f"{place} is {str(text)!r}.", "Write true or false.")

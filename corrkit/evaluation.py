@@ -1,32 +1,28 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
 import functools
-import hashlib
-import platform
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from corrkit import __version__
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
-from corrkit.errors import CorrkitError, RunError, UsageError
+from corrkit.errors import CorrkitError, UsageError
+from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults
+from corrkit.lanes import Lane, finished_clips, kept, open_run, versions
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import Protocol
-from corrkit.runs.folder import Run, default_folder
+from corrkit.runs.folder import Run
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
-from corrkit.tasks.contract import Clip, Task
+from corrkit.tasks.contract import ClipT, Label, Task, Truth
 from corrkit.tasks.roots import require_outside_data
-from corrkit.tasks.sources import takes_embedded
 from corrkit.tasks.thinned import thinned
 
 if TYPE_CHECKING:
@@ -85,7 +81,7 @@ def evaluate(
     name: str | None = None,
     seed_of: str | None = None,
     progress: Progress | None = None,
-    **overrides: Any,
+    **overrides: Json,
 ) -> Result:
     """Evaluates a checkpoint or a live backbone on one task.
 
@@ -164,7 +160,7 @@ def evaluate_together(
         predictor.require(protocol)
     _require_one_input(lanes)
     opened = [
-        Lane(predictor, protocol, None if out is None else _open_run(Path(out), predictor, protocol, subject))
+        Lane(predictor, protocol, None if out is None else open_run(Path(out), predictor, protocol, subject))
         for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
     _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress)
@@ -183,23 +179,12 @@ def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
             )
 
 
-@dataclass(slots=True)
-class Lane:
-    """One predictor's way through the clips under one protocol: what is finished, and what failed."""
-
-    predictor: Predictor
-    protocol: Protocol
-    run: Run | None
-    records: dict[str, ClipRecord] = field(default_factory=dict)
-    failures: dict[str, CorrkitError] = field(default_factory=dict)
-
-
 def _evaluate_clips(
     lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool, progress: Progress | None
 ) -> None:
     """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
     pairs = [(lane.predictor, lane.protocol) for lane in lanes]
-    finished = [_finished(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
+    finished = [finished_clips(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
     with exact_inference():
         for clip in subject.clips:
             if all(clip.name in done for done in finished):
@@ -218,27 +203,7 @@ def _evaluate_clips(
                         lane.failures[clip.name] = error
                     continue
                 for lane, record, stage in zip(lanes, records, stages, strict=True):
-                    lane.records[clip.name] = record if lane.run is None else _kept(lane.run, record, stage)
-
-
-def _finished(run: Run, save_predictions: bool) -> dict[str, ClipRecord]:
-    """Records that need no more work; where predictions are wanted, only those of clips whose files are all there."""
-    records = {clip: ClipRecord.of(plain) for clip, plain in run.finished.items()}
-    return {
-        clip: record
-        for clip, record in records.items()
-        if not save_predictions or run.has_predictions(record.predictions)
-    }
-
-
-def _kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
-    """The record as it is stored: predictions first, then what claims them."""
-    if stage is not None:
-        record = replace(record, predictions=run.keep_predictions(stage))
-    elif record.clip in run.finished:
-        record = replace(record, predictions=run.finished[record.clip]["predictions"])
-    run.write_clip(record.clip, record.plain())
-    return record
+                    lane.records[clip.name] = record if lane.run is None else kept(lane.run, record, stage)
 
 
 def _finish(lane: Lane, subject: Subject) -> Result:
@@ -256,7 +221,7 @@ def _finish(lane: Lane, subject: Subject) -> Result:
         layer=predictor.report.layer,
         stride=predictor.stride,
         parameters=predictor.report.parameters,
-        versions=_versions(),
+        versions=versions(),
         missing=subject.missing(lane.records),
     )
     if run is not None:
@@ -276,10 +241,10 @@ def _notes(run: Run) -> tuple[str, ...]:
 
 def evaluate_clip(
     lanes: Sequence[tuple[Predictor, Protocol]],
-    clip: Clip,
-    task: Task,
+    clip: ClipT,
+    task: Task[ClipT, Label, Truth],
     *,
-    truth: Callable[[int], Any] | None = None,
+    truth: Callable[[int], Truth] | None = None,
     predictions: Sequence[Path | None] | None = None,
     progress: Progress | None = None,
     every: int = 1,
@@ -304,10 +269,10 @@ def evaluate_clip(
     with ExitStack() as stack:
         for layers in _passes(lanes):
             stack.enter_context(layers[0].shared.lockstep(layers))
-        streams = [
-            stack.enter_context(closing(predictor.predict(thinned(seen, every), task, protocol)))  # type: ignore[type-var]  # generators
-            for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
-        ]
+        streams = []
+        for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True):
+            stream = predictor.predict(thinned(seen, every), task, protocol)
+            streams.append(stack.enter_context(closing(stream)))
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
@@ -332,14 +297,17 @@ def _passes(lanes: Sequence[tuple[Predictor, Protocol]]) -> "list[list[SharedLay
 
 
 def _prepared(
-    lanes: Sequence[tuple[Predictor, Protocol]], clip: Clip, task: Task, truth: Callable[[int], Any] | None
-) -> list[tuple[Clip, Callable[[int], Any]]]:
+    lanes: Sequence[tuple[Predictor, Protocol]],
+    clip: ClipT,
+    task: Task[ClipT, Label, Truth],
+    truth: Callable[[int], Truth] | None,
+) -> list[tuple[ClipT, Callable[[int], Truth]]]:
     """The clip as each lane's protocol sees it, with its `Task.truth`; lanes under one protocol share them.
 
     Truth that isn't kept by the caller is kept for the latest frame.
     """
-    made: list[tuple[Protocol, Clip, Callable[[int], Any]]] = []
-    found: list[tuple[Clip, Callable[[int], Any]]] = []
+    made: list[tuple[Protocol, ClipT, Callable[[int], Truth]]] = []
+    found: list[tuple[ClipT, Callable[[int], Truth]]] = []
     for _, protocol in lanes:
         known = next((entry for entry in made if entry[0] == protocol), None)
         if known is None:
@@ -348,27 +316,6 @@ def _prepared(
             made.append(known)
         found.append(known[1:])
     return found
-
-
-def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Any) -> Path:
-    """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
-
-    Args:
-        predictor: gives name and digest.
-        constants: the protocol; its overrides count by their values, however they were spelled.
-        data: the data root, if one was named.
-        **chosen: what else was asked of the data (clips, split, dataset_name); None counts as not asked for.
-    """
-    protocol = "-".join(part for part in (constants.name, constants.digest) if part)
-    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, protocol)
-    parts = [folder.name]
-    if takes_embedded(constants.task, data):
-        parts.append("embedded")
-    asked = {name: value for name, value in sorted(chosen.items()) if value is not None}
-    if asked or constants.overrides:
-        settings = repr((asked, dict(constants.overrides)))
-        parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
-    return folder.with_name("-".join(parts))
 
 
 def _checkpoint(predictor: Predictor) -> CheckpointFacts:
@@ -383,50 +330,3 @@ def _checkpoint(predictor: Predictor) -> CheckpointFacts:
         pretraining=report.pretraining,
         seed_of=predictor.seed_of,
     )
-
-
-def _open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Subject) -> Run:
-    """Creates or resumes the run. Raises RunError for another run's folder."""
-    if predictor.digest is None and (folder / "run.json").exists():
-        raise RunError(
-            f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
-            "Give another folder, or give the backbone a `digest`.",
-        )
-    return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
-
-
-def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Any]:
-    """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
-    compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
-    return {
-        "task": protocol.task,
-        "checkpoint": predictor.digest,
-        "layer": predictor.report.layer,
-        "protocol": protocol.identifier,
-        "overrides": dict(protocol.overrides),
-        "data": {**compared, "dataset_name": subject.dataset_name},
-        "precision": "float32",
-        "device": predictor.device_type,
-        **_versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    return {"corrkit": __version__, "torch": torch.__version__}
-
-
-def _circumstances() -> dict[str, Any]:
-    """What is recorded but may differ when a run is resumed."""
-    import torch
-
-    from corrkit.propagation.probe import products_are_bit_equal
-
-    return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "products_bit_equal": products_are_bit_equal(),
-    }

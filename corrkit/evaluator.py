@@ -1,6 +1,7 @@
 """`Evaluator`: correspondence scores inside a training loop, leaving the training run exactly as it was."""
 
 import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
 from corrkit.evaluation import evaluate_clip
+from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, training_state_untouched
 from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.protocols import Protocol
 from corrkit.subject import open_subject
 from corrkit.task_table import task_facts, task_names
-from corrkit.tasks.contract import Clip, DataSet, select_clips
+from corrkit.tasks.contract import AnyClip, DataSet, select_clips
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +62,7 @@ class Evaluator:
         metrics: Literal["main", "all"] = "main",
         every: int = 1,
         intervals: bool = False,
-        **overrides: Any,
+        **overrides: Json,
     ) -> None:
         shown = Shown(metrics=metrics, intervals=intervals)
         names = [tasks] if isinstance(tasks, str) else list(tasks)
@@ -88,7 +90,7 @@ class Evaluator:
         return _remade, (self._remake,)
 
     @property
-    def description(self) -> dict[str, dict[str, Any]]:
+    def description(self) -> dict[str, dict[str, Json]]:
         """What is evaluated, by task, as plain values for a logger's settings.
 
         data, split, origin ("official", "own" or "embedded") and identity; clips (names) and frames (how many a call
@@ -139,7 +141,7 @@ class _Benchmark:
         data: str | Path | None,
         clips: str | Sequence[str],
         protocol: str | Protocol | None,
-        overrides: Mapping[str, Any],
+        overrides: Mapping[str, Json],
         every: int,
         shown: Shown,
     ) -> None:
@@ -157,7 +159,7 @@ class _Benchmark:
         ]
 
     @property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Json]:
         """See `Evaluator.description`."""
         clips, data, protocol = self.subject.clips, self.subject.data, self.subject.protocol
         return {
@@ -179,7 +181,7 @@ class _Benchmark:
         task, protocol, clips = self.subject.task, self.subject.protocol, self.subject.clips
         predictor = Propagator(backbone, device, name="training", resized=self._resized)
         predictor.require(protocol)
-        mine: dict[str, Any] = {}
+        mine: dict[str, Json] = {}
         failure: Exception | None = None
         try:
             for clip, truth in list(zip(clips, self._truths, strict=True))[rank::num_ranks]:
@@ -191,7 +193,10 @@ class _Benchmark:
         if failure is not None:
             raise failure
         found = task.scores({clip.name: everyone[clip.name] for clip in clips}, protocol, split=self.subject.data.split)
-        main = [metric.name for metric in task_facts(task.name).shown]
+        facts = task_facts(task.name)
+        if self._every > 1 and math.isnan(found.metrics[facts.leading.name]):
+            raise UsageError(f"every={self._every} leaves no frame of these clips to score.", "Give a smaller number.")
+        main = [metric.name for metric in facts.shown]
         names = list(found.metrics) if self._shown.metrics == "all" else main
         title = f"embedded-{task.name}" if self.is_embedded else task.name
         numbers = {f"{title}/{name}": found.metrics[name] for name in names}
@@ -209,7 +214,7 @@ def _remade(make: Callable[[], Evaluator]) -> Evaluator:
         return make()
 
 
-def _by_task(option: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
+def _by_task(option: str, given: Json, names: Sequence[str]) -> dict[str, Json]:
     """One value for a single task, or a mapping from task to value, as a mapping. Raises UsageError."""
     if given is None:
         return {}
@@ -225,7 +230,7 @@ def _by_task(option: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
     return dict(given)
 
 
-def _choose(dataset: DataSet, clips: str | Sequence[str]) -> Sequence[Clip]:
+def _choose(dataset: DataSet[AnyClip], clips: str | Sequence[str]) -> Sequence[AnyClip]:
     if clips == "all":
         return dataset.clips
     if clips == "quick":
@@ -259,7 +264,7 @@ def _process_group(module: "torch.nn.Module | None") -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def _gather(mine: dict[str, Any], failure: Exception | None) -> dict[str, Any]:
+def _gather(mine: dict[str, Json], failure: Exception | None) -> dict[str, Json]:
     """All ranks' records on all ranks. A failure on any rank is raised on every rank, so that none waits in vain."""
     import torch.distributed as dist
 

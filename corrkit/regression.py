@@ -4,16 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from corrkit import __version__
 from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
 from corrkit.evaluation import Progress, evaluate
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json, from_json
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
-from corrkit.runs.atomic import write_atomic
-from corrkit.runs.jsontext import from_json
 from corrkit.runs.shapes import mismatches
 from corrkit.task_table import task_facts, task_names
 
@@ -29,7 +29,7 @@ class Baseline(TypedDict):
     """A baseline file. By task: protocol, identity of the clips, metrics, and the drops (fractions) to be tolerated."""
 
     corrkit: str
-    checkpoint: dict[str, Any]
+    checkpoint: dict[str, Json]
     protocols: dict[str, str]
     data: dict[str, str]
     metrics: dict[str, dict[str, float]]
@@ -67,8 +67,8 @@ def measure(
     *,
     device: str = "auto",
     progress: Progress | None = None,
-    **loading: Any,
-) -> dict[str, Any]:
+    **loading: Json,
+) -> dict[str, Json]:
     """All three benchmarks on the embedded clips, in the form of a baseline file.
 
     Args:
@@ -81,7 +81,7 @@ def measure(
         CorrkitError: where a clip can't be evaluated.
     """
     predictor = make_predictor(model, device=device, loading=Loading(**loading))
-    measured: dict[str, Any] = {
+    measured: dict[str, Json] = {
         "corrkit": __version__,
         "checkpoint": {"spec": predictor.name, "digest": predictor.digest},
         **{key: {} for key in ("protocols", "data", "metrics")},
@@ -100,7 +100,9 @@ def measure(
     return measured
 
 
-def compare(measured: Mapping[str, Any], baseline: Mapping[str, Any], where: str = "the baseline") -> list[Comparison]:
+def compare(
+    measured: Mapping[str, Json], baseline: Mapping[str, Json], where: str = "the baseline"
+) -> list[Comparison]:
     """Every metric of the baseline against what was measured.
 
     Raises:
@@ -125,7 +127,7 @@ def compare(measured: Mapping[str, Any], baseline: Mapping[str, Any], where: str
     ]
 
 
-def read_baseline(path: Path) -> dict[str, Any]:
+def read_baseline(path: Path) -> dict[str, Json]:
     """A baseline file. Raises RunError where it is missing or no baseline."""
     try:
         document = from_json(path.read_text(encoding="utf-8"))
@@ -136,10 +138,10 @@ def read_baseline(path: Path) -> dict[str, Any]:
     faults = list(mismatches(document, Baseline, "it")) or _gaps(document)
     if faults:
         raise RunError(f"{path} is no baseline of corrkit regress: {' and '.join(faults[:3])}.", _AGAIN)
-    return cast(dict[str, Any], document)
+    return cast(dict[str, Json], document)
 
 
-def _gaps(document: Mapping[str, Any]) -> list[str]:
+def _gaps(document: Mapping[str, Json]) -> list[str]:
     """What no type says: a baseline compares something, and each number with a tolerance."""
     metrics, tolerated = document["metrics"], document["tolerances"]
     named = [(task, metric) for task, values in metrics.items() for metric in values]
@@ -152,7 +154,7 @@ def _gaps(document: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def write_baseline(path: Path, measured: Mapping[str, Any]) -> None:
+def write_baseline(path: Path, measured: Mapping[str, Json]) -> None:
     """Writes a baseline file; tolerances edited in an existing one are kept. Raises RunError where that fails."""
     document = dict(measured)
     if path.exists():

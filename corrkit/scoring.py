@@ -1,20 +1,22 @@
 """Scores predictions of any method: ground truth is enumerated, never the predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit import __version__
-from corrkit.datasets.archive import open_root
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
+from corrkit.files.archive import open_root
+from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol
 from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.subject import Subject, open_subject
-from corrkit.tasks.contract import Clip
+from corrkit.tasks.contract import AnyClip, ClipT, Predictions, Task, Truth
 from corrkit.tasks.roots import folders_below
 
 
@@ -30,13 +32,13 @@ def score(
     allow_partial: bool = False,
     allow_ground_truth: bool = False,
     grid: tuple[int, int] | None = None,
-    **overrides: Any,
+    **overrides: Json,
 ) -> Result:
     """Scores a folder of predictions against a data set; no network, no propagation.
 
     Args:
         task: "davis", "vip" or "jhmdb".
-        pred: the folder, .zip or .tar of predictions (see `Task.read_predictions` for the forms it takes).
+        pred: the folder, .zip or .tar of predictions (see the task's `predictions` for the forms it takes).
         data: the data root; None takes $CORRKIT_DATA/<task>, else the embedded clips.
         protocol: decides the rules of the score only; None takes the task's default.
         split: None takes the task's default split.
@@ -44,7 +46,8 @@ def score(
         dataset_name: name of a data set of one's own in the task's layout.
         allow_partial: clips without predictions are left out instead of being an error.
         allow_ground_truth: predictions that equal the ground truth everywhere are scored instead of being refused.
-        grid: (width, height) in cells, for published JHMDB predictions (.dat), which count in cells of a grid.
+        grid: (width, height) in cells, for published JHMDB predictions (.dat), which count in cells of a grid; other
+            tasks refuse it.
         **overrides: protocol constants by leaf name.
 
     Raises:
@@ -53,7 +56,13 @@ def score(
     subject = open_subject(
         task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
     )
-    return score_subject(subject, pred, allow_partial=allow_partial, allow_ground_truth=allow_ground_truth, grid=grid)
+    return score_subject(
+        subject,
+        pred,
+        allow_partial=allow_partial,
+        allow_ground_truth=allow_ground_truth,
+        options={} if grid is None else {"grid": grid},
+    )
 
 
 def score_subject(
@@ -62,15 +71,16 @@ def score_subject(
     *,
     allow_partial: bool = False,
     allow_ground_truth: bool = False,
-    grid: tuple[int, int] | None = None,
+    options: Mapping[str, object] = MappingProxyType({}),
 ) -> Result:
-    """See `score`, for a request that is opened already."""
-    folder = _opened(Path(pred), subject)
-    subject = replace(subject, clips=_predicted(subject, folder, allow_partial=allow_partial))
-    statistics: dict[str, Any] = {}
+    """See `score`, for a request that is opened already; `options` are those of the task's `predictions`."""
+    folder = _opened(Path(pred), subject, options)
+    predictions = subject.task.predictions(folder, options)
+    subject = replace(subject, clips=_predicted(subject, folder, predictions, allow_partial=allow_partial))
+    statistics: dict[str, Json] = {}
     equal_clips = 0
     for clip in subject.clips:
-        statistics[clip.name], equals_truth = _score_clip(subject, folder, clip, grid)
+        statistics[clip.name], equals_truth = _score_clip(subject.task, predictions, clip, subject.protocol)
         equal_clips += equals_truth
     if equal_clips == len(subject.clips) and not allow_ground_truth:
         raise DataError(
@@ -94,22 +104,26 @@ def score_subject(
     return Result(summary=summary, notes=(*subject.dataset.notes, *scores.notes), csvs=scores.csvs)
 
 
-def _opened(path: Path, subject: Subject) -> Path:
+def _opened(path: Path, subject: Subject, options: Mapping[str, object]) -> Path:
     """A folder of predictions as it is; an archive at the folder that holds the predictions of some clip."""
     if not path.exists():
         raise DataError(f"The prediction folder {path} does not exist.", "Correct --pred.")
     opened = open_root(path)
     if opened == path:
         return opened
-    holds = subject.task.has_predictions
-    candidates = (opened, *folders_below(opened))
-    return next((folder for folder in candidates if any(holds(folder, clip) for clip in subject.clips)), opened)
+    for folder in (opened, *folders_below(opened)):
+        predictions = subject.task.predictions(folder, options)
+        if any(predictions.holds(clip) for clip in subject.clips):
+            return folder
+    return opened
 
 
-def _predicted(subject: Subject, folder: Path, *, allow_partial: bool) -> tuple[Clip, ...]:
+def _predicted(
+    subject: Subject, folder: Path, predictions: Predictions[AnyClip, object], *, allow_partial: bool
+) -> tuple[AnyClip, ...]:
     """The clips that have predictions. Raises DataError naming all others, unless partial sets are allowed."""
     clips = subject.clips
-    missing = [clip.name for clip in clips if not subject.task.has_predictions(folder, clip)]
+    missing = [clip.name for clip in clips if not predictions.holds(clip)]
     if missing and (not allow_partial or len(missing) == len(clips)):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
         raise DataError(
@@ -121,17 +135,21 @@ def _predicted(subject: Subject, folder: Path, *, allow_partial: bool) -> tuple[
 
 
 def _score_clip(
-    subject: Subject, folder: Path, clip: Clip, grid: tuple[int, int] | None
-) -> tuple[dict[str, Any], bool]:
+    task: Task[ClipT, NDArray[np.generic], Truth],
+    predictions: Predictions[ClipT, NDArray[np.generic]],
+    clip: ClipT,
+    protocol: Protocol,
+) -> tuple[dict[str, Json], bool]:
     """Statistics of one clip, and whether every scored prediction equals the annotation."""
-    task, protocol = subject.task, subject.protocol
     clip.check()
     clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    for index, prediction in enumerate(task.read_predictions(folder, clip, protocol, grid=grid)):
+    for index, prediction in enumerate(predictions.read(clip, protocol)):
         if prediction is not None:
             scorer.update(index, prediction)
             compared += 1
-            equal = equal and np.array_equal(prediction, clip.annotation(index), equal_nan=prediction.dtype.kind == "f")
+            truth = clip.annotation(index)
+            is_float = prediction.dtype.kind == "f"
+            equal = equal and truth is not None and np.array_equal(prediction, truth, equal_nan=is_float)
     return scorer.result(), equal and compared > 0

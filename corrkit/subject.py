@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from corrkit.errors import UsageError
+from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.results import Data
 from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
-from corrkit.tasks.contract import Clip, DataSet, Task, select_clips
+from corrkit.tasks.contract import AnyClip, AnyTask, DataSet, select_clips
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.sources import open_data
 
@@ -23,10 +23,10 @@ class Subject:
     dataset_name: as it was asked for.
     """
 
-    task: Task
+    task: AnyTask
     protocol: Protocol
-    dataset: DataSet
-    clips: tuple[Clip, ...]
+    dataset: DataSet[AnyClip]
+    clips: tuple[AnyClip, ...]
     dataset_name: str | None = None
 
     @cached_property
@@ -41,7 +41,7 @@ class Subject:
             complete=len(self.clips) == len(dataset.clips),
         )
 
-    def missing(self, scored: Mapping[str, Any]) -> list[str]:
+    def missing(self, scored: Mapping[str, Json]) -> list[str]:
         """The clips of the data set that have no score."""
         return [clip.name for clip in self.dataset.clips if clip.name not in scored]
 
@@ -51,7 +51,7 @@ def open_subject(
     *,
     data: str | Path | None = None,
     protocol: str | Protocol | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Json] | None = None,
     split: str | None = None,
     clips: Sequence[str] | None = None,
     dataset_name: str | None = None,
@@ -77,7 +77,7 @@ def open_subject(
     return Subject(task=opened, protocol=constants, dataset=dataset, clips=tuple(chosen), dataset_name=dataset_name)
 
 
-def constants_of(task: Task, protocol: str | Protocol | None, overrides: Mapping[str, Any]) -> Protocol:
+def constants_of(task: AnyTask, protocol: str | Protocol | None, overrides: Mapping[str, Json]) -> Protocol:
     """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
     constants = protocol if isinstance(protocol, Protocol) else None
     if constants is None:

@@ -38,8 +38,9 @@ class TaskFacts:
     in order; the first decides comparisons and the order of rows. part: what a score METRIC/PART is of, in the
     singular; parts: what is counted in a table's title. protocol_groups: group to "module:class" of its constants
     (`corrkit.protocols.schema`); its protocols are offered as any (`corrkit.protocols.files`). submission:
-    "module:function" that writes a file for its challenge server, where there is one. embedded: whether clips for it
-    come with corrkit.
+    "module:function" that writes a file for its challenge server, where there is one. objects: "module:function" from a
+    clip's `Scorer.result()` and the protocol to the leading metric of each of its objects, where parts are those of one
+    clip. embedded: whether clips for it come with corrkit.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TaskFacts:
     parts: str
     protocol_groups: Mapping[str, str]
     submission: str | None = None
+    objects: str | None = None
     embedded: bool = False
 
     @property
@@ -73,6 +75,11 @@ class TaskFacts:
 def task_names() -> tuple[str, ...]:
     """All tasks, in the order of tables."""
     return tuple(_table())
+
+
+def embedded_tasks() -> tuple[str, ...]:
+    """The tasks for which clips come with corrkit, in the order of tables: those that can be evaluated anywhere."""
+    return tuple(name for name, facts in _table().items() if facts.embedded)
 
 
 def task_facts(name: str) -> TaskFacts:
@@ -118,6 +125,7 @@ _DAVIS = TaskFacts(
     parts="objects",
     protocol_groups=_schema(frames="DavisFrames", labels="MaskLabels", readout="MaskReadout", score="DavisScore"),
     submission="corrkit.tasks.davis_submission:write_submission",
+    objects="corrkit.tasks.davis:object_scores",
     embedded=True,
 )
 

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import corrkit
-from corrkit.datasets.archive import open_root
 from corrkit.datasets.checking import DataCheck
 from corrkit.datasets.download import download
 from corrkit.datasets.sources import SourceFile
 from corrkit.datasets.unpacking import unpack
 from corrkit.errors import CorrkitError
+from corrkit.files.archive import open_root
 
 PROCESSES = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.")
 CHANGES = (
@@ -78,7 +78,8 @@ def do(kind: str, out: str, *arguments: str) -> str:
         if kind == "check":
             return f"{len(list(DataCheck(task, open_root(root), split=rest[0], expected=()).faults()))} faults"
         if kind == "score":
-            result = corrkit.score(task, data=root, pred=rest[0], allow_partial=True, grid=(40, 30))
+            grid = (40, 30) if task == "jhmdb" else None
+            result = corrkit.score(task, data=root, pred=rest[0], allow_partial=True, grid=grid)
         else:
             split = rest[0] if rest else None
             result = corrkit.evaluate(task, "rgb", data=root, split=split, dataset_name="x", out=out, **settings)

@@ -48,7 +48,7 @@ def test_help_and_version_load_nothing_heavy():
         assert "corrkit" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["eval", "score", "protocols", "clips", "data", "leaderboard", "doctor"])
+@pytest.mark.parametrize("command", ["eval", "score", "protocols", "clips", "data", "leaderboard", "compare", "doctor"])
 def test_help_of_a_command_loads_nothing_heavy(command: str):
     code = (
         "import sys\nfrom corrkit.cli import main\n"

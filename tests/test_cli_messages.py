@@ -38,6 +38,18 @@ def test_a_device_that_is_none_is_told_what_there_is(capsys):
     assert "cpu" in said
 
 
+@pytest.mark.parametrize("task", ["davis", "vip"])
+def test_an_option_of_another_tasks_predictions_is_refused(capsys, tmp_path: Path, task: str):
+    assert main(["score", task, "--pred", str(tmp_path), "--grid", "3,4"]) == 2
+    assert f"Predictions for {task} are read without --grid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("grid", [(0, 4), (20,), (20, 20.5), "20,20"])
+def test_a_grid_that_is_none_is_refused(tmp_path: Path, grid: object):
+    with pytest.raises(UsageError, match="whole numbers from 1"):
+        corrkit.score("jhmdb", pred=tmp_path, grid=grid)
+
+
 def test_protocols_of_a_task_are_listed(capsys):
     assert main(["protocols", "davis"]) == 0
     said = capsys.readouterr().out

@@ -14,8 +14,9 @@ from scipy.io import loadmat
 from corrkit.cli import main
 from corrkit.clips import EVALUATION_SEEDS, embedded_root, export, render
 from corrkit.clips.embedded import TASKS
-from corrkit.clips.layouts import clip_name, davis_palette, png
+from corrkit.clips.layouts import clip_name, png
 from corrkit.errors import RunError, UsageError
+from corrkit.palette import voc_palette
 from corrkit.task_table import task_facts
 from corrkit.tasks import load_task
 
@@ -167,7 +168,7 @@ def test_the_command_refuses_a_full_folder_with_two_sentences(cache, tmp_path, c
 def test_our_pngs_are_read_by_others(pixels, palette, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, pixels, np.uint8)
     path = tmp_path / "image.png"
-    path.write_bytes(png(image, davis_palette() if palette else ()))
+    path.write_bytes(png(image, voc_palette().ravel().tolist() if palette else ()))
     with Image.open(path) as opened:
         assert np.array_equal(np.asarray(opened), image)
     if not palette:

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import corrkit
-from corrkit.datasets.archive import ArchivePath, ignored_members, open_root, safe_name
 from corrkit.datasets.unpacking import unpack
 from corrkit.errors import DataError
+from corrkit.files.archive import ArchivePath, ignored_members, open_root, safe_name
 from corrkit.tasks import load_task
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.sources import open_data

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from corrkit.datasets.archive import open_root
 from corrkit.datasets.checking import DataCheck, expected_tree
 from corrkit.datasets.describing import describe
-from corrkit.datasets.faults import Fault
-from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
+from corrkit.files.archive import open_root
+from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.task_table import task_facts
+from corrkit.tasks.faults import Fault
 from corrkit.tasks.masks import read_mask, write_mask
 
 from .davis_folder import make_clip

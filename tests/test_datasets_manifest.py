@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from corrkit.datasets.archive import open_root
 from corrkit.datasets.describing import describe, detect_task
-from corrkit.datasets.manifest import (
+from corrkit.errors import DataError
+from corrkit.files.archive import open_root
+from corrkit.manifests.clips import (
     COLUMNS,
     ManifestClip,
     digest_of_files,
@@ -18,7 +19,6 @@ from corrkit.datasets.manifest import (
     official_splits,
     read_manifest,
 )
-from corrkit.errors import DataError
 
 from .davis_folder import make_clip
 from .small_copies import make_jhmdb, make_vip, pack

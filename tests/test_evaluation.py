@@ -14,7 +14,8 @@ import torch
 import corrkit
 import corrkit.subject
 from corrkit.errors import CheckpointError, CorrkitError, DataError, ProtocolError, RunError, UsageError
-from corrkit.evaluation import evaluate_together, run_folder
+from corrkit.evaluation import evaluate_together
+from corrkit.lanes import run_folder
 from corrkit.predictors.loading import make_predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import load_protocol, override

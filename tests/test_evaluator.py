@@ -198,6 +198,11 @@ def test_every_second_frame_is_the_clip_of_those_frames(tmp_path: Path):
         corrkit.Evaluator("davis", data=tmp_path / "DAVIS", every=0)
 
 
+def test_frames_that_leave_nothing_to_score_are_refused(data: Path):
+    with pytest.raises(UsageError, match="every=9 leaves no frame"):
+        corrkit.Evaluator("davis", data=data, clips=["a"], every=9)(wrapped(SmallNet().eval()))
+
+
 class Counting(SmallNet):
     """Writes a buffer, and puts another in place of one, in every forward pass."""
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 import corrkit
-from corrkit.datasets.archive import open_root
 from corrkit.datasets.checking import DataCheck
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
+from corrkit.files.archive import open_root
 
 # J&F in per cent of `--ckpt rgb`: what the official tool gives on the same content put in order.
 VALUES = {

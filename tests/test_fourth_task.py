@@ -65,6 +65,17 @@ def test_is_evaluated_scored_and_ranked(site: Path, data: Path, tmp_path: Path):
     assert "Box" in table.stdout
     assert f"{100 * summary['metrics']['Box-IoU']:.1f}" in table.stdout
 
+    other = ("--ckpt", "identity", "--out", str(tmp_path / "other"), "--against", str(out), "--json", "-q")
+    compared = corrkit(site, "eval", *options, *other)
+    assert compared.returncode == 0, compared.stderr
+    printed = json.loads(compared.stdout)
+    (comparison,), (result,) = printed["comparisons"], printed["results"]
+    change = result["metrics"]["Box-IoU"] - summary["metrics"]["Box-IoU"]
+    assert comparison["metrics"]["Box-IoU"]["difference"] == pytest.approx(change)
+    assert set(comparison["per_clip"]) == {"walk", "run", "rest"}
+    assert comparison["per_box"] == {}
+    assert comparison["verdict"].startswith("Box ")
+
 
 def test_its_protocols_and_metrics_are_named_with_the_others(site: Path):
     listed = corrkit(site, "protocols").stdout

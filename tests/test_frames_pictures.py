@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from corrkit.errors import DataError
-from corrkit.frames.files import natural_order, numbered_files
+from corrkit.files.reading import natural_order, numbered_files
 from corrkit.frames.pictures import MAX_PIXELS, read_image
 from corrkit.frames.sequence import ImageFolder
 from corrkit.tasks.masks import read_mask, write_mask
@@ -200,3 +200,25 @@ def test_a_stray_file_changes_no_order(tmp_path: Path):
     for name in (*names, "thumbnail.png", ".hidden.png"):
         write_mask(tmp_path / name, np.zeros((2, 2), np.uint8))
     assert [path.name for path in numbered_files(tmp_path, (".png",))] == [*names, "thumbnail.png"]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_masks_have_the_values_that_they_store(tmp_path: Path, bits: int):
+    """Pillow spreads two and four bits over 0 to 255: id 1 of four bits became 17."""
+    ids = (np.arange(8).reshape(1, 8) % 2**bits).astype(np.uint8)
+    path = tmp_path / "mask.png"
+    path.write_bytes(grey_png(ids, bits))
+    np.testing.assert_array_equal(read_mask(path), ids)
+
+
+def grey_png(values: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of few bits, which Pillow can't write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width = values.shape
+    unpacked = np.unpackbits(values[..., None], axis=-1)[..., 8 - bits :].reshape(height, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in unpacked)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

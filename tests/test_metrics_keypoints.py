@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,13 +7,13 @@ from hypothesis import strategies as st
 
 from corrkit.metrics.keypoints import (
     THRESHOLDS,
-    cells_to_pixels,
     figure_size,
     mean_pck,
     pck_counts,
     pck_of_counts,
     visible_joints,
 )
+from corrkit.tasks.jhmdb_predictions import from_cells
 
 EXACT = 1e-12  # golden/jhmdb/README.md, of per cent
 CRW = {"visibility": "non-negative", "floor": "always", "score_first": False}
@@ -35,9 +37,8 @@ def clips(file, case: str, variant: str) -> list[tuple[np.ndarray, np.ndarray]]:
         else:
             width, height = map(int, variant.split("_")[1].removeprefix("res").split("x"))
             frame = tuple(file[f"{case}/sizes_hw"][i].tolist())
-            cells = file[f"{case}/{variant}/pred_{i}"].transpose(2, 1, 0)
-            prediction = cells_to_pixels(cells, grid=(height, width), frame=frame)
-            assert prediction.dtype == cells.dtype
+            cells = file[f"{case}/{variant}/pred_{i}"]
+            prediction = from_cells(cells, Path(f"{i}.dat"), frame, (width, height))
         pairs.append((prediction, truth))
     return pairs
 

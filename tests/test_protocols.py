@@ -247,6 +247,12 @@ def test_faults_of_ones_own_file_name_it(tmp_path: Path, text: str, words: str):
     assert "mine.toml" in str(caught.value) or "to extend" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a@b.toml", "my own.toml", ".toml", "_base.toml"])
+def test_a_name_that_cannot_stand_in_tables_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(ProtocolError, match="can't stand in tables"):
+        load_protocol(own_file(tmp_path, name=name), "davis")
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ProtocolError, match=r"no protocol file .*absent\.toml"):
         load_protocol(str(tmp_path / "absent.toml"), "davis")

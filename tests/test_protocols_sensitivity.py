@@ -360,7 +360,6 @@ UNPROVEN = {
     ("Features", "finer"): "no golden; tests/test_propagation_loop.py compares with features enlarged by hand",
     ("PointLabels", "feedback"): "obeyed by the code of MaskLabels.feedback; test_propagation_goldens.py has uvc_jhmdb",
     ("PointLabels", "rescale"): "obeyed by the code of MaskLabels.rescale; no published JHMDB run has it on",
-    ("JhmdbScore", "normaliser"): "there is only one published value",
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from davis_folder import make_clip
 
-from corrkit.runs.atomic import TEMPORARY
+from corrkit.files.atomic import TEMPORARY
 
 HERE = Path(__file__).resolve().parent
 PACKAGE_PARENT = Path(importlib.util.find_spec("corrkit").origin).parent.parent

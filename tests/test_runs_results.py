@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corrkit.errors import RunError
+from corrkit.files.jsontext import to_json
 from corrkit.protocols import load_protocol, override
-from corrkit.runs.jsontext import to_json
 from corrkit.runs.results import CheckpointFacts, Data, build_summary, parse_summary, read_summary, summary_csv
 from corrkit.tasks.contract import Scores
 from corrkit.tasks.official_csvs import davis_csvs

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from corrkit.errors import DataError
+from corrkit.palette import voc_palette
 from corrkit.tasks.davis import DavisTask
-from corrkit.tasks.masks import read_mask, voc_palette, write_mask
+from corrkit.tasks.masks import read_mask, write_mask
 
 from .davis_folder import make_clip
 

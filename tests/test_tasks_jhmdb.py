@@ -287,7 +287,7 @@ def clip_and_truth(tmp_path):
 
 
 def read_all(folder, clip, **options) -> np.ndarray:
-    return np.stack(list(TASK.read_predictions(folder, clip, CROPMAE, **options)))
+    return np.stack(list(TASK.predictions(folder, options).read(clip, CROPMAE)))
 
 
 def test_written_predictions_are_read_back(tmp_path, clip_and_truth):
@@ -375,7 +375,7 @@ def test_surplus_frames_are_ignored(tmp_path, clip_and_truth):
 def test_a_folder_of_other_names_says_what_it_holds(tmp_path, clip_and_truth):
     clip, truth = clip_and_truth
     np.save(tmp_path / "other.npy", truth)
-    assert not TASK.has_predictions(tmp_path, clip)
+    assert not TASK.predictions(tmp_path, {}).holds(clip)
     with pytest.raises(DataError, match=r"data, other\.npy"):
         read_all(tmp_path, clip)
 

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 import corrkit
-from corrkit.datasets.archive import open_root
 from corrkit.datasets.checking import DataCheck
 from corrkit.errors import DataError
 from corrkit.evaluation import Result
-from corrkit.tasks.masks import read_mask, resize_nearest, voc_palette, write_mask
+from corrkit.files.archive import open_root
+from corrkit.palette import voc_palette
+from corrkit.tasks.masks import read_mask, resize_nearest, write_mask
 
 from .davis_folder import make_clip
 from .jhmdb_folder import make_clip as make_jhmdb_clip
@@ -235,7 +236,7 @@ def test_objects_that_no_prediction_holds_are_noted(tmp_path: Path):
 
 
 def test_a_data_set_whose_last_mask_is_missing_is_not_the_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from corrkit.datasets.manifest import ManifestClip
+    from corrkit.manifests.clips import ManifestClip
     from corrkit.tasks import davis
 
     known = ManifestClip(split="val", clip="walk", folder="walk", num_frames=4, num_annotations=4)

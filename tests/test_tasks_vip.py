@@ -356,7 +356,7 @@ def test_networks_of_other_colours_get_them(tmp_path, colour, protocol):
 
 
 def read_all(folder, clip):
-    return list(TASK.read_predictions(folder, clip, CROPMAE))
+    return list(TASK.predictions(folder, {}).read(clip, CROPMAE))
 
 
 def test_written_predictions_are_read_back_as_palette_files(tmp_path):
@@ -397,7 +397,7 @@ def test_a_prediction_folder_of_other_names_says_what_it_holds(tmp_path):
     save_label(tmp_path / "p/videos1/frame0.png", masks[0], "P")
     with pytest.raises(DataError, match=r"It holds frame0\.png"):
         read_all(tmp_path / "p", clip)
-    assert not TASK.has_predictions(tmp_path / "q", clip)
+    assert not TASK.predictions(tmp_path / "q", {}).holds(clip)
 
 
 def test_scoring_saved_predictions_equals_the_evaluation_that_saved_them(tmp_path):
@@ -434,7 +434,7 @@ def test_every_enumerated_rule_changes_some_label_map_or_mask():
         rules = dataclasses.replace(CROPMAE.labels, **labels), dataclasses.replace(CROPMAE.readout, **readout)
         codec = MaskCodec(image, geometry, *rules)
         maps = codec.encode(image)
-        decoded = codec.decode(soft[..., : codec.num_channels])
+        decoded = codec.decode(soft[..., : len(codec.ids)])
         return maps.numpy().tobytes(), decoded.tobytes(), codec.first_prediction(image).tobytes()
 
     for name, values in {

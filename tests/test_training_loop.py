@@ -211,8 +211,8 @@ def test_two_gloo_processes_train_under_torchrun(clips: Path, tmp_path: Path) ->
 class Scores:
     """An evaluator that scores a backbone by the mean of its features."""
 
-    def __init__(self, tasks: tuple[str, ...]) -> None:
-        assert tasks == ("davis",)
+    def __init__(self, tasks: tuple[str, ...], metrics: str) -> None:
+        assert (tasks, metrics) == (("davis",), "all")
 
     def __call__(self, backbone: Any, step: int) -> dict[str, float]:
         features = backbone(torch.ones(1, 3, 32, 32))

@@ -20,7 +20,7 @@ from test_training_loop import OPTIONS, KilledError, losses, siammae, stop_and_g
 from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, CorrkitError, DataError, RunError, UsageError
-from corrkit.runs.atomic import only_process
+from corrkit.files.atomic import only_process
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint, loop
 from corrkit.training.data import build_index
@@ -299,7 +299,7 @@ def test_damaged_files_of_a_run_are_named(name: str, content: bytes, clips: Path
 
 
 class Scores:
-    def __init__(self, tasks: tuple[str, ...]) -> None:
+    def __init__(self, tasks: tuple[str, ...], metrics: str) -> None:
         self.calls = 0
 
     def __call__(self, backbone: Any, step: int) -> dict[str, float]:
@@ -317,7 +317,7 @@ def test_scores_are_those_of_the_weights_that_eval_reads_and_of_the_average(
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["0", "3", "6"]
     for key, name in ((None, "davis/J&F-Mean"), ("ema", "ema/davis/J&F-Mean")):
-        found = Scores(())(load_backbone(path, key=key), 6)["davis/J&F-Mean"]
+        found = Scores((), "all")(load_backbone(path, key=key), 6)["davis/J&F-Mean"]
         assert float(rows[-1][name]) == pytest.approx(found, rel=1e-6)
     assert rows[-1]["davis/J&F-Mean"] != rows[-1]["ema/davis/J&F-Mean"]
     speed = read_log(tmp_path / "out" / "speed.csv")[-1]

@@ -89,8 +89,8 @@ def stopped_and_resumed(data: str, out: Path, ways: tuple[Way, Way]) -> None:
 class Features:
     """An evaluator that scores a backbone by the mean square of its features."""
 
-    def __init__(self, tasks: tuple[str, ...]) -> None:
-        assert tasks == ("davis",)
+    def __init__(self, tasks: tuple[str, ...], metrics: str) -> None:
+        assert (tasks, metrics) == (("davis",), "all")
 
     def __call__(self, backbone: Any, step: int) -> dict[str, float]:
         return {"step": step, "davis/J&F-Mean": float(backbone(torch.ones(1, 3, 96, 96)).square().mean())}

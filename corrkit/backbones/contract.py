@@ -25,7 +25,6 @@ class Mode:
         (a state carried from frame 0 on).
     sees_future: whether a frame's features depend on later frames; shown wherever results are.
     padding: what fills the last window ("zeros" after normalisation, "repeat" of the last frame, "none").
-    upsampling: how the fewer token frames of a tubelet become one map per frame ("none", "repeat", "trilinear", ...).
     """
 
     kind: Literal["framewise", "windowed", "recurrent"] = "framewise"
@@ -33,7 +32,6 @@ class Mode:
     length: int = 1
     step: int = 1
     padding: str = "none"
-    upsampling: str = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,15 @@
 
 import shlex
 from dataclasses import asdict, replace
-from typing import Any
 
 from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
 from corrkit.backbones.loading import NO_OPTIONS, Loading, examine
 from corrkit.checkpoints.registry import SYSTEMS
+from corrkit.files.jsontext import Json
 
 
-def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Any]:
+def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Json]:
     """Loads a backbone and tells every decision behind it.
 
     Args:
@@ -35,7 +35,7 @@ def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Any]:
     }
 
 
-def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Any]:
+def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Json]:
     interface = interface_of(backbone)
     report = interface.report
     system = SYSTEMS.get(report.system)

@@ -7,11 +7,12 @@ against this list, never against one of forbidden names.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.statistics import Channels, mean_and_std
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.checkpoints.opening import Opened
@@ -26,12 +27,12 @@ class _Number:
     longest: int = 0
     whole: bool = True
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: Json) -> bool:
         if isinstance(value, list):
             return 0 < len(value) <= self.longest and all(self._allows_one(item) for item in value)
         return self._allows_one(value)
 
-    def _allows_one(self, value: Any) -> bool:
+    def _allows_one(self, value: Json) -> bool:
         types = (int,) if self.whole else (int, float)
         return type(value) in types and self.low <= value <= self.high
 
@@ -44,9 +45,9 @@ class _Number:
 class _Choice:
     """One of some plain values."""
 
-    values: tuple[Any, ...]
+    values: tuple[Json, ...]
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: Json) -> bool:
         return any(type(value) is type(known) and value == known for known in self.values)
 
     def __str__(self) -> str:
@@ -91,7 +92,7 @@ _ALLOWED: dict[str, _Number | _Choice] = {
 }
 
 
-def architecture_arguments(opened: "Opened", num_tensors: int) -> dict[str, Any]:
+def architecture_arguments(opened: "Opened", num_tensors: int) -> dict[str, Json]:
     """The `model_args` of a file's config.json, each of a known name, type and range; null ones are left to timm.
 
     Args:
@@ -130,7 +131,7 @@ def architecture_arguments(opened: "Opened", num_tensors: int) -> dict[str, Any]
     return arguments
 
 
-def statistics(opened: "Opened | None", default: Any) -> tuple[Channels, Channels]:
+def statistics(opened: "Opened | None", default: Json) -> tuple[Channels, Channels]:
     """Mean and std per channel: of `pretrained_cfg` in a file's config.json, else timm's own (`default`).
 
     Raises:

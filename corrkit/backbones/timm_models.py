@@ -16,6 +16,7 @@ from corrkit.backbones.timm_arguments import architecture_arguments, statistics
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.statistics import Channels
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -125,7 +126,7 @@ def _under(
     return state if complete else None
 
 
-def _filled(blank: "nn.Module", name: str, arguments: Mapping[str, Any], state: "Mapping[str, Tensor]") -> "nn.Module":
+def _filled(blank: "nn.Module", name: str, arguments: Mapping[str, Json], state: "Mapping[str, Tensor]") -> "nn.Module":
     """The network with the file's tensors; all but the plain ViT also hold values that only timm computes."""
     from timm.models.vision_transformer import VisionTransformer
 
@@ -150,7 +151,7 @@ def _require_small(blank: "nn.Module", opened: "Opened") -> None:
         )
 
 
-def _initialised(name: str, arguments: Mapping[str, Any], seed: int = 0) -> "nn.Module":
+def _initialised(name: str, arguments: Mapping[str, Json], seed: int = 0) -> "nn.Module":
     """The network with timm's own initial weights, the same for a seed; no random state outside is touched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -167,7 +168,7 @@ class _CountsOnCpu(TorchFunctionMode):
         return func(*args, **{**device, **(kwargs or {})})
 
 
-def _on_meta(name: str, arguments: Mapping[str, Any]) -> "nn.Module":
+def _on_meta(name: str, arguments: Mapping[str, Json]) -> "nn.Module":
     """The network without any memory for its tensors."""
     with torch.device("meta"):
         if name.startswith("regnet"):
@@ -188,7 +189,7 @@ def _is_known(name: str) -> bool:
     return True
 
 
-def _create(name: str, arguments: Mapping[str, Any]) -> "nn.Module":
+def _create(name: str, arguments: Mapping[str, Json]) -> "nn.Module":
     """Without a classifier, and for any input size where the architecture has such an option."""
     import timm
 
@@ -196,7 +197,7 @@ def _create(name: str, arguments: Mapping[str, Any]) -> "nn.Module":
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4)
         remedy = f"Near it: {', '.join(near)}." if near else "timm.list_models() lists them all."
         raise CheckpointError(f"timm {timm.__version__} has no model {name!r}.", remedy)
-    options: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    options: tuple[dict[str, Json], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
     problem = ""
     for option in options:
         try:

@@ -43,9 +43,7 @@ class Windowed(Described):
         padding: Literal["zeros", "repeat"] = "zeros",
     ) -> None:
         step = length if step is None else step
-        mode = Mode(
-            kind="windowed", sees_future=True, length=length, step=step, padding=padding, upsampling="linear in time"
-        )
+        mode = Mode(kind="windowed", sees_future=True, length=length, step=step, padding=padding)
         super().__init__(_interface(interface_of(framewise), mode))
         self.network = _windowed(framewise, length, step)
 

@@ -1,9 +1,10 @@
 """The configuration beside a file: the part that is about the vision model, in transformers' words."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.checkpoints.recognised import Recognised
@@ -15,7 +16,7 @@ OPEN_CLIP = "open_clip"
 """The model type that stands for open_clip_config.json."""
 
 
-def vision_part(config: Mapping[str, Any] | None) -> dict[str, Any]:
+def vision_part(config: Mapping[str, Json] | None) -> dict[str, Json]:
     """The innermost part of a configuration that is about images; of open_clip's, a translation; {} without any.
 
     Names are transformers' (hidden_size, num_attention_heads, ...); of the result, itself.
@@ -33,7 +34,7 @@ def vision_part(config: Mapping[str, Any] | None) -> dict[str, Any]:
     return part
 
 
-def model_type(config: Mapping[str, Any] | None) -> str | None:
+def model_type(config: Mapping[str, Json] | None) -> str | None:
     """The model type of the vision part; None where neither transformers nor open_clip wrote the configuration.
 
     Other programs use the word for other things.
@@ -51,7 +52,7 @@ _SWITCHES = {
 }
 
 
-def switched_off(config: Mapping[str, Any]) -> frozenset[str]:
+def switched_off(config: Mapping[str, Json]) -> frozenset[str]:
     """The parts whose biases a configuration leaves out."""
     return frozenset(
         part
@@ -60,7 +61,7 @@ def switched_off(config: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def rotary_base(config: Mapping[str, Any]) -> float | None:
+def rotary_base(config: Mapping[str, Json]) -> float | None:
     """The base of rotary frequencies that a configuration gives."""
     nested = config.get("rope_parameters")
     value = config.get("rope_theta", nested.get("rope_theta") if isinstance(nested, Mapping) else None)
@@ -91,13 +92,13 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Seq
         )
 
 
-def _from_open_clip(config: Mapping[str, Any]) -> dict[str, Any]:
+def _from_open_clip(config: Mapping[str, Json]) -> dict[str, Json]:
     """open_clip_config.json: mlfoundations/open_clip src/open_clip/model.py, CLIPVisionCfg."""
     model = config["model_cfg"]
     vision = model.get("vision_cfg")
     vision = vision if isinstance(vision, Mapping) else {}
     width, head_width = vision.get("width"), vision.get("head_width", 64)
-    part: dict[str, Any] = {
+    part: dict[str, Json] = {
         "model_type": OPEN_CLIP,
         "hidden_size": width,
         "num_hidden_layers": vision.get("layers"),

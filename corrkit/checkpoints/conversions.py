@@ -3,9 +3,10 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.checkpoints.system import State
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +79,7 @@ def unify(state: State) -> State:
     return state
 
 
-def without_some_biases(state: State, config: Mapping[str, Any]) -> State:
+def without_some_biases(state: State, config: Mapping[str, Json]) -> State:
     """Zeros for the biases of queries, keys or values that a configuration leaves out while others are there."""
     import torch
 

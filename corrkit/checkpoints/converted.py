@@ -3,19 +3,21 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.completeness import contradiction
 from corrkit.checkpoints.conversions import ContradictionError, with_known_ranks
 from corrkit.checkpoints.layout_files import parse_layout
 from corrkit.checkpoints.opening import Opened, require_usable
+from corrkit.checkpoints.opening.pickles import Tree
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.checkpoints.system import System
 from corrkit.errors import CheckpointError
-from corrkit.runs.atomic import placing
+from corrkit.files.atomic import placing
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +63,7 @@ def _save(tensors: "Mapping[str, Tensor]", path: Path, metadata: dict[str, str])
 
     Format: length of the header (8 bytes, little-endian), header (JSON), values (github.com/huggingface/safetensors).
     """
-    header: dict[str, Any] = {"__metadata__": metadata}
+    header: dict[str, Json] = {"__metadata__": metadata}
     offset = 0
     ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # keeps all of them aligned
     for name in ordered:
@@ -113,7 +115,7 @@ def read(opened: Opened) -> Recognised:
             f"{opened.path} was converted by another version of corrkit ({type(error).__name__}: {error}).",
             "Convert the original again.",
         ) from error
-    tensors: dict[str, Any] = opened.tree
+    tensors: dict[str, Tree] = opened.tree
     require_usable(tensors, opened.path)
     mean, std = mean_and_std(opened.path, ("mean in its header", facts["mean"]), ("std in its header", facts["std"]))
     try:
@@ -148,14 +150,14 @@ def read(opened: Opened) -> Recognised:
     )
 
 
-def _system(opened: Opened, facts: dict[str, Any]) -> System:
+def _system(opened: Opened, facts: dict[str, Json]) -> System:
     """The registry's entry, or that of the layout file whose document the header holds."""
     if "document" not in facts:
         return SYSTEMS[facts["system"]]
     return parse_layout(facts["document"], str(facts["system"]), f"the layout in the header of {opened.path}")
 
 
-def _require_kinds(facts: dict[str, Any]) -> None:
+def _require_kinds(facts: dict[str, Json]) -> None:
     """Raises TypeError or KeyError where a header holds something else than `write` writes."""
     kinds = {"config": dict, "shapes": dict, "settings": dict, "original": dict, "heads": int | None}
     wrong = [name for name, kind in kinds.items() if not isinstance(facts[name], kind)]
@@ -179,7 +181,7 @@ def _telling(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]
     return {name: shape for name, shape in shapes.items() if heads.tells(name)}
 
 
-def _settings(tree: Any) -> dict[str, Any]:
+def _settings(tree: Tree) -> dict[str, Json]:
     """Plain entries of the container that builders read, such as PySlowFast's cfg."""
     if not isinstance(tree, Mapping):
         return {}

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from corrkit.checkpoints.opening import Stub
+from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.files.jsontext import Json
 
 # Pattern of a name, axis of its shape, and whether the axis counts heads or (parts of) the channels of one head.
 _SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (
@@ -22,7 +24,7 @@ _FILE = ("croco_kwargs.enc_num_heads", "recipe.encoder.heads")  # CroCo, corrkit
 
 
 def stored(
-    shapes: Mapping[str, tuple[int, ...]], dim: int, config: Mapping[str, Any], tree: Any
+    shapes: Mapping[str, tuple[int, ...]], dim: int, config: Mapping[str, Json], tree: Tree
 ) -> tuple[int, str] | None:
     """Number of heads and where it stands, or None.
 
@@ -50,7 +52,7 @@ def tells(name: str) -> bool:
     return any(re.fullmatch(pattern, name) for pattern, *_ in _SHAPES)
 
 
-def entry(source: Any, dotted: str) -> Any:
+def entry(source: Tree, dotted: str) -> Tree:
     """A value inside nested mappings and stubs of a file, or None."""
     for part in dotted.split("."):
         source = source.fields if isinstance(source, Stub) else source

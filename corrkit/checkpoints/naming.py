@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from corrkit.checkpoints.opening.pickles import Tree
 from corrkit.checkpoints.system import Layout
 
 if TYPE_CHECKING:
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
-def flatten(tree: Any) -> "dict[str, Tensor]":
+def flatten(tree: Tree) -> "dict[str, Tensor]":
     """All tensors of nested dicts and lists, by dotted name; slashes (JAX) become dots."""
     return {_WRAPPERS.sub("", name): tensor for name, tensor in _walk(tree, "")}
 
 
-def _walk(tree: Any, name: str) -> "Iterator[tuple[str, Tensor]]":
+def _walk(tree: Tree, name: str) -> "Iterator[tuple[str, Tensor]]":
     import torch
 
     if isinstance(tree, torch.Tensor):

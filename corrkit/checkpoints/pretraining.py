@@ -1,12 +1,12 @@
 """How a checkpoint was trained, where it says so itself."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from corrkit.checkpoints.heads import entry
+from corrkit.checkpoints.opening.pickles import Tree
 
 
-def pretraining(tree: Any) -> str:
+def pretraining(tree: Tree) -> str:
     """Recipe and step of a checkpoint of `corrkit pretrain`, "siammae, step 400"; "" for any other file."""
     if not isinstance(tree, Mapping) or "corrkit_pretrain" not in tree:
         return ""

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import heads
 from corrkit.checkpoints.completeness import Tensors, contradiction, gap
 from corrkit.checkpoints.conversions import ContradictionError, of_rank
 from corrkit.checkpoints.naming import file_name
+from corrkit.checkpoints.opening.pickles import Tree
 from corrkit.checkpoints.system import Layout, System
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +34,7 @@ class Recognised:
     tree: the whole file, for what its container says about training.
     """
 
-    path: Any
+    path: Path
     system: System
     layout: Layout
     prefix: str
@@ -45,8 +48,8 @@ class Recognised:
     std: tuple[float, ...]
     evidence: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    tree: Any = None
+    config: Mapping[str, Json] = field(default_factory=dict)
+    tree: Tree = None
 
     def file_name(self, canonical: str) -> str:
         """How a tensor is called in the file, or would be called if it is missing."""

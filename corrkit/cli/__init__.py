@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "convert": "write the cleaned backbone of a checkpoint as safetensors",
         "pretrain": "train SiamMAE or a relative, scored as it trains",
         "leaderboard": "join runs into one table of comparable rows",
+        "compare": "say whether a difference between runs is real, and where it comes from",
         "regress": "compare a checkpoint with a baseline on the embedded clips (CI)",
         "doctor": "say what this machine and installation can do",
     }

@@ -1,14 +1,22 @@
 """Options that several commands share, and their converters."""
 
 import argparse
+import math
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from corrkit.cli.talk import say
+from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
+    from corrkit.runs.comparison import Comparison
     from corrkit.runs.layout import Format
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
+
+TOP = 5
+"""Clips and objects that a comparison shows."""
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +37,17 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the table")
 
 
-def data_options(args: argparse.Namespace) -> dict[str, Any]:
+def add_limit_argument(parser: argparse.ArgumentParser) -> None:
+    """--fail-below."""
+    parser.add_argument(
+        "--fail-below",
+        type=points,
+        metavar="X",
+        help="exit 1 where the task's first metric changed by less than X points (-0.5: it fell by more than that)",
+    )
+
+
+def data_options(args: argparse.Namespace) -> dict[str, Json]:
     """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
     return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
 
@@ -41,11 +59,21 @@ def opened_subject(args: argparse.Namespace, task: str) -> "Subject":
     return open_subject(task, protocol=args.protocol, overrides=dict(args.set), **data_options(args))
 
 
-def print_json(summaries: "Sequence[Summary]") -> None:
-    """One summary as an object, several as a list."""
-    from corrkit.runs.jsontext import to_json
+def print_json(summaries: "Sequence[Summary]", comparisons: "Sequence[Comparison] | None" = None) -> None:
+    """One summary as an object, several as a list; with comparisons both as lists of one object."""
+    from corrkit.files.jsontext import to_json
 
-    print(to_json(summaries[0] if len(summaries) == 1 else list(summaries)))
+    if comparisons is None:
+        print(to_json(one_or_all(summaries)))
+    else:
+        from corrkit.runs.comparison_text import comparison_plain
+
+        print(to_json({"results": summaries, "comparisons": [comparison_plain(one) for one in comparisons]}))
+
+
+def one_or_all(items: Sequence[Json]) -> Json:
+    """What --json prints: one item by itself, several (or none) as a list."""
+    return items[0] if len(items) == 1 else list(items)
 
 
 def print_table(summaries: "Sequence[Summary]", form: "Format") -> None:
@@ -53,6 +81,25 @@ def print_table(summaries: "Sequence[Summary]", form: "Format") -> None:
     from corrkit.runs.tables import results_table
 
     print(results_table(summaries, form, shutil.get_terminal_size().columns))
+
+
+def print_comparisons(comparisons: "Sequence[Comparison]", top: int, form: "Format") -> None:
+    """All comparisons as tables, as wide as the terminal."""
+    from corrkit.runs.comparison_text import comparison_text
+
+    width = shutil.get_terminal_size().columns
+    for comparison in comparisons:
+        print(comparison_text(comparison, top, form, width))
+
+
+def judged(comparisons: "Sequence[Comparison]", fail_below: float | None) -> int:
+    """1 where a difference is below the limit (points), and says so; else 0."""
+    from corrkit.runs.comparison_text import verdict
+
+    fallen = [one for one in comparisons if fail_below is not None and one.is_below(fail_below / 100)]
+    for one in fallen:
+        say(f"failed: {one.run.folder} is below the limit of {fail_below:+g} points: {verdict(one)}")
+    return int(bool(fallen))
 
 
 def names(text: str) -> list[str]:
@@ -66,6 +113,21 @@ def resolution(text: str) -> tuple[str, str]:
     if not 1 <= len(sides) <= 2 or not all(side.isdecimal() for side in sides):
         raise argparse.ArgumentTypeError(f"{text!r} is neither N nor HEIGHTxWIDTH")
     return "size", f"[{', '.join(sides)}]"
+
+
+def points(text: str) -> float:
+    """A finite number; no comparison with NaN would ever fail."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
+    return int(text)
 
 
 def assignment(text: str) -> tuple[str, str]:

@@ -12,9 +12,9 @@ from corrkit.task_table import task_facts, task_names
 
 if TYPE_CHECKING:
     from corrkit.datasets.checking import DataCheck
-    from corrkit.datasets.faults import Fault
-    from corrkit.datasets.manifest import ManifestClip
     from corrkit.datasets.sources import Source, SourceFile
+    from corrkit.manifests.clips import ManifestClip
+    from corrkit.tasks.faults import Fault
 
 EXAMPLES = """\
 examples:
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from corrkit.datasets.archive import open_root
     from corrkit.datasets.checking import DataCheck, expected_tree
+    from corrkit.files.archive import open_root
     from corrkit.tasks.sources import environment_root
 
     data = args.data or environment_root(args.task)
@@ -98,7 +98,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _expected(args: argparse.Namespace, default_split: str) -> "tuple[str, Sequence[ManifestClip]]":
-    from corrkit.datasets.manifest import official_clips, read_manifest
+    from corrkit.manifests.clips import official_clips, read_manifest
 
     split = args.split or default_split
     if args.dataset_name:
@@ -151,10 +151,10 @@ def _print_json(args: argparse.Namespace, split: str, check: "DataCheck", faults
 
 
 def _manifest(args: argparse.Namespace) -> int:
-    from corrkit.datasets.archive import open_root
     from corrkit.datasets.describing import describe, detect_task
-    from corrkit.datasets.manifest import manifest_text
-    from corrkit.runs.atomic import write_atomic
+    from corrkit.files.archive import open_root
+    from corrkit.files.atomic import write_atomic
+    from corrkit.manifests.clips import manifest_text
     from corrkit.tasks.roots import require_outside_data
 
     if args.out:

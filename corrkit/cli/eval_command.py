@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.cli.arguments import (
+    TOP,
     add_data_arguments,
+    add_limit_argument,
     add_output_arguments,
     data_options,
+    judged,
     names,
     opened_subject,
+    print_comparisons,
     print_json,
     print_table,
     resolution,
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from corrkit.evaluation import Result
     from corrkit.predictors.contract import Predictor
     from corrkit.protocols import Protocol
+    from corrkit.runs.comparable import StoredRun
+    from corrkit.runs.comparison import Comparison
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
 
@@ -33,6 +39,7 @@ examples:
   corrkit eval davis --ckpt random:vit_small_patch16_224@1 --reference-rows
   corrkit eval all --ckpt dino_deitsmall16_pretrain.pth
   corrkit eval davis --ckpt mae.pth --set radius=20 --set topk=7 --format markdown
+  corrkit eval davis --ckpt new.pth --against runs/old --fail-below -0.5
 
 --ckpt takes a file or folder, demo, rgb, hog, identity (floor), oracle (ceiling), random:TIMM_NAME[@SEED],
 timm:TIMM_NAME=FILE, hf:OWNER/NAME[@REVISION], py:FILE.py:FUNCTION, a.pth+b.pth where a system needs two.
@@ -63,24 +70,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--submission", metavar="FILE", help="davis: also write a zip for the challenge server (first masks are enough)"
     )
     parser.add_argument("--reference-rows", action="store_true", help="add identity (floor) and oracle (ceiling)")
+    parser.add_argument(
+        "--against", type=Path, metavar="RUN", help="also compare with this finished run, as compare does"
+    )
+    add_limit_argument(parser)
     add_output_arguments(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates, prints one table, and returns 2 where a clip failed."""
+    """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
     from corrkit.tasks.roots import require_outside_data
 
     tasks = _tasks(args)
+    against = _against(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
     predictors = _predictors(args)
     for predictor in predictors:
         _describe(predictor)
-    results, summaries, code = [], [], 0
+    results, summaries, comparisons, code = [], [], [], 0
     for task in tasks:
         try:
             subject = opened_subject(args, task)
+            if against:
+                _require_alike(subject, against[task])
             found, references = _evaluate(subject, predictors, args)
         except CorrkitError as error:
             if args.task != "all":
@@ -90,13 +104,19 @@ def run(args: argparse.Namespace) -> int:
             continue
         results += found
         summaries += [*(result.summary for result in found), *references]
+        try:
+            comparisons += _compared(found, against[task]) if against else []
+        except CorrkitError as error:
+            say(f"failed: {error}")  # the results are there all the same
+            code = error.exit_code
     if args.json:
-        print_json(summaries)
+        print_json(summaries, comparisons if against else None)
     elif summaries:
         print_table(summaries, args.format)
+        print_comparisons(comparisons, TOP, args.format)
     if args.submission:
         _submit(subject, results[0], Path(args.submission))
-    return max([code, *(_closing_words(result) for result in results)])
+    return max([code, judged(comparisons, args.fail_below), *(_closing_words(result) for result in results)])
 
 
 def _predictors(args: argparse.Namespace) -> "list[Predictor]":
@@ -146,8 +166,42 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     return tasks
 
 
+def _against(args: argparse.Namespace, tasks: Sequence[str]) -> "dict[str, StoredRun]":
+    """The runs of --against by task, one for each task that is evaluated; {} without that option."""
+    from corrkit.runs.comparison import runs_by_task
+
+    if args.against is None:
+        if args.fail_below is not None:
+            raise UsageError("--fail-below limits a difference, but nothing is compared.", "Add --against RUN.")
+        return {}
+    found = runs_by_task(args.against)
+    for task in tasks:
+        if task not in found:
+            raise UsageError(
+                f"{args.against} holds runs of {', '.join(found)}, none of {task}.", "Name one of that task."
+            )
+    return found
+
+
+def _require_alike(subject: "Subject", reference: "StoredRun") -> None:
+    """Refuses a reference of another protocol or other data before the work starts."""
+    from corrkit.runs.comparison import require_alike
+
+    column = subject.protocol.identifier, subject.data.split, subject.data.identity
+    require_alike("This evaluation", column, None, reference)
+
+
+def _compared(results: "Sequence[Result]", reference: "StoredRun") -> "list[Comparison]":
+    """The finished runs of one task against the reference."""
+    from corrkit.runs.comparable import read_runs
+    from corrkit.runs.comparison import compare_with
+
+    runs, _ = read_runs([result.folder for result in results if result.folder is not None])
+    return compare_with(reference, runs)
+
+
 def _folders(args: argparse.Namespace, protocol: "Protocol", predictors: "Sequence[Predictor]") -> list[Path]:
-    from corrkit.evaluation import run_folder
+    from corrkit.lanes import run_folder
 
     if not args.out:
         return [run_folder(predictor, protocol, **data_options(args)) for predictor in predictors]

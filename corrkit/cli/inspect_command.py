@@ -4,7 +4,8 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+
+from corrkit.files.jsontext import Json
 
 EXAMPLES = """\
 examples:
@@ -51,7 +52,7 @@ def _suggest(args: argparse.Namespace) -> int:
     from corrkit.backbones.loading import open_spec
     from corrkit.checkpoints.suggestion import propose
     from corrkit.errors import UsageError
-    from corrkit.runs.atomic import write_atomic
+    from corrkit.files.atomic import write_atomic
 
     given = [f"--{name}" for name in ("heads", "layer", "system", "layout", "json") if getattr(args, name)]
     if given:
@@ -67,7 +68,7 @@ def _suggest(args: argparse.Namespace) -> int:
     return 0
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: dict[str, Json]) -> str:
     mode = found["mode"]["kind"] + (", sees later frames" if found["mode"]["sees_future"] else "")
     size = "any size" if found["multiple"] == 1 else f"sides in multiples of {found['multiple']}"
     lines = [
@@ -86,7 +87,7 @@ def _text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "  evaluate", f"    {found['command']}"])
 
 
-def _positions(found: dict[str, Any]) -> str:
+def _positions(found: dict[str, Json]) -> str:
     return "no positions" if found["position"] == "none" else f"{found['position']} positions"
 
 
@@ -94,7 +95,7 @@ def _numbers(values: list[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _section(title: str, items: Any) -> list[str]:
+def _section(title: str, items: Json) -> list[str]:
     rows = list(items)
     width = max((len(name) for name, _ in rows), default=0)
     lines = [f"    {name.ljust(width)}  {text}" if width else f"    {text}" for name, text in rows]

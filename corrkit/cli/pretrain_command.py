@@ -63,13 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--picture-every", type=int, default=500, metavar="N")
     add("--save-every", type=int, default=500, metavar="N")
     add("--eval-every", type=int, default=0, metavar="N", help="0: never")
-    add("--eval-tasks", default="davis,vip,jhmdb", metavar="TASK,TASK")
+    add("--eval-tasks", metavar="TASK,TASK", help="default: all that clips come with")
     add("--embedded-clips", type=int, default=300, metavar="N", help="clips rendered for `embedded`")
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints the path of the checkpoint."""
     from corrkit.errors import UsageError
+    from corrkit.task_table import embedded_tasks
     from corrkit.training.recipe import load_recipe, recipe_names
 
     if args.recipe == "list":
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         picture_every=args.picture_every,
         save_every=args.save_every,
         evaluate_every=args.eval_every,
-        tasks=tuple(names(args.eval_tasks)),
+        tasks=embedded_tasks() if args.eval_tasks is None else tuple(names(args.eval_tasks)),
         embedded_clips=args.embedded_clips,
     )
     print(pretrain(recipe, args.data, args.out, options))

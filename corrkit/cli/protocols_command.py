@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a list, one protocol, or what differs between several."""
-    from corrkit.runs.jsontext import to_json
+    from corrkit.files.jsontext import to_json
 
     verb, named = _request(args.what)
     if args.explain and verb != "show":

@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compares, prints one line per metric, and returns 1 where one dropped."""
     from corrkit.cli.progress import ClipProgress
+    from corrkit.files.atomic import write_atomic
     from corrkit.regression import compare, describe, junit, measure, read_baseline, write_baseline
-    from corrkit.runs.atomic import write_atomic
 
     baseline = None if args.update else read_baseline(args.baseline)
     options = {

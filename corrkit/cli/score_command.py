@@ -41,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
         args.pred,
         allow_partial=args.allow_partial,
         allow_ground_truth=args.allow_ground_truth,
-        grid=args.grid,
+        options={} if args.grid is None else {"grid": args.grid},
     )
     if args.csv_dir:
         from pathlib import Path
 
-        from corrkit.runs.atomic import write_atomic
+        from corrkit.files.atomic import write_atomic
 
         for name, text in result.csvs.items():
             write_atomic(Path(args.csv_dir) / name, text)

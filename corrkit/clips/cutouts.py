@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.clips.surfaces import (
     GREY_PHOTOGRAPHS,
@@ -20,7 +20,7 @@ from corrkit.clips.surfaces import (
     tinted,
 )
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Mask = NDArray[np.bool_]
 
 PHOTOGRAPHED = ("cat", "cup", "helmet", "shuttle")
 

@@ -12,11 +12,12 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.clips.surfaces import Floats, Image, random_bytes
 
-Labels = np.ndarray[Any, np.dtype[np.uint8]]
-Points = np.ndarray[Any, np.dtype[np.float64]]
+Labels = NDArray[np.uint8]
+Points = NDArray[np.float64]
 
 # Sub-pixel shifts of the pictures that make one frame: a rotated square grid, no two in one row or column.
 _SHIFTS = ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375))
@@ -81,7 +82,7 @@ class Layer:
     """
 
     surface: Image
-    mask: np.ndarray[Any, np.dtype[np.bool_]]
+    mask: NDArray[np.bool_]
     label: int
     pose: Callable[[float], Affine]
     bend: Callable[[float], Bend] | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from corrkit.clips.drawing import Labels, Points
 from corrkit.clips.rendering import RenderedClip
 from corrkit.clips.surfaces import Image
+from corrkit.palette import voc_palette
 
 JPEG_QUALITY = 95
 JHMDB_CLASS = "embedded"
@@ -48,19 +49,9 @@ def png(pixels: Image | Labels, palette: Sequence[int] = ()) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
 
 
-def davis_palette() -> list[int]:
-    """The colours of DAVIS's masks (PASCAL VOC's map), flat: bits 0, 1, 2 of the index become red, green, blue."""
-    colours = []
-    for index in range(256):
-        for channel in range(3):
-            bits = [(index >> (3 * place + channel)) & 1 for place in range(3)]
-            colours.append(sum(bit << (7 - place) for place, bit in enumerate(bits)))
-    return colours
-
-
 def _write_davis(folder: Path, clips: Sequence[RenderedClip]) -> None:
     names = [clip_name("davis", number) for number in range(len(clips))]
-    palette = davis_palette()
+    palette = voc_palette().ravel().tolist()
     for name, clip in zip(names, clips, strict=True):
         frames, masks = folder / "JPEGImages" / "480p" / name, folder / "Annotations" / "480p" / name
         frames.mkdir(parents=True)

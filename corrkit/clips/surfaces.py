@@ -7,12 +7,12 @@ import functools
 from collections.abc import Callable
 from importlib import resources
 from random import Random
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-Image = np.ndarray[Any, np.dtype[np.uint8]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 Colour = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 
@@ -48,7 +48,7 @@ def tinted(grey: Image, dark: Colour, light: Colour) -> Image:
     return _bytes(np.asarray(dark) * (1 - share) + np.asarray(light) * share)
 
 
-def random_bytes(dice: Random, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def random_bytes(dice: Random, count: int) -> NDArray[np.uint8]:
     """`count` uniform bytes; PCG64's raw stream is the one that numpy promises to keep."""
     words = np.random.PCG64(dice.getrandbits(64)).random_raw((count + 7) // 8)
     return np.asarray(words, "<u8").view(np.uint8)[:count]

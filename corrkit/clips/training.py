@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from corrkit.runs.atomic import write_atomic
+from corrkit.files.atomic import write_atomic
 
 TRAINING_FRAMES = 16
 

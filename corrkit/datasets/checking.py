@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from corrkit.datasets.archive import ignored_members
-from corrkit.datasets.faults import Fault, FaultGroup, Kind
-from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.files.archive import ignored_members
+from corrkit.manifests.clips import ManifestClip, digest_of_files
 from corrkit.tasks import load_task
 from corrkit.tasks.clips import ClipFiles, sentences, some
-from corrkit.tasks.contract import Clip, Layout, Task
+from corrkit.tasks.contract import AnyClip, AnyTask, Layout
+from corrkit.tasks.faults import Fault, FaultGroup, Kind
 
 Progress = Callable[[str, int, int], None]
 """Called with a clip's name, how many clips are done, and of how many."""
@@ -94,7 +94,7 @@ class DataCheck:
                 yield _fault_of(error, None)
         self.notes.extend(sentences(self._noted))
 
-    def _layout_fault(self, task: Task, error: DataError) -> Fault:
+    def _layout_fault(self, task: AnyTask, error: DataError) -> Fault:
         tops = [line.split("/")[0] for line in task.tree]
         absent = tuple(top for top in tops if not (self._root / top).is_dir())
         found = sorted(path.name for path in self._root.iterdir()) if self._root.is_dir() else []
@@ -134,7 +134,7 @@ class DataCheck:
             return [(listed.get(clip.clip) or layout.files(clip.folder), clip) for clip in self._expected]
         return [(files, None) for files in listed.values()]
 
-    def _clip_faults(self, layout: Layout, clip: Clip, expected: ManifestClip | None) -> Iterator[Fault]:
+    def _clip_faults(self, layout: Layout, clip: AnyClip, expected: ManifestClip | None) -> Iterator[Fault]:
         if expected and not layout.has_official_sizes:
             expected = replace(expected, width=None, height=None)
         is_sound = True
@@ -149,7 +149,7 @@ class DataCheck:
         if is_sound and expected:
             yield from self._digest_faults(clip, expected)
 
-    def _digest_faults(self, clip: Clip, expected: ManifestClip) -> Iterator[Fault]:
+    def _digest_faults(self, clip: AnyClip, expected: ManifestClip) -> Iterator[Fault]:
         """Bytes against the manifest's digests; other counts and sizes have been reported already."""
         for what, known, found in (
             ("number of annotations", expected.num_annotations, clip.num_annotated),

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from corrkit.datasets.manifest import ManifestClip, digest_of_files
 from corrkit.errors import DataError
+from corrkit.manifests.clips import ManifestClip, digest_of_files
+from corrkit.task_table import task_names
 from corrkit.tasks import load_task
 from corrkit.tasks.roots import shown_name
-
-_DETECTION_ORDER = ("jhmdb", "vip", "davis")
-"""DAVIS last: its reader asks for nothing but Annotations, which VIP has, too."""
 
 
 def describe(task: str, root: Path, *, split: str) -> Iterator[ManifestClip]:
@@ -53,11 +51,14 @@ def describe(task: str, root: Path, *, split: str) -> Iterator[ManifestClip]:
 
 
 def detect_task(root: Path) -> str:
-    """The task in whose layout a root is. Raises DataError where it is in none."""
-    for task in _DETECTION_ORDER:
+    """The task in whose layout a root is. Raises DataError where it is in none.
+
+    Later tasks are asked first, DAVIS last: its reader asks for nothing but Annotations, which VIP has, too.
+    """
+    for task in reversed(task_names()):
         try:
             load_task(task).layout(root)
         except DataError:
             continue
         return task
-    raise DataError(f"{root} is in none of the layouts of davis, vip and jhmdb.", "Name the layout with --task.")
+    raise DataError(f"{root} is in none of the layouts of {', '.join(task_names())}.", "Name the layout with --task.")

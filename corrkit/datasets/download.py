@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 from urllib.parse import urlsplit
 
 from corrkit import __version__
@@ -109,7 +109,7 @@ def _transfer(file: SourceFile, part: Path, progress: Progress) -> None:
         raise DataError(f"{file.url} broke off after {done} of {total} bytes.", _REPEAT)
 
 
-def _request(file: SourceFile, part: Path, done: int) -> Any:
+def _request(file: SourceFile, part: Path, done: int) -> http.client.HTTPResponse:
     request = urllib.request.Request(file.url, headers={"User-Agent": f"corrkit/{__version__}"})
     if done:
         request.add_header("Range", f"bytes={done}-")
@@ -118,14 +118,21 @@ def _request(file: SourceFile, part: Path, done: int) -> Any:
         )
         if version:
             request.add_header("If-Range", version)
-    return urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_SECONDS)
+    response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_SECONDS)
+    return response
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects over the web only, and none that gives up encryption."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         """See urllib. Raises DataError for another scheme."""
         allowed = {"https"} if req.type == "https" else {"http", "https"}
@@ -134,7 +141,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _require_part(response: Any, done: int, file: SourceFile, part: Path) -> None:
+def _require_part(response: http.client.HTTPResponse, done: int, file: SourceFile, part: Path) -> None:
     """Raises DataError where a partial answer is not the part that was asked for."""
     told = response.headers.get("Content-Range", "")
     if not told.startswith(f"bytes {done}-"):
@@ -144,7 +151,9 @@ def _require_part(response: Any, done: int, file: SourceFile, part: Path) -> Non
         )
 
 
-def _append(response: Any, part: Path, done: int, file: SourceFile, progress: Callable[[int], None]) -> int:
+def _append(
+    response: http.client.HTTPResponse, part: Path, done: int, file: SourceFile, progress: Callable[[int], None]
+) -> int:
     """Writes the response behind the first `done` bytes, no more than file.size; returns the bytes on disk."""
     with part.open("r+b" if done else "wb") as target:
         if done:
@@ -161,12 +170,12 @@ def _append(response: Any, part: Path, done: int, file: SourceFile, progress: Ca
     return done
 
 
-def _total(response: Any, done: int) -> int | None:
+def _total(response: http.client.HTTPResponse, done: int) -> int | None:
     length = response.headers.get("Content-Length", "")
     return done + int(length) if length.isdecimal() else None
 
 
-def _version(response: Any) -> str:
+def _version(response: http.client.HTTPResponse) -> str:
     """What identifies this version of the file: a strong ETag, else the date; empty where the server tells neither."""
     tag = response.headers.get("ETag", "")
     return str(tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", ""))

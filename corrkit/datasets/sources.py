@@ -5,11 +5,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from corrkit.errors import DataError
-from corrkit.frames.files import read_file
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import read_file
 from corrkit.manifests import manifest
 
 _LARGEST = 1 << 20
@@ -82,7 +82,7 @@ def read_source(task: str, path: Path | None = None) -> Source:
     return Source(**table, files=tuple(numbered))
 
 
-def _file(entry: Any, where: str) -> SourceFile:
+def _file(entry: Json, where: str) -> SourceFile:
     if not isinstance(entry, dict):
         raise DataError(f"{where} is no table.", "Correct --sources.")
     _require(entry, SourceFile, where, required=("url", "source"))
@@ -107,7 +107,7 @@ def _file(entry: Any, where: str) -> SourceFile:
     return file
 
 
-def _require(table: Mapping[str, Any], kind: type, where: str, *, required: tuple[str, ...]) -> None:
+def _require(table: Mapping[str, Json], kind: type, where: str, *, required: tuple[str, ...]) -> None:
     known = {field.name for field in fields(kind)}
     unknown, missing = sorted(set(table) - known), [key for key in required if key not in table]
     if unknown or missing:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from corrkit.datasets.archive import require_end_mark, safe_name
 from corrkit.errors import DataError
+from corrkit.files.archive import require_end_mark, safe_name
 
 _TEMPORARY = ".corrkit-unpacking"
 _LARGEST_RATIO, _LARGEST_REST = 20, 1 << 26

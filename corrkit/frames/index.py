@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from corrkit.errors import DataError
-from corrkit.frames.files import numbered_files, require_regular
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import numbered_files, require_regular
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.pictures import read_image
 from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
-from corrkit.runs.atomic import write_atomic
 
 _SAVE_EVERY = 30.0  # seconds: what a killed indexing loses at most
 
@@ -60,7 +60,7 @@ class Index:
 
 
 Share = tuple[int, int]
-Gather = Callable[[Mapping[str, list[Any]]], list[Mapping[str, list[Any]]]]
+Gather = Callable[[Mapping[str, list[Json]]], list[Mapping[str, list[Json]]]]
 """From what one rank has found to what all have."""
 
 
@@ -160,7 +160,7 @@ def _lines(path: Path) -> Iterator[tuple[str, int]]:
         yield parts[0], int(parts[1]) if len(parts) > 1 else 0
 
 
-def _opened(root: Path, listed: Mapping[str, int], share: Share, gather: Gather) -> dict[str, list[Any]]:
+def _opened(root: Path, listed: Mapping[str, int], share: Share, gather: Gather) -> dict[str, list[Json]]:
     """Name to [signature, kind, frames, why it is left out], in the order of the list."""
     folder = root if root.is_dir() else root.parent
     rank, ranks = share
@@ -186,7 +186,7 @@ def _opened(root: Path, listed: Mapping[str, int], share: Share, gather: Gather)
     return {name: together[name] for name in listed}
 
 
-def _rows(file: Path) -> list[tuple[str, list[Any]]]:
+def _rows(file: Path) -> list[tuple[str, list[Json]]]:
     """What a cache file holds; nothing of a damaged one."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -195,7 +195,7 @@ def _rows(file: Path) -> list[tuple[str, list[Any]]]:
         return []
 
 
-def _row(path: Path, frames: int) -> list[Any]:
+def _row(path: Path, frames: int) -> list[Json]:
     kind = "folder" if path.is_dir() else "video" if path.suffix.lower() in VIDEOS else "image"
     signature = _signature(path)
     try:

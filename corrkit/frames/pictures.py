@@ -8,13 +8,14 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.errors import DataError
-from corrkit.frames.files import entries, is_folder, read_file
+from corrkit.files.reading import entries, is_folder, read_file
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -32,7 +33,7 @@ _SIGNATURES = (
 )  # fmt: skip
 
 
-def read_image(path: Path) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+def read_image(path: Path) -> "NDArray[np.uint8]":
     """Decodes a frame (JPEG, PNG, BMP, TIFF or WebP, whatever its suffix) to uint8 RGB [H, W, 3].
 
     Pixels are those of cv2.imread, which every protocol's published code calls for frames: EXIF orientation is obeyed,
@@ -73,7 +74,7 @@ def read_lossless(path: Path) -> "Image.Image":
     with _explained(path, data):
         image = _opened(data, _LOSSLESS)
         image.load()
-        return image
+        return _as_stored(image, data)
 
 
 def require_pictures(paths: Sequence[Path], folder: Path, clip: str) -> None:
@@ -117,6 +118,15 @@ def _opened(data: bytes, formats: Sequence[str]) -> "Image.Image":
 def _require_bound(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(f"it claims {width}x{height} pixels; {MAX_PIXELS} are the most that are read")
+
+
+def _as_stored(image: "Image.Image", data: bytes) -> "Image.Image":
+    """Grey PNGs of two and four bits with the values that they store: Pillow spreads them over 0 to 255."""
+    bits = data[24] if image.format == "PNG" else 8  # of a sample: ISO/IEC 15948, 11.2.2
+    if image.mode != "L" or bits not in (2, 4):
+        return image
+    step = 255 // (2**bits - 1)
+    return image.point([value // step for value in range(256)])
 
 
 def _kind(data: bytes) -> str | None:

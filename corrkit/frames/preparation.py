@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import DataError
 from corrkit.frames.sequence import FrameSequence
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 Item = TypeVar("Item")
-Image = np.ndarray[Any, np.dtype[np.uint8]]
+Image = NDArray[np.uint8]
+Resized = NDArray[Any]
+"""uint8 RGB, or float32 colours for "bilinear-float"."""
 
 
 def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tuple[int, int]:
@@ -84,7 +87,7 @@ class FramePreparation:
         """uint8 RGB [h, w, 3] to normalised float32 [3, H, W]."""
         return self.normalise(self.resize(frame))
 
-    def resize(self, frame: Image) -> np.ndarray[Any, Any]:
+    def resize(self, frame: Image) -> Resized:
         """To the network's size: uint8 RGB, or float32 colours for "bilinear-float".
 
         The latter as in ajabri/videowalk 047f3f4 code/data/vos.py:44-50,187-202.
@@ -100,7 +103,7 @@ class FramePreparation:
             )
         return np.asarray(cv2.resize(pixels, self._size[::-1], interpolation=cv2.INTER_LINEAR))
 
-    def normalise(self, resized: np.ndarray[Any, Any]) -> "torch.Tensor":
+    def normalise(self, resized: Resized) -> "torch.Tensor":
         """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W]."""
         import torch
 
@@ -113,7 +116,7 @@ class FramePreparation:
         return torch.from_numpy(planes)
 
 
-def colour_values(frame: Image, colour: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+def colour_values(frame: Image, colour: str) -> NDArray[np.float32]:
     """What a network of this colour takes, before mean and std: float32 [h, w, 3] of a uint8 RGB frame [h, w, 3].
 
     "rgb" in [0, 1]; "lab" OpenCV's of float RGB, L in [0, 100] and a, b in [-127, 127] (qianduoduolr/Spa-then-Temp

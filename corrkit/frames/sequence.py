@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from corrkit.errors import DataError
 from corrkit.frames.pictures import read_image
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 
 class FrameSequence(Protocol):
@@ -27,7 +28,7 @@ class FrameSequence(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    def __getitem__(self, index: int) -> "NDArray[np.uint8]":
         """Frame `index` as uint8 RGB [H, W, 3]. Raises DataError naming a missing or undecodable file."""
         ...
 
@@ -47,7 +48,7 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    def __getitem__(self, index: int) -> "NDArray[np.uint8]":
         return read_image(self.paths[index])
 
     @cached_property

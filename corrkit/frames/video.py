@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import DataError
 
@@ -44,13 +44,13 @@ class VideoFile:
         capture = self._open()
         return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
 
-    def __getitem__(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    def __getitem__(self, index: int) -> "NDArray[np.uint8]":
         return self.read((index,))[0]
 
-    def read(self, indices: Sequence[int]) -> "list[np.ndarray[Any, np.dtype[np.uint8]]]":
+    def read(self, indices: Sequence[int]) -> "list[NDArray[np.uint8]]":
         """Several frames in one pass, in the order of `indices`. Raises DataError naming file and frame."""
         capture = self._open()
-        found: dict[int, np.ndarray[Any, np.dtype[np.uint8]]] = {}
+        found: dict[int, NDArray[np.uint8]] = {}
         position = 0
         for index in sorted(set(indices)):
             if position <= index <= position + _NEAR:

@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from corrkit.palette import VOID
+
 NUM_CLASSES = 20
 """VIP's classes 0..19; 0 is the background."""
-
-VOID = 255
-"""Pixels with this id in the annotation are never counted."""
 
 Rule = Literal["confusion", "histogram"]
 Counts = NDArray[np.int64]

@@ -24,24 +24,6 @@ Floor = Literal["always", "invisible"]
 Array = NDArray[np.float64]
 
 
-def cells_to_pixels(
-    points: NDArray[np.floating], *, grid: tuple[int, int], frame: tuple[int, int]
-) -> NDArray[np.floating]:
-    """Grid coordinates to pixels as the CRW family does it: x / w * W, no half-cell offset.
-
-    Args:
-        points: [..., 2] (x, y) in cells. Their type decides the rounding: float32 stays float32, as published.
-        grid: (h, w) cells.
-        frame: (H, W) pixels.
-
-    Returns:
-        [..., 2] (x, y) in pixels, of the same type.
-
-    Source: eval_pck.py:62-63.
-    """
-    return np.stack([points[..., 0] / grid[1] * frame[1], points[..., 1] / grid[0] * frame[0]], axis=-1)
-
-
 def visible_joints(prediction: NDArray[np.floating], *, visibility: Visibility) -> NDArray[np.bool_]:
     """Which joints [...] of the prediction [..., 2] count as visible; only their predicted x decides. NaN never does.
 

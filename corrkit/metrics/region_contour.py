@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError
-
-VOID = 255
-"""Void pixels of an annotation. The semi-supervised task counts them as background (evaluation.py:90-91)."""
+from corrkit.palette import VOID
 
 BOUNDARY_TOLERANCE = 0.008
 """Reach of a contour as a fraction of the picture's diagonal (metrics.py:42)."""

@@ -1,12 +1,12 @@
 """What the pipeline asks of anything that predicts a clip."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Mode, Report
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import Clip, Task
+from corrkit.tasks.contract import ClipT, Label, Task, Truth
 
 if TYPE_CHECKING:
     from corrkit.backbones.layers import SharedLayer
@@ -39,5 +39,7 @@ class Predictor(ABC):
         """Raises ProtocolError where the protocol is not for this predictor."""
 
     @abstractmethod
-    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+    def predict(
+        self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
+    ) -> Generator[Label | None, None, None]:
         """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""

@@ -1,23 +1,24 @@
 """The propagator: a backbone under a protocol."""
 
 import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import IMAGENET_STD, Backbone, Colour, Interface, interface_of, on_device, with_position
 from corrkit.errors import ProtocolError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Frames
-from corrkit.tasks.contract import Clip, Geometry, Task
+from corrkit.tasks.contract import AnyClip, ClipT, Geometry, Label, Task, Truth
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-ResizedFrames = dict[Hashable, Callable[[int], "np.ndarray[Any, Any]"]]
+    from corrkit.frames.preparation import Resized
+
+ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class Propagator(Predictor):
                 "Choose another protocol, or run it with the network's own colours: --set colour=published.",
             )
 
-    def network_input(self, clip: Clip, protocol: Protocol) -> NetworkInput:
+    def network_input(self, clip: AnyClip, protocol: Protocol) -> NetworkInput:
         """What the network sees of a clip under a protocol. Raises DataError for frames that are too small."""
         from corrkit.frames.preparation import network_size
 
@@ -84,16 +85,16 @@ class Propagator(Predictor):
             rule=protocol.frames,
         )
 
-    def features(self, clip: Clip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
+    def features(self, clip: AnyClip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
         """Features [h, w, C] of every frame, in order, streaming: equal wherever the input is."""
         from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, read_ahead
 
         prepare = FramePreparation(seen.size, seen.rule, seen.mean, seen.std, seen.colour)
 
-        def read(index: int) -> "np.ndarray[Any, Any]":
+        def read(index: int) -> "Resized":
             return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
 
-        resized: Callable[[int], np.ndarray[Any, Any]] = read
+        resized: Callable[[int], Resized] = read
         if self._resized is not None:
             key = (clip.name, seen.source, seen.size, seen.interpolation, seen.colour)
             resized = self._resized.setdefault(key, functools.cache(read))
@@ -104,11 +105,14 @@ class Propagator(Predictor):
         frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
         return iter(with_position(self.backbone, seen.position).encode(frames))
 
-    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+    def predict(
+        self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
+    ) -> Generator[Label | None, None, None]:
         """See `Predictor`. Memory holds the context, not the clip."""
         from corrkit.propagation import propagate
 
         seen, first_annotation = self.network_input(clip, protocol), clip.annotation(0)
+        assert first_annotation is not None, "Clip.check: a clip's first frame is annotated"
         features = self.features(clip, seen)
         first = next(features)
         finer = protocol.features.finer

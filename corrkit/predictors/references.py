@@ -1,12 +1,11 @@
 """The rows that every table can be read against: the floor and the ceiling."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator
 
 from corrkit.backbones.contract import Report
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import Clip, Geometry, Task
+from corrkit.tasks.contract import ClipT, Geometry, Label, Task, Truth
 
 GRID_STRIDE = 16
 """Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
@@ -19,7 +18,9 @@ class Identity(Predictor):
     report = Report(system="identity", architecture="none", parameters=0)
     digest = "identity"
 
-    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+    def predict(
+        self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
+    ) -> Generator[Label | None, None, None]:
         """See `Predictor`."""
         first = clip.annotation(0)
         for _ in range(len(clip.frames)):
@@ -40,7 +41,9 @@ class Oracle(Predictor):
         self.stride: int = stride
         self.digest = f"oracle@{stride}"
 
-    def predict(self, clip: Clip, task: Task, protocol: Protocol) -> Iterator[Any]:
+    def predict(
+        self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
+    ) -> Generator[Label | None, None, None]:
         """See `Predictor`."""
         from corrkit.frames.preparation import network_size
 

@@ -3,12 +3,13 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
+from corrkit.files.jsontext import Json
 from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.features import prepare
 from corrkit.propagation.matching import Context, Matcher
@@ -28,7 +29,7 @@ def propagate(
     first_labels: "Tensor",
     *,
     protocol: str | Protocol = "davis/dino",
-    **overrides: Any,
+    **overrides: Json,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 

@@ -4,8 +4,8 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from corrkit.files.jsontext import Json
 from corrkit.protocols.reader import constants, field_names
 from corrkit.protocols.schema import Protocol, groups_of
 
@@ -23,7 +23,7 @@ def explanations(task: str) -> Mapping[str, str]:
     return {dotted: found[dotted] for dotted in field_names(task).values()}
 
 
-def differences(protocols: Sequence[Protocol]) -> dict[str, list[Any]]:
+def differences(protocols: Sequence[Protocol]) -> dict[str, list[Json]]:
     """Dotted name to the value in each protocol, None where its task has no such constant; only what differs."""
     tables = [constants(protocol) for protocol in protocols]
     names = dict.fromkeys(name for table in tables for name in table)
@@ -31,7 +31,7 @@ def differences(protocols: Sequence[Protocol]) -> dict[str, list[Any]]:
     return {name: row for name, row in rows.items() if any(value != row[0] for value in row)}
 
 
-def as_json(protocol: Protocol) -> dict[str, Any]:
+def as_json(protocol: Protocol) -> dict[str, Json]:
     """Everything that a protocol says, as plain values."""
     return {
         "protocol": protocol.identifier,

@@ -5,16 +5,17 @@ files in it, beside each other as here.
 """
 
 import functools
+import re
 import tomllib
 import types
 from collections.abc import Mapping
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 from corrkit.constants import with_parents
 from corrkit.errors import ProtocolError, closest
+from corrkit.files.jsontext import Json
 from corrkit.task_table import task_names
 
 ENTRY_POINTS = "corrkit.protocols"
@@ -53,7 +54,7 @@ def installed(task: str) -> Mapping[str, Traversable]:
     return types.MappingProxyType(found)
 
 
-def read_document(document: Traversable) -> dict[str, Any]:
+def read_document(document: Traversable) -> dict[str, Json]:
     """A parsed TOML document. Raises ProtocolError for a file that is missing or no TOML."""
     try:
         return tomllib.loads(document.read_text(encoding="utf-8"))
@@ -63,11 +64,11 @@ def read_document(document: Traversable) -> dict[str, Any]:
         raise ProtocolError(f"{document} can't be read as TOML: {error}.", "Correct the file.") from error
 
 
-def merged(document: Mapping[str, Any], task: str) -> dict[str, Any]:
+def merged(document: Mapping[str, Json], task: str) -> dict[str, Json]:
     """The document with its chain of `extends` resolved: the child's entries win, field by field."""
     chain: list[tuple[str, str]] = []
 
-    def load(name: str) -> Mapping[str, Any]:
+    def load(name: str) -> Mapping[str, Json]:
         if not chain:
             chain.append((task, ""))
             return document
@@ -85,7 +86,7 @@ def merged(document: Mapping[str, Any], task: str) -> dict[str, Any]:
     return with_parents("", load)
 
 
-def own_document(path: Path, task: str | None) -> tuple[dict[str, Any], str]:
+def own_document(path: Path, task: str | None) -> tuple[dict[str, Json], str]:
     """A document of one's own, complete, and its task.
 
     It may hold plain values in place of { value, source } and leave out everything that it extends. What a protocol
@@ -95,6 +96,11 @@ def own_document(path: Path, task: str | None) -> tuple[dict[str, Any], str]:
         path: the file. `task = "davis"` in it says which task it is for.
         task: the task that is asked for, if any.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", path.stem, re.ASCII):
+        raise ProtocolError(
+            f"The protocol file {path} has a name that can't stand in tables and folders.",
+            "Name it with letters, digits, '.', '-' and '_'.",
+        )
     document = read_document(path)
     own_task = document.pop("task", task)
     if own_task is None or (task is not None and own_task != task):
@@ -117,7 +123,7 @@ def own_document(path: Path, task: str | None) -> tuple[dict[str, Any], str]:
     return merged({"extends": parent, **head, **document, **groups}, str(own_task)), str(own_task)
 
 
-def _sourced(group: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _sourced(group: Mapping[str, Json], path: Path) -> dict[str, Json]:
     return {
         leaf: entry if isinstance(entry, dict) else {"value": entry, "source": f"own: {path.name}"}
         for leaf, entry in group.items()

@@ -6,10 +6,11 @@ import json
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from corrkit.constants import Reader, Text
 from corrkit.errors import ProtocolError, closest
+from corrkit.files.jsontext import Json
 from corrkit.protocols import files
 from corrkit.protocols.schema import DavisFrames, Protocol, groups_of
 from corrkit.task_table import task_facts
@@ -52,13 +53,13 @@ def load_protocol(name: str, task: str | None = None) -> Protocol:
     return protocol if bare in files.shipped(task) else _own(protocol)
 
 
-def parse_protocol(document: Mapping[str, Any], task: str, name: str, *, where: str | None = None) -> Protocol:
+def parse_protocol(document: Mapping[str, Json], task: str, name: str, *, where: str | None = None) -> Protocol:
     """Checks a parsed TOML document field by field. Raises ProtocolError naming the file (`where`) and the field."""
     reader = Reader(where or f"protocols/{task}/{name}.toml", ProtocolError)
     groups = groups_of(task)
     reader.require_names(document, {*_HEAD, *groups}, {*_HEAD, *groups}, "")
     hints = get_type_hints(Protocol)
-    values: dict[str, Any] = {key: reader.value(document[key], hints[key], key) for key in _HEAD}
+    values: dict[str, Json] = {key: reader.value(document[key], hints[key], key) for key in _HEAD}
     sources: dict[str, str] = {}
     for group, cls in groups.items():
         if not isinstance(document[group], Mapping):
@@ -72,7 +73,7 @@ def parse_protocol(document: Mapping[str, Any], task: str, name: str, *, where: 
     return _consistent(Protocol(task=task, name=name, sources=types.MappingProxyType(sources), **values))
 
 
-def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
+def override(protocol: Protocol, changes: Mapping[str, Json]) -> Protocol:
     """A copy of `protocol` with some constants changed; the changes are recorded in `overrides`.
 
     Args:
@@ -85,7 +86,7 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """
     reader, known = Reader(protocol.identifier, ProtocolError), field_names(protocol.task).values()
     published = protocol.published or protocol
-    groups: dict[str, Any] = {}
+    groups: dict[str, Json] = {}
     recorded = dict(protocol.overrides)
     for name, raw in changes.items():
         dotted = reader.full_name(name, known)
@@ -108,7 +109,7 @@ def field_names(task: str) -> dict[str, str]:
     return {f.name: f"{group}.{f.name}" for group, cls in groups_of(task).items() for f in dataclasses.fields(cls)}
 
 
-def constants(protocol: Protocol) -> dict[str, Any]:
+def constants(protocol: Protocol) -> dict[str, Json]:
     """Dotted name to value of every constant, tuples as lists."""
     values = {}
     for dotted in field_names(protocol.task).values():
@@ -118,7 +119,7 @@ def constants(protocol: Protocol) -> dict[str, Any]:
     return values
 
 
-def _read_toml(task: str, name: str) -> dict[str, Any]:
+def _read_toml(task: str, name: str) -> dict[str, Json]:
     """The document of a shipped or installed protocol with its chain of `extends` resolved."""
     document = files.shipped(task).get(name) or files.installed(task)[name]
     return files.merged(files.read_document(document), task)

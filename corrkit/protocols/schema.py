@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
+from corrkit.files.jsontext import Json
 from corrkit.task_table import task_facts
 
 
@@ -254,15 +255,13 @@ class JhmdbScore:
     score_first: whether frame 0 is scored.
     visibility: a joint counts where its predicted x is "non-negative" (x >= 0) or "positive" (x > 0); the ground truth
         has no say.
-    normaliser: what a distance is divided by: "box-diagonal" is 0.6 times the diagonal of the box around those true
-        joints of the frame that are predicted as visible.
-    box_floor: the box's upper corner is at least -1 in each coordinate: "always", or only where some joint of the frame
-        is invisible ("invisible").
+    box_floor: distances are divided by 0.6 times the diagonal of the box around those true joints of the frame that are
+        predicted as visible. Its upper corner is at least -1 in each coordinate: "always", or only where some joint of
+        the frame is invisible ("invisible").
     """
 
     score_first: bool
     visibility: Literal["non-negative", "positive"]
-    normaliser: Literal["box-diagonal"]
     box_floor: Literal["always", "invisible"]
 
 
@@ -292,7 +291,7 @@ class Protocol:
     readout: Any
     score: Any
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
     published: "Protocol | None" = field(default=None, compare=False)
 

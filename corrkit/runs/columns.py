@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from corrkit.files.jsontext import Json
 from corrkit.runs.comparable import StoredRun
 from corrkit.runs.layout import Cell
 from corrkit.runs.pairing import protocol_of
@@ -32,7 +33,7 @@ class Entry:
     in_conflict: bool
 
     @property
-    def summary(self) -> Mapping[str, Any]:
+    def summary(self) -> Mapping[str, Json]:
         """Of one of the row's runs, for what all of them share."""
         return self.row.any.summary
 
@@ -53,7 +54,7 @@ class Column:
     value: Callable[[Entry], Any]
     kind: str | None = None
     head: str = ""
-    cell: Callable[[Mapping[str, Any]], Cell] | None = None
+    cell: Callable[[Mapping[str, Json]], Cell] | None = None
 
     def of(self, entry: Entry) -> Any:
         """The value, fit for terminals and spreadsheets."""
@@ -216,11 +217,11 @@ def _input_size(run: StoredRun) -> str:
     return "" if protocol is None else f"{'x'.join(map(str, protocol.frames.size))} {protocol.frames.resize}".strip()
 
 
-def _score_cell(metric: str, row: Mapping[str, Any]) -> Cell:
+def _score_cell(metric: str, row: Mapping[str, Json]) -> Cell:
     return Cell(text=per_cent(row[metric], _interval(row, metric)))
 
 
-def _difference_cell(metric: str, row: Mapping[str, Any]) -> Cell:
+def _difference_cell(metric: str, row: Mapping[str, Json]) -> Cell:
     if math.isnan(row[f"{metric} difference"]):
         return Cell(text="")
     text = per_cent(row[f"{metric} difference"], _interval(row, f"{metric} difference"))
@@ -230,12 +231,12 @@ def _difference_cell(metric: str, row: Mapping[str, Any]) -> Cell:
     return Cell(text=", ".join([text, *details]))
 
 
-def _speed_cell(row: Mapping[str, Any]) -> Cell:
+def _speed_cell(row: Mapping[str, Json]) -> Cell:
     speed = row["frames_per_second"]
     return Cell(text="" if math.isnan(speed) else f"{speed:.1f}")
 
 
-def _seeds_cell(row: Mapping[str, Any]) -> Cell:
+def _seeds_cell(row: Mapping[str, Json]) -> Cell:
     parts = [
         f"{metric.short} {100 * row[f'{metric.name} seeds mean']:.1f} ± {100 * row[f'{metric.name} seeds sd']:.1f}"
         for metric in leading_metrics()
@@ -244,7 +245,7 @@ def _seeds_cell(row: Mapping[str, Any]) -> Cell:
     return Cell(text=f"{', '.join(parts)} (n={row['seeds']})" if parts else "")
 
 
-def _interval(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+def _interval(row: Mapping[str, Json], name: str) -> tuple[float, float] | None:
     low, high = row[f"{name} low"], row[f"{name} high"]
     return None if math.isnan(low) else (low, high)
 

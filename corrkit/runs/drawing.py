@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from corrkit.runs.atomic import write_atomic
+from corrkit.files.atomic import write_atomic
 
 
 def draw_curves(path: Path, panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> None:

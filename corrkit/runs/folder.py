@@ -21,10 +21,10 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from corrkit.errors import RunError
-from corrkit.runs.atomic import (
+from corrkit.files.atomic import (
     TEMPORARY,
     make_folder,
     publish,
@@ -33,7 +33,7 @@ from corrkit.runs.atomic import (
     write_atomic,
     write_new,
 )
-from corrkit.runs.jsontext import from_json, to_json, with_nan
+from corrkit.files.jsontext import Json, from_json, to_json, with_nan
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import Summary, read_summary, summary_csv
 
@@ -51,17 +51,17 @@ class Run:
         resumed: how many clips were finished before and when, as a sentence; "" for a new run.
     """
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Json], recorded: Mapping[str, Json]) -> None:
         self.folder = folder
         self.notes: tuple[str, ...] = ()
         self.resumed = ""
         self._digest = _digest(fingerprint)
-        self._finished: dict[str, Any] = {}
+        self._finished: dict[str, Json] = {}
         self._fingerprint = fingerprint
         self._recorded = recorded
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: Mapping[str, Any], recorded: Mapping[str, Any]) -> Self:
+    def open(cls, folder: Path, fingerprint: Mapping[str, Json], recorded: Mapping[str, Json]) -> Self:
         """Creates the folder, or resumes the run in it.
 
         Args:
@@ -80,7 +80,7 @@ class Run:
         return run
 
     @property
-    def finished(self) -> dict[str, dict[str, Any]]:
+    def finished(self) -> dict[str, dict[str, Json]]:
         """Clip name to record, sorted by name; NaN where the record held NaN (or None)."""
         return dict(sorted(self._finished.items()))
 
@@ -113,7 +113,7 @@ class Run:
         except OSError:
             return False
 
-    def write_clip(self, name: str, record: Mapping[str, Any]) -> None:
+    def write_clip(self, name: str, record: Mapping[str, Json]) -> None:
         """Stores a finished clip. `record` holds plain JSON values, NaN allowed; seconds go under "timing".
 
         Raises:
@@ -162,6 +162,8 @@ class Run:
                 continue
             if document["fingerprint"] == self._digest:
                 self._finished[document["clip"]] = with_nan(document["record"])
+            elif not found and file.exists():  # another process has made the folder meanwhile: its run.json says all
+                return self._resume()
             else:
                 raise RunError(
                     f"{path} was written by a run with other settings than this one.",
@@ -199,7 +201,7 @@ def default_folder(checkpoint_stem: str, digest: str, task: str, protocol: str) 
 
 
 def clip_file_name(clip: str) -> str:
-    """File name of a clip's record, safe on every file system and reversible by `clip_of_file_name`.
+    """File name of a clip's record, safe on every file system and reversible by `unquote` unless it is very long.
 
     Names too long for that end in a digest instead; the record itself always holds the full name.
     """
@@ -209,12 +211,6 @@ def clip_file_name(clip: str) -> str:
     if len(quoted) > _LONGEST_NAME:
         quoted = f"{quoted[:150]}%~{hashlib.sha256(clip.encode()).hexdigest()[:32]}"
     return f"{quoted}.json"
-
-
-def clip_of_file_name(name: str) -> str | None:
-    """The clip of a record's file name; None where the name was too long and only the record knows it."""
-    stem = name.removesuffix(".json")
-    return None if "%~" in stem else urllib.parse.unquote(stem, errors="strict")
 
 
 def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
@@ -235,7 +231,7 @@ def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
     return summary, dict(sorted(records.items()))
 
 
-def differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(stored: Mapping[str, Json], new: Mapping[str, Json]) -> dict[str, tuple[Json, Json]]:
     """Dotted field to (stored value, new value), for every field in which two fingerprints differ."""
     old_fields, new_fields = _flat(stored), _flat(json.loads(to_json(new)))
     # An empty group against a filled one: its entries say all there is to say.
@@ -256,7 +252,7 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _require_same(folder: Path, stored: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _require_same(folder: Path, stored: Mapping[str, Json], new: Mapping[str, Json]) -> None:
     """Compares the document of run.json with a fingerprint."""
     found = differences(stored["fingerprint"], new)
     if found:
@@ -270,13 +266,13 @@ def _require_same(folder: Path, stored: Mapping[str, Any], new: Mapping[str, Any
         )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else f"{text[:60]}...({len(text)} characters)"
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    fields: dict[str, Any] = {}
+def _flat(value: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
+    fields: dict[str, Json] = {}
     for key, item in value.items():
         if isinstance(item, dict) and item:
             fields.update(_flat(item, f"{prefix}{key}."))
@@ -285,12 +281,12 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
-def _digest(fingerprint: Mapping[str, Any]) -> str:
+def _digest(fingerprint: Mapping[str, Json]) -> str:
     canonical = json.dumps(json.loads(to_json(fingerprint)), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _tells_its_run(document: Mapping[str, Any]) -> bool:
+def _tells_its_run(document: Mapping[str, Json]) -> bool:
     """Whether the document of a run.json holds a fingerprint."""
     return isinstance(document.get("fingerprint"), dict)
 
@@ -306,7 +302,7 @@ def _set_aside(file: Path) -> None:
         aside.unlink()
 
 
-def _record_digest(record: Any) -> str:
+def _record_digest(record: Json) -> str:
     """Of all that may not differ between two runs of one command."""
     if isinstance(record, dict):
         record = {name: value for name, value in record.items() if name != TIMING}
@@ -319,7 +315,7 @@ def _latest(paths: list[Path]) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(newest))
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
+def _read_object(path: Path) -> dict[str, Json] | None:
     """The JSON object in a file; None where it is missing, truncated or anything else."""
     try:
         value = from_json(path.read_text(encoding="utf-8"))
@@ -332,7 +328,7 @@ class _DamagedError(Exception):
     """A record that can't be taken; says why, as the end of a sentence."""
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Json]:
     """The document of a clip's record. Raises _DamagedError."""
     document = _read_object(path)
     if document is None or set(document) != {"clip", "fingerprint", "sha256", "record"}:

@@ -2,9 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.errors import RunError, UsageError
 from corrkit.metrics.intervals import holm
@@ -120,7 +120,7 @@ def _is_reference(run: StoredRun, reference: StoredRun) -> bool:
 
 def _over_seeds(rows: Sequence[Row]) -> list[dict[str, float]]:
     """For each row: number of seeds, and mean and sd of each task's first metric, where a method has several."""
-    families: dict[tuple[Any, ...], list[Row]] = {}
+    families: dict[tuple[Hashable, ...], list[Row]] = {}
     keys = []
     for row in rows:
         architecture = row.any.summary["checkpoint"].get("architecture")

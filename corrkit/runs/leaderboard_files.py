@@ -3,10 +3,11 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
-from corrkit.runs.atomic import write_atomic
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
 from corrkit.runs.columns import columns
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
@@ -64,7 +65,7 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -
     return render(shown, form, width)
 
 
-def _best(rows: list[dict[str, Any]]) -> list[set[str]]:
+def _best(rows: list[dict[str, Json]]) -> list[set[str]]:
     """For each row the heads under which it is best in its group; floor, ceiling and groups of one row don't count."""
     best: list[set[str]] = [set() for _ in rows]
     for group in {row["group"] for row in rows}:
@@ -78,15 +79,15 @@ def _best(rows: list[dict[str, Any]]) -> list[set[str]]:
     return best
 
 
-def _is_floor_or_ceiling(row: dict[str, Any]) -> bool:
+def _is_floor_or_ceiling(row: dict[str, Json]) -> bool:
     return row["system"] in REFERENCE_PREDICTORS
 
 
-def _method(row: dict[str, Any]) -> Cell:
+def _method(row: dict[str, Json]) -> Cell:
     return Cell(text=row["method"], marks="".join(mark for mark, _ in _marks(row)))
 
 
-def _marks(row: dict[str, Any]) -> list[tuple[str, str]]:
+def _marks(row: dict[str, Json]) -> list[tuple[str, str]]:
     found = []
     if row["modified"]:
         found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
@@ -101,14 +102,14 @@ def _marks(row: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _heading(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def _heading(row: dict[str, Json], rows: list[dict[str, Json]]) -> str:
     """Protocols and data of a group, from the row of it that has most tasks."""
     fullest = max((one for one in rows if one["group"] == row["group"]), key=lambda one: len(one["protocol"]))
     origin = {"official": "", "own": " (not the benchmark's own data)", "embedded": " (embedded clips)"}[row["origin"]]
     return f"{fullest['protocol']} on {fullest['data']}{origin}"
 
 
-def _notes(rows: list[dict[str, Any]], references: list[str]) -> list[tuple[str, str]]:
+def _notes(rows: list[dict[str, Json]], references: list[str]) -> list[tuple[str, str]]:
     notes = [("", "Per cent; 95 % intervals in brackets. Rows of different sections can't be compared.")]
     if references:
         names = ", ".join(references)

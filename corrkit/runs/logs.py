@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from corrkit.errors import RunError
-from corrkit.runs.atomic import write_atomic
+from corrkit.files.atomic import write_atomic
 
 Row = dict[str, float]
 

@@ -1,15 +1,42 @@
 """A run against a reference on the same clips: difference, interval, permutation p, smallest detectable difference."""
 
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import ProtocolError
+from corrkit.files.jsontext import Json
 from corrkit.metrics.intervals import PairedDifference, compare_paired
 from corrkit.protocols import Protocol, load_protocol, override
+from corrkit.protocols.reader import constants
 from corrkit.runs.comparable import StoredRun
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """What two runs say of the same units (see `Evidence`), and the protocol of each."""
+
+    run: Evidence
+    reference: Evidence
+    run_protocol: Protocol
+    reference_protocol: Protocol
+
+    def differences(self) -> dict[str, PairedDifference]:
+        """Run less reference, for every metric."""
+        found = compare_paired(self.run.statistics, self.reference.statistics, self.run.estimate)
+        return dict(zip(self.run.names, found, strict=True))
+
+    def leading(self) -> PairedDifference:
+        """Run less reference, for the first metric alone."""
+
+        def first(sums: "NDArray[np.float64]") -> "NDArray[np.float64]":  # [..., *S] to [..., 1]
+            return self.run.estimate(sums)[..., :1]
+
+        return compare_paired(self.run.statistics, self.reference.statistics, first)[0]
 
 
 def compare_runs(run: StoredRun, reference: StoredRun) -> PairedDifference | str:
@@ -17,26 +44,51 @@ def compare_runs(run: StoredRun, reference: StoredRun) -> PairedDifference | str
 
     Only runs of one protocol@version, of one standing and on the same data and clips are paired: those of one section.
     """
-    if run.column != reference.column:
-        fields = ("protocol", "split", "data")
-        return f"other {', '.join(n for n, a, b in zip(fields, run.column, reference.column, strict=True) if a != b)}"
-    if list(run.records) != list(reference.records):
-        return "other clips"
+    unlike = unlike_fields(run.column, list(run.records), reference)
+    if unlike:
+        return f"other {', '.join(unlike)}"
     if run.standing != reference.standing:
         names = ("origin of the data", "overrides", "completeness", "precision")
         apart = [n for n, a, b in zip(names, run.standing, reference.standing, strict=True) if a != b]
         return f"another section of the table (other {', '.join(apart)})"
+    pair = pair_runs(run, reference)
+    return pair if isinstance(pair, str) else pair.leading()
+
+
+def unlike_fields(
+    column: tuple[str, str, str], clips: Sequence[str] | None, reference: StoredRun
+) -> dict[str, tuple[str, str]]:
+    """What keeps a run from being paired: "protocol", "split", "data" or "clips" to its values (run, reference).
+
+    Args:
+        column: of the run, as `StoredRun.column`.
+        clips: of the run, names in order; None before it is evaluated.
+        reference: the other run.
+    """
+    fields = ("protocol", "split", "data")
+    unlike = {n: (a, b) for n, a, b in zip(fields, column, reference.column, strict=True) if a != b}
+    if clips is not None and list(clips) != list(reference.records):
+        unlike["clips"] = _without(clips, reference.records), _without(reference.records, clips)
+    return unlike
+
+
+def pair_runs(run: StoredRun, reference: StoredRun) -> Pair | str:
+    """Two runs without unlike fields, paired; or why they can't be, as half a sentence.
+
+    Overrides may differ, but for those that decide what is scored.
+    """
     protocols = protocol_of(run), protocol_of(reference)
     if protocols[0] is None or protocols[1] is None:
         return f"this version of corrkit lacks {run.summary['protocol']}"
+    scoring = [_scoring(protocol) for protocol in protocols if protocol is not None]
+    if scoring[0] != scoring[1]:
+        return f"other {', '.join(name for name, value in scoring[0].items() if value != scoring[1][name])}"
     first, second = _evidence(run, protocols[0]), _evidence(reference, protocols[1])
     if first.units != second.units:
         return "other scored clips"
-
-    def leading(sums: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":  # [..., *S] to [..., 1], the first metric
-        return first.estimate(sums)[..., :1]
-
-    return compare_paired(first.statistics, second.statistics, leading)[0]
+    if not first.units:
+        return "no clip has a scored frame"
+    return Pair(run=first, reference=second, run_protocol=protocols[0], reference_protocol=protocols[1])
 
 
 def protocol_of(run: StoredRun) -> Protocol | None:
@@ -47,6 +99,19 @@ def protocol_of(run: StoredRun) -> Protocol | None:
         return override(protocol, run.summary["modified"]) if protocol.identifier == identifier else None
     except ProtocolError:
         return None
+
+
+def _without(clips: Collection[str], others: Collection[str]) -> str:
+    """How many clips there are, and which of the others are missing: "28 without bike, dog"."""
+    lacking = [clip for clip in others if clip not in clips]
+    named = f"{', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}"
+    return f"{len(clips)} without {named}" if lacking else str(len(clips))
+
+
+def _scoring(protocol: Protocol) -> dict[str, Json]:
+    """The constants that decide what is scored: the score's own, and the size that true masks are brought to."""
+    chosen = constants(protocol).items()
+    return {name: value for name, value in chosen if name.startswith("score.") or name == "frames.stored_size"}
 
 
 def _evidence(run: StoredRun, protocol: Protocol) -> Evidence:

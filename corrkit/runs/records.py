@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from corrkit.files.jsontext import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +18,11 @@ class ClipRecord:
 
     clip: str
     frames: int
-    statistics: Mapping[str, Any]
+    statistics: Mapping[str, Json]
     seconds: float
     predictions: Mapping[str, str] = field(default_factory=dict)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Json]:
         """As `Run.write_clip` stores it; what may differ between two runs stands under "timing" alone."""
         return {
             "clip": self.clip,
@@ -32,7 +33,7 @@ class ClipRecord:
         }
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "ClipRecord":
+    def of(cls, plain: Mapping[str, Json]) -> "ClipRecord":
         """The record that `plain` gave. Raises KeyError, TypeError or ValueError where it can't be one."""
         return cls(
             clip=str(plain["clip"]),
@@ -43,6 +44,6 @@ class ClipRecord:
         )
 
 
-def _seconds(timing: Any) -> float:
+def _seconds(timing: Json) -> float:
     found = timing.get("seconds") if isinstance(timing, Mapping) else None
     return float(found) if isinstance(found, int | float) else math.nan

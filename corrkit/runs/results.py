@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 from corrkit.errors import RunError
+from corrkit.files.jsontext import Json, from_json, with_nan
 from corrkit.protocols import Protocol
-from corrkit.runs.jsontext import from_json, with_nan
 from corrkit.runs.shapes import mismatches
 from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import Origin, Scores
@@ -87,7 +87,7 @@ class Summary(TypedDict):
 
     task: str
     protocol: str
-    checkpoint: dict[str, Any]
+    checkpoint: dict[str, Json]
     data: PlainData
     precision: str
     device: str
@@ -95,7 +95,7 @@ class Summary(TypedDict):
     stride: int | None
     parameters: int | None
     versions: dict[str, str]
-    modified: dict[str, Any]
+    modified: dict[str, Json]
     unreleased: list[str]
     partial: list[str]
     clips: int
@@ -173,7 +173,7 @@ def read_summary(path: Path) -> Summary:
     return parse_summary(document, str(path))
 
 
-def parse_summary(document: Any, where: str) -> Summary:
+def parse_summary(document: Json, where: str) -> Summary:
     """Checks fields and types of a parsed summary. Raises RunError naming those that are missing, unknown or wrong."""
     faults = list(mismatches(document, Summary, "it"))
     if not faults:
@@ -192,7 +192,7 @@ def parse_summary(document: Any, where: str) -> Summary:
     return cast(Summary, summary)
 
 
-def _contradictions(document: Mapping[str, Any]) -> list[str]:
+def _contradictions(document: Mapping[str, Json]) -> list[str]:
     """What no type says: a task that there is, its protocol, pairs, fractions."""
     task = document["task"]
     if task not in task_names():
@@ -211,7 +211,7 @@ def _contradictions(document: Mapping[str, Any]) -> list[str]:
 def summary_csv(summary: Summary) -> str:
     """Header and one row: the settings, then each metric with its interval; NaN and None are empty."""
     checkpoint, data = summary["checkpoint"], summary["data"]
-    row: dict[str, Any] = {
+    row: dict[str, Json] = {
         "task": summary["task"],
         "protocol": summary["protocol"],
         "checkpoint": checkpoint.get("spec", ""),
@@ -244,7 +244,7 @@ def _pair(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else [float(interval[0]), float(interval[1])]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return repr(float(value)) if isinstance(value, float) else str(value)

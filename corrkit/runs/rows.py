@@ -1,9 +1,8 @@
 """Rows of the leaderboard: runs side by side, rows in groups that can be compared, groups and rows in order."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from corrkit.metrics.intervals import PairedDifference
 from corrkit.runs.comparable import StoredRun
@@ -34,7 +33,7 @@ def rows_of(runs: Iterable[StoredRun]) -> list[Row]:
     Runs whose protocols have one name share a row; those left over join the row that lacks their task, defaults first.
     Order: official, own, embedded data; standard before marked; groups and seeds together; the best first.
     """
-    by_checkpoint: dict[tuple[Any, ...], list[StoredRun]] = {}
+    by_checkpoint: dict[tuple[Hashable, ...], list[StoredRun]] = {}
     for run in sorted(runs, key=_preference):
         by_checkpoint.setdefault((run.checkpoint, run.standing), []).append(run)
     rows: list[Row] = []
@@ -50,7 +49,7 @@ def rows_of(runs: Iterable[StoredRun]) -> list[Row]:
     return _sorted(rows)
 
 
-def _preference(run: StoredRun) -> tuple[Any, ...]:
+def _preference(run: StoredRun) -> tuple[Hashable, ...]:
     """By task, its default protocol first, whatever the order of the folders."""
     default = task_facts(run.task).default_protocol
     return task_names().index(run.task), _protocol_name(run) != default, run.column
@@ -81,12 +80,12 @@ def _protocol_names(row: Row) -> set[str]:
 def _sorted(rows: list[Row]) -> list[Row]:
     """Official before own before embedded, standard before marked; groups together; seeds together; best first."""
     groups = groups_of(rows)
-    best: dict[tuple[Any, ...], float] = {}
+    best: dict[tuple[Hashable, ...], float] = {}
     for row, group in zip(rows, groups, strict=True):
         key = (group, row.any.method)
         best[key] = max(best.get(key, -1.0), _leading(row))
 
-    def order(pair: tuple[Row, int]) -> tuple[Any, ...]:
+    def order(pair: tuple[Row, int]) -> tuple[Hashable, ...]:
         row, group = pair
         origin, overrides, partial, precision = row.any.standing
         rank = ("official", "own", "embedded").index(origin)
@@ -107,7 +106,7 @@ def _leading(row: Row) -> float:
 
 def groups_of(rows: Sequence[Row]) -> list[int]:
     """Number of each row's group: rows of one standing whose protocols and data agree wherever both have a task."""
-    groups: list[tuple[tuple[Any, ...], dict[str, tuple[str, ...]]]] = []
+    groups: list[tuple[tuple[Hashable, ...], dict[str, tuple[str, ...]]]] = []
     numbers = [0] * len(rows)
     for index in sorted(range(len(rows)), key=lambda number: -len(rows[number].runs)):
         row = rows[index]

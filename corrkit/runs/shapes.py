@@ -5,8 +5,11 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+from corrkit.constants import Hint
+from corrkit.files.jsontext import Json
 
-def mismatches(value: Any, hint: Any, where: str) -> Iterator[str]:
+
+def mismatches(value: object, hint: Hint, where: str) -> Iterator[str]:
     """A clause on each place where a value of `from_json` isn't of a type; null stands for NaN among floats.
 
     Args:
@@ -14,7 +17,8 @@ def mismatches(value: Any, hint: Any, where: str) -> Iterator[str]:
         hint: str, int, float, bool, None, a union of them, Literal, dict, list, a TypedDict or a dataclass.
         where: dotted name of the value.
     """
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin: object = get_origin(hint)
+    arguments = get_args(hint)
     if hint is Any:
         return
     if is_typeddict(hint) or dataclasses.is_dataclass(hint):
@@ -41,7 +45,7 @@ def mismatches(value: Any, hint: Any, where: str) -> Iterator[str]:
         yield f"{where} is {value!r}"
 
 
-def _fields(value: Any, hints: Mapping[str, Any], where: str) -> Iterator[str]:
+def _fields(value: object, hints: Mapping[str, Json], where: str) -> Iterator[str]:
     if not isinstance(value, Mapping):
         yield f"{where} is no object"
         return
@@ -54,7 +58,7 @@ def _fields(value: Any, hints: Mapping[str, Any], where: str) -> Iterator[str]:
             yield from mismatches(value[name], hint, f"{where}.{name}")
 
 
-def _is_plain(value: Any, hint: type) -> bool:
+def _is_plain(value: object, hint: type) -> bool:
     if hint is float:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     if hint is int:

@@ -4,8 +4,8 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
+from corrkit.files.jsontext import Json
 from corrkit.runs.layout import Cell, Format, Table, render
 from corrkit.runs.results import FULL_PRECISION, Summary, override_text
 from corrkit.task_table import task_facts
@@ -27,7 +27,7 @@ def results_table(summaries: Sequence[Summary], form: Format = "text", width: in
     return "\n".join(render(table, form, width) for table in tables)
 
 
-def method_name(checkpoint: Mapping[str, Any]) -> str:
+def method_name(checkpoint: Mapping[str, Json]) -> str:
     """A checkpoint's short name: its `name` where it has one, else the file name or spec without folder and suffix."""
     spec = str(checkpoint.get("name") or checkpoint.get("spec", ""))
     name = spec.rstrip("/").rsplit("/", 1)[-1]
@@ -72,7 +72,7 @@ def _headline(group: Sequence[Summary]) -> Table:
     names = [name for name in group[0]["metrics"] if "/" not in name]
     first = group[0]
     rows = [(_method(summary), *(_score(summary, name) for name in names)) for summary in group]
-    return Table(title=_title(first), head=("", *names), rows=tuple(rows), notes=tuple(_notes(group)))
+    return Table(title=benchmark_title(first), head=("", *names), rows=tuple(rows), notes=tuple(_notes(group)))
 
 
 def _details(group: Sequence[Summary]) -> list[Table]:
@@ -90,7 +90,8 @@ def _details(group: Sequence[Summary]) -> list[Table]:
     return [Table(title=f"{metric} per {task_facts(task).part}, per cent", head=head, rows=tuple(rows))]
 
 
-def _title(summary: Summary) -> str:
+def benchmark_title(summary: Summary) -> str:
+    """Protocol, data, and how much of them: "davis/dino@1 · DAVIS-2017 val · 30 clips, 61 objects"."""
     data = summary["data"]
     counts = f"{summary['clips']} clips, {summary['objects']} {task_facts(summary['task']).parts}"
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from corrkit.task_table import task_facts
 
 if TYPE_CHECKING:
-    from corrkit.tasks.contract import Task
+    from corrkit.tasks.contract import AnyTask
 
 
-def load_task(name: str) -> "Task":
+def load_task(name: str) -> "AnyTask":
     """The task called `name`. Raises UsageError for an unknown one."""
-    task: Task = pkgutil.resolve_name(task_facts(name).implementation)()
+    task: AnyTask = pkgutil.resolve_name(task_facts(name).implementation)()
     return task

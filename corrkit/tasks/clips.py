@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from corrkit.datasets.faults import RESTORE, Fault, FaultGroup, Kind
-from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
-from corrkit.frames.files import entries, is_folder, is_there, natural_order, numbered_files
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import entries, is_folder, is_there, natural_order, numbered_files
 from corrkit.frames.pictures import SUFFIXES, read_image, require_pictures
 from corrkit.frames.sequence import FrameSequence, ImageFolder
+from corrkit.manifests.clips import ManifestClip
+from corrkit.tasks.faults import RESTORE, Fault, FaultGroup, Kind
 
 _CACHE = re.compile(r".+_(onehot|size\d+x\d+)\.npy")
 """Label caches that published code leaves beside the labels (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
@@ -289,7 +289,7 @@ def are_official(clips: Sequence[ImageClip], known: Mapping[str, ManifestClip]) 
         return False
 
 
-def collected_notes(records: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def collected_notes(records: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...]:
     """What `Scorer.result()` noted of each clip, a sentence for each thing, naming the clips that have it."""
     found: dict[str, list[str]] = {}
     for clip, record in records.items():

@@ -1,26 +1,37 @@
 """What the pipeline asks of a task: disk layout to clips, labels to the grid and back, scoring.
 
 One module per task implements `Task`; the pipeline in `corrkit.evaluation` knows nothing else about it.
-Prediction and annotation share one type per task: an id map [H, W] uint8 of the original size (DAVIS, VIP), or points
-[15, 2] float64 (x, y) in 0-based pixels (JHMDB).
+Prediction and annotation are labels of one type per task: an id map [H, W] uint8 of the original size (DAVIS, VIP), or
+points [15, 2] float64 (x, y) in 0-based pixels (JHMDB). Type variables hold a task's types together: its clips, its
+labels, and the truth that they are scored against.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from corrkit.datasets.faults import Fault
-from corrkit.datasets.manifest import ManifestClip
+from corrkit.errors import DataError, UsageError, closest
+from corrkit.files.jsontext import Json
 from corrkit.frames.sequence import FrameSequence
+from corrkit.manifests.clips import ManifestClip
 from corrkit.protocols import Protocol as ProtocolConstants
+from corrkit.tasks.faults import Fault
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from corrkit.tasks.clips import ClipFiles
 
+Label = TypeVar("Label")
+Label_co = TypeVar("Label_co", covariant=True)
+Label_contra = TypeVar("Label_contra", contravariant=True)
+Truth = TypeVar("Truth")
+ClipT = TypeVar("ClipT", bound="AnyClip")
+ClipT_co = TypeVar("ClipT_co", bound="AnyClip", covariant=True)
+ClipT_contra = TypeVar("ClipT_contra", bound="AnyClip", contravariant=True)
 
 Origin = Literal["official", "own", "embedded"]
 """Whose data: the benchmark's own, somebody's in its layout, or the clips that come with corrkit."""
@@ -36,7 +47,7 @@ class Geometry:
     stride: float
 
 
-class Clip(Protocol):
+class Clip(Protocol[Label_co]):
     """One clip of a data set. Frames and annotations are read when asked for, never all at once."""
 
     @property
@@ -54,7 +65,7 @@ class Clip(Protocol):
         """The files that the ground truth depends on, in frame order; for the data identity."""
         ...
 
-    def annotation(self, index: int) -> Any:
+    def annotation(self, index: int) -> Label_co | None:
         """Annotation of frame `index`, or None where the frame is not annotated."""
         ...
 
@@ -83,7 +94,7 @@ class Clip(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataSet:
+class DataSet(Generic[ClipT_co]):
     """An opened data root. `official` is True only for the benchmark's own data; notes name what was ignored or odd."""
 
     task: str
@@ -91,7 +102,7 @@ class DataSet:
     split: str
     root: Path
     official: bool
-    clips: tuple[Clip, ...]
+    clips: tuple[ClipT_co, ...]
     embedded: bool = False
     notes: tuple[str, ...] = ()
 
@@ -103,30 +114,30 @@ class DataSet:
         return "official" if self.official else "own"
 
 
-class Codec(Protocol):
+class Codec(Protocol[Label]):
     """Labels of one clip to the grid and back; made from the first annotation, which fixes the channels."""
 
-    def encode(self, annotation: Any) -> "Tensor":
+    def encode(self, annotation: Label) -> "Tensor":
         """Annotation of any frame to a label map [h, w, L] float32."""
         ...
 
-    def decode(self, soft: "Tensor") -> Any:
+    def decode(self, soft: "Tensor") -> Label:
         """Soft label map [h, w, L] to a prediction of the original size."""
         ...
 
-    def first_prediction(self, annotation: Any) -> Any:
+    def first_prediction(self, annotation: Label) -> Label:
         """What stands for the prediction of frame 0 where it is not predicted (`readout.first_frame`)."""
         ...
 
 
-class Scorer(Protocol):
+class Scorer(Protocol[Label_contra]):
     """Streaming sufficient statistics of one clip."""
 
-    def update(self, index: int, prediction: Any) -> None:
+    def update(self, index: int, prediction: Label_contra) -> None:
         """Takes the prediction of frame `index`; frames come in order, each once."""
         ...
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """The clip's sufficient statistics as plain JSON values (NaN allowed), and what is odd under "notes"."""
         ...
 
@@ -157,8 +168,8 @@ class Evidence:
 
     names: tuple[str, ...]
     units: tuple[str, ...]
-    statistics: "np.ndarray[Any, np.dtype[Any]]"
-    estimate: "Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]"
+    statistics: "NDArray[np.generic]"
+    estimate: "Callable[[NDArray[Any]], NDArray[np.float64]]"
 
 
 class Layout(Protocol):
@@ -196,7 +207,19 @@ class Layout(Protocol):
         ...
 
 
-class Task(Protocol):
+class Predictions(Protocol[ClipT_contra, Label_co]):
+    """A folder of predictions of any method, opened by a task."""
+
+    def holds(self, clip: ClipT_contra) -> bool:
+        """Whether there is anything for this clip."""
+        ...
+
+    def read(self, clip: ClipT_contra, protocol: ProtocolConstants) -> Iterator[Label_co | None]:
+        """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError."""
+        ...
+
+
+class Task(Protocol[ClipT, Label, Truth]):
     """One benchmark; what is merely known of it stands in `corrkit.task_table`."""
 
     name: str
@@ -207,60 +230,69 @@ class Task(Protocol):
         """The layout at `root` or below it. Raises DataError with the expected tree."""
         ...
 
-    def clip(self, files: "ClipFiles", root: Path, official: ManifestClip | None = None) -> Clip:
+    def clip(self, files: "ClipFiles", root: Path, official: ManifestClip | None = None) -> ClipT:
         """The clip that lies in `files`, below the data's `root`; `official` is what the benchmark says of it."""
         ...
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[ClipT]:
         """Finds the layout at, above or below `root`. Raises DataError naming what is missing."""
         ...
 
-    def resaved(self, clip: Clip, protocol: ProtocolConstants) -> Clip:
+    def resaved(self, clip: ClipT, protocol: ProtocolConstants) -> ClipT:
         """The clip as the protocol's published preprocessing had saved it again, or the clip itself."""
         ...
 
-    def codec(self, clip: Clip, geometry: Geometry, protocol: ProtocolConstants) -> Codec:
+    def codec(self, clip: ClipT, geometry: Geometry, protocol: ProtocolConstants) -> Codec[Label]:
         """The clip's label codec for one geometry."""
         ...
 
-    def truth(self, clip: Clip, protocol: ProtocolConstants) -> Callable[[int], Any]:
+    def truth(self, clip: ClipT, protocol: ProtocolConstants) -> Callable[[int], Truth]:
         """Ground-truth side of the score of frame `index`, prepared; a caller that scores often may memoise it."""
         ...
 
-    def scorer(self, clip: Clip, protocol: ProtocolConstants, truth: Callable[[int], Any]) -> Scorer:
+    def scorer(self, clip: ClipT, protocol: ProtocolConstants, truth: Callable[[int], Truth]) -> Scorer[Label]:
         """A fresh scorer for one pass over the clip."""
         ...
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: ProtocolConstants, *, split: str) -> Scores:
         """Clip name to `Scorer.result()`, aggregated as the benchmark does; the split names the official files."""
         ...
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: ProtocolConstants) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: ProtocolConstants) -> Evidence:
         """Clip name to `Scorer.result()`, as sums whose metrics are those of `scores`."""
         ...
 
-    def write_prediction(self, folder: Path, clip: Clip, index: int, prediction: Any) -> None:
+    def write_prediction(self, folder: Path, clip: ClipT, index: int, prediction: Label) -> None:
         """Saves one prediction in the task's layout, in a form the task's official tool reads."""
         ...
 
-    def has_predictions(self, folder: Path, clip: Clip) -> bool:
-        """Whether the folder holds anything for this clip."""
-        ...
+    def predictions(self, folder: Path, options: Mapping[str, object]) -> Predictions[ClipT, Label]:
+        """Predictions of any method in `folder`, read with the task's own options.
 
-    def read_predictions(
-        self, folder: Path, clip: Clip, protocol: ProtocolConstants, *, grid: tuple[int, int] | None = None
-    ) -> Iterator[Any]:
-        """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError.
-
-        grid: (width, height) in cells of predictions that count in cells; ignored by tasks that have none such.
+        Raises:
+            UsageError: for an option that the task has not, or a wrong value.
         """
         ...
 
 
-def select_clips(data: DataSet, names: Sequence[str]) -> tuple[Clip, ...]:
-    """The named clips in the data set's order. Raises DataError for a name that it lacks, UsageError for none."""
-    from corrkit.errors import DataError, UsageError, closest
+AnyClip: TypeAlias = Clip[Any]
+"""Of a task that is only known when the program runs."""
+AnyTask: TypeAlias = Task[Any, Any, Any]
+"""Known by its name only when the program runs."""
 
+
+def refuse_options(task: str, options: Mapping[str, object], known: Sequence[str] = ()) -> None:
+    """Raises UsageError for an option of reading predictions that a task has not."""
+    for name in options:
+        if name not in known:
+            raise UsageError(
+                f"Predictions for {task} are read without --{name}.",
+                f"Leave it out, or say {' or '.join(f'--{one}' for one in known)}." if known else "Leave it out.",
+            )
+
+
+def select_clips(data: DataSet[ClipT], names: Sequence[str]) -> tuple[ClipT, ...]:
+    """The named clips in the data set's order. Raises DataError for a name that it lacks, UsageError for none."""
     if isinstance(names, str) or not names:
         raise UsageError(f"clips is {names!r}, which names no clip.", "Give a list of names, or leave it out for all.")
 

@@ -1,14 +1,16 @@
 """DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.frames.files import is_folder
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import is_folder
+from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.metrics.davis import (
     METRICS,
     STATISTICS,
@@ -18,11 +20,12 @@ from corrkit.metrics.davis import (
     table_metrics,
 )
 from corrkit.metrics.intervals import bootstrap_intervals
-from corrkit.metrics.region_contour import VOID, FrameOutlines, outline_objects, region_contour
+from corrkit.metrics.region_contour import FrameOutlines, outline_objects, region_contour
+from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
@@ -46,7 +49,7 @@ class DavisTask:
         """The clip that lies in `files`."""
         return DavisClip(files, root, official)
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[DavisClip]:
         """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
@@ -87,7 +90,7 @@ class DavisTask:
         """J and F of the scored frames."""
         return DavisScorer(clip, truth, protocol.score)
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol, *, split: str) -> Scores:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
         decay = protocol.score.decay
         objects = {clip: object_statistics(record["J"], record["F"], decay=decay) for clip, record in records.items()}
@@ -108,7 +111,7 @@ class DavisTask:
             notes=collected_notes(records),
         )
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Sums over the objects of each clip that has a scored frame."""
         decay = protocol.score.decay
         sums = {clip: clip_sums(object_statistics(r["J"], r["F"], decay=decay)) for clip, r in records.items()}
@@ -120,13 +123,23 @@ class DavisTask:
         """FOLDER/CLIP/FRAME.png, a palette PNG as the official tool reads it."""
         write_mask(folder / clip.name / f"{clip.stems[index]}.png", prediction)
 
-    def has_predictions(self, folder: Path, clip: DavisClip) -> bool:
-        """Whether FOLDER/CLIP is there."""
-        return is_folder(folder / clip.name)
+    def predictions(self, folder: Path, options: Mapping[str, object]) -> "DavisPredictions":
+        """FOLDER/CLIP/FRAME.png. Raises UsageError for any option."""
+        refuse_options(self.name, options)
+        return DavisPredictions(folder)
 
-    def read_predictions(
-        self, folder: Path, clip: DavisClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
-    ) -> Iterator[Mask | None]:
+
+@dataclass(frozen=True, slots=True)
+class DavisPredictions:
+    """Masks below `folder`."""
+
+    folder: Path
+
+    def holds(self, clip: DavisClip) -> bool:
+        """Whether FOLDER/CLIP is there."""
+        return is_folder(self.folder / clip.name)
+
+    def read(self, clip: DavisClip, protocol: Protocol) -> Iterator[Mask | None]:
         """Id masks of the scored frames, None for the others.
 
         In a clip of one object a prediction may hold 0 and 255 (or be of one bit), as DAVIS-2016's do; all of a clip
@@ -135,12 +148,13 @@ class DavisTask:
         Raises:
             DataError: naming every missing frame, or the first mask of another kind.
         """
-        paths = [folder / clip.name / f"{stem}.png" for stem in clip.stems]
+        folder = self.folder / clip.name
+        paths = [folder / f"{stem}.png" for stem in clip.stems]
         scored = set(clip.scored_frames(protocol.score.left_out))
         missing = [paths[index].name for index in sorted(scored) if not paths[index].is_file()]
         if missing:
             raise DataError(
-                f"{folder / clip.name} lacks {len(missing)} of {len(scored)} scored frames: "
+                f"{folder} lacks {len(missing)} of {len(scored)} scored frames: "
                 f"{', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''}.",
                 "Add them; masks are named like the frames, with .png.",
             )
@@ -164,6 +178,12 @@ def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
             f"{kinds[VOID]} marks its object by {VOID}, {kinds[1]} by 1.", "Bring all masks of a clip to one kind."
         )
     return np.asarray(ids > 0, np.uint8)
+
+
+def object_scores(record: Mapping[str, Json], protocol: Protocol) -> dict[str, float]:
+    """J&F of each object of a clip, from `DavisScorer.result()`; names are the ids. NaN without a scored frame."""
+    rows = object_statistics(record["J"], record["F"], decay=protocol.score.decay)
+    return {str(identity): float(row[J_MEAN] + row[F_MEAN]) / 2 for identity, row in enumerate(rows, start=1)}
 
 
 class DavisScorer:
@@ -194,7 +214,7 @@ class DavisScorer:
             self._region[object_index].append(float(region[object_index]))
             self._contour[object_index].append(float(contour[object_index]))
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, if anything}."""
         known = [note for note in self._clip.notes if self._rules.objects == "first" or note[0] != LATER_IDS]
         notes = [list(note) for note in (*known, *self._notes())]
@@ -212,3 +232,7 @@ class DavisScorer:
                 "objects that no scored prediction holds (small ones may have no cell on the grid) score 0",
                 f"id {some(lost)}",
             )
+
+
+if TYPE_CHECKING:
+    _: Task[DavisClip, Mask, FrameOutlines] = DavisTask()

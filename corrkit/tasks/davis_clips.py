@@ -6,14 +6,14 @@ from functools import cached_property
 
 import numpy as np
 
-from corrkit.datasets.faults import RESTORE, Fault
-from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
 from corrkit.frames.resaved import ResavedFrames
 from corrkit.frames.sequence import FrameSequence
+from corrkit.manifests.clips import ManifestClip
 from corrkit.metrics.davis import LeftOut, scored_frames
-from corrkit.metrics.region_contour import VOID
+from corrkit.palette import VOID
 from corrkit.tasks.clips import some
+from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
 from corrkit.tasks.masks import Mask, resize_nearest
 

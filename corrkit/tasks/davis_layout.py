@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from corrkit.datasets.manifest import official_clips, official_splits
 from corrkit.errors import DataError, closest
-from corrkit.frames.files import entries, is_folder, ordered, read_file
+from corrkit.files.reading import entries, is_folder, ordered, read_file
+from corrkit.manifests.clips import official_clips, official_splits
 from corrkit.tasks.clips import ClipFiles
 from corrkit.tasks.roots import (
     clip_folders,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corrkit.errors import DataError
-from corrkit.runs.atomic import write_atomic
+from corrkit.files.atomic import write_atomic
 from corrkit.tasks.davis_clips import DavisClip
 
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # equal masks give equal bytes, whenever they were made

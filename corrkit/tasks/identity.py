@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from corrkit.errors import DataError, UnreadableError
-from corrkit.frames.files import file_sha256, file_size
-from corrkit.tasks.contract import Clip
+from corrkit.files.reading import file_sha256, file_size
+from corrkit.tasks.contract import AnyClip
 
 _CHEAP = 64 << 20
 """Bytes of a clip's frames that are read in less time than its first frames take to be evaluated."""
 
 
-def data_identity(clips: Sequence[Clip]) -> str:
+def data_identity(clips: Sequence[AnyClip]) -> str:
     """sha256 hex over names, frame counts, frames and annotation bytes of the clips, in order.
 
     Frames count by their bytes, as annotations do. Where those of a clip are more than `_CHEAP` in all they count by

@@ -1,23 +1,26 @@
 """JHMDB (and any folder in its layout): 15 joints per person, scored by PCK."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from corrkit.datasets.faults import Fault
-from corrkit.datasets.manifest import ManifestClip, official_clips
-from corrkit.errors import DataError
-from corrkit.frames.files import is_there
+from corrkit.errors import DataError, UsageError
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import is_there
+from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
 from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_counts
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
 from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
+from corrkit.tasks.faults import Fault
 from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
@@ -128,7 +131,7 @@ class JhmdbTask:
         """The clip that lies in `files`."""
         return JhmdbClip(files, root, official)
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[JhmdbClip]:
         """Opens a root in JHMDB layout. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
@@ -163,7 +166,7 @@ class JhmdbTask:
         """Hits of every joint at the five thresholds."""
         return JhmdbScorer(clip, protocol.score, truth)
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol, *, split: str) -> Scores:
         """PCK of each joint over all clips together, and the mean over joints; intervals over source videos."""
         counts = _stacked(records)
         evidence = self.evidence(records, protocol)
@@ -179,11 +182,11 @@ class JhmdbTask:
             notes=(*_abstained(records, counts), *collected_notes(records)),
         )
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Hits and instances [source videos, 6, J]."""
         sources = [record["source"] for record in records.values()]
 
-        def metrics_of(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:  # [..., 6, J] to [..., 5 + 5 * J]
+        def metrics_of(sums: NDArray[np.int64]) -> NDArray[np.float64]:  # [..., 6, J] to [..., 5 + 5 * J]
             pck = pck_of_counts(sums)
             return np.concatenate([mean_pck(pck), pck.reshape(*pck.shape[:-2], -1)], axis=-1)
 
@@ -198,37 +201,51 @@ class JhmdbTask:
         """FOLDER/CLIP.npy, [T, J, 2]: (x, y) in 0-based pixels, NaN where invisible."""
         write_joints(folder / f"{clip.name}.npy", index, len(clip.frames), prediction)
 
-    def has_predictions(self, folder: Path, clip: JhmdbClip) -> bool:
-        """Whether the folder holds a file of the clip in one of the forms of `read_predictions`."""
-        return find_joints(folder, clip.name, clip.files.number) is not None
+    def predictions(self, folder: Path, options: Mapping[str, object]) -> "JhmdbPredictions":
+        """Files as `jhmdb_predictions.read_joints` takes them.
 
-    def read_predictions(
-        self, folder: Path, clip: JhmdbClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
-    ) -> Iterator[Points | None]:
-        """Joints [J, 2] of every frame in order, None for frames without annotation.
+        options: "grid", (width, height) in cells, for the published .dat files. Raises UsageError for any other.
+        """
+        refuse_options(self.name, options, known=("grid",))
+        match options.get("grid"):
+            case None:
+                return JhmdbPredictions(folder)
+            case (int(width), int(height)) if width > 0 and height > 0:
+                return JhmdbPredictions(folder, (width, height))
+            case other:
+                raise UsageError(f"grid is {other!r}.", "Give width and height in cells, whole numbers from 1.")
 
-        Args:
-            folder: see `jhmdb_predictions.read_joints`.
-            clip: of this task.
-            protocol: has no say.
-            grid: (width, height) in cells, for the published .dat files.
+
+@dataclass(frozen=True, slots=True)
+class JhmdbPredictions:
+    """Joints in `folder`; those of .dat files count in cells of `grid`, (width, height)."""
+
+    folder: Path
+    grid: tuple[int, int] | None = None
+
+    def holds(self, clip: JhmdbClip) -> bool:
+        """Whether there is a file of the clip in one of the forms of `read`."""
+        return find_joints(self.folder, clip.name, clip.files.number) is not None
+
+    def read(self, clip: JhmdbClip, protocol: Protocol) -> Iterator[Points | None]:
+        """Joints [J, 2] of every frame in order, None for frames without annotation; the protocol has no say.
 
         Raises:
             DataError: for missing or damaged files, naming the missing frames.
         """
-        joints = read_joints(folder, clip.name, clip.files.number, clip.frames.size, grid)
+        joints = read_joints(self.folder, clip.name, clip.files.number, clip.frames.size, self.grid)
         if len(joints) < clip.num_annotated:
             first, last = len(joints), clip.num_annotated - 1
             raise DataError(
-                f"{folder}: clip {clip.name!r} has predictions of {len(joints)} frames; frames {first} to {last} are "
-                "missing.",
+                f"{self.folder}: clip {clip.name!r} has predictions of {len(joints)} frames; frames {first} to {last} "
+                "are missing.",
                 "Predict every annotated frame.",
             )
         for index in range(len(clip.frames)):
             yield joints[index] if index < clip.num_annotated else None
 
 
-def _stacked(records: Mapping[str, Mapping[str, Any]]) -> np.ndarray[Any, Any]:
+def _stacked(records: Mapping[str, Mapping[str, Json]]) -> NDArray[np.int64]:
     """Hits and instances [clips, 6, J], also where no clip could be evaluated."""
     counts = [record["counts"] for record in records.values()]
     return np.array(counts, np.int64).reshape(-1, len(THRESHOLDS) + 1, len(JOINTS))
@@ -253,7 +270,7 @@ class JhmdbScorer:
         if truth is not None and (index > 0 or self._rules.score_first):
             self._pairs.append((prediction, truth))
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """{"counts": [6][J] hits at the thresholds and scored instances, "source": of the clip, "notes": if any}."""
         pairs = np.array(self._pairs).reshape(-1, 2, len(JOINTS), 2)
         counts = pck_counts(
@@ -268,7 +285,7 @@ class JhmdbScorer:
         }
 
 
-def _abstained(records: Mapping[str, Mapping[str, Any]], counts: np.ndarray[Any, Any]) -> Iterator[str]:
+def _abstained(records: Mapping[str, Mapping[str, Json]], counts: NDArray[np.int64]) -> Iterator[str]:
     """A note where joints of scored frames are not scored, since they are predicted as invisible."""
     given = len(JOINTS) * sum(record["scored_frames"] for record in records.values())
     scored = int(counts[:, -1].sum())
@@ -286,3 +303,7 @@ def _gaps(stems: Sequence[str]) -> list[str]:
     numbers = {int(stem) for stem in stems}
     missing = sorted(set(range(min(numbers), max(numbers))) - numbers)
     return [f"{number:0{len(stems[0])}d}" for number in missing]
+
+
+if TYPE_CHECKING:
+    _: Task[JhmdbClip, Points, Points | None] = JhmdbTask()

@@ -1,9 +1,10 @@
 """Joints: label maps on the grid and back. Points are (x, y) in 0-based pixels of the original frame."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.protocols.schema import PointLabels, PointReadout
 from corrkit.tasks.contract import Geometry
@@ -12,7 +13,7 @@ from corrkit.tasks.masks import resize_bilinear
 if TYPE_CHECKING:
     from torch import Tensor
 
-Points = np.ndarray[Any, np.dtype[np.float64]]
+Points = NDArray[np.float64]
 
 JOINTS = (
     "neck", "belly", "face", "right-shoulder", "left-shoulder", "right-hip", "left-hip", "right-elbow", "left-elbow",
@@ -34,7 +35,6 @@ class PointCodec:
         self._geometry = geometry
         self._labels = labels
         self._readout = readout
-        self.num_channels = len(JOINTS) + labels.background
 
     def encode(self, annotation: Points) -> "Tensor":
         """Joints [J, 2] to a label map [h, w, L] float32."""
@@ -135,7 +135,7 @@ def draw_gaussians(points: Points, size: tuple[int, int], sigma: float, *, floor
     return maps
 
 
-def read_peaks(maps: "Tensor", count: int) -> np.ndarray[Any, Any]:
+def read_peaks(maps: "Tensor", count: int) -> NDArray[np.int64]:
     """The value-weighted mean position of the `count` largest cells of each map.
 
     Args:

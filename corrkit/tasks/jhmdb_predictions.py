@@ -11,12 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import CheckpointError, DataError
-from corrkit.frames.files import is_there, read_file, require_regular
+from corrkit.files.reading import is_there, read_file, require_regular
 from corrkit.tasks.jhmdb_points import JOINTS, Points
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 _LARGEST = 1 << 26  # bytes of a file, and of what it unpacks to: 240 a frame
 
 

@@ -11,12 +11,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import DataError
-from corrkit.frames.files import read_file
+from corrkit.files.reading import read_file
 from corrkit.tasks.jhmdb_points import JOINTS, Points
 
 _LARGEST = 1 << 24
@@ -101,7 +101,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         place = start + size + padding
 
 
-def _numbers(parts: list[tuple[int, bytes]], order: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _numbers(parts: list[tuple[int, bytes]], order: str) -> NDArray[np.float64]:
     """A matrix of real numbers as float64. Raises ValueError for any other."""
     flags = struct.unpack_from(f"{order}I", parts[0][1])[0]
     kind = parts[3][0] if len(parts) == 4 else 0

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from corrkit.datasets.faults import RESTORE, Fault
-from corrkit.datasets.manifest import ManifestClip
 from corrkit.errors import DataError
-from corrkit.frames.files import is_folder, numbered_files
-from corrkit.metrics.region_contour import VOID
+from corrkit.files.reading import is_folder, numbered_files
+from corrkit.manifests.clips import ManifestClip
+from corrkit.palette import VOID
 from corrkit.tasks.clips import ImageClip, dangles
+from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.masks import Colour, Mask, read_mask, read_mask_and_colours
 
 

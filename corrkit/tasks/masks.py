@@ -3,22 +3,23 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import DataError
 from corrkit.frames.pictures import read_lossless
+from corrkit.palette import VOID, voc_palette
 from corrkit.protocols.schema import MaskLabels, MaskReadout
 from corrkit.tasks.contract import Geometry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Mask = np.ndarray[Any, np.dtype[np.uint8]]
+Mask = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-VOID = 255
 _OPENCV_CHANNELS = 128
 
 
@@ -90,16 +91,6 @@ def write_mask(path: Path, ids: Mask) -> None:
         raise DataError(f"{path} can't be written ({error.strerror}).", "Free space or choose another --out.") from None
 
 
-def voc_palette() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """256 RGB colours [256, 3]: the bits of an id, three at a time, fill the channels from the highest bit down."""
-    ids = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    return colours
-
-
 class MaskCodec:
     """Id masks of one clip to label maps [h, w, L] and back.
 
@@ -122,11 +113,6 @@ class MaskCodec:
         else:
             counted = first if labels.classes == "original-max" else self._to_grid(self.to_network(first))
             self.ids = np.arange(int(counted.max()) + 1, dtype=np.uint8)
-
-    @property
-    def num_channels(self) -> int:
-        """L, background included."""
-        return len(self.ids)
 
     def encode(self, annotation: Mask) -> "Tensor":
         """Id mask [H, W] to a label map [h, w, L] float32; ids without a channel count as background."""
@@ -266,7 +252,7 @@ def _interpolated(ids: Mask, size: tuple[int, int], mode: str) -> Mask:
     )
 
 
-def _narrow(values: np.ndarray[Any, Any], path: Path) -> Mask:
+def _narrow(values: NDArray[np.integer], path: Path) -> Mask:
     if values.max(initial=0) > VOID or values.min(initial=0) < 0:
         raise DataError(f"{path} holds id {values.max()}.", "Ids must lie between 0 and 255.")
     return values.astype(np.uint8)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from corrkit.errors import DataError, UsageError
-from corrkit.frames.files import entries, is_folder, is_there, ordered, read_file
+from corrkit.files.reading import entries, is_folder, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
 
 _LARGEST_LIST = 1 << 24

@@ -4,16 +4,18 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from corrkit.datasets.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.errors import DataError
+from corrkit.files.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.task_table import task_facts
-from corrkit.tasks.contract import DataSet, Task
+from corrkit.tasks.contract import AnyClip, AnyTask, DataSet
 
 ENVIRONMENT = "CORRKIT_DATA"
 EMBEDDED = "embedded"
 
 
-def open_data(task: Task, data: str | Path | None, split: str | None, dataset_name: str | None = None) -> DataSet:
+def open_data(
+    task: AnyTask, data: str | Path | None, split: str | None, dataset_name: str | None = None
+) -> DataSet[AnyClip]:
     """Opens the data that an evaluation was asked for.
 
     Args:
@@ -36,9 +38,9 @@ def open_data(task: Task, data: str | Path | None, split: str | None, dataset_na
     return replace(opened, embedded=True)
 
 
-def _lacking(data: DataSet, dataset_name: str | None) -> list[str]:
+def _lacking(data: DataSet[AnyClip], dataset_name: str | None) -> list[str]:
     """A note on the benchmark's clips that its own data would have, where some of them are there."""
-    from corrkit.datasets.manifest import official_clips
+    from corrkit.manifests.clips import official_clips
 
     known = [clip.clip for clip in official_clips(data.task, data.split)]
     here = {clip.name for clip in data.clips}

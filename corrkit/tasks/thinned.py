@@ -5,21 +5,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from corrkit.frames.sequence import FrameSequence
-from corrkit.tasks.contract import Clip
+from corrkit.tasks.contract import AnyClip, ClipT
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 
-def thinned(clip: Clip, every: int) -> Clip:
+def thinned(clip: ClipT, every: int) -> ClipT:
     """A clip's frames 0, every, 2 * every, ... with their annotations; the clip itself for 1."""
-    return clip if every == 1 else cast(Clip, _Thinned(clip, every))
+    return clip if every == 1 else cast(ClipT, _Thinned(clip, every))
 
 
 class _Thinned:
     """All that isn't said here is the clip's own."""
 
-    def __init__(self, clip: Clip, every: int) -> None:
+    def __init__(self, clip: AnyClip, every: int) -> None:
         self._clip, self._every = clip, every
         self.frames: FrameSequence = _EveryNth(clip.frames, every)
 
@@ -46,5 +47,5 @@ class _EveryNth:
     def __len__(self) -> int:
         return -(-len(self._frames) // self._every)
 
-    def __getitem__(self, index: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    def __getitem__(self, index: int) -> "NDArray[np.uint8]":
         return self._frames[index * self._every]

@@ -2,22 +2,26 @@
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from corrkit.datasets.faults import Fault
-from corrkit.datasets.manifest import ManifestClip, official_clips
 from corrkit.errors import DataError
-from corrkit.frames.files import is_folder
+from corrkit.files.jsontext import Json
+from corrkit.files.reading import is_folder
 from corrkit.manifests import manifest
-from corrkit.metrics.confusion import NUM_CLASSES, VOID, Rule, class_areas, class_iou, joint_counts, mean_iou
+from corrkit.manifests.clips import ManifestClip, official_clips
+from corrkit.metrics.confusion import NUM_CLASSES, Rule, class_areas, class_iou, joint_counts, mean_iou
 from corrkit.metrics.intervals import bootstrap_intervals
+from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
+from corrkit.tasks.faults import Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
 from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
 from corrkit.tasks.roots import shown_name, stray_caches
@@ -76,7 +80,7 @@ class VipTask:
         """The clip that lies in `files`."""
         return VipClip(files, root, official)
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[VipClip]:
         """Opens a root in VIP layout. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
@@ -114,7 +118,7 @@ class VipTask:
         """Joint counts of true and predicted ids over the scored frames."""
         return VipScorer(clip, truth, protocol.score.counting)
 
-    def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:
+    def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol, *, split: str) -> Scores:
         """IoU of each class over the pixels of all clips together, and their mean."""
         evidence = self.evidence(records, protocol)
         names, areas = evidence.names, evidence.statistics
@@ -130,13 +134,13 @@ class VipTask:
             notes=collected_notes(records),
         )
 
-    def evidence(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> Evidence:
+    def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Areas [clips, 3, C] of each class."""
         rules = protocol.score
         areas = [class_areas(np.array(record["counts"]), rule=rules.counting) for record in records.values()]
         statistics = np.array(areas, np.int64).reshape(-1, 3, NUM_CLASSES)  # also where no clip could be evaluated
 
-        def metrics_of(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:  # [..., 3, C] to [..., 1 + C]
+        def metrics_of(sums: NDArray[np.int64]) -> NDArray[np.float64]:  # [..., 3, C] to [..., 1 + C]
             iou = class_iou(sums)
             return np.concatenate([mean_iou(iou, background=rules.background)[..., None], iou], axis=-1)
 
@@ -147,13 +151,23 @@ class VipTask:
         """FOLDER/CLIP/FRAME.png, a palette PNG of class ids."""
         write_mask(folder / clip.name / f"{clip.stems[index]}.png", prediction)
 
-    def has_predictions(self, folder: Path, clip: VipClip) -> bool:
-        """Whether FOLDER/CLIP is there."""
-        return is_folder(folder / clip.name)
+    def predictions(self, folder: Path, options: Mapping[str, object]) -> "VipPredictions":
+        """FOLDER/CLIP/FRAME.png. Raises UsageError for any option."""
+        refuse_options(self.name, options)
+        return VipPredictions(folder)
 
-    def read_predictions(
-        self, folder: Path, clip: VipClip, protocol: Protocol, *, grid: tuple[int, int] | None = None
-    ) -> Iterator[Mask | None]:
+
+@dataclass(frozen=True, slots=True)
+class VipPredictions:
+    """Masks below `folder`."""
+
+    folder: Path
+
+    def holds(self, clip: VipClip) -> bool:
+        """Whether FOLDER/CLIP is there."""
+        return is_folder(self.folder / clip.name)
+
+    def read(self, clip: VipClip, protocol: Protocol) -> Iterator[Mask | None]:
         """Id masks of the labelled frames, None for the others; brought to the labels' size by Pillow's nearest.
 
         Files are FOLDER/CLIP/FRAME.png, or FRAME_mask.png as CropMAE writes them.
@@ -163,12 +177,13 @@ class VipTask:
 
         Source: ajabri/videowalk 047f3f4 code/eval/eval_vip.py:107-109.
         """
-        paths = [_prediction(folder / clip.name, stem) for stem in clip.stems]
+        folder = self.folder / clip.name
+        paths = [_prediction(folder, stem) for stem in clip.stems]
         missing = [stem for index, stem in enumerate(clip.stems) if clip.is_annotated(index) and paths[index] is None]
         if missing:
-            found = sorted(path.name for path in (folder / clip.name).iterdir())[:3]
+            found = sorted(path.name for path in folder.iterdir())[:3]
             raise DataError(
-                f"{folder / clip.name} lacks {len(missing)} of {len(clip.annotation_files)} labelled frames: "
+                f"{folder} lacks {len(missing)} of {len(clip.annotation_files)} labelled frames: "
                 f"{', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''}. "
                 f"It holds {', '.join(found) or 'nothing'}.",
                 "Name predictions like the frames, FRAME.png or FRAME_mask.png.",
@@ -215,7 +230,7 @@ class VipScorer:
         self._counts += counts
         self._frames += 1
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Json]:
         """{"counts": [C + 2][C + 2] (row = truth), "scored_frames": how many, "notes": what is odd, if anything}."""
         notes = [list(note) for note in (*self._clip.notes, *self._notes())]
         return {
@@ -265,3 +280,7 @@ def _to_size(ids: Mask, size: tuple[int, int], path: Path) -> Mask:
 
 def _prediction(folder: Path, stem: str) -> Path | None:
     return next((path for name in (stem, f"{stem}_mask") if (path := folder / f"{name}.png").is_file()), None)
+
+
+if TYPE_CHECKING:
+    _: Task[VipClip, Mask, Mask | None] = VipTask()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from corrkit.errors import DataError, closest
-from corrkit.frames.files import entries, is_folder
+from corrkit.files.reading import entries, is_folder
 from corrkit.tasks.clips import ClipFiles
 from corrkit.tasks.roots import (
     clip_folders,

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.networks.positions import resample
+from corrkit.checkpoints.opening.pickles import Tree
 from corrkit.errors import CheckpointError, RunError
-from corrkit.runs.atomic import write_atomic
+from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
 from corrkit.training.objectives.masked import AnyObjective
 from corrkit.training.parallel import whole
 from corrkit.training.recipe import as_plain, leaves
@@ -51,14 +53,14 @@ def _stored_name(name: str) -> str:
     return name.removeprefix(_ENCODER).removeprefix("positions.").removeprefix("network.")
 
 
-def checkpoint_tree(objective: AnyObjective, **more: Any) -> dict[str, Any]:
+def checkpoint_tree(objective: AnyObjective, **more: Tree) -> dict[str, Tree]:
     """What a checkpoint holds: "model", the recipe, and `more`."""
     marker = torch.tensor(1)  # its name tells corrkit's checkpoints from others
     said = {"recipe": as_plain(objective.recipe), **objective.encoder.settings(), **more}
     return {"model": model_state(objective), "corrkit_pretrain": marker, **said}
 
 
-def save(path: Path, tree: dict[str, Any], *, keep: int = 1) -> None:
+def save(path: Path, tree: dict[str, Tree], *, keep: int = 1) -> None:
     """Writes a checkpoint; after a crash the file holds the old or the new one. Equal contents give equal bytes.
 
     With `keep` above 1 the last ones stay beside it, under the number of their step.
@@ -81,7 +83,7 @@ def save(path: Path, tree: dict[str, Any], *, keep: int = 1) -> None:
         old.unlink(missing_ok=True)
 
 
-def newest(out: Path) -> dict[str, Any] | None:
+def newest(out: Path) -> dict[str, Tree] | None:
     """The checkpoint of a run's folder, else the last of those that were kept, else None."""
     files = [file for file in (out / "checkpoint.pth", *_numbered(out)) if file.is_file()]
     return read(files[0]) if files else None
@@ -92,7 +94,7 @@ def _numbered(out: Path) -> list[Path]:
     return sorted(out.glob("checkpoint-*.pth"), reverse=True)
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: Tree) -> Tree:
     """The same without shared identities, which pickle stores: each tensor on its own, equal text as one object."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
@@ -103,7 +105,7 @@ def _canonical(value: Any) -> Any:
     return sys.intern(value) if isinstance(value, str) else value
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Tree]:
     """A checkpoint of this module, on the CPU. Raises CheckpointError where it can't be read."""
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
@@ -211,7 +213,7 @@ def _heads_of(network: Any) -> int | None:
     return found
 
 
-def differences(stored: Any, current: Any) -> list[str]:
+def differences(stored: Json, current: Json) -> list[str]:
     """Dotted names of what differs between two nested plain values, with both values."""
     old, new = dict(leaves(stored)), dict(leaves(current))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]

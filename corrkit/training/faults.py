@@ -7,6 +7,7 @@ from typing import Any
 import torch.distributed as dist
 
 from corrkit.errors import DataError
+from corrkit.files.jsontext import Json
 from corrkit.training.data import Fault
 
 
@@ -19,13 +20,13 @@ class Faults:
         stored: `state` of an earlier process.
     """
 
-    def __init__(self, entries: int, limit: float, stored: Mapping[str, Any] | None) -> None:
+    def __init__(self, entries: int, limit: float, stored: Mapping[str, Json] | None) -> None:
         self.entries, self.limit = entries, limit
         self.replaced: int = stored["replaced"] if stored else 0
         self.reasons: dict[str, str] = dict(stored["reasons"]) if stored else {}
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Json]:
         """For the checkpoint."""
         return {"replaced": self.replaced, "reasons": self.reasons}
 

@@ -13,8 +13,9 @@ import torch.distributed as dist
 
 import corrkit
 from corrkit.errors import RunError
+from corrkit.files.atomic import make_folder, only_process, remove_abandoned, write_atomic
+from corrkit.files.jsontext import Json
 from corrkit.frames.index import Index, Share
-from corrkit.runs.atomic import make_folder, only_process, remove_abandoned, write_atomic
 from corrkit.training import checkpoint
 from corrkit.training.data import Batch, Batches, Samples, build_index, deaths_named, loader, workers_for
 from corrkit.training.data.views import View
@@ -73,7 +74,7 @@ class _Training:
         stored = checkpoint.newest(out)
         self.first = int(stored["step"]) if stored else 0
         self.report = Report(out, self.first, self.total, quiet=rank > 0)
-        self.history: list[dict[str, Any]] = self._history(stored) if stored else []
+        self.history: list[dict[str, Json]] = self._history(stored) if stored else []
         if options.start_from and not stored:
             checkpoint.start_from(self.objective, options.start_from, options.heads, self.report.say)
         self.average = frozen_copy(self.objective.encoder) if options.average else None
@@ -225,7 +226,7 @@ class _Training:
         # The columns of a run's file are the same, whatever it is scored on.
         self.report.scored({name.replace("embedded-", ""): value for name, value in found.items()})
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _fingerprint(self) -> dict[str, Json]:
         """What must be equal for a run to go on as if undisturbed."""
         kept = ("accumulate", "steps", "seed", "precision", "average", "start_from")
         return {
@@ -234,7 +235,7 @@ class _Training:
             "corrkit": corrkit.__version__, "torch": str(torch.__version__), "device": self.device.type,
         }  # fmt: skip
 
-    def _history(self, stored: dict[str, Any]) -> list[dict[str, Any]]:
+    def _history(self, stored: dict[str, Json]) -> list[dict[str, Json]]:
         """Changes that the run has gone on with, the present ones included."""
         changes = accepted_changes(stored["fingerprint"], self._fingerprint(), self.options.resume_with, self.out)
         history = [*stored.get("history", []), *([{"step": stored["step"], "changes": changes}] if changes else [])]
@@ -254,7 +255,7 @@ class _Training:
         summary = {"step": done, "of": self.total, **fingerprint, "history": self.history}
         write_atomic(self.out / "run.json", json.dumps(summary, indent=1))
 
-    def _take(self, stored: dict[str, Any]) -> None:
+    def _take(self, stored: dict[str, Json]) -> None:
         checkpoint.load_model_state(self.objective, stored["model"])
         if self.average is not None:
             checkpoint.load_encoder_state(self.average, stored["ema"])

@@ -6,6 +6,7 @@ from typing import Literal, get_type_hints
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, SHARE, Reader
 from corrkit.errors import UsageError
+from corrkit.task_table import embedded_tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class Options:
     picture_every: int = field(default=500, metadata=NON_NEGATIVE)
     save_every: int = field(default=500, metadata=NON_NEGATIVE)
     evaluate_every: int = field(default=0, metadata={**NON_NEGATIVE, "flag": "eval-every"})
-    tasks: tuple[str, ...] = field(default=("davis", "vip", "jhmdb"), metadata={"flag": "eval-tasks"})
+    tasks: tuple[str, ...] = field(default_factory=embedded_tasks, metadata={"flag": "eval-tasks"})
     embedded_clips: int = field(default=300, metadata={"min": 1, "max": 10**9})
 
     def __post_init__(self) -> None:

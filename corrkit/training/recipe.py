@@ -12,6 +12,7 @@ from typing import Any
 
 from corrkit.constants import Reader, Text, packaged, with_parents
 from corrkit.errors import UsageError, closest
+from corrkit.files.jsontext import Json
 from corrkit.training.schema import OPTIONS, AnyRecipe, DecoderSpec, EncoderSpec, Recipe, TargetOptions
 
 _ROOM, _FOLDER, _SUFFIX = "corrkit.training", "recipes", ".toml"
@@ -31,7 +32,7 @@ def scale_names() -> list[str]:
     return sorted(packaged(_ROOM, "scales.toml"))
 
 
-def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, Any] | None = None) -> AnyRecipe:
+def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, Json] | None = None) -> AnyRecipe:
     """Reads a recipe.
 
     Args:
@@ -69,7 +70,7 @@ def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, An
     return recipe
 
 
-def as_plain(value: Any) -> Any:
+def as_plain(value: Json) -> Json:
     """A recipe, or a part of one, as nested dicts and lists, for checkpoints and run files."""
     if dataclasses.is_dataclass(value):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -78,7 +79,7 @@ def as_plain(value: Any) -> Any:
     return [as_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def leaves(value: Any, name: str = "") -> list[tuple[str, Any]]:
+def leaves(value: Json, name: str = "") -> list[tuple[str, Json]]:
     """Every value of nested dicts and lists of dicts (`as_plain`) by its dotted name."""
     nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
     if not nested:
@@ -87,14 +88,14 @@ def leaves(value: Any, name: str = "") -> list[tuple[str, Any]]:
     return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}" if name else str(key))]
 
 
-def _document(name: str) -> Mapping[str, Any]:
+def _document(name: str) -> Mapping[str, Json]:
     """The TOML document of a recipe of corrkit."""
     if name not in recipe_names():
         raise UsageError(f"There is no recipe {name!r}.", closest(name, recipe_names()))
     return packaged(_ROOM, f"{_FOLDER}/{name}{_SUFFIX}")
 
 
-def _own_document(name: str) -> Mapping[str, Any]:
+def _own_document(name: str) -> Mapping[str, Json]:
     """That of a file of the user's own, or of the recipe that it extends."""
     if not name.endswith(_SUFFIX):
         return _document(name)
@@ -108,7 +109,7 @@ def _own_document(name: str) -> Mapping[str, Any]:
     return document
 
 
-def _sizes(scale: str, network: str) -> dict[str, Any]:
+def _sizes(scale: str, network: str) -> dict[str, Json]:
     """A scale's constants: the common ones, whose encoder is a ViT, then those of another network's own table."""
     sizes = packaged(_ROOM, "scales.toml")[scale]
     own = {name: table for name, table in {"vit": {}, **sizes}.items() if isinstance(table, dict)}
@@ -117,7 +118,7 @@ def _sizes(scale: str, network: str) -> dict[str, Any]:
     return copy.deepcopy({name: value for name, value in sizes.items() if name not in own} | own[network])
 
 
-def _names(document: Mapping[str, Any]) -> list[str]:
+def _names(document: Mapping[str, Json]) -> list[str]:
     """Dotted names of all constants, those of lists with their number."""
     hints = typing.get_type_hints(Recipe)
     tables = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
@@ -128,7 +129,7 @@ def _names(document: Mapping[str, Any]) -> list[str]:
     return [f"{name}.{field.name}" for name, table in tables.items() for field in dataclasses.fields(table)]
 
 
-def _put(document: Any, dotted: str, value: Any, reader: Reader, *, only_existing: bool = False) -> None:
+def _put(document: Json, dotted: str, value: Json, reader: Reader, *, only_existing: bool = False) -> None:
     """Sets one leaf; with `only_existing`, tables and leaves that the recipe lacks are left alone."""
     head, _, rest = dotted.partition(".")
     if not isinstance(document, dict) or not head or dotted.endswith("."):

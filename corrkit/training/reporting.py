@@ -13,12 +13,12 @@ from torch import Tensor
 
 from corrkit.runs.drawing import draw_curves, save_png
 from corrkit.runs.logs import Log, Row
+from corrkit.task_table import task_facts, task_names
 from corrkit.training.data.views import unit_range
 
 EMA = "ema/"
 """Before the names of scores of the encoder's average."""
 
-_SHOWN = ("davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", "jhmdb/PCK@0.2")
 _DAY = 86_400
 
 
@@ -122,4 +122,4 @@ def words(values: Mapping[str, float]) -> str:
 
 
 def _is_shown(name: str) -> bool:
-    return name.removeprefix(EMA) in _SHOWN
+    return name.removeprefix(EMA) in {f"{task}/{one.name}" for task in task_names() for one in task_facts(task).shown}

@@ -5,9 +5,9 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from corrkit.errors import RunError, UsageError, closest
+from corrkit.files.jsontext import Json
 from corrkit.training.checkpoint import differences
 
 CHANGEABLE = {
@@ -22,7 +22,9 @@ CHANGEABLE = {
 """Dotted name in a run's fingerprint to the name by which `--resume-with` allows it to differ."""
 
 
-def accepted_changes(stored: dict[str, Any], current: dict[str, Any], allowed: Sequence[str], where: Path) -> list[str]:
+def accepted_changes(
+    stored: dict[str, Json], current: dict[str, Json], allowed: Sequence[str], where: Path
+) -> list[str]:
     """What differs between a stored run and this one, all of it allowed.
 
     Raises:

@@ -15,6 +15,7 @@ from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 Shifts = Literal["each", "both"]
 
@@ -90,7 +91,7 @@ class Swin(Network):
         shifts: see `SwinRules`.
     """
 
-    def __init__(self, design: dict[str, Any], side: int, stage: Stage, shifts: Shifts = "each") -> None:
+    def __init__(self, design: dict[str, Json], side: int, stage: Stage, shifts: Shifts = "each") -> None:
         super().__init__()
         self.design, self.stage, self.shifts = design, stage, shifts
         self.layer, self.num_layers = stage.number, len(design["depths"])
@@ -120,11 +121,11 @@ class Swin(Network):
         return self._siblings[key]
 
 
-def _lists(design: dict[str, Any]) -> dict[str, list[int]]:
+def _lists(design: dict[str, Json]) -> dict[str, list[int]]:
     return {name: list(design[name]) for name in ("depths", "num_heads")}
 
 
-def _swin(design: dict[str, Any], size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
+def _swin(design: dict[str, Json], size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from corrkit.backbones.building import missing
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import MViTRules
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 Grid = tuple[int, int, int]  # time slices, rows, columns
 _NEW_KEY_STRIDE = {True: 8, False: 4}  # of rows and columns in the first block, for videos and for images
@@ -40,7 +40,7 @@ class BlockDesign:
         return self.attention_dim != self.dim
 
 
-def read_config(recognised: Recognised) -> tuple[dict[str, Any], str]:
+def read_config(recognised: Recognised) -> tuple[dict[str, Json], str]:
     """MVIT and DATA of the configuration that PySlowFast and mvit keep in the file, read as plain data."""
     import yaml
 
@@ -57,7 +57,7 @@ def read_config(recognised: Recognised) -> tuple[dict[str, Any], str]:
     return found, "MVIT in the file's configuration"
 
 
-def read_designs(recognised: Recognised, config: dict[str, Any]) -> list[BlockDesign]:
+def read_designs(recognised: Recognised, config: dict[str, Json]) -> list[BlockDesign]:
     """What each block is made of. Raises CheckpointError where tensors of a block are missing."""
     state = recognised.state
     depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
@@ -160,7 +160,7 @@ def new_config(designs: Sequence[BlockDesign], *, video: bool, cls: bool) -> str
     return json.dumps({"MVIT": mvit})  # JSON is YAML
 
 
-def _query_strides(config: dict[str, Any], blocks: list[dict[str, Tensor]]) -> dict[int, Grid]:
+def _query_strides(config: dict[str, Json], blocks: list[dict[str, Tensor]]) -> dict[int, Grid]:
     if config:
         return {int(entry[0]): _triple(entry[1:]) for entry in config.get("POOL_Q_STRIDE") or []}
     widths = [block["attn.proj.weight"].shape[0] for block in blocks]
@@ -172,12 +172,12 @@ def _usual_key_stride(rules: MViTRules, video: bool) -> Grid:
     return (1, side, side)
 
 
-def _triple(values: Any) -> Grid:
+def _triple(values: Json) -> Grid:
     time, rows, columns = (1, *values)[-3:]
     return int(time), int(rows), int(columns)
 
 
-def patch_strides(weight: Tensor, config: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def patch_strides(weight: Tensor, config: dict[str, Json]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Stride and padding of the patch convolution."""
     usual = (2, 4, 4) if weight.ndim == 5 else (4, 4)
     stride = tuple(config.get("PATCH_STRIDE") or usual)
@@ -185,7 +185,7 @@ def patch_strides(weight: Tensor, config: dict[str, Any]) -> tuple[tuple[int, ..
     return stride[-(weight.ndim - 2) :], padding[-(weight.ndim - 2) :]
 
 
-def stored_grid(recognised: Recognised, config: dict[str, Any]) -> Grid | None:
+def stored_grid(recognised: Recognised, config: dict[str, Json]) -> Grid | None:
     """The grid of a table with one row per token."""
     if "pos_embed" not in recognised.state:
         return None

@@ -4,12 +4,11 @@ import math
 import mmap
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError
+from corrkit.checkpoints.opening.pickles import MalformedError, Tree
 from corrkit.checkpoints.opening.tensors import TENSOR, Budget, to_tensor
 from corrkit.errors import CheckpointError
 
@@ -50,7 +49,7 @@ def read_safetensors(path: Path, content: mmap.mmap, budget: Budget) -> tuple[di
         ) from error
 
 
-def read_npz(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, Any]:
+def read_npz(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, Tree]:
     """All arrays of an .npz file by name.
 
     Raises:
@@ -68,7 +67,7 @@ def read_npz(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, 
     return {info.filename.removesuffix(".npy"): _read_npy(path, archive, info, budget) for info in members}
 
 
-def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> Any:
+def _read_npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> Tree:
     budget.claim(TENSOR, "so many arrays")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)

@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, UnsupportedError
+from corrkit.checkpoints.opening.pickles import MalformedError, Names, Tree, UnsupportedError
 from corrkit.checkpoints.opening.tensors import Budget
 from corrkit.errors import CheckpointError
 
@@ -64,12 +63,12 @@ class Opened:
     notes: what was stubbed or changed on the way, as sentences.
     """
 
-    tree: Any
+    tree: Tree
     container: str
     digest: str
     path: Path
-    config: dict[str, Any] | None = None
-    preprocessor: dict[str, Any] | None = None
+    config: dict[str, Tree] | None = None
+    preprocessor: dict[str, Tree] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -149,7 +148,7 @@ def _open_file(path: Path) -> Opened:
     return Opened(tree=tree, container=container, digest=digest, path=path, metadata=metadata, notes=tuple(notes))
 
 
-def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Any, str, dict[str, str]]:
+def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Tree, str, dict[str, str]]:
     """Tree, container and metadata."""
     if unreadable.looks_like_safetensors(content):
         tensors, metadata = arrays.read_safetensors(path, content, budget)
@@ -212,7 +211,7 @@ def _open_shards(index: Path) -> Opened:
             f"{index.parent} lacks {', '.join(missing[:5])}, which {index.name} names.", "Get all shards."
         )
     shards = {name: _open_file(index.parent / name) for name in names}
-    tree: dict[str, Any] = {}
+    tree: dict[str, Tree] = {}
     for tensor, name in weight_map.items():
         if not isinstance(shards[name].tree, dict) or tensor not in shards[name].tree:
             raise CheckpointError(
@@ -242,7 +241,7 @@ def _with_configs(opened: Opened) -> Opened:
     return replace(opened, config=config, preprocessor=preprocessor)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Tree]:
     try:
         if path.stat().st_size > _MAX_JSON:
             raise ValueError("larger than 4 MiB")

@@ -5,16 +5,23 @@ and memo indices of the stream. This machine interprets the opcodes that `pickle
 that it could call except the functions of `calls`. Long strings aren't read at all: they stay spans of the file.
 """
 
+import mmap
 import pickletools
 import re
 import struct
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from corrkit.errors import CheckpointError
+
+Tree: TypeAlias = Any
+"""What a checkpoint file holds, or a part of it: a dict, a list, a tensor, a stub, a plain value."""
+Source: TypeAlias = mmap.mmap | bytearray
+"""What holds a file's bytes."""
+_T = TypeVar("_T")
 
 
 @dataclass(eq=False, slots=True)
@@ -27,10 +34,10 @@ class Stub:
 
     name: str
     instantiated: bool = False
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
-    entries: dict[Any, Any] = field(default_factory=dict)
-    elements: list[Any] = field(default_factory=list)
+    arguments: tuple[Tree, ...] = ()
+    state: Tree = None
+    entries: dict[Tree, Tree] = field(default_factory=dict)
+    elements: list[Tree] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"<{'instance of ' if self.instantiated else ''}{self.name}>"  # never the content: it may be endless
@@ -41,7 +48,7 @@ class Stub:
         return name in self.entries or any(isinstance(state, dict) and name in state for state in states)
 
     @property
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Tree]:
         """Attributes and items by name: `args.model` of a Namespace, `config["MODEL"]` of a CfgNode."""
         states = self.state if isinstance(self.state, tuple) else (self.state,)  # (attributes, slots)
         merged = {name: value for state in states if isinstance(state, dict) for name, value in state.items()}
@@ -118,10 +125,10 @@ def unpickle(
     stream: "Window",
     *,
     claim: Callable[[int, str], None],
-    calls: Mapping[str, Callable[..., Any]],
+    calls: Mapping[str, Callable[..., Tree]],
     names: Names,
-    persistent: Callable[[Any], Any] | None = None,
-) -> Any:
+    persistent: Callable[[Tree], Tree] | None = None,
+) -> Tree:
     """The object of one pickle, read from the stream's position to just behind its STOP.
 
     Args:
@@ -166,7 +173,7 @@ _SIZES = {
 }
 
 
-def _argument(stream: "Window", name: str, reader: Any, prefix: int) -> Any:
+def _argument(stream: "Window", name: str, reader: Any, prefix: int) -> Tree:
     if reader is None:
         return None
     if prefix:
@@ -178,14 +185,14 @@ def _argument(stream: "Window", name: str, reader: Any, prefix: int) -> Any:
     return reader(stream)
 
 
-def _extent(argument: Any) -> int:
+def _extent(argument: object) -> int:
     return sys.getsizeof(argument) if isinstance(argument, str | bytes | bytearray | int) else 0
 
 
 class Window:
     """A stretch of a file's bytes, read forwards like a file. `source`: whatever gives bytes for a slice."""
 
-    def __init__(self, source: Any, start: int, end: int) -> None:
+    def __init__(self, source: Source, start: int, end: int) -> None:
         self.source, self.start, self.end, self.position = source, start, end, start
 
     def __len__(self) -> int:
@@ -234,7 +241,7 @@ _VALUES = frozenset(
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     )
 )
-_CONSTANTS: dict[str, Callable[[], Any]] = {
+_CONSTANTS: dict[str, Callable[[], Tree]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
@@ -251,18 +258,18 @@ _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
 class _Machine:
     def __init__(
         self,
-        calls: Mapping[str, Callable[..., Any]],
+        calls: Mapping[str, Callable[..., Tree]],
         names: Names,
-        persistent: Callable[[Any], Any] | None,
+        persistent: Callable[[Tree], Tree] | None,
     ) -> None:
         self.calls = calls
         self.names = names
         self.persistent = persistent
-        self.stack: list[Any] = []
-        self.below_marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.stack: list[Tree] = []
+        self.below_marks: list[list[Tree]] = []
+        self.memo: dict[int, Tree] = {}
 
-    def step(self, name: str, argument: Any) -> None:
+    def step(self, name: str, argument: Tree) -> None:
         if name in _VALUES:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -277,81 +284,81 @@ class _Machine:
                 raise ValueError(f"opcode {name} isn't supported")
             method(argument)
 
-    def above_mark(self) -> list[Any]:
+    def above_mark(self) -> list[Tree]:
         above, self.stack = self.stack, self.below_marks.pop()
         return above
 
     # --- stack and memo -------------------------------------------------------------------------------------------
-    def op_mark(self, _: Any) -> None:
+    def op_mark(self, _: object) -> None:
         self.below_marks.append(self.stack)
         self.stack = []
 
-    def op_memoize(self, _: Any) -> None:
+    def op_memoize(self, _: object) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def op_pop(self, _: Any) -> None:
+    def op_pop(self, _: object) -> None:
         if self.stack:
             self.stack.pop()
         else:
             self.above_mark()
 
-    def op_pop_mark(self, _: Any) -> None:
+    def op_pop_mark(self, _: object) -> None:
         self.above_mark()
 
-    def op_dup(self, _: Any) -> None:
+    def op_dup(self, _: object) -> None:
         self.stack.append(self.stack[-1])
 
     # --- containers -----------------------------------------------------------------------------------------------
-    def op_tuple(self, _: Any) -> None:
+    def op_tuple(self, _: object) -> None:
         items = self.above_mark()
         self.stack.append(tuple(items))
 
-    def op_tuple1(self, _: Any) -> None:
+    def op_tuple1(self, _: object) -> None:
         self.stack[-1:] = [(self.stack[-1],)]
 
-    def op_tuple2(self, _: Any) -> None:
+    def op_tuple2(self, _: object) -> None:
         self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
 
-    def op_tuple3(self, _: Any) -> None:
+    def op_tuple3(self, _: object) -> None:
         self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
 
-    def op_list(self, _: Any) -> None:
+    def op_list(self, _: object) -> None:
         items = self.above_mark()
         self.stack.append(items)
 
-    def op_dict(self, _: Any) -> None:
+    def op_dict(self, _: object) -> None:
         items = self.above_mark()
         self.stack.append({})
         self.set_items(items)
 
-    def op_frozenset(self, _: Any) -> None:
+    def op_frozenset(self, _: object) -> None:
         items = self.above_mark()
         self.stack.append({require_key(item) for item in items})
 
-    def op_append(self, _: Any) -> None:
+    def op_append(self, _: object) -> None:
         self.append_items([self.stack.pop()])
 
-    def op_appends(self, _: Any) -> None:
+    def op_appends(self, _: object) -> None:
         self.append_items(self.above_mark())
 
-    def append_items(self, items: list[Any]) -> None:
+    def append_items(self, items: list[Tree]) -> None:
         target = self.stack[-1]
         (target.elements if isinstance(target, Stub) else _exactly(target, list)).extend(items)
 
-    def op_setitem(self, _: Any) -> None:
+    def op_setitem(self, _: object) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self.set_items([key, value])
 
-    def op_setitems(self, _: Any) -> None:
+    def op_setitems(self, _: object) -> None:
         self.set_items(self.above_mark())
 
-    def set_items(self, items: list[Any]) -> None:
+    def set_items(self, items: list[Tree]) -> None:
         target = self.stack[-1]
         entries = target.entries if isinstance(target, Stub) else _exactly(target, dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
             entries[require_key(key)] = value
 
-    def op_additems(self, _: Any) -> None:
+    def op_additems(self, _: object) -> None:
         items = self.above_mark()
         _exactly(self.stack[-1], set).update(require_key(item) for item in items)
 
@@ -360,23 +367,23 @@ class _Machine:
         module, name = argument.split(" ", 1)
         self.stack.append(_named(module, name))
 
-    def op_stack_global(self, _: Any) -> None:
+    def op_stack_global(self, _: object) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         self.stack.append(_named(_exactly(module, str), _exactly(name, str)))
 
-    def op_newobj(self, _: Any) -> None:
+    def op_newobj(self, _: object) -> None:
         arguments, cls = self.stack.pop(), self.stack.pop()
         self.stack.append(self.instance(cls, _exactly(arguments, tuple)))
 
-    def op_newobj_ex(self, _: Any) -> None:
+    def op_newobj_ex(self, _: object) -> None:
         keywords, arguments, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
         self.stack.append(self.instance(cls, (arguments, keywords)))
 
-    def op_reduce(self, _: Any) -> None:
+    def op_reduce(self, _: object) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         self.stack.append(self.call(function, _exactly(arguments, tuple)))
 
-    def op_obj(self, _: Any) -> None:
+    def op_obj(self, _: object) -> None:
         cls, *arguments = self.above_mark()
         self.stack.append(self.call(cls, tuple(arguments)))
 
@@ -384,7 +391,7 @@ class _Machine:
         module, name = argument.split(" ", 1)
         self.stack.append(self.call(_named(module, name), tuple(self.above_mark())))
 
-    def op_build(self, _: Any) -> None:
+    def op_build(self, _: object) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Stub):
             target.state = state
@@ -393,20 +400,20 @@ class _Machine:
     def op_persid(self, argument: str) -> None:
         self.stack.append(self.resolve(argument))
 
-    def op_binpersid(self, _: Any) -> None:
+    def op_binpersid(self, _: object) -> None:
         self.stack.append(self.resolve(self.stack.pop()))
 
-    def resolve(self, identifier: Any) -> Any:
+    def resolve(self, identifier: Tree) -> Tree:
         if self.persistent is None:
             raise ValueError("a persistent id in a pickle without storages")
         return self.persistent(identifier)
 
-    def instance(self, cls: Any, arguments: tuple[Any, ...]) -> Stub:
+    def instance(self, cls: Tree, arguments: tuple[Tree, ...]) -> Stub:
         name = _exactly(cls, Stub).name
         self.names.instantiated.add(name)
         return Stub(name, instantiated=True, arguments=arguments)
 
-    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+    def call(self, function: Tree, arguments: tuple[Tree, ...]) -> Tree:
         if not isinstance(function, Stub) or function.instantiated:
             raise ValueError("calls something that isn't a name")
         if len(arguments) > _MAX_ARGUMENTS:
@@ -456,14 +463,14 @@ def _is_class(name: str) -> bool:
 _MAX_KEY = 2**61 - 2  # larger integers can share one hash (CPython's modulus is 2**61 - 1): quadratic dicts
 
 
-def require_key(key: Any) -> Any:
+def require_key(key: object) -> Hashable:
     """A key that is cheap to hash: no nested tuples (exponential through the memo), no huge integers."""
     if isinstance(key, tuple) and len(key) <= _MAX_KEY_ITEMS:
         return tuple(_flat_key(item) for item in key)
     return _flat_key(key)
 
 
-def _flat_key(key: Any) -> Any:
+def _flat_key(key: object) -> Hashable:
     if not isinstance(key, str | bytes | bool | int | float | Stub | None):
         raise TypeError(f"a {type(key).__name__} as key")
     if isinstance(key, int) and abs(key) > _MAX_KEY:
@@ -471,7 +478,7 @@ def _flat_key(key: Any) -> Any:
     return key
 
 
-def _exactly(value: Any, kind: type) -> Any:
+def _exactly(value: object, kind: type[_T]) -> _T:
     if type(value) is not kind:
         raise TypeError(f"a {type(value).__name__} instead of a {kind.__name__}")
     return value

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +19,14 @@ import torch
 from corrkit.checkpoints.opening.pickles import (
     QUANTISED_REMEDY,
     MalformedError,
+    Source,
     Span,
     Stub,
+    Tree,
     UnsupportedError,
     require_key,
 )
 from corrkit.errors import CheckpointError
-
-Source = mmap.mmap | bytearray
-"""What holds a file's bytes."""
 
 _MIB = 1 << 20
 _PIECE = 4 * _MIB
@@ -138,8 +136,8 @@ def release(content: Source, offset: int, nbytes: int) -> None:
 
 
 def rebuilders(
-    budget: Budget, load_bytes: Callable[[Any], Any], content: Source
-) -> MappingProxyType[str, Callable[..., Any]]:
+    budget: Budget, load_bytes: Callable[[Tree], Tree], content: Source
+) -> MappingProxyType[str, Callable[..., Tree]]:
     """The fixed list: dotted name -> what stands in for it.
 
     Args:
@@ -148,13 +146,13 @@ def rebuilders(
         content: what spans of the pickle are spans of.
     """
 
-    def tensor(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+    def tensor(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Tree) -> Tree:
         return _view(budget, storage, storage.dtype, offset, size, stride)
 
-    def typed_tensor(storage: Storage, offset: int, size: Any, stride: Any, *rest: Any) -> Any:
+    def typed_tensor(storage: Storage, offset: int, size: Tree, stride: Tree, *rest: Tree) -> Tree:
         return _view(budget, storage, _dtype(rest[2]), offset, size, stride)  # rest: requires_grad, hooks, dtype
 
-    calls: dict[str, Callable[..., Any]] = {
+    calls: dict[str, Callable[..., Tree]] = {
         "torch._utils._rebuild_tensor": tensor,
         "torch._utils._rebuild_tensor_v2": tensor,
         "torch._utils._rebuild_tensor_v3": typed_tensor,
@@ -199,7 +197,7 @@ def numpy_array(stub: Stub, budget: Budget, source: Source) -> torch.Tensor | St
         raise MalformedError(f"an array that can't be built: {error}") from error
 
 
-def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+def to_tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
     """A tensor of a numpy array that owns its memory; bfloat16 where JAX wrote 2-byte voids. Raises MalformedError."""
     if array.dtype == np.dtype("V2"):
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
@@ -210,7 +208,7 @@ def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
         raise MalformedError(f"an array of type {array.dtype} isn't supported") from None
 
 
-def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> Any:
+def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Tree, size: Tree, stride: Tree) -> Tree:
     if not isinstance(storage, Storage):
         raise MalformedError("a tensor without a storage")
     size, stride = _extents(size), _extents(stride)
@@ -235,7 +233,7 @@ def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Any, siz
     return whole.view(dtype).as_strided(size, stride, offset)
 
 
-def _extents(values: Any) -> tuple[int, ...]:
+def _extents(values: Tree) -> tuple[int, ...]:
     if len(values) > _MAX_AXES:
         raise MalformedError("a tensor with endlessly many axes")
     extents: tuple[int, ...] = tuple(values)
@@ -244,7 +242,7 @@ def _extents(values: Any) -> tuple[int, ...]:
     return extents
 
 
-def _dtype(named: Any) -> torch.dtype:
+def _dtype(named: Tree) -> torch.dtype:
     dtype = getattr(torch, named.name.rpartition(".")[2], None) if isinstance(named, Stub) else None
     if not isinstance(dtype, torch.dtype):
         raise MalformedError("a tensor of a type of numbers that this torch doesn't know")
@@ -254,21 +252,21 @@ def _dtype(named: Any) -> torch.dtype:
 _ITEM = 100  # bytes that one item of a dict or set takes, about
 
 
-def _dict(budget: Budget, pairs: Any = (), *_: Any) -> dict[Any, Any]:
+def _dict(budget: Budget, pairs: Tree = (), *_: Tree) -> dict[Tree, Tree]:
     if not isinstance(pairs, list | tuple):
         raise MalformedError("a dict that isn't built from pairs")
     budget.claim(len(pairs) * _ITEM, "a dict")
     return {require_key(pair[0]): pair[1] for pair in pairs}
 
 
-def _set(budget: Budget, items: Any = (), *_: Any) -> set[Any]:
+def _set(budget: Budget, items: Tree = (), *_: Tree) -> set[Tree]:
     if not isinstance(items, list | tuple):
         raise MalformedError("a set that isn't built from a list")
     budget.claim(len(items) * _ITEM, "a set")
     return {require_key(item) for item in items}
 
 
-def _bytes(budget: Budget, text: Any, *_: Any) -> bytes | Span:
+def _bytes(budget: Budget, text: Tree, *_: Tree) -> bytes | Span:
     if isinstance(text, Span):
         return replace(text, encoding="latin-1 as utf-8") if text.encoding == "utf-8" else text
     if not isinstance(text, str | bytes | bytearray):
@@ -277,7 +275,7 @@ def _bytes(budget: Budget, text: Any, *_: Any) -> bytes | Span:
     return text.encode("latin-1") if isinstance(text, str) else bytes(text)
 
 
-def _numpy_dtype(stub: Any) -> np.dtype[Any]:
+def _numpy_dtype(stub: Tree) -> np.dtype[np.generic]:
     if not isinstance(stub, Stub) or not stub.arguments or not isinstance(stub.arguments[0], str):
         raise MalformedError("an array without a type of numbers")
     if len(stub.arguments[0]) > 4:  # "f4", "i8", "V2", "c16"; longer ones describe records
@@ -287,16 +285,18 @@ def _numpy_dtype(stub: Any) -> np.dtype[Any]:
     return dtype.newbyteorder(">") if order == ">" else dtype
 
 
-def _numpy_scalar(budget: Budget, source: Source, dtype: Any, content: Any, *_: Any) -> Any:
+def _numpy_scalar(budget: Budget, source: Source, dtype: Tree, content: Tree, *_: Tree) -> Tree:
     return _numpy_tensor(budget, source, content, _numpy_dtype(dtype), (1,), False)[0].item()
 
 
-def _numpy_frombuffer(budget: Budget, source: Source, content: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
+def _numpy_frombuffer(
+    budget: Budget, source: Source, content: Tree, dtype: Tree, shape: Tree, order: Tree, *_: Tree
+) -> Tree:
     return _numpy_tensor(budget, source, content, _numpy_dtype(dtype), shape, order == "F")
 
 
 def _numpy_tensor(
-    budget: Budget, source: Source, content: Any, dtype: np.dtype[Any], shape: Any, column_major: Any
+    budget: Budget, source: Source, content: Tree, dtype: np.dtype[np.generic], shape: Tree, column_major: Tree
 ) -> torch.Tensor:
     shape = _extents(shape)
     budget.claim(TENSOR, "so many arrays")

@@ -7,10 +7,9 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, Span, Stub, Window, unpickle
-from corrkit.checkpoints.opening.tensors import Budget, Source, Storage, mapped, rebuilders, storage_dtype
+from corrkit.checkpoints.opening.pickles import MalformedError, Names, Source, Span, Stub, Tree, Window, unpickle
+from corrkit.checkpoints.opening.tensors import Budget, Storage, mapped, rebuilders, storage_dtype
 from corrkit.errors import CheckpointError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER
@@ -22,7 +21,9 @@ def is_torch_zip(archive: zipfile.ZipFile) -> bool:
     return _root(archive) is not None
 
 
-def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Names, budget: Budget) -> tuple[Any, str]:
+def read_zip(
+    path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Names, budget: Budget
+) -> tuple[Tree, str]:
     """What a zip file of torch.save or a TorchScript archive holds, and which of them it is.
 
     Tensors are views of the mapped file. `names` is filled with what the file names and calls.
@@ -38,7 +39,7 @@ def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Na
     if order is not None and _record(content, order).read(16).strip() == b"big":
         raise CheckpointError(f"{path} was saved on a big-endian machine.", "Save it again on a usual one.")
 
-    def place(key: str, nbytes: int) -> Any:
+    def place(key: str, nbytes: int) -> Tree:
         info = records.get(f"{root}/data/{key}")
         if info is None or info.file_size != nbytes:
             promised = f"the storage {key[:40]!r} is promised {nbytes} bytes"
@@ -51,7 +52,7 @@ def read_zip(path: Path, content: mmap.mmap, archive: zipfile.ZipFile, names: Na
     return tree, "TorchScript archive" if scripted else "torch zip"
 
 
-def read_pickle(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Any, str]:
+def read_pickle(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Tree, str]:
     """What a legacy file of torch.save or a bare pickle (numpy arrays, tensors, plain values) holds, and which it is.
 
     Raises:
@@ -68,18 +69,18 @@ class _Loader:
 
     names: Names
     budget: Budget
-    place: Callable[[str, int], Any]
+    place: Callable[[str, int], Tree]
     depth: int = 0
     storages: dict[str, Storage] = field(default_factory=dict)
 
-    def unpickle(self, stream: Window) -> Any:
-        def load_bytes(content: Any) -> Any:
+    def unpickle(self, stream: Window) -> Tree:
+        def load_bytes(content: Tree) -> Tree:
             return self.load_bytes(content, stream.source)
 
         calls = rebuilders(self.budget, load_bytes, stream.source)
         return unpickle(stream, claim=self.budget.claim, calls=calls, names=self.names, persistent=self.resolve)
 
-    def resolve(self, identifier: Any) -> Storage:
+    def resolve(self, identifier: Tree) -> Storage:
         """("storage", type, key, location, values, view): torch/serialization.py persistent_id."""
         if not isinstance(identifier, tuple) or len(identifier) < 5:
             raise MalformedError("an unknown kind of persistent id")
@@ -97,7 +98,7 @@ class _Loader:
             return whole
         return Storage(dtype, whole.content[offset * dtype.itemsize : (offset + length) * dtype.itemsize])
 
-    def load_bytes(self, content: Any, source: Source) -> Any:
+    def load_bytes(self, content: Tree, source: Source) -> Tree:
         if self.depth + 1 >= _STORAGES_IN_PICKLES:
             raise MalformedError("a storage that isn't a legacy file of its own")
         if isinstance(content, Span) and content.encoding == "bytes":
@@ -111,7 +112,7 @@ class _Loader:
         return storage
 
 
-def _read_stream(content: Window, names: Names, budget: Budget, depth: int) -> tuple[Any, bool]:
+def _read_stream(content: Window, names: Names, budget: Budget, depth: int) -> tuple[Tree, bool]:
     """The object at the map's position, and whether it was a legacy torch file."""
     plain = _Loader(names, budget, _nowhere, depth)
     first = plain.unpickle(content)

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Stub
-from corrkit.checkpoints.opening.tensors import Budget, Source, Storage, numpy_array
+from corrkit.checkpoints.opening.pickles import MalformedError, Source, Stub, Tree
+from corrkit.checkpoints.opening.tensors import Budget, Storage, numpy_array
 
 _MAX_DEPTH = 100
 # Of the tree written out in full; shared parts count as often as they occur.
@@ -18,7 +17,7 @@ _MAX_PARTS = 32  # of a name, between dots: patterns are tried at each
 _NAME = 40  # bytes that a character of a name takes, in all the copies that are made of it, about
 
 
-def tidy(tree: Any, budget: Budget, content: Source) -> tuple[Any, list[str]]:
+def tidy(tree: Tree, budget: Budget, content: Source) -> tuple[Tree, list[str]]:
     """The tree with tensors for numpy arrays and flat state dicts for pickled modules, and notes on what was changed.
 
     Everything else stays as it is in the file; stubs aren't looked into. The tree that comes back may be walked
@@ -48,7 +47,7 @@ class _Extent:
     parts: int = 0
     characters: int = 0
 
-    def below(self, key: Any) -> "_Extent":
+    def below(self, key: Tree) -> "_Extent":
         """The same under a key."""
         if not self.tensors:
             return self
@@ -80,12 +79,12 @@ class _Walk:
     def __init__(self, budget: Budget, content: Source) -> None:
         self.budget = budget
         self.content = content
-        self.done: dict[int, tuple[Any, _Extent]] = {}
-        self.alive: list[Any] = []  # what `done` knows by its id
+        self.done: dict[int, tuple[Tree, _Extent]] = {}
+        self.alive: list[Tree] = []  # what `done` knows by its id
         self.open: set[int] = set()
         self.notes: list[str] = []
 
-    def visit(self, value: Any, depth: int) -> tuple[Any, _Extent]:
+    def visit(self, value: Tree, depth: int) -> tuple[Tree, _Extent]:
         if not isinstance(value, dict | list | tuple | Stub | Storage):
             return value, _ONE_TENSOR if isinstance(value, torch.Tensor) else _VALUE
         if id(value) in self.done:
@@ -101,7 +100,7 @@ class _Walk:
         self.alive.append(value)
         return result
 
-    def rebuild(self, value: Any, depth: int) -> tuple[Any, _Extent]:
+    def rebuild(self, value: Tree, depth: int) -> tuple[Tree, _Extent]:
         if isinstance(value, Storage):
             content = value.content
             return (Stub("torch.Tensor") if content is None else content.view(value.dtype)), _ONE_TENSOR
@@ -117,7 +116,7 @@ class _Walk:
             return dict(zip(value, results, strict=True)), extent
         return (results if isinstance(value, list) else tuple(results)), extent
 
-    def rebuild_stub(self, stub: Stub, depth: int) -> tuple[Any, _Extent]:
+    def rebuild_stub(self, stub: Stub, depth: int) -> tuple[Tree, _Extent]:
         if stub.name == "numpy.ndarray":
             array = numpy_array(stub, self.budget, self.content)
             return array, _VALUE if isinstance(array, Stub) else _ONE_TENSOR
@@ -132,7 +131,7 @@ class _Walk:
 _ITEM = 56  # bytes that an item takes in the copy and on the way to it, about
 
 
-def _is_module(value: Any) -> bool:
+def _is_module(value: Tree) -> bool:
     return isinstance(value, Stub) and (
         (value.has("_modules") and value.has("_parameters")) or value.name.startswith("__torch__.")  # TorchScript
     )
@@ -154,7 +153,7 @@ def _state_dict(module: Stub, budget: Budget) -> dict[str, torch.Tensor]:
     return found
 
 
-def _members(module: Stub) -> dict[str, Any]:
+def _members(module: Stub) -> dict[str, Tree]:
     fields = module.fields
     groups = [fields.get(group) for group in ("_parameters", "_buffers", "_modules")]
     members = {str(name): value for group in groups if isinstance(group, dict) for name, value in group.items()}

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from corrkit.clips.training import TRAINING_FRAMES, training_clip, training_clips
 from corrkit.errors import DataError, RunError
-from corrkit.frames.files import numbered_files
+from corrkit.files.reading import numbered_files
 from corrkit.frames.index import Entry, Index, folder_of, read_index
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.sequence import ImageFolder

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from corrkit.errors import DataError
-from corrkit.frames.files import file_sha256
+from corrkit.files.reading import file_sha256
 from corrkit.manifests import manifest
 
 

@@ -1,0 +1,118 @@
+"""A predictor's way through the clips: where its run goes, what must be equal to resume it, what is finished."""
+
+import hashlib
+import platform
+import shlex
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from corrkit import __version__
+from corrkit.errors import CorrkitError, RunError
+from corrkit.files.jsontext import Json
+from corrkit.predictors.contract import Predictor
+from corrkit.protocols import Protocol
+from corrkit.runs.folder import Run, default_folder
+from corrkit.runs.records import ClipRecord
+from corrkit.subject import Subject
+from corrkit.tasks.sources import takes_embedded
+
+
+@dataclass(slots=True)
+class Lane:
+    """One predictor's way through the clips under one protocol: what is finished, and what failed."""
+
+    predictor: Predictor
+    protocol: Protocol
+    run: Run | None
+    records: dict[str, ClipRecord] = field(default_factory=dict)
+    failures: dict[str, CorrkitError] = field(default_factory=dict)
+
+
+def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Json) -> Path:
+    """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
+
+    Args:
+        predictor: gives name and digest.
+        constants: the protocol; its overrides count by their values, however they were spelled.
+        data: the data root, if one was named.
+        **chosen: what else was asked of the data (clips, split, dataset_name); None counts as not asked for.
+    """
+    protocol = "-".join(part for part in (constants.name, constants.digest) if part)
+    folder = default_folder(predictor.name, predictor.digest or "unknown", constants.task, protocol)
+    parts = [folder.name]
+    if takes_embedded(constants.task, data):
+        parts.append("embedded")
+    asked = {name: value for name, value in sorted(chosen.items()) if value is not None}
+    if asked or constants.overrides:
+        settings = repr((asked, dict(constants.overrides)))
+        parts.append(hashlib.sha256(settings.encode()).hexdigest()[:8])
+    return folder.with_name("-".join(parts))
+
+
+def open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Subject) -> Run:
+    """Creates or resumes the run. Raises RunError for another run's folder."""
+    if predictor.digest is None and (folder / "run.json").exists():
+        raise RunError(
+            f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
+            "Give another folder, or give the backbone a `digest`.",
+        )
+    return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
+
+
+def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Json]:
+    """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
+    compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
+    return {
+        "task": protocol.task,
+        "checkpoint": predictor.digest,
+        "layer": predictor.report.layer,
+        "protocol": protocol.identifier,
+        "overrides": dict(protocol.overrides),
+        "data": {**compared, "dataset_name": subject.dataset_name},
+        "precision": "float32",
+        "device": predictor.device_type,
+        **versions(),
+    }
+
+
+def finished_clips(run: Run, save_predictions: bool) -> dict[str, ClipRecord]:
+    """Records that need no more work; where predictions are wanted, only those of clips whose files are all there."""
+    records = {clip: ClipRecord.of(plain) for clip, plain in run.finished.items()}
+    return {
+        clip: record
+        for clip, record in records.items()
+        if not save_predictions or run.has_predictions(record.predictions)
+    }
+
+
+def kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
+    """The record as it is stored: predictions first, then what claims them."""
+    if stage is not None:
+        record = replace(record, predictions=run.keep_predictions(stage))
+    elif record.clip in run.finished:
+        record = replace(record, predictions=run.finished[record.clip]["predictions"])
+    run.write_clip(record.clip, record.plain())
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Of what numbers depend on."""
+    import torch
+
+    return {"corrkit": __version__, "torch": torch.__version__}
+
+
+def _circumstances() -> dict[str, Json]:
+    """What is recorded but may differ when a run is resumed."""
+    import torch
+
+    from corrkit.propagation.probe import products_are_bit_equal
+
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "products_bit_equal": products_are_bit_equal(),
+    }
