@@ -174,6 +174,7 @@ def test_branches_by_preference_and_prefix(place):
     [
         ("mean = [", "can't be read as TOML"),
         ("a = " + "[" * 100_000, "can't be read as TOML"),
+        ("heads = 1" + "0" * 5000, "can't be read as TOML"),
         (NAMES, "lacks activation, eps, final_norm, mean, norm, position, std"),
         (f"epsilon = 1\n{RULES}{NAMES}", "has unknown epsilon"),
         (f"heads = 0\n{RULES}{NAMES}", "heads is 0"),

@@ -69,7 +69,9 @@ def propose(opened: Opened, key: str | None = None) -> Proposal:
     if key is not None:
         whole = whole_key(key, shapes, opened.path)
         shapes = {name: shape for name, shape in shapes.items() if name.startswith(f"{whole}.")}
-    found = _nearest([network for stack in _stacks(shapes) if (network := _described(stack, shapes)) is not None])
+    patches = [name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]]
+    described = (_described(stack, shapes, patches) for stack in _stacks(shapes))
+    found = _nearest([network for network in described if network is not None])
     if not found:
         raise CheckpointError(
             f"{opened.path} holds nothing that looks like a vision transformer: no blocks of equal shapes with "
@@ -113,7 +115,7 @@ def _stacks(shapes: Shapes) -> Iterable[_Network]:
             yield _Network(stem, len(blocks), blocks[0])
 
 
-def _described(network: _Network, shapes: Shapes) -> _Network | None:
+def _described(network: _Network, shapes: Shapes, patches: Iterable[str]) -> _Network | None:
     """The network with the roles of its tensors; None for what is no vision transformer."""
     widths = Counter(shape[0] for shape in network.leaves.values() if len(shape) == 1)
     squares = {shape[1] for shape in network.leaves.values() if len(shape) == 2}
@@ -121,8 +123,7 @@ def _described(network: _Network, shapes: Shapes) -> _Network | None:
     if not widths:
         return None
     network.width = widths.most_common(1)[0][0]
-    patches = [name for name, shape in shapes.items() if len(shape) == 4 and shape[:2] == (network.width, 3)]
-    patches = [name for name in patches if shapes[name][2] == shapes[name][3]]
+    patches = [name for name in patches if shapes[name][0] == network.width]
     if not patches:
         return None
     patch = max(patches, key=lambda name: len(_shared(name, network.stem)))
