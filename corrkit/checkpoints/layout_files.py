@@ -125,6 +125,7 @@ def parse_layout(document: Mapping[str, Any], name: str, where: str) -> System:
         document=dict(document),
         source=where,
         proven="unknown",
+        notes=(f"Names and rules are those of the layout file {where}; only its author knows that they hold.",),
     )
 
 

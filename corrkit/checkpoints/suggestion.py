@@ -100,8 +100,14 @@ def _nearest(networks: list[_Network]) -> list[_Network]:
     for rivals in patches.values():
         most = max(len(network.prefix) for network in rivals)
         rivals = [network for network in rivals if len(network.prefix) == most]
-        best += [n for n in rivals if not any(map(is_secondary, n.stem.removeprefix(n.prefix).split(".")))] or rivals
+        best += [network for network in rivals if not _is_beside(network)] or rivals
     return best
+
+
+def _is_beside(network: _Network) -> bool:
+    """Whether the blocks' own name is a decoder's or the like."""
+    inner = network.stem.removeprefix(network.prefix)
+    return drops.reason(inner, drops.GENERAL) is not None or any(map(is_secondary, inner.split(".")))
 
 
 def _stacks(shapes: Shapes) -> Iterable[_Network]:
@@ -283,6 +289,7 @@ def _text(network: _Network, sentence: str, file: str) -> str:
     lines = [
         f"# Proposed for {json.dumps(file)}: {json.dumps(sentence)[1:-1]}.",
         "# Shapes and names tell what stands here, but not how the network computes: check each line marked so.",
+        "# It is computed as a plain ViT: norms before attention and MLP, no rotary or relative positions; else py:.",
         *(f"# Not understood, refused until renamed or dropped: {_quoted(name)}" for name in network.unclear[:_SHOWN]),
         "",
         *([f"prefix = {_quoted(network.prefix.removesuffix('.'))}"] if network.prefix else []),
