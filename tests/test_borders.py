@@ -9,14 +9,16 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import davis_folder
+import jhmdb_folder
 import numpy as np
 import pytest
+import vip_folder
+from local_server import serve
+from small_copies import pack
 
-from . import davis_folder, jhmdb_folder, vip_folder
-from .local_server import serve
-from .small_copies import pack
-from .test_frames_pictures import HOSTILE
-from .test_tasks_jhmdb_files import HOSTILE_MATS, HOSTILE_PREDICTIONS
+from tests.frames.test_pictures import HOSTILE
+from tests.tasks.test_jhmdb_files import HOSTILE_MATS, HOSTILE_PREDICTIONS
 
 MATS = {name: make for name, make in HOSTILE_MATS.items() if "bomb" not in name}  # those have their own test
 PREDICTIONS = {name: make for name, make in HOSTILE_PREDICTIONS.items() if "bomb" not in name}
@@ -52,7 +54,7 @@ def watched(place: Path, jobs: Jobs, warm: Jobs, address: list[object] | None) -
     environment["PATH"] = f"{place}/bin:{environment['PATH']}"
     request = {"warm": warm, "jobs": jobs, "out": f"{place}/out", "secret": f"{place}/secret", "address": address}
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("borders_watched.py")],
+        [sys.executable, Path(__file__).parent / "support" / "borders_watched.py"],
         input=json.dumps(request),
         env=environment,
         capture_output=True,

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from .davis_folder import make_clip
+from davis_folder import make_clip
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]

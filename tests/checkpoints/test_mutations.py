@@ -1,0 +1,193 @@
+"""Files whose tensors or config contradict themselves: loaded or refused, and never an error of corrkit's own.
+
+Every golden checkpoint is taken apart: the rank, an extent or the type of a tensor, or a value of the config beside it
+is changed at random, and the network is built as `corrkit inspect` builds it. What is loaded must also run.
+"""
+
+import collections
+import copy
+import dataclasses
+import functools
+import json
+import random
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from corrkit.backbones.building import to_float32
+from corrkit.backbones.contract import interface_of
+from corrkit.backbones.loading import Loading, _layers_of
+from corrkit.checkpoints.naming import flatten
+from corrkit.checkpoints.opening import Opened, open_checkpoint
+from corrkit.errors import CheckpointError
+from tests.checkpoints.test_goldens import GOLDENS
+
+VALUES = (
+    None,
+    -1,
+    0,
+    1,
+    3,
+    7,
+    10**9,
+    10**30,
+    0.5,
+    -1.5,
+    float("nan"),
+    float("inf"),
+    True,
+    "",
+    "x",
+    [],
+    [1],
+    [[]],
+    {},
+    {"a": 1},
+)
+# Resampling a table warns of torch's and numpy's own future; that is no matter of these tests.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+DTYPES = (torch.int64, torch.uint8, torch.bool, torch.float16, torch.float64, torch.complex64)
+
+
+@functools.cache
+def opened_golden(folder: Path) -> tuple[Opened, dict[str, Any]]:
+    meta = json.loads((folder / "meta.json").read_text())
+    opened = open_checkpoint(folder / meta["file"])
+    return dataclasses.replace(opened, tree=flatten(opened.tree), metadata={}), meta
+
+
+def other_tensor(tensor: torch.Tensor, draw: random.Random) -> tuple[torch.Tensor, str]:
+    """The tensor with another rank, extent or type."""
+    kind = draw.choice(("rank", "extent", "extent", "type"))
+    if kind == "type":
+        dtype = draw.choice(DTYPES)
+        return tensor.to(dtype), f"as {dtype}"
+    if kind == "rank":
+        way = draw.choice(("first", "last", "flat", "scalar", "drop"))
+        changed = {
+            "first": lambda: tensor[None],
+            "last": lambda: tensor[..., None],
+            "flat": tensor.flatten,
+            "scalar": lambda: tensor.flatten()[0] if tensor.numel() else tensor,
+            "drop": lambda: tensor[0] if tensor.ndim and len(tensor) else tensor,
+        }[way]()
+        return changed, f"rank {way} {list(changed.shape)}"
+    if not tensor.ndim:
+        return tensor[None], "rank first"
+    axis = draw.randrange(tensor.ndim)
+    extent = tensor.shape[axis]
+    extent = max(draw.choice((0, 1, 2, extent - 1, extent + 1, 2 * extent, extent // 2, extent + 3)), 0)
+    shape = [*tensor.shape[:axis], extent, *tensor.shape[axis + 1 :]]
+    return torch.zeros(shape, dtype=tensor.dtype), f"shape {shape}"
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from paths(item, (*path, key))
+
+
+def mutate(opened: Opened, draw: random.Random) -> tuple[Opened, str]:
+    """A copy with one to three changes, and what they are."""
+    tree, config, words = dict(opened.tree), copy.deepcopy(opened.config), []
+    preprocessor = copy.deepcopy(opened.preprocessor)
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        source = draw.choice([part for part in (config, preprocessor) if part]) if config or preprocessor else None
+        if source and draw.random() < 0.4:
+            *above, last = draw.choice(list(paths(source)))
+            try:
+                functools.reduce(lambda part, key: part[key], above, source)[last] = value = draw.choice(VALUES)
+            except (KeyError, IndexError, TypeError):  # an earlier change has replaced what was above it
+                continue
+            words.append(f"config {[*above, last]} = {value!r}")
+        else:
+            name = draw.choice(list(tree))
+            tree[name], change = other_tensor(tree[name], draw)
+            words.append(f"{name} {change}")
+    return dataclasses.replace(opened, tree=tree, config=config, preprocessor=preprocessor), "; ".join(words)
+
+
+@torch.no_grad()
+def outcome(opened: Opened, meta: dict[str, Any]) -> str:
+    """ "loaded", "refused", or where corrkit failed."""
+    try:
+        backbone = _layers_of(opened, Loading(heads=meta.get("heads_hint")))(None)
+    except CheckpointError:
+        return "refused"
+    except Exception as error:
+        return _place(error)
+    try:
+        to_float32(backbone.network)
+        multiple = interface_of(backbone).multiple
+        side = -(-64 // multiple) * multiple
+        backbone(torch.zeros(1, 3, side, side))
+    except Exception as error:
+        return f"run: {_place(error)}"
+    return "loaded"
+
+
+def _place(error: Exception) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "corrkit" in frame.filename]
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-2:]))
+    return f"{where} {type(error).__name__}: {str(error)[:100]}"
+
+
+def check(golden: Any, count: int, seed: int) -> collections.Counter[str]:
+    draw = random.Random(seed)
+    counts: collections.Counter[str] = collections.Counter()
+    failed: dict[str, list[str]] = collections.defaultdict(list)
+    names = list(GOLDENS)
+    for index in range(count):
+        name = names[index % len(names)]
+        opened, meta = opened_golden(golden(f"checkpoints/{name}"))
+        mutated, words = mutate(opened, draw)
+        found = outcome(mutated, meta)
+        if found in ("loaded", "refused"):
+            counts[found] += 1
+        else:
+            failed[found].append(f"{name}: {words}")
+    print(dict(counts), sum(map(len, failed.values())), "failed")
+    assert not failed, "\n".join(f"{len(cases)} x {where}: {cases[0]}" for where, cases in failed.items())
+    return counts
+
+
+@pytest.mark.golden
+def test_contradictions_are_refused(golden: Any) -> None:
+    counts = check(golden, 100, seed=1)
+    assert counts["refused"] > 50
+    assert counts["loaded"] > 3
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_many_contradictions_are_refused(golden: Any) -> None:
+    check(golden, 10_000, seed=2)
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+def test_headers_of_converted_files_are_checked(golden: Any, tmp_path: Path) -> None:
+    """Every value of the header, nested ones too, replaced by every other kind of value."""
+    from corrkit.backbones.conversion import convert
+
+    folder = golden("checkpoints/dino")
+    meta = json.loads((folder / "meta.json").read_text())
+    convert(folder / meta["file"], tmp_path / "a.safetensors", Loading(heads=meta.get("heads_hint") or 3))
+    opened = open_checkpoint(tmp_path / "a.safetensors")
+    facts = json.loads(opened.metadata["corrkit"])
+    failed, refused = [], 0
+    for *above, last in paths(facts):
+        for value in VALUES:
+            changed = copy.deepcopy(facts)
+            functools.reduce(lambda part, key: part[key], above, changed)[last] = value
+            found = outcome(dataclasses.replace(opened, metadata={"corrkit": json.dumps(changed)}), {})
+            refused += found == "refused"
+            failed += [] if found in ("loaded", "refused") else [f"{[*above, last]} = {value!r}: {found}"]
+    assert not failed, "\n".join(failed)
+    assert refused > 100

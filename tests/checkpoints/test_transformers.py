@@ -1,0 +1,290 @@
+"""transformers' own classes write tiny files while the test runs: a release that changes names or rules is noticed."""
+
+import copy
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from corrkit.backbones import load_backbone
+from corrkit.errors import CheckpointError
+from tests.checkpoints.test_goldens import TOLERANCE, distance
+
+VIT = {
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 80,
+    "image_size": 64,
+    "patch_size": 8,
+}
+SMALLER = {**{name: value for name, value in VIT.items() if name != "intermediate_size"}, "mlp_ratio": 2}
+STAGES = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 12, 16, 24]}
+NATIVE, WIDE, ODD = (64, 64), (64, 96), (40, 72)
+RESIZED = {"interpolate_pos_encoding": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A class of transformers with a configuration, and how its features are read.
+
+    prefix: tokens in front of the patches; sizes: of inputs; call: further arguments of its forward pass; output: name
+    of what holds tokens [B, P + N, C] or a map [B, C, h, w] ("channels last": [B, h, w, C]).
+    """
+
+    model: str
+    config: str
+    options: dict[str, Any]
+    prefix: int = 1
+    sizes: tuple[tuple[int, int], ...] = (NATIVE, WIDE, ODD)
+    call: dict[str, Any] = field(default_factory=dict)
+    output: str = "last_hidden_state"
+    stride: int = 8
+    layer: int | None = None
+    id: str = ""
+
+
+CASES = [
+    Written(model="ViTModel", config="ViTConfig", options=VIT, call=RESIZED),
+    Written(model="ViTModel", config="ViTConfig", options={**VIT, "qkv_bias": False}, call=RESIZED, id="no-qkv-bias"),
+    Written(
+        model="ViTModel", config="ViTConfig", options={**VIT, "hidden_act": "gelu_new"}, call=RESIZED, id="tanh-gelu"
+    ),
+    Written(model="DeiTModel", config="DeiTConfig", options=VIT, prefix=2, call=RESIZED),
+    Written(model="ViTMSNModel", config="ViTMSNConfig", options=VIT, call=RESIZED),
+    Written(model="IJepaModel", config="IJepaConfig", options=VIT, prefix=0, call=RESIZED),
+    Written(model="Dinov2Model", config="Dinov2Config", options=SMALLER),
+    Written(model="Dinov2Model", config="Dinov2Config", options={**SMALLER, "use_swiglu_ffn": True}, id="swiglu"),
+    Written(model="Dinov2WithRegistersModel", config="Dinov2WithRegistersConfig", options=SMALLER, prefix=5),
+    Written(model="DINOv3ViTModel", config="DINOv3ViTConfig", options={**VIT, "num_register_tokens": 4}, prefix=5),
+    Written(
+        model="DINOv3ViTModel",
+        config="DINOv3ViTConfig",
+        options={**VIT, "num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu", "rope_theta": 70.0},
+        prefix=5,
+        id="gated",
+    ),
+    Written(
+        model="DINOv3ViTModel",
+        config="DINOv3ViTConfig",
+        options={**VIT, "num_register_tokens": 4, "query_bias": False, "mlp_bias": False},
+        prefix=5,
+        id="some-biases",
+    ),
+    Written(model="BeitModel", config="BeitConfig", options={**VIT, "use_relative_position_bias": True}),
+    Written(
+        model="BeitModel",
+        config="BeitConfig",
+        options={**VIT, "use_shared_relative_position_bias": True, "use_mean_pooling": False},
+        id="shared",
+    ),
+    Written(
+        model="Data2VecVisionModel", config="Data2VecVisionConfig", options={**VIT, "use_relative_position_bias": True}
+    ),
+    Written(model="CLIPVisionModel", config="CLIPVisionConfig", options=VIT, call=RESIZED),
+    Written(
+        model="CLIPVisionModel",
+        config="CLIPVisionConfig",
+        options={**VIT, "hidden_act": "gelu"},
+        call=RESIZED,
+        id="gelu",
+    ),
+    *(
+        Written(model=f"{name}VisionModel", config=f"{name}VisionConfig", options=VIT, call=RESIZED)
+        for name in ("MetaClip2", "ChineseCLIP", "AltCLIP", "CLIPSeg")
+    ),
+    Written(model="SiglipVisionModel", config="SiglipVisionConfig", options=VIT, prefix=0, call=RESIZED),
+    Written(model="GitVisionModel", config="GitVisionConfig", options=VIT, call=RESIZED),
+    Written(model="Aimv2VisionModel", config="Aimv2VisionConfig", options=VIT, prefix=0, sizes=(NATIVE,)),
+    Written(
+        model="Aimv2VisionModel", config="Aimv2VisionConfig", options={**VIT, "is_native": True}, prefix=0, id="native"
+    ),
+    Written(
+        model="RadioModel",
+        config="RadioConfig",
+        options={**SMALLER, "mlp_ratio": 2.0, "num_cls_tokens": 2, "num_registers": 2, "max_img_size": 128}
+        | {"patch_dim": 192, "summary_idxs": [0, 1], "norm_mean": [0.0] * 3, "norm_std": [1.0] * 3},
+        prefix=4,
+    ),
+    Written(
+        model="SwinModel",
+        config="SwinConfig",
+        options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "window_size": 4},
+        prefix=0,
+        sizes=(NATIVE, WIDE, (96, 128)),
+        stride=16,
+    ),
+    Written(
+        model="ConvNextModel",
+        config="ConvNextConfig",
+        options=STAGES,
+        sizes=(NATIVE, WIDE),
+        stride=32,
+        layer=4,
+    ),
+    Written(
+        model="ConvNextV2Model",
+        config="ConvNextV2Config",
+        options=STAGES,
+        sizes=(NATIVE, WIDE),
+        stride=32,
+        layer=4,
+    ),
+    Written(
+        model="HieraModel",
+        config="HieraConfig",
+        options={"image_size": [64, 64], "embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]},
+        prefix=0,
+        sizes=(NATIVE, WIDE),
+        call=RESIZED,
+        stride=32,
+    ),
+    Written(
+        model="SamVisionModel",
+        config="SamVisionConfig",
+        options={
+            **SMALLER,
+            "mlp_ratio": 2.0,
+            "output_channels": 16,
+            "window_size": 3,
+            "global_attn_indexes": [1],
+            "mlp_dim": 96,
+        },
+        sizes=(NATIVE,),
+    ),
+    Written(
+        model="Sam2HieraDetModel",
+        config="Sam2HieraDetConfig",
+        options={
+            "hidden_size": 8,
+            "image_size": [64, 64],
+            "blocks_per_stage": [1, 2, 2, 1],
+            "embed_dim_per_stage": [8, 16, 32, 64],
+            "num_attention_heads_per_stage": [1, 2, 4, 8],
+            "window_size_per_stage": [8, 4, 4, 2],
+            "global_attention_blocks": [4],
+            "window_positional_embedding_background_size": [4, 4],
+        },
+        output="channels last",
+        sizes=(NATIVE, WIDE),
+        stride=32,
+        layer=4,
+    ),
+]
+
+
+def written(case, folder):
+    """The peer's model with every weight drawn anew, saved by its own code."""
+    import transformers
+
+    torch.manual_seed(0)
+    model = getattr(transformers, case.model)(getattr(transformers, case.config)(**case.options)).eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.3)
+    model.save_pretrained(folder)
+    return model
+
+
+def features(case, model, frames):
+    """[B, h, w, C] of the peer's model."""
+    output = copy.deepcopy(model)(frames, **case.call)  # Swin's remembers that it has seen a small input
+    found = output["last_hidden_state"]
+    if case.output == "channels last":
+        return found
+    if found.ndim == 4:
+        return found.movedim(1, -1)
+    grid = (frames.shape[2] // case.stride, frames.shape[3] // case.stride)
+    return found[:, case.prefix :].unflatten(1, grid)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.model}-{case.id}".rstrip("-") for case in CASES])
+@torch.no_grad()
+def test_a_file_of_transformers_gives_the_features_of_its_class(case, tmp_path):
+    model = written(case, tmp_path)
+    backbone = load_backbone(tmp_path, layer=case.layer)
+    assert backbone.stride == case.stride
+    for height, width in case.sizes:
+        frames = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height + width))
+        expected = features(case, model, frames).numpy()
+        assert distance(backbone(frames).numpy(), expected) < TOLERANCE, (height, width)
+
+
+@torch.no_grad()
+def test_tubelets_of_transformers_are_fed_one_frame(tmp_path):
+    case = Written(
+        model="VJEPA2Model",
+        config="VJEPA2Config",
+        options={"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "mlp_ratio": 2.0, "crop_size": 64}
+        | {"patch_size": 8, "frames_per_clip": 4, "pred_hidden_size": 12, "pred_num_attention_heads": 2}
+        | {"pred_num_hidden_layers": 1, "pred_num_mask_tokens": 2},
+    )
+    model, backbone = written(case, tmp_path), load_backbone(tmp_path)
+    frames = torch.randn(2, 3, *NATIVE, generator=torch.Generator().manual_seed(0))
+    output = model(frames[:, None].expand(-1, 2, -1, -1, -1), skip_predictor=True)
+    assert distance(backbone(frames).numpy(), output.last_hidden_state.unflatten(1, (8, 8)).numpy()) < TOLERANCE
+    assert any("crop_size" in note for note in backbone.report.notes)  # at other sizes the class numbers by it
+
+
+@torch.no_grad()
+def test_the_part_about_images_of_a_composite_config_counts(tmp_path):
+    text = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 32}
+    case = Written(
+        model="CLIPModel",
+        config="CLIPConfig",
+        options={"text_config": text, "vision_config": {**VIT, "hidden_act": "gelu"}, "projection_dim": 8},
+    )
+    model, backbone = written(case, tmp_path), load_backbone(tmp_path)
+    frames = torch.randn(2, 3, *WIDE, generator=torch.Generator().manual_seed(0))
+    expected = features(Written(model="", config="", options={}, call=RESIZED), model.vision_model, frames)
+    assert distance(backbone(frames).numpy(), expected.numpy()) < TOLERANCE
+
+
+LOOK_ALIKES = [
+    ("MLCDVisionModel", "MLCDVisionConfig", VIT),
+    ("Idefics3VisionTransformer", "Idefics3VisionConfig", VIT),
+    ("SmolVLMVisionTransformer", "SmolVLMVisionConfig", VIT),
+    ("DPTModel", "DPTConfig", {**VIT, "backbone_out_indices": [0, 1, 1, 1], "reassemble_factors": [1, 1, 1, 1]}),
+    ("YolosModel", "YolosConfig", {**VIT, "image_size": [64, 64], "num_detection_tokens": 3}),
+    ("VivitModel", "VivitConfig", {**VIT, "num_frames": 4, "tubelet_size": [2, 8, 8]}),
+    ("TimesformerModel", "TimesformerConfig", {**VIT, "num_frames": 2}),
+    ("Swinv2Model", "Swinv2Config", {"image_size": 64, "embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2]}),
+    ("BlipVisionModel", "BlipVisionConfig", VIT),
+]
+
+
+@pytest.mark.parametrize(("model", "config", "options"), LOOK_ALIKES, ids=[name for name, *_ in LOOK_ALIKES])
+def test_a_look_alike_is_refused_by_its_model_type(model, config, options, tmp_path):
+    import transformers
+
+    kind = getattr(transformers, config).model_type
+    getattr(transformers, model)(getattr(transformers, config)(**options)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"model_type '{kind}'") as refusal:
+        load_backbone(tmp_path)
+    assert "incomplete" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("num_hidden_layers", 3, r"num_hidden_layers 3 \(here: 2\)"),
+        ("image_size", 96, r"image_size 96 \(here: 64\)"),
+        ("num_attention_heads", 5, "5 heads"),
+        ("qkv_bias", False, r"qkv_bias False \(here: True\)"),
+        ("hidden_act", "relu6", "'relu6'"),
+    ],
+)
+def test_a_config_that_contradicts_the_tensors_is_refused_by_name(name, value, words, tmp_path):
+    written(CASES[0], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(CheckpointError, match=words):
+        load_backbone(tmp_path)
+
+
+def test_an_activation_that_a_network_in_stages_lacks_is_refused(tmp_path):
+    options = {"image_size": 64, "embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    written(Written(model="SwinModel", config="SwinConfig", options={**options, "hidden_act": "relu"}), tmp_path)
+    with pytest.raises(CheckpointError, match=r"hidden_act relu \(here: gelu\)"):
+        load_backbone(tmp_path)
