@@ -154,7 +154,7 @@ def _system(opened: Opened, facts: dict[str, Json]) -> System:
     """The registry's entry, or that of the layout file whose document the header holds."""
     if "document" not in facts:
         return SYSTEMS[facts["system"]]
-    return parse_layout(facts["document"], str(facts["system"]), f"the layout in the header of {opened.path}")
+    return parse_layout(facts["document"], str(facts["system"]), f"{opened.path} (header)")
 
 
 def _require_kinds(facts: dict[str, Json]) -> None:

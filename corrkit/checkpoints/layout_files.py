@@ -125,6 +125,7 @@ def parse_layout(document: Mapping[str, Any], name: str, where: str) -> System:
         document=dict(document),
         source=where,
         proven="unknown",
+        notes=(f"Names and rules are those of the layout file {where}; only its author knows that they hold.",),
     )
 
 
@@ -138,16 +139,15 @@ def installed() -> Mapping[str, System]:
     found: dict[str, System] = {}
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:
-            files = sorted(resources.files(entry.value).iterdir(), key=lambda file: file.name)
-        except (ImportError, TypeError, OSError) as error:
+            files = [file for file in resources.files(entry.value).iterdir() if file.name.endswith(".toml")]
+            texts = {file.name: file.read_text(encoding="utf-8") for file in files}
+        except (ImportError, TypeError, OSError, UnicodeDecodeError) as error:
             raise CheckpointError(
                 f"The entry point {entry.name} = {entry.value} of {ENTRY_POINTS} can't be opened: {error}.",
                 "Mend or uninstall the package that declares it; its value is the name of a package.",
             ) from error
-        for file in (file for file in files if file.name.endswith(".toml")):
-            system = _parsed(
-                file.read_text(encoding="utf-8"), file.name.removesuffix(".toml"), f"{entry.value}/{file.name}"
-            )
+        for name, text in sorted(texts.items()):
+            system = _parsed(text, name.removesuffix(".toml"), f"{entry.value}/{name}")
             if system.name in found:
                 raise CheckpointError(
                     f"{entry.value} offers {system.name}, a name that is taken.", "Rename the file in that package."
@@ -159,7 +159,7 @@ def installed() -> Mapping[str, System]:
 def _parsed(text: str, name: str, where: str) -> System:
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, numbers of thousands of digits, thousands of brackets
         raise CheckpointError(f"{where} can't be read as TOML: {error}.", "Correct the file.") from error
     return parse_layout(document, name, where)
 

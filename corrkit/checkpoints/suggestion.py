@@ -69,7 +69,9 @@ def propose(opened: Opened, key: str | None = None) -> Proposal:
     if key is not None:
         whole = whole_key(key, shapes, opened.path)
         shapes = {name: shape for name, shape in shapes.items() if name.startswith(f"{whole}.")}
-    found = _nearest([network for stack in _stacks(shapes) if (network := _described(stack, shapes)) is not None])
+    patches = [name for name, shape in shapes.items() if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]]
+    described = (_described(stack, shapes, patches) for stack in _stacks(shapes))
+    found = _nearest([network for network in described if network is not None])
     if not found:
         raise CheckpointError(
             f"{opened.path} holds nothing that looks like a vision transformer: no blocks of equal shapes with "
@@ -98,8 +100,14 @@ def _nearest(networks: list[_Network]) -> list[_Network]:
     for rivals in patches.values():
         most = max(len(network.prefix) for network in rivals)
         rivals = [network for network in rivals if len(network.prefix) == most]
-        best += [n for n in rivals if not any(map(is_secondary, n.stem.removeprefix(n.prefix).split(".")))] or rivals
+        best += [network for network in rivals if not _is_beside(network)] or rivals
     return best
+
+
+def _is_beside(network: _Network) -> bool:
+    """Whether the blocks' own name is a decoder's or the like."""
+    inner = network.stem.removeprefix(network.prefix)
+    return drops.reason(inner, drops.GENERAL) is not None or any(map(is_secondary, inner.split(".")))
 
 
 def _stacks(shapes: Shapes) -> Iterable[_Network]:
@@ -113,7 +121,7 @@ def _stacks(shapes: Shapes) -> Iterable[_Network]:
             yield _Network(stem, len(blocks), blocks[0])
 
 
-def _described(network: _Network, shapes: Shapes) -> _Network | None:
+def _described(network: _Network, shapes: Shapes, patches: Iterable[str]) -> _Network | None:
     """The network with the roles of its tensors; None for what is no vision transformer."""
     widths = Counter(shape[0] for shape in network.leaves.values() if len(shape) == 1)
     squares = {shape[1] for shape in network.leaves.values() if len(shape) == 2}
@@ -121,8 +129,7 @@ def _described(network: _Network, shapes: Shapes) -> _Network | None:
     if not widths:
         return None
     network.width = widths.most_common(1)[0][0]
-    patches = [name for name, shape in shapes.items() if len(shape) == 4 and shape[:2] == (network.width, 3)]
-    patches = [name for name in patches if shapes[name][2] == shapes[name][3]]
+    patches = [name for name in patches if shapes[name][0] == network.width]
     if not patches:
         return None
     patch = max(patches, key=lambda name: len(_shared(name, network.stem)))
@@ -282,6 +289,7 @@ def _text(network: _Network, sentence: str, file: str) -> str:
     lines = [
         f"# Proposed for {json.dumps(file)}: {json.dumps(sentence)[1:-1]}.",
         "# Shapes and names tell what stands here, but not how the network computes: check each line marked so.",
+        "# It is computed as a plain ViT: norms before attention and MLP, no rotary or relative positions; else py:.",
         *(f"# Not understood, refused until renamed or dropped: {_quoted(name)}" for name in network.unclear[:_SHOWN]),
         "",
         *([f"prefix = {_quoted(network.prefix.removesuffix('.'))}"] if network.prefix else []),

@@ -12,7 +12,9 @@ from corrkit.errors import CheckpointError
 
 def of_file(stored=None):
     """A recognised file as far as heads are concerned."""
-    return SimpleNamespace(path="a.pth", system=SimpleNamespace(name="vit"), stored_heads=lambda dim: stored)
+    return SimpleNamespace(
+        path="a.pth", system=SimpleNamespace(name="vit", heads=None), stored_heads=lambda dim: stored
+    )
 
 
 def test_every_row_divides_its_width_and_has_a_source():

@@ -122,6 +122,7 @@ def test_a_network_in_own_names_equals_the_same_in_known_ones(place):
     assert ours.report.system == "same"
     assert ours.report.tensors_used == ours.report.tensors_total - 1
     assert ("model.net.enc.pretext", "head of pre-training (1 tensor)") in ours.report.dropped
+    assert any("same.toml" in note for note in ours.report.notes)
     assert "same.toml" in dict(ours.report.evidence)["system"]
 
 
@@ -174,6 +175,7 @@ def test_branches_by_preference_and_prefix(place):
     [
         ("mean = [", "can't be read as TOML"),
         ("a = " + "[" * 100_000, "can't be read as TOML"),
+        ("heads = 1" + "0" * 5000, "can't be read as TOML"),
         (NAMES, "lacks activation, eps, final_norm, mean, norm, position, std"),
         (f"epsilon = 1\n{RULES}{NAMES}", "has unknown epsilon"),
         (f"heads = 0\n{RULES}{NAMES}", "heads is 0"),
@@ -255,6 +257,9 @@ def test_several_networks_are_a_question_and_none_a_refusal(place):
     torch.save({**renamed(TELLING, "left.", "pred_head"), **renamed(TELLING, "right.", "pred_head")}, place / "two.pth")
     with pytest.raises(CheckpointError, match=r"left\.layers, right\.layers[\s\S]*--ckpt-key"):
         propose(open_checkpoint(place / "two.pth"))
+    decoder = {name.replace("layers", "decoder_layers"): t for name, t in renamed(TELLING).items() if "layers" in name}
+    torch.save({**renamed(TELLING, head="pred_head"), **decoder}, place / "decoder.pth")
+    assert "decoder_layers" not in propose(open_checkpoint(place / "decoder.pth")).text.split("[drop]")[0]
     assert "under left" in propose(open_checkpoint(place / "two.pth"), "left").sentence
     torch.save({"fc.weight": torch.zeros(4, 4)}, place / "none.pth")
     with pytest.raises(CheckpointError, match="nothing that looks like a vision transformer"):

@@ -98,6 +98,24 @@ def test_no_order_of_entries_decides_alone(golden, name):
     assert taken.marks or not rivals, (taken.system.name, rivals)
 
 
+@pytest.mark.golden
+def test_a_lone_vision_encoder_in_siglips_names_is_asked_about(golden):
+    """SmolVLM and Idefics have the same names and sizes, and look positions up in another way."""
+    checkpoint, _, _ = opened(golden, "hf_siglip")
+    checkpoint = replace(checkpoint, config=None)
+    assert recognise(checkpoint).system.name == "hf_siglip"  # its own head and loss beside it
+    vision = {name: tensor for name, tensor in checkpoint.tree.items() if name.startswith("vision_model.")}
+    assert recognise(replace(checkpoint, tree=vision)).system.name == "hf_siglip"
+    lone = {name: tensor for name, tensor in vision.items() if ".head." not in name}
+    with pytest.raises(CheckpointError, match=r"hf_siglip[\s\S]*hf_idefics[\s\S]*--system hf_siglip"):
+        recognise(replace(checkpoint, tree=lone))
+    assert recognise(replace(checkpoint, tree=lone), system="hf_siglip").system.name == "hf_siglip"
+    whole = {f"model.{name}": tensor for name, tensor in lone.items()}
+    whole["model.connector.modality_projection.proj.weight"] = torch.ones(3, 3)
+    with pytest.raises(CheckpointError, match="SmolVLM, Idefics2, Idefics3"):
+        recognise(replace(checkpoint, tree=whole))
+
+
 def network(system):
     return system.build, system.rules, system.mean, system.std
 

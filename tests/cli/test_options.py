@@ -20,7 +20,8 @@ TRAINING = (
 TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
-        "--device --out --save-predictions --submission --reference-rows --against --fail-below --json --format --quiet"
+        "--layout --device --out --save-predictions --submission --reference-rows --against --fail-below --json --format "
+        "--quiet"
     ),
     "score": f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format",
     "protocols": "WHAT --explain --json --bibtex",
@@ -30,12 +31,13 @@ TAKEN = {
     "data check": "TASK --data --split --manifest --dataset-name --json",
     "data manifest": "DATA --task --split --out",
     "data get": "TASK --to --split --print --yes --sources",
-    "inspect": "FILE --heads --layer --ckpt-key --system --json",
-    "convert": "FILE OUT --heads --ckpt-key --system",
+    "inspect": "FILE --heads --layer --ckpt-key --system --layout --suggest --json",
+    "systems": "WORD --json",
+    "convert": "FILE OUT --heads --ckpt-key --system --layout",
     "pretrain": f"RECIPE {TRAINING}",
     "leaderboard": "RUNS --out --reference --format",
     "compare": "REFERENCE RUNS --fail-below --json --format",
-    "regress": "--ckpt --baseline --update --junit --heads --layer --ckpt-key --system --device --quiet",
+    "regress": "--ckpt --baseline --update --junit --heads --layer --ckpt-key --system --layout --device --quiet",
     "doctor": "",
 }
 

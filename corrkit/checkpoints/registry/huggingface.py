@@ -155,10 +155,27 @@ ENTRIES = (
         model_types=("siglip", "siglip_vision_model"),
         title="SigLIP, SigLIP 2 of fixed resolution (Hugging Face)",
         layouts=(HF_TOWER,),
+        without=(_PRE_NORM,),
+        certain=marks.beside(r"(.*\.)?(head\.probe|logit_bias)"),  # its pooling and its loss
+        distinction="positions resized to the grid, as SigLIP",
         rules=ViTRules(heads="siglip", cls=False, activation="gelu-tanh", position="size"),
         mean=HALF[0],
         std=HALF[1],
         source=_SOURCE,
         proven="golden",
+    ),
+    System(
+        name="hf_idefics",
+        title="Vision encoder of SmolVLM, Idefics2, Idefics3 (Hugging Face)",
+        layouts=(HF_TOWER,),
+        without=(_PRE_NORM,),
+        certain=marks.beside(r"(.*\.)?connector\.(modality_projection|perceiver_resampler)\..*"),
+        distinction="positions in buckets of each picture's shares, as SmolVLM and Idefics",
+        refuse=(
+            "its positions are looked up by each picture's own shape, which corrkit doesn't compute.",
+            "Build it with transformers in a function of your own: py:FILE.py:FUNCTION.",
+        ),
+        source=f"{_SOURCE} models/idefics3/modeling_idefics3.py",
+        proven="unknown",
     ),
 )
