@@ -1,13 +1,24 @@
-"""Curves of a run as a picture, by Pillow alone."""
+"""Curves and sheets of pictures of a run, by Pillow alone."""
 
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from corrkit.files.atomic import write_atomic
+
+
+def draw_columns(path: Path, columns: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Columns of RGB pictures [N, H, W, 3], one per name, one row per sample."""
+    sheet = np.concatenate([np.concatenate(list(pictures)) for pictures in columns.values()], axis=1)
+    canvas = Image.new("RGB", (sheet.shape[1], sheet.shape[0] + 14), "white")
+    canvas.paste(Image.fromarray(sheet), (0, 14))
+    for index, name in enumerate(columns):
+        ImageDraw.Draw(canvas).text((index * sheet.shape[1] // len(columns) + 2, 1), name, fill="black")
+    save_png(path, canvas)
 
 
 def draw_curves(path: Path, panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class Log:
         if self.rows:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def duration(seconds: float) -> str:
+    """Days, where there are any, and hours:minutes:seconds."""
+    days, rest = divmod(round(seconds), 24 * 60 * 60)
+    return (f"{days} d " if days else "") + time.strftime("%H:%M:%S", time.gmtime(rest))
 
 
 def read_log(path: Path) -> list[Row]:

@@ -7,19 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
-from PIL import Image, ImageDraw
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from corrkit.runs.drawing import draw_curves, save_png
-from corrkit.runs.logs import Log, Row
+from corrkit.runs.drawing import draw_columns, draw_curves
+from corrkit.runs.logs import Log, Row, duration
 from corrkit.task_table import task_facts, task_names
 from corrkit.training.data.views import unit_range
 
 EMA = "ema/"
 """Before the names of scores of the encoder's average."""
-
-_DAY = 86_400
 
 
 class Report:
@@ -60,11 +58,8 @@ class Report:
         seconds = max(self.seconds["training"], 1e-9)
         left, speed = (self.total - done) * seconds / (done - self.first), self.samples / seconds
         self.log.add({"step": done, **numbers})
-        times = {
-            "samples_per_second": speed,
-            "share_waiting_for_data": self.seconds["waiting"] / seconds,
-            "seconds_left": left,
-        }
+        waiting = self.seconds["waiting"] / seconds
+        times = {"samples_per_second": speed, "share_waiting_for_data": waiting, "seconds_left": left}
         self.speed.add({"step": done, **times})
         self.say(
             f"step {done} of {self.total}, loss {numbers['loss']:.4f}, rate {numbers['rate']:.2e}, "
@@ -83,12 +78,12 @@ class Report:
             return
         panels = {}
         for title, rows in (("loss", self.log.rows), ("correspondence", self.scores.rows)):
-            names = [name for name in (rows[0] if rows else ()) if name.startswith("loss") or _is_shown(name)]
-            if names:
+            if names := [name for name in (rows[0] if rows else ()) if name.startswith("loss") or _is_shown(name)]:
                 panels[title] = ([row["step"] for row in rows], {name: [row[name] for row in rows] for name in names})
         draw_curves(self.out / "curve.png", panels)
         if pictures:
-            draw_pictures(self.out / "pictures" / f"step-{done:08d}.png", pictures)
+            columns = {name: bytes_of(images) for name, images in pictures.items()}
+            draw_columns(self.out / "pictures" / f"step-{done:08d}.png", columns)
 
     def flush(self) -> None:
         """All rows to the disk."""
@@ -96,24 +91,10 @@ class Report:
             file.flush()
 
 
-def draw_pictures(path: Path, pictures: Mapping[str, Tensor], count: int = 4) -> None:
-    """Columns of pictures [N, 3, H, W] (normalised), one per name, one row per sample."""
-    columns = []
-    for images in pictures.values():
-        pixels = unit_range(images[:count].detach().float().cpu()).clamp(0, 1)
-        columns.append(torch.cat(list(pixels), 1))
-    sheet = torch.cat(columns, 2).mul(255).round().byte().permute(1, 2, 0).numpy()
-    canvas = Image.new("RGB", (sheet.shape[1], sheet.shape[0] + 14), "white")
-    canvas.paste(Image.fromarray(sheet), (0, 14))
-    for index, name in enumerate(pictures):
-        ImageDraw.Draw(canvas).text((index * sheet.shape[1] // len(pictures) + 2, 1), name, fill="black")
-    save_png(path, canvas)
-
-
-def duration(seconds: float) -> str:
-    """Days, where there are any, and hours:minutes:seconds."""
-    days, rest = divmod(round(seconds), _DAY)
-    return (f"{days} d " if days else "") + time.strftime("%H:%M:%S", time.gmtime(rest))
+def bytes_of(images: Tensor) -> NDArray[np.uint8]:
+    """The first four of normalised pictures [N, 3, H, W] as uint8 RGB [N, H, W, 3]."""
+    shown = unit_range(images[:4].detach().float().cpu()).clamp(0, 1).mul(255).round().byte()
+    return np.asarray(shown.permute(0, 2, 3, 1).numpy(), np.uint8)
 
 
 def words(values: Mapping[str, float]) -> str:
