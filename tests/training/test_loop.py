@@ -227,5 +227,5 @@ def test_the_encoder_is_scored_as_it_trains(clips: Path, tmp_path: Path, monkeyp
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["0", "2", "4", "6"]
     assert len({row["davis/J&F-Mean"] for row in rows}) == 4  # it is the network as it was at that step
-    last = Scores(("davis",))(load_backbone(path), 6)
+    last = Scores(("davis",), "all")(load_backbone(path), 6)
     assert float(rows[-1]["davis/J&F-Mean"]) == pytest.approx(last["davis/J&F-Mean"], rel=1e-6)
