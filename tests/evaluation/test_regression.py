@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from corrkit import regression
 from corrkit.backbones.loading import Loading
@@ -119,3 +120,15 @@ def test_command_passes_every_option_of_loading_on(tmp_path: Path, monkeypatch):
     assert main(["regress", "--ckpt", "x.pth", "--baseline", str(tmp_path / "b.json"), "--update", *words]) == 0
     asked = {"key" if name == "ckpt-key" else name: value for name, value in given.items()}
     assert {field.name: passed.get(field.name) for field in fields(Loading)} == asked
+
+
+def test_another_default_type_measures_the_same_network(monkeypatch):
+    monkeypatch.setattr(regression, "task_names", lambda: ())
+    plain = regression.measure("random:vit_tiny_patch16_224")
+    torch.set_default_dtype(torch.float64)
+    try:
+        same = regression.measure("random:vit_tiny_patch16_224")
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same["checkpoint"] == plain["checkpoint"]
