@@ -12,6 +12,7 @@ from corrkit.errors import RunError
 from corrkit.evaluation import Progress, evaluate
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import Json, from_json
+from corrkit.inference import standard_defaults
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.runs.shapes import mismatches
@@ -80,7 +81,8 @@ def measure(
     Raises:
         CorrkitError: where a clip can't be evaluated.
     """
-    predictor = make_predictor(model, device=device, loading=Loading(**loading))
+    with standard_defaults():
+        predictor = make_predictor(model, device=device, loading=Loading(**loading))
     measured: dict[str, Json] = {
         "corrkit": __version__,
         "checkpoint": {"spec": predictor.name, "digest": predictor.digest},

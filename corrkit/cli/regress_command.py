@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write the comparison as JUnit XML")
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
+    parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
     parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         "heads": args.heads,
         "layer": args.layer,
         "key": args.ckpt_key,
+        "window": args.window,
         "system": args.system,
         "layout": args.layout,
     }

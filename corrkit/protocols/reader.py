@@ -138,7 +138,8 @@ def _consistent(protocol: Protocol) -> Protocol:
         raise ProtocolError(
             f"{protocol.identifier}: frames.size is {list(protocol.frames.size)} with frames.resize "
             f"{protocol.frames.resize!r}.",
-            f"Give {numbers} number(s): [side] for short-side or long-side, [height, width] for exact, [] for native.",
+            f"Give {numbers} number(s): [side] for short-side or long-side, [height, width] for exact, [] for native; "
+            "or override frames.resize as well.",
         )
     stored = protocol.frames.stored_size if isinstance(protocol.frames, DavisFrames) else ()
     if len(stored) not in (0, 2):

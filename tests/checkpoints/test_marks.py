@@ -59,7 +59,7 @@ def test_an_encoder_alone_or_beside_a_foreign_tensor_keeps_its_features(golden, 
         checkpoint, heads, frames = opened(golden, name)
         _, noted, expected = features(checkpoint, heads, frames)
     except CheckpointError:
-        assert name.startswith("..")  # refused as it is: test_checkpoints_wild
+        assert name.startswith("..")  # refused as it is: tests/checkpoints/test_wild.py
         return
     recognised = recognise(checkpoint)
     alone = {key: tensor for key, tensor in flatten(checkpoint.tree).items() if key in recognised.origins.values()}

@@ -37,7 +37,9 @@ TAKEN = {
     "pretrain": f"RECIPE {TRAINING}",
     "leaderboard": "RUNS --out --reference --format",
     "compare": "REFERENCE RUNS --fail-below --json --format",
-    "regress": "--ckpt --baseline --update --junit --heads --layer --ckpt-key --system --layout --device --quiet",
+    "regress": (
+        "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
+    ),
     "doctor": "",
 }
 

@@ -2,12 +2,15 @@
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from corrkit import regression
+from corrkit.backbones.loading import Loading
 from corrkit.cli import main
 from corrkit.errors import RunError
 from corrkit.regression import compare, junit, read_baseline, tolerances, write_baseline
@@ -102,3 +105,30 @@ def test_command_exits_with_1_on_a_drop_and_writes_junit(tmp_path: Path, monkeyp
     assert "failures=" in (tmp_path / "j.xml").read_text()
     assert main(["regress", "--ckpt", "rgb", "--baseline", str(tmp_path / "b.json"), "--update"]) == 0
     assert main(["regress", "--ckpt", "rgb", "--baseline", str(tmp_path / "b.json")]) == 0
+
+
+def test_command_passes_every_option_of_loading_on(tmp_path: Path, monkeypatch):
+    passed = {}
+
+    def measure(spec: str, **options):
+        passed.update(options)
+        return measured()
+
+    monkeypatch.setattr(regression, "measure", measure)
+    given = {"heads": 3, "layer": "2", "window": 4, "ckpt-key": "teacher", "system": "dino", "layout": "mine.toml"}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    assert main(["regress", "--ckpt", "x.pth", "--baseline", str(tmp_path / "b.json"), "--update", *words]) == 0
+    asked = {"key" if name == "ckpt-key" else name: value for name, value in given.items()}
+    assert {field.name: passed.get(field.name) for field in fields(Loading)} == asked
+
+
+def test_another_default_type_measures_the_same_network(monkeypatch):
+    monkeypatch.setattr(regression, "task_names", lambda: ())
+    plain = regression.measure("random:vit_tiny_patch16_224")
+    torch.set_default_dtype(torch.float64)
+    try:
+        same = regression.measure("random:vit_tiny_patch16_224")
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same["checkpoint"] == plain["checkpoint"]

@@ -357,3 +357,10 @@ def masks_of(protocol, first, features) -> np.ndarray:
     codec = MaskCodec(first, geometry, protocol.labels, protocol.readout)
     soft = corrkit.propagate(features, codec.encode(first), protocol=protocol)
     return np.stack([codec.first_prediction(first), *(codec.decode(maps) for maps in soft)])
+
+
+def test_a_size_of_another_form_is_answered_with_the_override_that_allows_it():
+    with pytest.raises(ProtocolError, match=r"or override frames\.resize as well") as caught:
+        override(load_protocol("davis/dino"), {"size": [96, 120]})
+    assert "'short-side'" in str(caught.value)
+    assert override(load_protocol("davis/dino"), {"size": [96, 120], "resize": "exact"}).frames.size == (96, 120)

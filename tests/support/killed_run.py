@@ -1,4 +1,7 @@
-"""Driver of test_runs_killed: a made-up evaluation of four clips through `Run`. Usage: killed_run.py FOLDER POINT."""
+"""Driver of tests/runs/test_killed.py: a made-up evaluation of four clips through `Run`.
+
+Usage: killed_run.py FOLDER POINT.
+"""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Driver of test_training_precision: `corrkit pretrain` killed and repeated.
+"""Driver of tests/training/test_precision.py: `corrkit pretrain` killed and repeated.
 
 Usage: killed_training.py DATA FOLDER POINT...
 
