@@ -1,6 +1,7 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
 import functools
+import pkgutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -19,6 +20,7 @@ from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run
 from corrkit.runs.records import ClipRecord
+from corrkit.runs.result_html import summary_html
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import ClipT, Label, Task, Truth
@@ -59,6 +61,26 @@ class Result:
         ]
         return pandas.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
 
+    def report(self, out: str | Path = "report.html", *, figures: str | Path | None = None) -> Path:
+        """Writes a report (see `corrkit.report`) on the run, and returns where it is.
+
+        Args:
+            out: the HTML file.
+            figures: a folder for the figures as PNG.
+
+        Raises:
+            UsageError: the evaluation has no run folder.
+        """
+        if self.folder is None:
+            raise UsageError("Nothing of this result was written, so there is nothing to report on.", "Give out=.")
+        write = pkgutil.resolve_name("corrkit.report:write_report")
+        write([self.folder], Path(out), figures=None if figures is None else Path(figures))
+        return Path(out)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the table, its intervals drawn, and the clips."""
+        return summary_html(self.summary)
+
 
 def evaluate(
     task: str,
@@ -71,7 +93,7 @@ def evaluate(
     clips: Sequence[str] | None = None,
     dataset_name: str | None = None,
     device: str = "auto",
-    save_predictions: bool = False,
+    save_predictions: bool | None = None,
     heads: int | None = None,
     layer: int | str | None = None,
     key: str | None = None,
@@ -96,7 +118,8 @@ def evaluate(
         clips: names of the clips to evaluate; None takes all. A subset marks the result partial.
         dataset_name: name of a data set of one's own in the task's layout.
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
-        save_predictions: also write predictions into the run folder.
+        save_predictions: None keeps the predictions of clips that are evaluated now in the run folder, in the task's
+            own compressed files; True evaluates clips again that were finished without; False writes none.
         heads: attention heads of a checkpoint that can't tell.
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
@@ -136,7 +159,7 @@ def evaluate_together(
     lanes: Sequence[tuple[Predictor, Protocol]],
     *,
     outs: Sequence[str | Path | None],
-    save_predictions: bool = False,
+    save_predictions: bool | None = None,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
@@ -180,11 +203,11 @@ def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
 
 
 def _evaluate_clips(
-    lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool, progress: Progress | None
+    lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool | None, progress: Progress | None
 ) -> None:
     """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
     pairs = [(lane.predictor, lane.protocol) for lane in lanes]
-    finished = [finished_clips(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
+    finished = [finished_clips(lane.run, bool(save_predictions)) if lane.run is not None else {} for lane in lanes]
     with exact_inference():
         for clip in subject.clips:
             if all(clip.name in done for done in finished):
@@ -193,7 +216,7 @@ def _evaluate_clips(
                 continue
             with ExitStack() as stack:
                 stages = [
-                    stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
+                    None if lane.run is None or save_predictions is False else stack.enter_context(lane.run.staging())
                     for lane in lanes
                 ]
                 try:

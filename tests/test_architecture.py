@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "architecture.md"
 
-GROUND_FLOOR = ("text", "errors", "palette", "files", "task_table", "manifests", "constants")
+GROUND_FLOOR = ("text", "errors", "palette", "pages", "files", "task_table", "manifests", "constants")
 ROOMS = (
     "protocols",
     "metrics",
@@ -26,7 +26,7 @@ ROOMS = (
     "datasets",
     "runs",
 )
-PIPELINE = ("predictors", "inference", "subject", "lanes", "evaluation", "scoring", "evaluator", "regression")
+PIPELINE = ("predictors", "inference", "subject", "lanes", "evaluation", "report", "scoring", "evaluator", "regression")
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)
 """From left to right. "corrkit" is the package itself, the names of the Python API."""

@@ -64,7 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
-    parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
+    keeping = parser.add_mutually_exclusive_group()
+    keeping.add_argument(
+        "--save-predictions",
+        action="store_true",
+        default=None,
+        help="evaluate clips again that were finished without predictions; those of new ones are kept in any case",
+    )
+    keeping.add_argument(
+        "--no-keep", dest="save_predictions", action="store_false", help="don't keep predictions in the run folder"
+    )
     parser.add_argument(
         "--submission", metavar="FILE", help="davis: also write a zip for the challenge server (first masks are enough)"
     )
@@ -223,7 +232,7 @@ def _evaluate(
             subject,
             [(predictor, protocol) for predictor in predictors],
             outs=folders,
-            save_predictions=args.save_predictions or bool(args.submission),
+            save_predictions=True if args.submission else args.save_predictions,
             progress=progress,
         )
         rows = []
@@ -263,5 +272,13 @@ def _closing_words(result: "Result") -> int:
         say(f"note: {note}")
     for clip, error in result.failures.items():
         say(f"failed: {clip}: {error}")
-    say(f"run: {result.folder}")
+    say(f"run: {result.folder}{_kept(result)}")
     return CorrkitError.exit_code if result.failures else 0
+
+
+def _kept(result: "Result") -> str:
+    """The size of the predictions in the run folder, where there are any."""
+    folder = result.folder / "predictions" if result.folder is not None else None
+    size = 0 if folder is None else sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    words = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+    return f" (predictions {words}, none with --no-keep)" if size else ""

@@ -1,10 +1,11 @@
 """What the pipeline asks of anything that predicts a clip."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Mode, Report
+from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import ClipT, Label, Task, Truth
 
@@ -19,6 +20,7 @@ class Predictor(ABC):
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
     device_type: "cpu", "cuda" or "mps". shared: its part of a pass that predictors in lockstep share;
     they are evaluated under one protocol. seed_of: the method of which it is one training seed, where declared.
+    origin: the spec and options of loading from which it can be made again, None where it was given as an object.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Predictor(ABC):
     device_type: str = "cpu"
     shared: "SharedLayer | None" = None
     seed_of: str | None = None
+    origin: Mapping[str, Json] | None = None
 
     def declare(self, name: str | None, seed_of: str | None) -> None:
         """Takes the user's own words for the tables, where there are any."""

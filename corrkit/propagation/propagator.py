@@ -61,12 +61,12 @@ def propagate(
     if not bool(torch.isfinite(first_labels).all()):
         raise ValueError("first_labels hold NaN or infinite values")
     height, width, _ = first_labels.shape
-    matched = _matched(iter(features), (height, width), protocol)
-    return _transported(matched, first_labels.detach(), protocol)
+    steps = matched(iter(features), (height, width), protocol)
+    return _transported(steps, first_labels.detach(), protocol)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Matched:
+class Matched:
     """A query frame with its context and the affinity to it."""
 
     frame: int
@@ -74,7 +74,7 @@ class _Matched:
     affinity: SparseAffinity
 
 
-def _matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[_Matched]:
+def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
     memory, matcher = protocol.memory, Matcher(protocol.affinity)
     prepared = _prepared(features, grid, protocol)
@@ -98,7 +98,7 @@ def _matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Prot
         size = 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1].numel()))
         block.clear()
         for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
-            yield _Matched(frame=frame, context=context, affinity=affinity)
+            yield Matched(frame=frame, context=context, affinity=affinity)
 
 
 def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator["Tensor"]:
@@ -135,7 +135,7 @@ def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
     return context
 
 
-def _transported(matched: Iterator[_Matched], first_labels: "Tensor", protocol: Protocol) -> Iterator["Tensor"]:
+def _transported(steps: Iterator[Matched], first_labels: "Tensor", protocol: Protocol) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
     given = first_labels.reshape(-1, first_labels.shape[2]).float()
     first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of frame 0, by role
@@ -144,7 +144,7 @@ def _transported(matched: Iterator[_Matched], first_labels: "Tensor", protocol: 
         # 0, while the copies before the clip stay as they were (ajabri/videowalk 047f3f4 code/test.py:146-152).
         first["long-term"] = _rescaled_over_classes(given)
     stored = {0: given}  # label maps [N, L] by frame, as propagated
-    for step in matched:
+    for step in steps:
         maps = [first[c.role] if c.role in first else stored[c.frame] for c in step.context]
         soft = transport(torch.stack([m.to(step.affinity.weights.device) for m in maps]), step.affinity)
         stored[step.frame], shown = _fed_back(soft, protocol)

@@ -72,7 +72,7 @@ def _headline(group: Sequence[Summary]) -> Table:
     names = [name for name in group[0]["metrics"] if "/" not in name]
     first = group[0]
     rows = [(_method(summary), *(_score(summary, name) for name in names)) for summary in group]
-    return Table(title=benchmark_title(first), head=("", *names), rows=tuple(rows), notes=tuple(_notes(group)))
+    return Table(title=benchmark_title(first), head=("", *names), rows=tuple(rows), notes=tuple(table_notes(group)))
 
 
 def _details(group: Sequence[Summary]) -> list[Table]:
@@ -97,7 +97,8 @@ def benchmark_title(summary: Summary) -> str:
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")
 
 
-def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+def table_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Mark and text of what readers of a table of these results must know."""
     notes = []
     has_interval = any(pair is not None for summary in group for pair in summary["intervals"].values())
     notes.append(("", "Per cent, with 95 % intervals in brackets." if has_interval else "Per cent."))

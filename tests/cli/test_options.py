@@ -20,7 +20,7 @@ TRAINING = (
 TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
-        "--layout --device --out --save-predictions --submission --reference-rows --against --fail-below "
+        "--layout --device --out --save-predictions --no-keep --submission --reference-rows --against --fail-below "
         "--json --format --quiet"
     ),
     "score": f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format",
@@ -37,6 +37,7 @@ TAKEN = {
     "pretrain": f"RECIPE {TRAINING}",
     "leaderboard": "RUNS --out --reference --format",
     "compare": "REFERENCE RUNS --fail-below --json --format",
+    "report": "RUNS --out --figures --data --no-features --quiet",
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
