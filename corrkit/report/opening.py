@@ -120,7 +120,7 @@ def _root(run: StoredRun, recorded: Mapping[str, Json]) -> str | Path | None:
     root = recorded.get("data")
     if not isinstance(root, str):
         return None
-    return next((path for path in (Path(root), *Path(root).parents) if path.exists()), Path(root))
+    return next((archive for archive in Path(root).parents if archive.is_file()), Path(root))
 
 
 def _document(path: Path) -> dict[str, Json]:

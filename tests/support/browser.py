@@ -1,5 +1,6 @@
 """A headless browser, where the machine has one: what a page looks like, and what its own script would see."""
 
+import html
 import json
 import re
 import shutil
@@ -29,7 +30,7 @@ class Browser:
         text = self._run(probed, width, height, "--dump-dom", "--virtual-time-budget=8000").stdout
         found = re.search(r'<html[^>]* data-seen="([^"]*)"', text)
         assert found, text[:2000]
-        return json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&amp;", "&"))
+        return json.loads(html.unescape(found[1]))
 
     def picture(self, page: Path, width: int, height: int) -> Image.Image:
         """A screenshot of the page's upper part."""
