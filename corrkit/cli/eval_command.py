@@ -10,6 +10,7 @@ from corrkit.cli.arguments import (
     add_data_arguments,
     add_limit_argument,
     add_output_arguments,
+    add_table_arguments,
     data_options,
     judged,
     names,
@@ -83,14 +84,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_limit_argument(parser)
     add_output_arguments(parser)
+    add_table_arguments(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
+    from corrkit.runs.tables import require_metrics
     from corrkit.tasks.roots import require_outside_data
 
     tasks = _tasks(args)
+    require_metrics(args.columns, tasks)
     against = _against(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
@@ -120,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(summaries, comparisons if against else None)
     elif summaries:
-        print_table(summaries, args.format)
+        print_table(summaries, args)
         print_comparisons(comparisons, args.format)
     if args.submission:
         _submit(subject, results[0], Path(args.submission))

@@ -4,6 +4,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+from corrkit.cli.arguments import add_table_arguments
 from corrkit.cli.talk import say
 
 EXAMPLES = """\
@@ -20,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit leaderboard`."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of finished runs, of any task")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="also write the table: .csv (all columns), .md or .tex"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="also write it: .csv, .md, .tex or .html (docs/leaderboard.md)",
     )
     parser.add_argument(
         "--reference",
@@ -31,20 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare every row with this run on the same clips; once for each task at most",
     )
     parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the printed table")
+    add_table_arguments(parser)
+    parser.add_argument("--timing", action="store_true", help="also frames per second, which no two runs have alike")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table and writes --out."""
+    from corrkit.runs.columns import Chosen
     from corrkit.runs.leaderboard import leaderboard
     from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
     from corrkit.tasks.roots import require_outside_data
 
     if args.out is not None:
         require_outside_data(args.out)
+    names = None if args.columns is None else tuple(args.columns)
+    chosen = Chosen(names=names, is_wide=args.wide, has_timing=args.timing)
     table = leaderboard(args.runs, args.reference)
     if args.out is not None:
-        write_leaderboard(table, args.out)
-    print(leaderboard_text(table, args.format, shutil.get_terminal_size().columns), end="")
+        write_leaderboard(table, args.out, chosen)
+    print(leaderboard_text(table, args.format, shutil.get_terminal_size().columns, chosen), end="")
     for note in table.attrs["notes"]:
         say(f"note: {note}")
     return 0

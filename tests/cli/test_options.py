@@ -21,9 +21,11 @@ TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
         "--layout --device --out --save-predictions --no-keep --submission --reference-rows --against --fail-below "
-        "--json --format --quiet"
+        "--json --format --columns --wide --quiet"
     ),
-    "score": f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format",
+    "score": (
+        f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format --columns --wide"
+    ),
     "protocols": "WHAT --explain --json --bibtex",
     "clips": "",
     "clips export": "FOLDER --task",
@@ -35,7 +37,7 @@ TAKEN = {
     "systems": "WORD --json",
     "convert": "FILE OUT --heads --ckpt-key --system --layout",
     "pretrain": f"RECIPE {TRAINING}",
-    "leaderboard": "RUNS --out --reference --format",
+    "leaderboard": "RUNS --out --reference --format --columns --wide --timing",
     "compare": "REFERENCE RUNS --fail-below --json --format",
     "report": "RUNS --out --figures --data --no-features --quiet",
     "regress": (

@@ -147,6 +147,6 @@ def test_scores_alone_tell_what_is_lost_and_what_drifts():
 
 def test_a_point_within_the_second_threshold_is_fine():
     truth = np.stack([np.array([[0.0, 0.0], [0.0, 100.0]])] * 4)  # the figure's size is 60
-    near, far = truth + (12.0, 0), truth + (12.5, 0)
+    near, far = truth + np.array([12.0, 0.0]), truth + np.array([12.5, 0.0])
     assert point_failures([0, 1, 2, 3], truth, near, ["a", "b"]) == []
     assert [one.kind for one in point_failures([0, 1, 2, 3], truth, far, ["a", "b"])] == ["drift", "drift"]

@@ -233,7 +233,7 @@ def test_the_command_says_what_it_does(runs, tmp_path: Path):
     assert (tmp_path / "r.html").is_file()
 
 
-@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_all_of_it(browser, report: Path, width: int):  # noqa: F811
     """No script of a name runs, every picture is there, nothing sticks out at the side, and it isn't a blank page."""
     found = browser.seen(

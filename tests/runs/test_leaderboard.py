@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ import corrkit
 from corrkit.errors import RunError, UsageError
 from corrkit.metrics.intervals import compare_paired, holm
 from corrkit.protocols import load_protocol, override
+from corrkit.runs.columns import Chosen
 from corrkit.runs.folder import Run
 from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
 from corrkit.runs.records import ClipRecord
@@ -329,7 +331,7 @@ def test_formulas_and_control_characters_in_names_do_nothing(finished, tmp_path)
     assert list(again["method"]) == list(table["method"])
     assert sorted(again["method"]) == sorted(["'=1+1", "'@b", r"'-c\x1b[2J", r"d\n,x"])
     assert "\x1b" not in (tmp_path / "board.csv").read_text()
-    assert [float(value) for value in again["J&F-Mean"]] == list(table["J&F-Mean"])
+    assert [float(value) for value in again["J&F-Mean"]] == [round(value, 6) for value in table["J&F-Mean"]]
 
 
 def test_runs_below_a_folder_are_found(finished, tmp_path):
@@ -387,15 +389,53 @@ def test_folders_that_hold_no_finished_run_are_named(finished, tmp_path):
         corrkit.leaderboard([run, tmp_path / "mistyped"])
 
 
-def test_the_csv_holds_every_column_to_the_last_bit(finished, tmp_path):
+SHORT = (
+    "method architecture parameters pretraining stride protocol J&F-Mean J-Mean F-Mean mIoU PCK@0.1 PCK@0.2 "
+    "J&F-Mean_low J&F-Mean_high mIoU_low mIoU_high PCK@0.1_low PCK@0.1_high precision origin data modified partial"
+)
+
+
+def test_the_csv_is_short_with_six_digits_and_without_timing(finished, tmp_path):
     table = corrkit.leaderboard([finished(task, "a,b.pth", 0.4) for task in STATISTICS])
-    write_leaderboard(table, tmp_path / "board.csv")
-    (again,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
-    assert list(again) == list(table)
-    for metric in ("J&F-Mean", "mIoU low", "PCK@0.2", "frames_per_second"):
-        assert float(again[metric]) == table[metric][0]
+
+    def written(**chosen):
+        write_leaderboard(table, tmp_path / "board.csv", Chosen(**chosen))
+        (row,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
+        return row
+
+    assert list(written()) == [name.replace("_", " ") for name in SHORT.split()]
+    assert list(written(is_wide=True)) == [name for name in table if name != "frames_per_second"]
+    assert list(written(is_wide=True, has_timing=True)) == list(table)
+    assert list(written(has_timing=True))[-1] != "frames_per_second"
+    assert written(has_timing=True)["frames_per_second"] == "5.000000"
+    assert list(written(names=("mIoU", "Stride", "runs"))) == ["method", "mIoU", "stride", "runs"]
+    again = written(is_wide=True)
+    for metric in ("J&F-Mean", "mIoU low", "PCK@0.2"):
+        assert again[metric] == f"{table[metric][0]:.6f}"
     assert again["method"] == "a,b"
     assert again["parameters"] == "21665664"
+    with pytest.raises(UsageError, match="no column 'mIuo'"):
+        written(names=("mIuo",))
+
+
+def test_a_second_run_changes_no_byte_of_the_table(finished, tmp_path):
+    for name, seconds in (("one", 2.0), ("two", 3.0)):
+        table = corrkit.leaderboard([finished("davis", spec, 0.4, seconds=seconds) for spec in ("a.pth", "b.pth")])
+        for suffix in (".csv", ".md", ".tex", ".html"):
+            write_leaderboard(table, tmp_path / f"{name}{suffix}")
+    for suffix in (".csv", ".md", ".tex", ".html"):
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+
+
+def test_seeds_are_a_column(finished):
+    folders = [finished("davis", f"b{n}.pth", 0.3, seed=n, checkpoint={"seed_of": "b"}) for n in range(2)]
+    text = leaderboard_text(corrkit.leaderboard(folders), "text", 120)
+    assert re.search(r"^Method +J&F +J +F +Over seeds$", text, re.MULTILINE)
+    assert len(re.findall(r"J&F \d\d\.\d ± \d\.\d \(n=2\)", text)) == 2
+
+
+def test_a_suffix_without_a_form_is_refused(finished, tmp_path):
+    table = corrkit.leaderboard([finished("davis", "a.pth", 0.4)])
     with pytest.raises(UsageError, match=r"board\.xlsx has no known suffix"):
         write_leaderboard(table, tmp_path / "board.xlsx")
 
@@ -414,7 +454,29 @@ def test_latex_is_grouped_with_the_best_in_bold_and_marks_as_footnotes(finished,
     assert r"$^{*}$ good\_one: modified protocol: affinity.radius=6.0" in text
     assert text.count(r"\emph{davis/dino@1 on DAVIS-2017 val}") == 2  # standard, modified
     assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in text.splitlines() if line.endswith(r"\\")} == {0, 7}
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in text.splitlines() if line.endswith(r"\\")} == {0, 3}
+
+
+def test_latex_fits_one_column_of_a_paper(finished, tmp_path):
+    """Compiled at the size that it asks for: TeX complains of every line that sticks out."""
+    program = shutil.which("pdflatex")
+    if program is None:
+        pytest.skip("needs a TeX: no pdflatex is installed")
+    names = ("random:vit_small_patch16_224@3", "a_checkpoint_with_a_rather_long_name.pth", "oracle", "b&c%.pth")
+    folders = [finished(task, name, 0.4 + n / 10) for n, name in enumerate(names) for task in STATISTICS]
+    folders += [finished("davis", "a.pth", 0.7, changes={"radius": 6}, origin="embedded")]
+    write_leaderboard(corrkit.leaderboard(folders), tmp_path / "board.tex")
+    paper = (
+        r"\documentclass[10pt,twocolumn]{article}\usepackage[margin=1in]{geometry}\setlength{\columnsep}{13pt}"
+        r"\usepackage{booktabs}\hfuzz=1pt\begin{document}\input{board}\end{document}"
+    )
+    (tmp_path / "paper.tex").write_text(paper)
+    command = [program, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
+    for metric in ("J\\&F", "mIoU", "PCK@0.1"):
+        assert metric in (tmp_path / "board.tex").read_text()
 
 
 def test_text_fits_the_terminal(finished):
@@ -433,4 +495,4 @@ def test_the_command_prints_the_table_and_names_what_it_left_out(finished, tmp_p
     assert "davis/dino@1 on DAVIS-2017 val" in done.stdout
     assert "unfinished" in done.stderr
     assert "unfinished" not in done.stdout
-    assert "| b | vit |" in (tmp_path / "board.md").read_text()
+    assert re.search(r"^\| b \| \*\*[\d.]+ \[", (tmp_path / "board.md").read_text(), re.MULTILINE)

@@ -13,8 +13,16 @@ from PIL import Image
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _PROBE = """<script>window.addEventListener("load", () => setTimeout(() => {
-  document.documentElement.dataset.seen = JSON.stringify(%s);
+  const seen = JSON.stringify(%s);
+  document.documentElement.dataset.seen = seen;
+  parent.postMessage(seen, "*");
 }, 200));</script>"""
+_PHONE = """<!DOCTYPE html><html><body style="margin: 0">
+<iframe src="%s" style="border: 0; width: %dpx; height: %dpx"></iframe>
+<script>window.addEventListener("message", (e) => { document.documentElement.dataset.seen = e.data; });</script>
+</body></html>"""
+_NARROWEST = 500
+"""Windows are never narrower: a phone's page stands in a frame."""
 
 
 class Browser:
@@ -36,12 +44,16 @@ class Browser:
         """A screenshot of the page's upper part."""
         file = page.with_name(f"{page.stem}-{width}.png")
         self._run(page, width, height, f"--screenshot={file}", "--hide-scrollbars")
-        return Image.open(file).convert("RGB")
+        return Image.open(file).convert("RGB").crop((0, 0, width, height))
 
     def _run(self, page: Path, width: int, height: int, *options: str) -> subprocess.CompletedProcess[str]:
         profile = f"--user-data-dir={page.parent / 'profile'}"
         offline = "--host-resolver-rules=MAP * ~NOTFOUND"
         command = [self._program, "--headless", "--no-sandbox", "--disable-gpu", profile, offline, *options]
+        if width < _NARROWEST:
+            framed = page.with_name(f"framed-{page.name}")
+            framed.write_text(_PHONE % (page.name, width, height), encoding="utf-8")
+            page, width = framed, _NARROWEST
         command += [f"--window-size={width},{height}", page.resolve().as_uri()]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
 
