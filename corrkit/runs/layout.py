@@ -160,7 +160,7 @@ def _latex(table: Table) -> str:
     body = [r"\midrule"] if not table.sections else []
     for number, row in enumerate(grid.rows):
         if number in starts:
-            heading = rf"\parbox{{\columnwidth}}{{\raggedright\emph{{{_latex_escape(starts[number])}}}}}"
+            heading = rf"\parbox{{\columnwidth}}{{\raggedright\emph{{{_latex_escape(starts[number])}}}\strut}}"
             body += [r"\midrule", rf"\multicolumn{{{len(grid.head)}}}{{@{{}}l@{{}}}}{{{heading}}} \\"]
         body += [_latex_row([_latex_cell(cell) for cell in row])]
     title = " · ".join(filter(None, [table.title, grid.heading]))

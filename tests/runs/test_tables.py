@@ -86,7 +86,7 @@ def test_no_line_is_wider_than_the_terminal_and_each_result_is_one_line(width, t
 
 
 def test_what_has_no_room_goes_in_a_stated_order():
-    """First metrics that the leaderboard lacks, then intervals, then metrics; the leading one stays. Names give last."""
+    """First metrics that the leaderboard lacks, then intervals, then metrics; then names give. The first one stays."""
     seen = {}
     for width in (200, 80, 60, 44, 24):
         text = results_table([result("a_checkpoint_with_a_long_name.pth")], "text", width)
