@@ -72,7 +72,7 @@ class _Training:
         self.total = options.steps or self.schedule.total_steps
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         stored = checkpoint.newest(out)
-        self.first = int(stored["step"]) if stored else 0
+        self.first = stored["step"] if stored else 0
         self.report = Report(out, self.first, self.total, quiet=rank > 0)
         self.history: list[dict[str, Json]] = self._history(stored) if stored else []
         if options.start_from and not stored:
@@ -80,7 +80,7 @@ class _Training:
         self.average = frozen_copy(self.objective.encoder) if options.average else None
         if stored:
             self._take(stored)
-        self.faults = Faults(len(self.index.entries), options.damaged, stored and stored.get("faults"))
+        self.faults = Faults(len(self.index.entries), options.damaged, stored.get("faults") if stored else None)
         self.shared = WAYS[options.parallel](self.objective, self.average, self.device, ranks)
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         if stored:
@@ -235,10 +235,12 @@ class _Training:
             "corrkit": corrkit.__version__, "torch": str(torch.__version__), "device": self.device.type,
         }  # fmt: skip
 
-    def _history(self, stored: dict[str, Json]) -> list[dict[str, Json]]:
+    def _history(self, stored: checkpoint.Stored) -> list[dict[str, Json]]:
         """Changes that the run has gone on with, the present ones included."""
         changes = accepted_changes(stored["fingerprint"], self._fingerprint(), self.options.resume_with, self.out)
-        history = [*stored.get("history", []), *([{"step": stored["step"], "changes": changes}] if changes else [])]
+        history = list(stored.get("history", []))
+        if changes:
+            history.append({"step": stored["step"], "changes": changes})
         self.report.say(*(f"from step {stored['step']} on: {line}" for line in changes))
         return history
 
@@ -255,7 +257,7 @@ class _Training:
         summary = {"step": done, "of": self.total, **fingerprint, "history": self.history}
         write_atomic(self.out / "run.json", json.dumps(summary, indent=1))
 
-    def _take(self, stored: dict[str, Json]) -> None:
+    def _take(self, stored: checkpoint.Stored) -> None:
         checkpoint.load_model_state(self.objective, stored["model"])
         if self.average is not None:
             checkpoint.load_encoder_state(self.average, stored["ema"])

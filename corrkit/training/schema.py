@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, SHARE
 
@@ -284,7 +284,7 @@ OPTIONS: Mapping[str, type] = MappingProxyType({
 })  # fmt: skip
 """An objective's own constants, by its name in `objectives.OBJECTIVES`."""
 
-Own = TypeVar("Own")
+Own = TypeVar("Own", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,5 +313,5 @@ class Recipe(Generic[Own]):
     unverified: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-AnyRecipe = Recipe[Any]
+AnyRecipe = Recipe[object]
 """Of whichever objective."""

@@ -1,7 +1,7 @@
 """Hiera (images and videos) and SAM 2's trunk: timm's blocks in spatial order, at any size that the windows divide."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -220,8 +220,12 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
 def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[int, Stages, Stages] | None:
     """Heads, windows and blocks of global attention that transformers' config beside the file says."""
     config, dim = recognised.config, recognised.state["patch_embed.proj.weight"].shape[0]
-    windows, blocks = config.get("window_size_per_stage"), config.get("global_attention_blocks")
-    heads = config.get("num_attention_heads_per_stage")
+    windows, blocks, heads = (
+        tuple(number for number in numbers if isinstance(number, int))
+        for name in ("window_size_per_stage", "global_attention_blocks", "num_attention_heads_per_stage")
+        for numbers in [config.get(name) or ()]
+        if isinstance(numbers, Sequence)
+    )
     if not (windows and blocks and heads):
         return None
     require_obeyed(
@@ -236,7 +240,7 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
             "num_query_pool_stages": 3,
         },
     )
-    return heads[0], tuple(windows), tuple(blocks)
+    return heads[0], windows, blocks
 
 
 class WindowedHiera(Network):

@@ -13,11 +13,11 @@ import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from corrkit.errors import CheckpointError
 
-Tree: TypeAlias = Any
+Tree: TypeAlias = object
 """What a checkpoint file holds, or a part of it: a dict, a list, a tensor, a stub, a plain value."""
 Source: TypeAlias = mmap.mmap | bytearray
 """What holds a file's bytes."""
@@ -158,9 +158,9 @@ def unpickle(
 
 
 _LENGTHS = {"BINBYTES": 4, "BINBYTES8": 8, "BINUNICODE": 4, "BINUNICODE8": 8, "BINSTRING": 4, "BYTEARRAY8": 8}
-_OPCODES = {
-    opcode.code.encode("latin-1"): (opcode.name, opcode.arg and opcode.arg.reader, _LENGTHS.get(opcode.name, 0))
-    for opcode in pickletools.opcodes
+_OPCODES: dict[bytes, tuple[str, Callable[..., Tree] | None, int]] = {
+    op.code.encode("latin-1"): (op.name, op.arg.reader if op.arg else None, _LENGTHS.get(op.name, 0))
+    for op in pickletools.opcodes
 }
 _LONG = 64 << 10  # bytes from which a string stays in the file
 _STEP = 64  # bytes that a step takes at most besides its result: places on the stack and in the memo
@@ -173,7 +173,7 @@ _SIZES = {
 }
 
 
-def _argument(stream: "Window", name: str, reader: Any, prefix: int) -> Tree:
+def _argument(stream: "Window", name: str, reader: Callable[..., Tree] | None, prefix: int) -> Tree:
     if reader is None:
         return None
     if prefix:
@@ -275,9 +275,9 @@ class _Machine:
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
         elif name in _GETS:
-            self.stack.append(self.memo[argument])
+            self.stack.append(self.memo[_exactly(argument, int)])
         elif name in _PUTS:
-            self.memo[argument] = self.stack[-1]
+            self.memo[_exactly(argument, int)] = self.stack[-1]
         elif name not in _IGNORED:
             method = getattr(self, f"op_{name.lower()}", None)
             if method is None:
