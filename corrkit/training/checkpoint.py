@@ -60,6 +60,7 @@ class Stored(TypedDict):
     """What a run takes from the checkpoint that it goes on with."""
 
     model: State
+    recipe: Json
     step: int
     fingerprint: dict[str, Json]
     history: NotRequired[list[dict[str, Json]]]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, SHARE
 
@@ -313,5 +313,5 @@ class Recipe(Generic[Own]):
     unverified: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-AnyRecipe = Recipe[object]
-"""Of whichever objective."""
+AnyRecipe = Recipe[Any]
+"""Of whichever objective: a name in the file says whose options they are."""

@@ -192,7 +192,7 @@ def test_ranks_share_a_step_without_overlap_and_resuming_needs_its_number_only()
     assert [place for place, _ in together] == list(range(24))
 
 
-MIXED = {"images": (1, 2, 5, 6, 7, 9), "per_clip": 2}
+MIXED: dict[str, Any] = {"images": (1, 2, 5, 6, 7, 9), "per_clip": 2}
 
 
 def test_batches_hold_images_or_clips_in_proportion_to_the_items() -> None:
@@ -283,7 +283,8 @@ def test_cropmae_takes_its_local_crop_from_the_global_view() -> None:
     views = load_recipe("cropmae", scale="tiny").views
     for seed in range(20):
         pixels, boxes = make_views([picture], views, Random(seed))
-        inner = Box(*boxes[1][:5])
+        box: Any = boxes[1][:5]
+        inner = Box(*box)
         assert inner.top + inner.height <= views.size
         assert inner.frame_width == views.size
         assert pixels[0].shape == pixels[1].shape == (3, views.size, views.size)

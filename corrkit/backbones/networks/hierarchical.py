@@ -83,8 +83,8 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     )
 
 
-class _Design(TypedDict):
-    """Arguments of timm's SwinTransformer."""
+class _Design(TypedDict, total=False):
+    """Arguments of timm's SwinTransformer, its own defaults for the others."""
 
     patch_size: int
     in_chans: int
