@@ -3,10 +3,10 @@
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -182,7 +182,7 @@ class _Training:
     def _seed(self, step: int, number: int) -> int:
         return ((self.options.seed * 1_000_003 + step) * self.options.accumulate + number) * self.ranks + self.rank
 
-    def _batches(self) -> Any:
+    def _batches(self) -> Generator[Batch, None, None]:
         views, seed = self.recipe.views, self.options.seed
         share, first = (self.rank, self.ranks), self.first * self.options.accumulate
         samples = Samples(self.index, views, seed, self.items, self.total, self.recipe.image_views)
@@ -192,7 +192,7 @@ class _Training:
     def _workers(self) -> int:
         return workers_for(self.device) if self.options.workers is None else self.options.workers
 
-    def _precision(self) -> Any:
+    def _precision(self) -> AbstractContextManager[object]:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
         return nullcontext() if kind is None else torch.autocast(self.device.type, dtype=kind)
 
@@ -217,7 +217,7 @@ class _Training:
             warnings.simplefilter("ignore")
             return corrkit.Evaluator(self.options.tasks, metrics="all")
 
-    def _score(self, evaluator: Any, done: int) -> None:
+    def _score(self, evaluator: "corrkit.Evaluator", done: int) -> None:
         """Scores the weights that `corrkit eval` reads from the checkpoint, and the average of the encoder, if any."""
         found = evaluator(checkpoint.backbone_of(self.objective), step=done)
         if self.average is not None:

@@ -17,7 +17,17 @@ from corrkit.errors import DataError
 from corrkit.frames import index as frames_index
 from corrkit.frames.index import Entry
 from corrkit.frames.video import VideoFile
-from corrkit.training.data import Batches, Samples, build_index, collate, loader, order, read_frames, workers_for
+from corrkit.training.data import (
+    Batches,
+    Sample,
+    Samples,
+    build_index,
+    collate,
+    loader,
+    order,
+    read_frames,
+    workers_for,
+)
 from corrkit.training.data.sampling import Box, choose_frames, size_at
 from corrkit.training.data.views import make_views
 from corrkit.training.recipe import load_recipe
@@ -294,7 +304,7 @@ def test_views_are_normalised_with_imagenet_s_statistics() -> None:
     white = np.full((50, 50, 3), 255, np.uint8)
     (pixels,), _ = make_views([white], load_recipe("mae", scale="tiny").views, Random(0))
     expected = (1 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    batch = collate([[([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
+    batch = collate([[Sample([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
     assert batch[0].pixels.dtype == torch.uint8
     np.testing.assert_allclose(batch[0].to(torch.device("cpu")).pixels.mean((0, 2, 3)), expected, rtol=1e-5)
     assert batch[0].pixels.shape == (2, 3, 96, 96)

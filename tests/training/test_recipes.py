@@ -13,7 +13,7 @@ from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import UsageError
 from corrkit.training import checkpoint, objectives
-from corrkit.training.data import collate
+from corrkit.training.data import Sample, collate
 from corrkit.training.data.sampling import choose_frames
 from corrkit.training.data.views import View, make_views
 from corrkit.training.networks import masks
@@ -36,7 +36,8 @@ def batch(objective: Objective, size: int = 2) -> list[View]:
     picture = generator.integers(0, 255, (20, 26, 3), dtype=np.uint8).repeat(7, 0).repeat(7, 1)
     frames = [np.roll(picture, 5 * step, axis=1) for step in range(20)]
     items = [
-        [make_views([frames[index] for index in choose_frames(views, 20, dice)], views, dice)] for _ in range(size)
+        [Sample(*make_views([frames[index] for index in choose_frames(views, 20, dice)], views, dice))]
+        for _ in range(size)
     ]
     return [view.to(torch.device("cpu")) for view in collate(items)]
 
