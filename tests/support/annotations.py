@@ -1,4 +1,4 @@
-"""Where annotations say `Any`: by name, or by the name of an alias that stands for it, in whatever module it was made."""
+"""Where annotations say `Any`: by name, or by an alias that stands for it, in whatever module it was made."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -74,13 +74,13 @@ def _names(node: ast.expr) -> Iterator[tuple[str, int]]:
 
 def _origin(name: Name, known: Mapping[str, Mapping[str, Name]], aliases: Mapping[Name, ast.expr]) -> Name:
     """What a name stands for, through imports and aliases that are nothing but another name."""
-    for _ in range(len(aliases)):
+    seen: set[Name] = set()
+    while name not in seen:
+        seen.add(name)
         module, word = name
         value = aliases.get(name)
         if isinstance(value, ast.Name):
             name = (module, value.id)
         elif value is None and word in known.get(module, {}):
             name = known[module][word]
-        else:
-            break
     return name
