@@ -11,7 +11,7 @@ from corrkit.checkpoints.conversions import ContradictionError, with_known_ranks
 from corrkit.checkpoints.layout_files import parse_layout
 from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening import Opened, require_usable
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.opening.inert import Tree
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.statistics import mean_and_std

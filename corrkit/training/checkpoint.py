@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.networks.positions import resample
 from corrkit.checkpoints.naming import flatten
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.opening.inert import Tree
 from corrkit.errors import CheckpointError, RunError
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import Json

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, Tree, UnsupportedError
+from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, UnsupportedError
 from corrkit.checkpoints.opening.tensors import Budget
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from corrkit.checkpoints.opening.pickles import (
+from corrkit.checkpoints.opening.inert import (
     QUANTISED_REMEDY,
     MalformedError,
     Source,
@@ -24,8 +24,8 @@ from corrkit.checkpoints.opening.pickles import (
     Stub,
     Tree,
     UnsupportedError,
-    require_key,
 )
+from corrkit.checkpoints.opening.pickles import require_key
 from corrkit.errors import CheckpointError
 
 _MIB = 1 << 20

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, Source, Span, Stub, Tree, Window, unpickle
+from corrkit.checkpoints.opening.inert import MalformedError, Names, Source, Span, Stub, Tree
+from corrkit.checkpoints.opening.pickles import Window, unpickle
 from corrkit.checkpoints.opening.tensors import Budget, Storage, mapped, rebuilders, storage_dtype
 from corrkit.errors import CheckpointError
 

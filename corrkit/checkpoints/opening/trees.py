@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Source, Stub, Tree
+from corrkit.checkpoints.opening.inert import MalformedError, Source, Stub, Tree
 from corrkit.checkpoints.opening.tensors import Budget, Storage, numpy_array
 
 _MAX_DEPTH = 100
