@@ -1,7 +1,7 @@
 """Hiera (images and videos) and SAM 2's trunk: timm's blocks in spatial order, at any size that the windows divide."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import HieraRules, Stages, WindowedHieraRules
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 _MASK_UNIT = 8  # tokens per side of a mask unit, in every published model
 _PATCH_STRIDE = 4
@@ -221,10 +222,8 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
     """Heads, windows and blocks of global attention that transformers' config beside the file says."""
     config, dim = recognised.config, recognised.state["patch_embed.proj.weight"].shape[0]
     windows, blocks, heads = (
-        tuple(number for number in numbers if isinstance(number, int))
+        _whole_numbers(config.get(name))
         for name in ("window_size_per_stage", "global_attention_blocks", "num_attention_heads_per_stage")
-        for numbers in [config.get(name) or ()]
-        if isinstance(numbers, Sequence)
     )
     if not (windows and blocks and heads):
         return None
@@ -241,6 +240,12 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
         },
     )
     return heads[0], windows, blocks
+
+
+def _whole_numbers(value: Json) -> tuple[int, ...]:
+    """A list of whole numbers; () where a config says nothing, or anything else."""
+    numbers = [number for number in value if isinstance(number, int)] if isinstance(value, list) else []
+    return tuple(numbers) if isinstance(value, list) and len(numbers) == len(value) else ()
 
 
 class WindowedHiera(Network):

@@ -179,6 +179,8 @@ def _of_blocks(config: Mapping[str, Json], name: str) -> dict[int, Grid]:
     if not isinstance(listed, list):
         raise _misread(name, listed)
     rows = [_numbers({name: row}, name) for row in listed]
+    if any(len(row) < 3 for row in rows):
+        raise _misread(name, listed)
     return {row[0]: _triple(row[1:]) for row in rows}
 
 
