@@ -226,7 +226,7 @@ def _finish(lane: Lane, subject: Subject) -> Result:
     summary = build_summary(
         scores,
         lane.protocol,
-        checkpoint=_checkpoint(predictor),
+        checkpoint=_checkpoint(predictor, lane.protocol),
         data=subject.data,
         precision="float32",
         device=predictor.device_type,
@@ -243,7 +243,12 @@ def _finish(lane: Lane, subject: Subject) -> Result:
         protocol=lane.protocol,
         statistics=statistics,
         failures=lane.failures,
-        notes=(*subject.dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
+        notes=(
+            *subject.dataset.notes,
+            *predictor.notes_under(lane.protocol),
+            *scores.notes,
+            *(() if run is None else _notes(run)),
+        ),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
     )
@@ -321,15 +326,15 @@ def _prepared(
     return found
 
 
-def _checkpoint(predictor: Predictor) -> CheckpointFacts:
-    report = predictor.report
+def _checkpoint(predictor: Predictor, protocol: Protocol) -> CheckpointFacts:
+    report, mode = predictor.report, predictor.mode_under(protocol)
     return CheckpointFacts(
         spec=predictor.name,
         digest=predictor.digest,
         system=report.system,
         architecture=report.architecture,
-        mode=predictor.mode.kind,
-        sees_future=predictor.mode.sees_future,
+        mode=mode.kind,
+        sees_future=mode.sees_future,
         pretraining=report.pretraining,
         seed_of=predictor.seed_of,
     )

@@ -30,7 +30,15 @@ class Predictor(ABC):
         self.seed_of = seed_of or self.seed_of
 
     def require(self, protocol: Protocol) -> None:  # noqa: B027 - most predictors take any protocol
-        """Raises ProtocolError where the protocol is not for this predictor."""
+        """Raises ProtocolError or UsageError where the protocol is not for this predictor."""
+
+    def mode_under(self, protocol: Protocol) -> Mode:
+        """How it sees time under a protocol, which may show windows of frames to a network that takes them."""
+        return self.mode
+
+    def notes_under(self, protocol: Protocol) -> tuple[str, ...]:
+        """What the user should know, the report's notes first."""
+        return self.report.notes
 
     @abstractmethod
     def predict(

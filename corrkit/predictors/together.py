@@ -54,7 +54,7 @@ def _stream(
     key = network_key(predictor.backbone), seen
     if key not in passes:
         passes[key] = _Pass(lambda: predictor.frames(clip, seen))
-    return predictor.propagated(passes[key].join(predictor.under(seen)), clip, task, protocol, seen)
+    return predictor.propagated(passes[key].join(predictor.under(protocol.features)), clip, task, protocol, seen)
 
 
 class _Pass:

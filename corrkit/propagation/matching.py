@@ -81,6 +81,11 @@ class Matcher:
                 "affinity.normalise = frame contradicts affinity.scope = joint.",
                 "Set scope = frame to select and average per frame, or normalise = kept.",
             )
+        if affinity.normalise == "window" and (affinity.scope == "frame" or affinity.shape == "none"):
+            raise ProtocolError(
+                "affinity.normalise = window needs a window, and all context frames together.",
+                "Set shape to square or circle and scope = joint, or normalise = kept.",
+            )
         self._affinity = affinity
         self._window = Window.of(affinity)
         self._workspace: Workspace | None = None
@@ -102,6 +107,11 @@ class Matcher:
             return [self._each(query, own) for query, own in zip(queries, contexts, strict=True)]
 
     def _check_window(self, contexts: Sequence[Context]) -> None:
+        if self._affinity.normalise == "window" and any(context.free for context in contexts):
+            raise ProtocolError(
+                "affinity.normalise = window needs a window around each cell, which frame 0 has not.",
+                "Set memory.mask_first = true, or normalise = kept.",
+            )
         has_windowed_only = all(c.free == 0 for c in contexts) or self._affinity.scope == "frame"
         if self._window.is_empty and has_windowed_only:
             raise ProtocolError(
@@ -243,6 +253,12 @@ class _Block:
         features = self.plan.rows_of(group, self.queries)  # [R, C]
         scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
         free_scores = self.plan.free_scores(features, group, self.free.seen())
+        if self.affinity.topk == 0:
+            every = torch.ones(len(group.cells), dtype=torch.bool, device=group.cells.device)
+            none = torch.full((len(group.cells), 1), -torch.inf, device=group.cells.device)
+            log_total = self._log_total(group, scores, free_scores)
+            yield from self._entries_with_ties(group, scores, free_scores, every, none, log_total)
+            return
         candidates = self._candidates(group, scores, free_scores)
         taken, threshold, undecided = copies_taken(candidates, self.affinity)
         log_total = self._log_total(group, scores, free_scores)
@@ -296,13 +312,30 @@ class _Block:
         return free + windowed * self.window.admits(dy, dx)
 
     def _log_total(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> "Tensor | None":
-        """[R, 1] logsumexp over the frame, where the protocol normalises so (it then is the only one)."""
+        """[R, 1] logsumexp over the frame (then the only one) or over the windows, where the protocol asks for it."""
         if self.affinity.normalise == "kept":
             return None
+        if self.affinity.normalise == "window":
+            return torch.cat(
+                [self._log_total_of_windows(group, *pair) for pair in zip(group.tiles, scores, strict=True)]
+            )
         tiles = group.tiles if scores else []
         inside = [tile_scores[0] + tile.outside for tile_scores, tile in zip(scores, tiles, strict=True)]
         scaled = [widened(s) / self.affinity.temperature for s in (*inside, *free_scores)]
         return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
+
+    def _log_total_of_windows(self, group: Group, tile: Tile, scores: "Tensor") -> "Tensor":
+        """[B * m, 1] logsumexp over the windows of all context frames, with 0 for each cell outside of the picture.
+
+        Source: zlai0/MAST a57b043 models/colorizer.py (SpatialCorrelationSampler, which pads with zeros).
+        """
+        members = group.members[tile.first : tile.last]
+        copies = widened(self.windowed_copies[:, members].unsqueeze(2).float())  # [F, B * m, 1]
+        inside = (scores.view(len(scores), -1, *tile.outside.shape) + tile.outside).view(scores.shape)
+        scaled = widened(inside) / self.affinity.temperature + copies.log()
+        num_outside = (self.window.size - (tile.outside == 0).sum(1)).repeat(len(members) // len(tile.outside))
+        outside = (num_outside * copies[..., 0].sum(0)).log().unsqueeze(1)
+        return torch.logaddexp(torch.logsumexp(scaled, (0, 2)).unsqueeze(1), outside)
 
     def _entries_with_ties(
         self,

@@ -33,7 +33,8 @@ def dense_affinity(query, contexts, affinity):
                         similarity = float(np.dot(query[qy, qx].astype(np.float64), features[y, x].astype(np.float64)))
                         keys.append((similarity, copy, number * h * w + y * w + x))
         if affinity.scope == "joint":
-            for index, weight in kept_weights(keys, affinity):
+            num_outside = len(copies) * offsets(affinity) - len(keys) if affinity.normalise == "window" else 0
+            for index, weight in kept_weights(keys, affinity, num_outside):
                 weights[cell, index] += weight
         else:
             for copy in range(len(copies)):
@@ -42,13 +43,23 @@ def dense_affinity(query, contexts, affinity):
     return weights
 
 
-def kept_weights(keys, affinity):
-    """(index, weight) of the k nearest keys: higher similarity first, then the earlier copy, then the lower cell."""
+def offsets(affinity):
+    """Cells of a window that ends nowhere."""
+    reach = range(-math.ceil(affinity.radius), math.ceil(affinity.radius) + 1)
+    return sum(admits(dy, dx, affinity) for dy in reach for dx in reach)
+
+
+def kept_weights(keys, affinity, num_outside=0):
+    """(index, weight) of the k nearest keys: higher similarity first, then the earlier copy, then the lower cell.
+
+    num_outside: cells of similarity 0 that take part in the sum and are not kept.
+    """
     ordered = sorted(keys, key=lambda key: (-key[0], key[1], key[2]))
-    kept = ordered[: affinity.topk]
+    kept = ordered[: affinity.topk] if affinity.topk else ordered
     if affinity.ties == "keep":
         kept = [key for key in ordered if key[0] >= kept[-1][0]]
-    largest = ordered[0][0]
     over = kept if affinity.normalise == "kept" else ordered
-    total = sum(math.exp((similarity - largest) / affinity.temperature) for similarity, _, _ in over)
+    values = [*(similarity for similarity, _, _ in over), *[0.0] * num_outside]
+    largest = max(values)
+    total = sum(math.exp((similarity - largest) / affinity.temperature) for similarity in values)
     return [(index, math.exp((similarity - largest) / affinity.temperature) / total) for similarity, _, index in kept]
