@@ -19,7 +19,7 @@ from corrkit.errors import ProtocolError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Features, Frames
-from corrkit.tasks.contract import AnyClip, ClipT, Geometry, Label, Task, Truth
+from corrkit.tasks.contract import AnyClip, ClipT, Codec, Geometry, Label, Task, Truth
 
 if TYPE_CHECKING:
     import torch
@@ -174,8 +174,13 @@ class Propagator(Predictor):
         def predicted(soft: "torch.Tensor") -> "torch.Tensor":
             return codec.encode(codec.decode(soft))
 
-        for soft in propagate(chain([first], features), labels, protocol=protocol, predicted=predicted):
+        every, classes = chain([first], features), self.classes(clip, codec)
+        for soft in propagate(every, labels, protocol=protocol, predicted=predicted, classes=classes):
             yield codec.decode(soft)
+
+    def classes(self, clip: ClipT, codec: Codec[Label]) -> "Iterator[torch.Tensor | None] | None":
+        """What is known of the cells of every frame (see `propagate`); nothing."""
+        return None
 
 
 def protocol_std(interface: Interface, protocol: Protocol) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ makes the products wider and the keys to be read fewer.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +31,7 @@ from corrkit.protocols.schema import Affinity
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ANY = -1
 _TIED_PAIRS = 500_000  # similarities of rows with ties that are worked on at a time
 
 
@@ -42,11 +43,13 @@ class Context:
         features: [h, w, C] as `prepare` returns them.
         windowed: copies that the window restricts.
         free: copies whose every cell may be chosen.
+        classes: None, or [h, w] int64: cells of the query are matched with none of another class; -1 is any.
     """
 
     features: "Tensor"
     windowed: int = 1
     free: int = 0
+    classes: "Tensor | None" = None
 
 
 def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> SparseAffinity:
@@ -91,11 +94,18 @@ class Matcher:
         self._workspace: Workspace | None = None
         self._plan: Plan | None = None
 
-    def match(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+    def match(
+        self,
+        queries: Sequence["Tensor"],
+        contexts: Sequence[Sequence[Context]],
+        classes: Sequence["Tensor | None"] | None = None,
+    ) -> list[SparseAffinity]:
         """The affinity of each query frame to its own context frames, contexts[i] of queries[i]; see `match`.
 
-        Context frames that several queries share (the same tensor) are read once for all of them.
+        Context frames that several queries share (the same tensor) are read once for all of them. `classes` are those
+        of each query, as in `Context`; a cell for which no cell of its class is left matches nothing.
         """
+        known = list(classes or [None] * len(queries))
         for query, own in zip(queries, contexts, strict=True):
             _check_shapes(query, own)
             self._check_window(own)
@@ -103,8 +113,8 @@ class Matcher:
         device = queries[0].device.type
         with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device, enabled=False):
             if self._affinity.scope == "joint":
-                return self._jointly(queries, contexts)
-            return [self._each(query, own) for query, own in zip(queries, contexts, strict=True)]
+                return self._jointly(queries, contexts, known)
+            return [self._each(*alone) for alone in zip(queries, contexts, known, strict=True)]
 
     def _check_window(self, contexts: Sequence[Context]) -> None:
         if self._affinity.normalise == "window" and any(context.free for context in contexts):
@@ -120,18 +130,18 @@ class Matcher:
                 "Use radius >= 1, inclusive = true, shape = none, or leave frame 0 free with mask_first = false.",
             )
 
-    def _each(self, query: "Tensor", contexts: Sequence[Context]) -> SparseAffinity:
+    def _each(self, query: "Tensor", contexts: Sequence[Context], classes: "Tensor | None") -> SparseAffinity:
         """Selection within each context frame; the results are averaged over all copies of all frames."""
         height, width, _ = query.shape
         total = sum(c.windowed + c.free for c in contexts)
         rows, indices, weights = [], [], []
         for number, c in enumerate(contexts):
             for copies, alone in (
-                (c.windowed, Context(features=c.features, windowed=1, free=0)),
-                (c.free, Context(features=c.features, windowed=0, free=1)),
+                (c.windowed, replace(c, windowed=1, free=0)),
+                (c.free, replace(c, windowed=0, free=1)),
             ):
                 if copies:
-                    matched = self._jointly([query], [[alone]])[0]
+                    matched = self._jointly([query], [[alone]], [classes])[0]
                     rows.append(matched.rows())
                     indices.append(matched.indices + number * height * width)
                     weights.append(matched.weights * (copies / total))
@@ -143,7 +153,12 @@ class Matcher:
             num_context=len(contexts),
         )
 
-    def _jointly(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+    def _jointly(
+        self,
+        queries: Sequence["Tensor"],
+        contexts: Sequence[Sequence[Context]],
+        classes: Sequence["Tensor | None"],
+    ) -> list[SparseAffinity]:
         """Selection over all context frames of a query together."""
         height, width, _ = queries[0].shape
         is_open, is_empty = self._window.covers(height, width), self._window.is_empty
@@ -151,12 +166,12 @@ class Matcher:
         for query, own in enumerate(contexts):
             for number, c in enumerate(own):
                 if is_open or c.free == 0:
-                    windowed.add(c.features, query, number, windowed=c.windowed + c.free, free=0)
+                    windowed.add(c, query, number, windowed=c.windowed + c.free, free=0)
                 else:
-                    free.add(c.features, query, number, windowed=c.windowed, free=c.free)
+                    free.add(c, query, number, windowed=c.windowed, free=c.free)
         windowed = _Shared(len(queries)) if is_empty else windowed
         plan = self._plan_for(height, width, windowed, free, queries[0].device)
-        block = _Block(queries, windowed, free, plan, self._window, self._affinity)
+        block = _Block(queries, classes, windowed, free, plan, self._window, self._affinity)
         entries = [part for group in plan.groups for part in block.entries(group)]
         rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
         num_context = max(len(own) for own in contexts)
@@ -193,24 +208,30 @@ def _check_shapes(query: "Tensor", contexts: Sequence[Context]) -> None:
             raise ValueError(f"a context frame has {context.windowed} windowed and {context.free} free copies")
 
 
+def _differ(classes: "Tensor", others: "Tensor") -> "Tensor":
+    return (classes != others) & (classes != _ANY) & (others != _ANY)
+
+
 class _Shared:
     """The context frames of a block of B query frames, each once, with its number and copies for each query frame."""
 
     def __init__(self, num_queries: int) -> None:
         self.num_queries = num_queries
         self.frames: list[Tensor] = []
+        self.classes: list[Tensor | None] = []
         self.numbers: list[list[int]] = []  # [F][B], -1 where a query frame does not see the frame
         self.windowed: list[list[int]] = []
         self.free: list[list[int]] = []
 
-    def add(self, features: "Tensor", query: int, number: int, *, windowed: int, free: int) -> None:
+    def add(self, context: Context, query: int, number: int, *, windowed: int, free: int) -> None:
         """Notes that a query frame has this context frame under `number`."""
         for place, other in enumerate(self.frames):
-            if other is features and self.numbers[place][query] < 0:
+            if other is context.features and self.numbers[place][query] < 0:
                 break
         else:
             place = len(self.frames)
-            self.frames.append(features)
+            self.frames.append(context.features)
+            self.classes.append(context.classes)
             for column, empty in ((self.numbers, -1), (self.windowed, 0), (self.free, 0)):
                 column.append([empty] * self.num_queries)
         self.numbers[place][query], self.windowed[place][query], self.free[place][query] = number, windowed, free
@@ -235,6 +256,7 @@ class _Block:
     def __init__(
         self,
         queries: Sequence["Tensor"],
+        classes: Sequence["Tensor | None"],
         windowed: _Shared,
         free: _Shared,
         plan: Plan,
@@ -246,6 +268,7 @@ class _Block:
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
         device = queries[0].device
         self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
+        self.classes = classes
         self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
 
     def entries(self, group: Group) -> Iterator[_Entries]:
@@ -253,6 +276,7 @@ class _Block:
         features = self.plan.rows_of(group, self.queries)  # [R, C]
         scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
         free_scores = self.plan.free_scores(features, group, self.free.seen())
+        self._forbid(group, scores, free_scores)
         if self.affinity.topk == 0:
             every = torch.ones(len(group.cells), dtype=torch.bool, device=group.cells.device)
             none = torch.full((len(group.cells), 1), -torch.inf, device=group.cells.device)
@@ -268,6 +292,22 @@ class _Block:
         yield rows.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
         if bool(undecided.any()):
             yield from self._entries_with_ties(group, scores, free_scores, undecided, threshold, log_total)
+
+    def _forbid(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
+        """Makes similarities of cells of different classes -inf, where these are known."""
+        if all(classes is None for classes in self.classes):
+            return
+        anything = group.cells.new_full((self.num_cells,), _ANY)
+        queries = [anything if classes is None else classes.flatten() for classes in self.classes]
+        own = torch.stack(queries)[group.members, group.cells].unsqueeze(1)  # [R, 1]
+        for place, classes in enumerate(self.windowed.classes):
+            others = anything if classes is None else classes.flatten()
+            for tile, tile_scores in zip(group.tiles, scores, strict=True):
+                differ = _differ(own[tile.first : tile.last], others[tile.cells])
+                tile_scores[place].masked_fill_(differ, -torch.inf)
+        for frame_scores, classes in zip(free_scores, self.free.classes, strict=True):
+            if classes is not None:
+                frame_scores.masked_fill_(_differ(own, classes.flatten()), -torch.inf)
 
     def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Candidates:
         """The k + 1 best distinct cells of each row, over all context frames."""

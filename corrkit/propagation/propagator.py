@@ -30,6 +30,7 @@ def propagate(
     *,
     protocol: str | Protocol = "davis/dino",
     predicted: "Callable[[Tensor], Tensor] | None" = None,
+    classes: "Iterable[Tensor | None] | None" = None,
     **overrides: Json,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
@@ -43,6 +44,8 @@ def propagate(
         protocol: "TASK/NAME", or a `Protocol`.
         predicted: from a soft map [h, w, L] to the labels [h, w, L] of what is predicted from it, for protocols that
             feed predictions back (`labels.feedback`).
+        classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
+            known. Cells of different classes are never matched: what an oracle of matches does.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
     Returns:
@@ -66,7 +69,7 @@ def propagate(
     if protocol.labels.feedback == "prediction" and predicted is None:
         raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
-    matched = _matched(iter(features), (height, width), protocol)
+    matched = _matched(iter(features), iter(classes or itertools.repeat(None)), (height, width), protocol)
     return _transported(matched, first_labels.detach(), protocol, predicted)
 
 
@@ -79,11 +82,16 @@ class _Matched:
     affinity: SparseAffinity
 
 
-def _matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[_Matched]:
+def _matched(
+    features: Iterator["Tensor"],
+    classes: "Iterator[Tensor | None]",
+    grid: tuple[int, int],
+    protocol: Protocol,
+) -> Iterator[_Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
     memory, matcher = protocol.memory, Matcher(protocol.affinity)
-    prepared = _prepared(features, grid, protocol)
-    remembered: dict[int, Tensor] = {}
+    prepared = zip(_prepared(features, grid, protocol), classes, strict=False)
+    remembered: dict[int, tuple[Tensor, Tensor | None]] = {}
     start, size = (0, 1) if memory.predict_first else (1, 1)
     if not memory.predict_first:
         remembered.update(enumerate(itertools.islice(prepared, 1)))
@@ -91,18 +99,23 @@ def _matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Prot
         remembered |= block
         contexts = {frame: _context_of(frame, protocol) for frame in block}
         affinities = matcher.match(
-            [block[frame] for frame in block],
+            [own for own, _ in block.values()],
             [
-                [Context(features=remembered[c.frame], windowed=c.windowed, free=c.free) for c in context]
+                [
+                    Context(features=own, windowed=c.windowed, free=c.free, classes=known)
+                    for c in context
+                    for own, known in (remembered[c.frame],)
+                ]
                 for context in contexts.values()
             ],
+            [known for _, known in block.values()],
         )
         start += len(block)
         for old in [f for f in remembered if not is_needed_later(f, start - 1, memory)]:
             del remembered[old]
         # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
         is_alone = memory.spacing > 1 or protocol.affinity.topk == 0
-        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1].numel()))
+        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
         block.clear()
         for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
             yield _Matched(frame=frame, context=context, affinity=affinity)

@@ -79,6 +79,26 @@ def test_kernel_equals_the_dense_reference_with_ties_everywhere(affinity, grid, 
     np.testing.assert_allclose(got, want, atol=FLOAT32_WEIGHTS)
 
 
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(affinity=affinities, grid=grids, copies=copies, seed=st.integers(0, 999), known=st.integers(1, 3))
+def test_cells_of_other_classes_are_as_if_they_were_not_there(affinity, grid, copies, seed, known):
+    hypothesis.assume(affinity.scope == "frame" or affinity.normalise != "frame")
+    hypothesis.assume(affinity.shape == "none" or affinity.radius > 0 or affinity.inclusive)
+    if affinity.normalise == "window":
+        hypothesis.assume(affinity.scope == "joint" and affinity.shape != "none")
+        copies = [(max(windowed, 1), 0) for windowed, _ in copies]
+    rng = np.random.default_rng(seed)
+    query, *frames = rng.integers(-1, 2, (len(copies) + 1, *grid, 2)).astype(np.float32)
+    classes = rng.integers(-1, known, (len(copies) + 1, *grid))
+    contexts = [
+        Context(features=torch.from_numpy(f), windowed=c[0], free=c[1], classes=torch.from_numpy(own))
+        for f, c, own in zip(frames, copies, classes[1:], strict=True)
+    ]
+    (got,) = Matcher(affinity).match([torch.from_numpy(query)], [contexts], [torch.from_numpy(classes[0])])
+    want = dense_affinity(query, [(f, *c) for f, c in zip(frames, copies, strict=True)], affinity, classes)
+    np.testing.assert_allclose(dense(got), want, atol=FLOAT32_WEIGHTS)
+
+
 @pytest.mark.parametrize(
     ("shape", "inclusive", "radius"), [("square", True, 3), ("circle", False, 4.5), ("none", True, 0)]
 )

@@ -12,12 +12,14 @@ def admits(dy, dx, affinity):
     return distance <= affinity.radius if affinity.inclusive else distance < affinity.radius
 
 
-def dense_affinity(query, contexts, affinity):
+def dense_affinity(query, contexts, affinity, classes=None):
     """Weights [N, F * N] of every query cell over every cell of every context frame.
 
     query: [h, w, C]. contexts: (features [h, w, C], windowed copies, free copies) per context frame. Every copy is a
-    key frame of its own here; the free ones come first.
+    key frame of its own here; the free ones come first. classes: None, or those of the query's cells and of each
+    context frame's, [1 + F, h, w], -1 for any.
     """
+    classes = np.full((1 + len(contexts), *query.shape[:2]), -1) if classes is None else classes
     h, w, _ = query.shape
     copies = []
     for number, (features, windowed, free) in enumerate(contexts):
@@ -29,16 +31,19 @@ def dense_affinity(query, contexts, affinity):
         for copy, (number, features, is_windowed) in enumerate(copies):
             for y in range(h):
                 for x in range(w):
-                    if not is_windowed or admits(y - qy, x - qx, affinity):
+                    pair = classes[0, qy, qx], classes[1 + number, y, x]
+                    if (not is_windowed or admits(y - qy, x - qx, affinity)) and (-1 in pair or pair[0] == pair[1]):
                         similarity = float(np.dot(query[qy, qx].astype(np.float64), features[y, x].astype(np.float64)))
                         keys.append((similarity, copy, number * h * w + y * w + x))
-        if affinity.scope == "joint":
-            num_outside = len(copies) * offsets(affinity) - len(keys) if affinity.normalise == "window" else 0
+        if affinity.scope == "joint" and keys:
+            inside = sum(admits(y - qy, x - qx, affinity) for y in range(h) for x in range(w)) * len(copies)
+            num_outside = len(copies) * offsets(affinity) - inside if affinity.normalise == "window" else 0
             for index, weight in kept_weights(keys, affinity, num_outside):
                 weights[cell, index] += weight
         else:
             for copy in range(len(copies)):
-                for index, weight in kept_weights([key for key in keys if key[1] == copy], affinity):
+                of_copy = [key for key in keys if key[1] == copy]
+                for index, weight in kept_weights(of_copy, affinity) if of_copy else ():
                     weights[cell, index] += weight / len(copies)
     return weights
 
