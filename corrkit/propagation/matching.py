@@ -9,14 +9,15 @@ makes the products wider and the keys to be read fewer.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, from_entries
-from corrkit.propagation.scoring import Extent, Group, Plan, Seen, Tile, Workspace
+from corrkit.propagation.contexts import Context, SharedContexts
+from corrkit.propagation.scoring import Extent, Group, Plan, Tile, Workspace
 from corrkit.propagation.selection import (
     Candidates,
     best_positions,
@@ -33,23 +34,6 @@ if TYPE_CHECKING:
 
 _ANY = -1
 _TIED_PAIRS = 500_000  # similarities of rows with ties that are worked on at a time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """One context frame. It is matched once, however many copies of it stand in the context.
-
-    Attributes:
-        features: [h, w, C] as `prepare` returns them.
-        windowed: copies that the window restricts.
-        free: copies whose every cell may be chosen.
-        classes: None, or [h, w] int64: cells of the query are matched with none of another class; -1 is any.
-    """
-
-    features: "Tensor"
-    windowed: int = 1
-    free: int = 0
-    classes: "Tensor | None" = None
 
 
 def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> SparseAffinity:
@@ -162,14 +146,14 @@ class Matcher:
         """Selection over all context frames of a query together."""
         height, width, _ = queries[0].shape
         is_open, is_empty = self._window.covers(height, width), self._window.is_empty
-        windowed, free = _Shared(len(queries)), _Shared(len(queries))
+        windowed, free = SharedContexts(len(queries)), SharedContexts(len(queries))
         for query, own in enumerate(contexts):
             for number, c in enumerate(own):
                 if is_open or c.free == 0:
                     windowed.add(c, query, number, windowed=c.windowed + c.free, free=0)
                 else:
                     free.add(c, query, number, windowed=c.windowed, free=c.free)
-        windowed = _Shared(len(queries)) if is_empty else windowed
+        windowed = SharedContexts(len(queries)) if is_empty else windowed
         plan = self._plan_for(height, width, windowed, free, queries[0].device)
         block = _Block(queries, classes, windowed, free, plan, self._window, self._affinity)
         entries = [part for group in plan.groups for part in block.entries(group)]
@@ -180,7 +164,9 @@ class Matcher:
         )
         return all_queries.parts([len(own) for own in contexts])
 
-    def _plan_for(self, height: int, width: int, windowed: "_Shared", free: "_Shared", device: torch.device) -> Plan:
+    def _plan_for(
+        self, height: int, width: int, windowed: SharedContexts, free: SharedContexts, device: torch.device
+    ) -> Plan:
         extent = Extent(
             height=height,
             width=width,
@@ -212,41 +198,6 @@ def _differ(classes: "Tensor", others: "Tensor") -> "Tensor":
     return (classes != others) & (classes != _ANY) & (others != _ANY)
 
 
-class _Shared:
-    """The context frames of a block of B query frames, each once, with its number and copies for each query frame."""
-
-    def __init__(self, num_queries: int) -> None:
-        self.num_queries = num_queries
-        self.frames: list[Tensor] = []
-        self.classes: list[Tensor | None] = []
-        self.numbers: list[list[int]] = []  # [F][B], -1 where a query frame does not see the frame
-        self.windowed: list[list[int]] = []
-        self.free: list[list[int]] = []
-
-    def add(self, context: Context, query: int, number: int, *, windowed: int, free: int) -> None:
-        """Notes that a query frame has this context frame under `number`."""
-        for place, other in enumerate(self.frames):
-            if other is context.features and self.numbers[place][query] < 0:
-                break
-        else:
-            place = len(self.frames)
-            self.frames.append(context.features)
-            self.classes.append(context.classes)
-            for column, empty in ((self.numbers, -1), (self.windowed, 0), (self.free, 0)):
-                column.append([empty] * self.num_queries)
-        self.numbers[place][query], self.windowed[place][query], self.free[place][query] = number, windowed, free
-
-    def seen(self) -> list[Seen]:
-        """The frames with the span of query frames that see them."""
-        spans = [[b for b, number in enumerate(row) if number >= 0] for row in self.numbers]
-        if any(span[-1] - span[0] >= len(span) for span in spans):
-            raise ValueError("a context frame is missing between two query frames that see it; match them one by one")
-        return [
-            Seen(features=frame, first=span[0], last=span[-1] + 1)
-            for frame, span in zip(self.frames, spans, strict=True)
-        ]
-
-
 _Entries = tuple["Tensor", "Tensor", "Tensor"]  # rows (query frame times N plus cell), indices, weights: [E] each
 
 
@@ -257,8 +208,8 @@ class _Block:
         self,
         queries: Sequence["Tensor"],
         classes: Sequence["Tensor | None"],
-        windowed: _Shared,
-        free: _Shared,
+        windowed: SharedContexts,
+        free: SharedContexts,
         plan: Plan,
         window: Window,
         affinity: Affinity,

@@ -11,8 +11,9 @@ from torch.nn import functional
 from corrkit.errors import ProtocolError
 from corrkit.files.jsontext import Json
 from corrkit.propagation.affinity import SparseAffinity, transport
+from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare
-from corrkit.propagation.matching import Context, Matcher
+from corrkit.propagation.matching import Matcher
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
 
