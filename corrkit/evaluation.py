@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, UsageError
+from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults
 from corrkit.lanes import Lane, finished_clips, kept, open_run, versions
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.together import predict_together
 from corrkit.protocols import Protocol
+from corrkit.protocols.reader import scoring_constants
 from corrkit.runs.folder import Run
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks.contract import ClipT, Label, Task, Truth
 from corrkit.tasks.roots import require_outside_data
-from corrkit.tasks.thinned import thinned
+from corrkit.tasks.thinned import read_once, thinned
 
 if TYPE_CHECKING:
     import pandas
     import torch
-
-    from corrkit.backbones.layers import SharedLayer
 
 Progress = Callable[[str, int, int], None]
 """Called after every frame with the clip's name, frames done, and frames of the clip."""
@@ -38,10 +39,13 @@ Progress = Callable[[str, int, int], None]
 class Result:
     """What an evaluation gives: `summary` is the one results format; `failures` maps a clip to why it has no score.
 
-    notes: what was ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
+    protocol: as it was used. statistics: clip to what it adds to the scores (`Scorer.result()`). notes: what was
+    ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
     """
 
     summary: Summary
+    protocol: Protocol
+    statistics: Mapping[str, Mapping[str, Json]]
     failures: Mapping[str, CorrkitError] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     csvs: Mapping[str, str] = field(default_factory=dict)
@@ -113,6 +117,8 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
+    if save_predictions and out is None:
+        raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     subject = open_subject(
         task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
     )
@@ -138,13 +144,16 @@ def evaluate_together(
     save_predictions: bool = False,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
+    """Evaluates several predictors, or one under several protocols, in lockstep, frame by frame.
+
+    Frames are decoded once, and encoded once by each network for each distinct input (`predictors.together`); every
+    number is that of an evaluation by itself.
 
     Args:
         subject: what is evaluated on.
         lanes: predictors, each with the protocol that it works and is scored by.
         outs: a run folder or None for each lane.
-        save_predictions: as for `evaluate`.
+        save_predictions: as for `evaluate`, of the lanes that have a run folder.
         progress: as for `evaluate`.
 
     Raises:
@@ -153,11 +162,8 @@ def evaluate_together(
     for out in outs:
         if out is not None:
             require_outside_data(out, subject.dataset.root)
-    if save_predictions and None in outs:
-        raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor, protocol in lanes:
         predictor.require(protocol)
-    _require_one_input(lanes)
     opened = [
         Lane(predictor, protocol, None if out is None else open_run(Path(out), predictor, protocol, subject))
         for (predictor, protocol), out in zip(lanes, outs, strict=True)
@@ -166,43 +172,50 @@ def evaluate_together(
     return [_finish(lane, subject) for lane in opened]
 
 
-def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
-    """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
-    passes: dict[int, Protocol] = {}
-    for predictor, protocol in lanes:
-        layer = predictor.shared
-        if layer is not None and passes.setdefault(id(layer.shared), protocol) != protocol:
-            raise UsageError(
-                f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
-                "Evaluate layers that were loaded together under one protocol at a time.",
-            )
-
-
 def _evaluate_clips(
     lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool, progress: Progress | None
 ) -> None:
-    """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
-    pairs = [(lane.predictor, lane.protocol) for lane in lanes]
+    """Fills the lanes, in the order of clips; each clip is evaluated for the lanes that lack it."""
     finished = [finished_clips(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
     with exact_inference():
         for clip in subject.clips:
-            if all(clip.name in done for done in finished):
-                for lane, done in zip(lanes, finished, strict=True):
+            lacking = []
+            for lane, done in zip(lanes, finished, strict=True):
+                if clip.name in done:
                     lane.records[clip.name] = done[clip.name]
-                continue
-            with ExitStack() as stack:
-                stages = [
-                    stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
-                    for lane in lanes
-                ]
-                try:
-                    records = evaluate_clip(pairs, clip, subject.task, predictions=stages, progress=progress)
-                except CorrkitError as error:
-                    for lane in lanes:
-                        lane.failures[clip.name] = error
-                    continue
-                for lane, record, stage in zip(lanes, records, stages, strict=True):
-                    lane.records[clip.name] = record if lane.run is None else kept(lane.run, record, stage)
+                else:
+                    lacking.append(lane)
+            if lacking:
+                _fill(lacking, clip, subject.task, save_predictions=save_predictions, progress=progress)
+
+
+def _fill(
+    lanes: Sequence[Lane],
+    clip: ClipT,
+    task: Task[ClipT, Label, Truth],
+    *,
+    save_predictions: bool,
+    progress: Progress | None,
+) -> None:
+    """Evaluates one clip for all lanes; what only some of them can't do costs the others nothing but time."""
+    with ExitStack() as stack:
+        stages = [
+            stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
+            for lane in lanes
+        ]
+        pairs = [(lane.predictor, lane.protocol) for lane in lanes]
+        try:
+            records = evaluate_clip(pairs, clip, task, predictions=stages, progress=progress)
+        except CorrkitError as error:
+            if len(lanes) == 1:
+                lanes[0].failures[clip.name] = error
+                return
+        else:
+            for lane, record, stage in zip(lanes, records, stages, strict=True):
+                lane.records[clip.name] = record if lane.run is None else kept(lane.run, record, stage)
+            return
+    for lane in lanes:
+        _fill([lane], clip, task, save_predictions=save_predictions, progress=progress)
 
 
 def _finish(lane: Lane, subject: Subject) -> Result:
@@ -213,7 +226,7 @@ def _finish(lane: Lane, subject: Subject) -> Result:
     summary = build_summary(
         scores,
         lane.protocol,
-        checkpoint=_checkpoint(predictor),
+        checkpoint=_checkpoint(predictor, lane.protocol),
         data=subject.data,
         precision="float32",
         device=predictor.device_type,
@@ -227,8 +240,15 @@ def _finish(lane: Lane, subject: Subject) -> Result:
         run.finish(summary, scores.csvs)
     return Result(
         summary=summary,
+        protocol=lane.protocol,
+        statistics=statistics,
         failures=lane.failures,
-        notes=(*subject.dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
+        notes=(
+            *subject.dataset.notes,
+            *predictor.notes_under(lane.protocol),
+            *scores.notes,
+            *(() if run is None else _notes(run)),
+        ),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
     )
@@ -265,13 +285,11 @@ def evaluate_clip(
     prepared = _prepared(lanes, clip, task, truth)
     scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
     folders = predictions or [None] * len(lanes)
-    with ExitStack() as stack:
-        for layers in _passes(lanes):
-            stack.enter_context(layers[0].shared.lockstep(layers))
-        streams = []
-        for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True):
-            stream = predictor.predict(thinned(seen, every), task, protocol)
-            streams.append(stack.enter_context(closing(stream)))
+    members = [
+        (predictor, protocol, thinned(seen, every))
+        for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
+    ]
+    with predict_together(members, task) as streams:
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
@@ -286,46 +304,37 @@ def evaluate_clip(
     ]
 
 
-def _passes(lanes: Sequence[tuple[Predictor, Protocol]]) -> "list[list[SharedLayer]]":
-    """The layers among the lanes, by the pass of the network that they share."""
-    found: dict[int, list[SharedLayer]] = {}
-    for predictor, _ in lanes:
-        if predictor.shared is not None:
-            found.setdefault(id(predictor.shared.shared), []).append(predictor.shared)
-    return list(found.values())
-
-
 def _prepared(
     lanes: Sequence[tuple[Predictor, Protocol]],
     clip: ClipT,
     task: Task[ClipT, Label, Truth],
     truth: Callable[[int], Truth] | None,
 ) -> list[tuple[ClipT, Callable[[int], Truth]]]:
-    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes under one protocol share them.
+    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes that are scored alike share them.
 
     Truth that isn't kept by the caller is kept for the latest frame.
     """
-    made: list[tuple[Protocol, ClipT, Callable[[int], Truth]]] = []
-    found: list[tuple[ClipT, Callable[[int], Truth]]] = []
+    shared = read_once(clip) if len(lanes) > 1 else clip
+    made: dict[str, tuple[ClipT, Callable[[int], Truth]]] = {}
+    found = []
     for _, protocol in lanes:
-        known = next((entry for entry in made if entry[0] == protocol), None)
-        if known is None:
-            seen = task.resaved(clip, protocol)
-            known = protocol, seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
-            made.append(known)
-        found.append(known[1:])
+        alike = repr(scoring_constants(protocol))
+        if alike not in made:
+            seen = task.resaved(shared, protocol)
+            made[alike] = seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
+        found.append(made[alike])
     return found
 
 
-def _checkpoint(predictor: Predictor) -> CheckpointFacts:
-    report = predictor.report
+def _checkpoint(predictor: Predictor, protocol: Protocol) -> CheckpointFacts:
+    report, mode = predictor.report, predictor.mode_under(protocol)
     return CheckpointFacts(
         spec=predictor.name,
         digest=predictor.digest,
         system=report.system,
         architecture=report.architecture,
-        mode=predictor.mode.kind,
-        sees_future=predictor.mode.sees_future,
+        mode=mode.kind,
+        sees_future=mode.sees_future,
         pretraining=report.pretraining,
         seed_of=predictor.seed_of,
     )
