@@ -24,7 +24,7 @@ def evaluated_by_all(rank: int, count: int, evaluate: Callable[[Share], Evaluate
     """Evaluates this rank's share and waits for the others; rank 0 then sums up what all have done.
 
     The ranks meet in the run folder, which all of them must see; through torch's process group they only wait. A clip
-    that failed on its rank is tried once more by rank 0. What `evaluate` raises ends this rank; torchrun ends the others.
+    that failed on its rank is tried once more by rank 0. What `evaluate` raises ends this rank, and so all of them.
     """
     import torch.distributed
 
