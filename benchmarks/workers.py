@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/workers.py --data DAVIS --workers 2
     python benchmarks/workers.py --balance
 
-Prints ratios of wall times, taken alternately in one run; the minimum of the rounds counts. Each process has one thread,
-and the records of all are compared: they are the same. --balance computes how evenly ranks are loaded by DAVIS val.
+Prints ratios of wall times, taken alternately in one run; the minimum of the rounds counts. Each process has one
+thread, and all must print the same table. --balance computes how evenly ranks are loaded by DAVIS val.
 """
 
 import argparse
