@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 class Result:
     """What an evaluation gives: `summary` is the one results format; `failures` maps a clip to why it has no score.
 
-    notes: what was ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
+    protocol: as it was used. statistics: clip to what it adds to the scores (`Scorer.result()`). notes: what was
+    ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
     waiting: clips that are other processes' share and not finished; only without any is the run's summary written.
     """
 
     summary: Summary
+    protocol: Protocol
+    statistics: Mapping[str, Mapping[str, Json]]
     failures: Mapping[str, CorrkitError] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     csvs: Mapping[str, str] = field(default_factory=dict)
@@ -112,6 +115,8 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
+    if save_predictions and out is None:
+        raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     subject = open_subject(
         task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
     )
@@ -144,13 +149,16 @@ def evaluate_together(
     progress: Progress | None = None,
     staff: Staff = ALONE,
 ) -> list[Result]:
-    """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
+    """Evaluates several predictors, or one under several protocols, in lockstep, frame by frame.
+
+    Frames are decoded once, and encoded once by each network for each distinct input (`predictors.together`); every
+    number is that of an evaluation by itself.
 
     Args:
         subject: what is evaluated on.
         lanes: predictors, each with the protocol that it works and is scored by.
         outs: a run folder or None for each lane.
-        save_predictions: as for `evaluate`.
+        save_predictions: as for `evaluate`, of the lanes that have a run folder.
         progress: as for `evaluate`.
         staff: which processes evaluate, and which share of the clips; a share needs a run folder.
 
@@ -160,29 +168,14 @@ def evaluate_together(
     for out in outs:
         if out is not None:
             require_outside_data(out, subject.dataset.root)
-    if save_predictions and None in outs:
-        raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor, protocol in lanes:
         predictor.require(protocol)
-    _require_one_input(lanes)
     opened = [
         Lane(predictor, protocol, None if out is None else open_run(Path(out), predictor, protocol, subject))
         for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
     _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress, staff=staff)
     return [_finish(lane, subject) for lane in opened]
-
-
-def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
-    """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
-    passes: dict[int, Protocol] = {}
-    for predictor, protocol in lanes:
-        layer = predictor.shared
-        if layer is not None and passes.setdefault(id(layer.shared), protocol) != protocol:
-            raise UsageError(
-                f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
-                "Evaluate layers that were loaded together under one protocol at a time.",
-            )
 
 
 def _evaluate_clips(
@@ -193,27 +186,31 @@ def _evaluate_clips(
     progress: Progress | None,
     staff: Staff,
 ) -> None:
-    """Fills the lanes with this process's share. A clip that any lane lacks is evaluated for all of them."""
+    """Fills the lanes with this process's share; each clip is evaluated for the lanes that lack it."""
     finished = [finished_clips(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
-    own = staff.share.of(subject.clips)
-    left = [clip for clip in own if any(clip.name not in done for done in finished)]
-    names = {clip.name for clip in left}
     for lane, done in zip(lanes, finished, strict=True):
-        lane.records.update((name, record) for name, record in done.items() if name not in names)
+        lane.records.update(done)
+    lacking = {
+        clip.name: tuple(place for place, done in enumerate(finished) if clip.name not in done)
+        for clip in staff.share.of(subject.clips)
+    }
     with exact_inference(), ExitStack() as stack:
         stages: dict[str, ExitStack] = {}
 
         def errand(clip: AnyClip) -> Errand:
             stage = stages[clip.name] = stack.enter_context(ExitStack())
-            return Errand(clip=clip, predictions=[_stage(lane, stage, save_predictions) for lane in lanes])
+            places = lacking[clip.name]
+            folders = [_stage(lanes[place], stage, save_predictions) for place in places]
+            return Errand(clip=clip, places=places, predictions=folders)
 
         pairs = [(lane.predictor, lane.protocol) for lane in lanes]
-        for one, outcome in staff.outcomes(pairs, subject.task, left, errand, progress):
-            for number, lane in enumerate(lanes):
+        left = [clip for clip in subject.clips if lacking.get(clip.name)]
+        for one, outcomes in staff.outcomes(pairs, subject.task, left, errand, progress):
+            for place, folder, outcome in zip(one.places, one.predictions, outcomes, strict=True):
                 if isinstance(outcome, CorrkitError):
-                    lane.failures[one.clip.name] = outcome
+                    lanes[place].failures[one.clip.name] = outcome
                 else:
-                    lane.keep(outcome[number], one.predictions[number])
+                    lanes[place].keep(outcome, folder)
             stages.pop(one.clip.name).close()
     for lane in lanes:
         if not staff.share.is_whole and lane.run is not None:
@@ -248,6 +245,8 @@ def _finish(lane: Lane, subject: Subject) -> Result:
         run.finish(summary, scores.csvs)
     return Result(
         summary=summary,
+        protocol=lane.protocol,
+        statistics=statistics,
         failures=lane.failures,
         notes=(*subject.dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
         csvs=scores.csvs,

@@ -3,18 +3,15 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from corrkit.predictors.contract import Predictor
+from corrkit.predictors.together import predict_together
 from corrkit.protocols import Protocol
+from corrkit.protocols.reader import scoring_constants
 from corrkit.runs.records import ClipRecord
 from corrkit.tasks.contract import ClipT, Label, Task, Truth
-from corrkit.tasks.thinned import thinned
-
-if TYPE_CHECKING:
-    from corrkit.backbones.layers import SharedLayer
+from corrkit.tasks.thinned import read_once, thinned
 
 Progress = Callable[[str, int, int], None]
 """Called after every frame with the clip's name, frames done, and frames of the clip."""
@@ -47,13 +44,11 @@ def evaluate_clip(
     prepared = _prepared(lanes, clip, task, truth)
     scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
     folders = predictions or [None] * len(lanes)
-    with ExitStack() as stack:
-        for layers in _passes(lanes):
-            stack.enter_context(layers[0].shared.lockstep(layers))
-        streams = []
-        for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True):
-            stream = predictor.predict(thinned(seen, every), task, protocol)
-            streams.append(stack.enter_context(closing(stream)))
+    members = [
+        (predictor, protocol, thinned(seen, every))
+        for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
+    ]
+    with predict_together(members, task) as streams:
         for index, predicted in enumerate(zip(*streams, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
@@ -68,32 +63,23 @@ def evaluate_clip(
     ]
 
 
-def _passes(lanes: Sequence[tuple[Predictor, Protocol]]) -> "list[list[SharedLayer]]":
-    """The layers among the lanes, by the pass of the network that they share."""
-    found: dict[int, list[SharedLayer]] = {}
-    for predictor, _ in lanes:
-        if predictor.shared is not None:
-            found.setdefault(id(predictor.shared.shared), []).append(predictor.shared)
-    return list(found.values())
-
-
 def _prepared(
     lanes: Sequence[tuple[Predictor, Protocol]],
     clip: ClipT,
     task: Task[ClipT, Label, Truth],
     truth: Callable[[int], Truth] | None,
 ) -> list[tuple[ClipT, Callable[[int], Truth]]]:
-    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes under one protocol share them.
+    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes that are scored alike share them.
 
     Truth that isn't kept by the caller is kept for the latest frame.
     """
-    made: list[tuple[Protocol, ClipT, Callable[[int], Truth]]] = []
-    found: list[tuple[ClipT, Callable[[int], Truth]]] = []
+    shared = read_once(clip) if len(lanes) > 1 else clip
+    made: dict[str, tuple[ClipT, Callable[[int], Truth]]] = {}
+    found = []
     for _, protocol in lanes:
-        known = next((entry for entry in made if entry[0] == protocol), None)
-        if known is None:
-            seen = task.resaved(clip, protocol)
-            known = protocol, seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
-            made.append(known)
-        found.append(known[1:])
+        alike = repr(scoring_constants(protocol))
+        if alike not in made:
+            seen = task.resaved(shared, protocol)
+            made[alike] = seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
+        found.append(made[alike])
     return found

@@ -129,11 +129,10 @@ def layer_predictors(
     from corrkit.backbones.layers import load_layers
 
     target, name = resolve_device(device), spec_name(spec)
-    predictors: list[Predictor] = []
-    for backbone in load_layers(spec, layers, loading):
-        predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
-        predictors[-1].shared = backbone
-    return predictors
+    return [
+        Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
+        for backbone in load_layers(spec, layers, loading)
+    ]
 
 
 def resolve_device(name: str) -> "torch.device":

@@ -85,8 +85,12 @@ class Propagator(Predictor):
             rule=protocol.frames,
         )
 
-    def features(self, clip: AnyClip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
-        """Features [h, w, C] of every frame, in order, streaming: equal wherever the input is."""
+    def under(self, seen: NetworkInput) -> Backbone:
+        """The backbone that encodes such input."""
+        return with_position(self.backbone, seen.position)
+
+    def frames(self, clip: AnyClip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
+        """Every frame as the network takes it, normalised [3, H, W], in order, read ahead."""
         from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, read_ahead
 
         prepare = FramePreparation(seen.size, seen.rule, seen.mean, seen.std, seen.colour)
@@ -102,18 +106,29 @@ class Propagator(Predictor):
         def frame(index: int) -> "torch.Tensor":
             return prepare.normalise(resized(index))
 
-        frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
-        return iter(with_position(self.backbone, seen.position).encode(frames))
+        return (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
     ) -> Generator[Label | None, None, None]:
         """See `Predictor`. Memory holds the context, not the clip."""
+        seen = self.network_input(clip, protocol)
+        features = iter(self.under(seen).encode(self.frames(clip, seen)))
+        return self.propagated(features, clip, task, protocol, seen)
+
+    def propagated(
+        self,
+        features: "Iterator[torch.Tensor]",
+        clip: ClipT,
+        task: Task[ClipT, Label, Truth],
+        protocol: Protocol,
+        seen: NetworkInput,
+    ) -> Generator[Label | None, None, None]:
+        """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`."""
         from corrkit.propagation import propagate
 
-        seen, first_annotation = self.network_input(clip, protocol), clip.annotation(0)
+        first_annotation = clip.annotation(0)
         assert first_annotation is not None, "Clip.check: a clip's first frame is annotated"
-        features = self.features(clip, seen)
         first = next(features)
         finer = protocol.features.finer
         grid = (first.shape[0] * finer, first.shape[1] * finer)

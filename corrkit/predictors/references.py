@@ -1,6 +1,6 @@
 """The rows that every table can be read against: the floor and the ceiling."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from corrkit.backbones.contract import Report
 from corrkit.predictors.contract import Predictor
@@ -9,6 +9,11 @@ from corrkit.tasks.contract import ClipT, Geometry, Label, Task, Truth
 
 GRID_STRIDE = 16
 """Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
+
+
+def reference_predictors(predictors: Sequence[Predictor]) -> list[Predictor]:
+    """The rows that a table of these predictors can be read against: floor and ceiling."""
+    return [Identity(), Oracle(predictors[0].stride or GRID_STRIDE)]
 
 
 class Identity(Predictor):

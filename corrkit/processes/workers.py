@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Self
 
 from corrkit.errors import CheckpointError, CorrkitError, RunError, UsageError
 from corrkit.passes import Progress, evaluate_clip
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import Request
+from corrkit.predictors.references import Identity, Oracle
 from corrkit.processes.shares import WHOLE, Share
 from corrkit.protocols import Protocol
 from corrkit.runs.records import ClipRecord
@@ -33,37 +35,46 @@ _OF_A_CLIP = 1 << 29
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
-    """One clip to evaluate. predictions: for each lane the folder for its predictions, or None."""
+    """One clip to evaluate. places: of the lanes that lack it. predictions: for each of them a folder, or None."""
 
     clip: AnyClip
+    places: Sequence[int]
     predictions: Sequence[Path | None]
 
 
-Outcome = tuple[Errand, list[ClipRecord] | CorrkitError]
-"""A record for each lane, or why the clip can't be evaluated."""
+Outcome = ClipRecord | CorrkitError
+"""What a lane gets of a clip: its record, or why the clip can't be evaluated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What a worker makes its lanes of; networks are loaded by each worker, not handed over.
 
-    request: gives the predictors. lanes: for each lane the place of its predictor, and its protocol.
-    digests: of the predictors, as the process that asked has loaded them. task: of all protocols.
+    request: gives the predictors. lanes: for each lane its predictor's place among them, or a reference that needs no
+    making; and its protocol. digests: of the predictors, as the process that asked has loaded them. task: of all
+    protocols.
     """
 
     request: Request
-    lanes: tuple[tuple[int, Protocol], ...]
+    lanes: tuple[tuple[int | Predictor, Protocol], ...]
     digests: tuple[str | None, ...]
     task: AnyTask
 
+    @classmethod
+    def of(cls, request: Request, lanes: Sequence[tuple[Predictor, Protocol]], task: AnyTask) -> Self:
+        """For the lanes of the process that asks; their predictors are those of the request, and references."""
+        made = [one for one in {id(one): one for one, _ in lanes}.values() if not isinstance(one, Identity | Oracle)]
+        places = tuple((made.index(one) if one in made else one, protocol) for one, protocol in lanes)
+        return cls(request=request, lanes=places, digests=tuple(one.digest for one in made), task=task)
+
     def make(self) -> list[tuple[Predictor, Protocol]]:
         """The lanes. Raises CheckpointError where a checkpoint is no longer what it was."""
-        predictors = self.request.predictors()
+        predictors = self.request.predictors() if self.digests else []
         if tuple(predictor.digest for predictor in predictors) != self.digests:
             raise CheckpointError(
                 f"{self.request.spec} has changed while its evaluation began.", "Repeat the command when it is written."
             )
-        return [(predictors[place], protocol) for place, protocol in self.lanes]
+        return [(predictors[made] if isinstance(made, int) else made, protocol) for made, protocol in self.lanes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +105,7 @@ class Staff:
         clips: Sequence[AnyClip],
         errand: Callable[[AnyClip], Errand],
         progress: Progress | None,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[tuple[Errand, list[Outcome]]]:
         """Evaluates clips: here in their order, or in workers the longest first.
 
         Args:
@@ -114,10 +125,7 @@ class Staff:
                 one = errand(clip)
                 yield one, _evaluated(lanes, task, one, progress)
             return
-        predictors = list({id(predictor): predictor for predictor, _ in lanes}.values())
-        places = tuple((predictors.index(predictor), protocol) for predictor, protocol in lanes)
-        digests = tuple(predictor.digest for predictor in predictors)
-        work = Work(request=self.request, lanes=places, digests=digests, task=task)
+        work = Work.of(self.request, lanes, task)
         longest_first = sorted(clips, key=lambda clip: clip.num_files, reverse=True)
         yield from _in_workers(work, map(errand, longest_first), min(count, len(clips)), progress)
 
@@ -134,7 +142,9 @@ def _suitable(num_frames: int, device_type: str) -> int:
     return max(1, min(rooms.get(device_type, 1), num_frames // _WORTH_A_WORKER))
 
 
-def _in_workers(work: Work, errands: Iterable[Errand], count: int, progress: Progress | None) -> Iterator[Outcome]:
+def _in_workers(
+    work: Work, errands: Iterable[Errand], count: int, progress: Progress | None
+) -> Iterator[tuple[Errand, list[Outcome]]]:
     """Evaluates clips in `count` processes of one thread each; outcomes in the order in which they are ready."""
     waiting = iter(errands)
     with contextlib.ExitStack() as stack:
@@ -156,7 +166,7 @@ def _in_workers(work: Work, errands: Iterable[Errand], count: int, progress: Pro
                     message = connection.recv()
                 except (EOFError, OSError):
                     del staff[connection]
-                    yield worker.errand, worker.death()
+                    yield worker.errand, [worker.death()] * len(worker.errand.places)
                     hand_out(worker.number)
                     continue
                 if isinstance(message, _Fault):
@@ -263,11 +273,19 @@ def _evaluate_errands(work: Work, number: int, connection: Connection) -> None:
 
 def _evaluated(
     lanes: Sequence[tuple[Predictor, Protocol]], task: AnyTask, errand: Errand, progress: Progress | None
-) -> list[ClipRecord] | CorrkitError:
+) -> list[Outcome]:
+    """One pass for all lanes of an errand; what only some can't do costs the others nothing but time."""
+    chosen = [lanes[place] for place in errand.places]
     try:
-        return evaluate_clip(lanes, errand.clip, task, predictions=errand.predictions, progress=progress)
+        return [*evaluate_clip(chosen, errand.clip, task, predictions=errand.predictions, progress=progress)]
     except CorrkitError as error:
-        return error
+        if len(chosen) == 1:
+            return [error]
+    singly = [
+        replace(errand, places=[place], predictions=[folder])
+        for place, folder in zip(errand.places, errand.predictions, strict=True)
+    ]
+    return [outcome for one in singly for outcome in _evaluated(lanes, task, one, progress)]
 
 
 def _on_own_device(request: Request, number: int) -> Request:
