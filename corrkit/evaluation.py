@@ -84,7 +84,7 @@ def evaluate(
     name: str | None = None,
     seed_of: str | None = None,
     progress: Progress | None = None,
-    **overrides: Json,
+    **overrides: object,
 ) -> Result:
     """Evaluates a checkpoint or a live backbone on one task.
 

@@ -5,10 +5,9 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from corrkit.cli.talk import say
-from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.protocols import Protocol
@@ -17,6 +16,15 @@ if TYPE_CHECKING:
     from corrkit.runs.protocol_rows import ProtocolRow
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
+
+
+class DataOptions(TypedDict):
+    """What the shared options say of the data."""
+
+    data: str | None
+    split: str | None
+    clips: list[str] | None
+    dataset_name: str | None
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +55,7 @@ def add_limit_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def data_options(args: argparse.Namespace) -> dict[str, Json]:
+def data_options(args: argparse.Namespace) -> "DataOptions":
     """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
     return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
 
@@ -73,7 +81,7 @@ def print_json(
     from corrkit.files.jsontext import to_json
     from corrkit.runs.comparison_text import comparison_plain
 
-    further: dict[str, Json] = {}
+    further: dict[str, object] = {}
     if comparisons is not None:
         further["comparisons"] = [comparison_plain(one) for one in comparisons]
     if rows:
@@ -81,7 +89,7 @@ def print_json(
     print(to_json({"results": summaries, **further} if further else one_or_all(summaries)))
 
 
-def one_or_all(items: Sequence[Json]) -> Json:
+def one_or_all(items: Sequence[object]) -> object:
     """What --json prints: one item by itself, several (or none) as a list."""
     return items[0] if len(items) == 1 else list(items)
 

@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
-from corrkit.files.jsontext import Json
 from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare
@@ -32,7 +31,7 @@ def propagate(
     protocol: str | Protocol = "davis/dino",
     predicted: "Callable[[Tensor], Tensor] | None" = None,
     classes: "Iterable[Tensor | None] | None" = None,
-    **overrides: Json,
+    **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from corrkit.files.jsontext import Json
 from corrkit.metrics.intervals import PairedDifference, holm
 from corrkit.protocols import Protocol
 from corrkit.runs.comparison_text import difference_text, p_text
@@ -41,7 +40,7 @@ class ProtocolRow:
         """Of the task."""
         return task_facts(self.summary["task"])
 
-    def plain(self) -> dict[str, Json]:
+    def plain(self) -> dict[str, object]:
         """For JSON: the difference to the first row of the same method; fractions, null where there is none."""
         found = self.found
         return {

@@ -1,19 +1,21 @@
 """Several layers in one pass of the network: each number identical to that layer's own run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from davis_folder import make_clip
 
 import corrkit
-from corrkit.backbones.layers import encode_together, load_layers
+from corrkit.backbones.layers import SharedLayer, encode_together, load_layers
 from corrkit.backbones.loading import NO_OPTIONS, Loading
 from corrkit.checkpoints import opening
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, UsageError
 from corrkit.evaluation import Result, evaluate_together
 from corrkit.predictors.loading import layer_predictors
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import override
 from corrkit.subject import open_subject
 from tests.checkpoints.test_resnet_goldens import rebuilt
@@ -70,7 +72,7 @@ def test_layers_of_a_network_for_lab_frames_get_lab_frames(mast: str, data: Path
 
 @torch.no_grad()
 def test_a_protocols_position_rule_does_not_outlive_its_evaluation(checkpoint: str, data: Path):
-    predictors = layer_predictors(checkpoint, ["2", "4"], loading=FOUR_HEADS)
+    predictors: list[Any] = layer_predictors(checkpoint, ["2", "4"], loading=FOUR_HEADS)
     frames = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     before = together([predictor.backbone for predictor in predictors], frames)
     evaluate_layers(predictors, data, position="size")
@@ -99,7 +101,10 @@ def test_layers_under_several_protocols_score_as_in_their_own_runs(checkpoint: s
     others = [override(subject.protocol, changes) for changes in ({"size": [32]}, {"topk": 40, "temperature": 5.0})]
     predictors = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
     passes = []
-    predictors[0].backbone.network.patch_embed.register_forward_hook(lambda *_: passes.append(1))
+    assert isinstance(predictors[0], Propagator)
+    assert isinstance(predictors[0].backbone, SharedLayer)
+    embedding = predictors[0].backbone.network.get_submodule("patch_embed")
+    embedding.register_forward_hook(lambda *_: passes.append(1))
     lanes = [(predictor, protocol) for protocol in (subject.protocol, *others) for predictor in predictors]
     results = evaluate_together(subject, lanes, outs=[None] * len(lanes))
     assert len(passes) == 2 * 2 * 4  # inputs, clips, frames
@@ -133,7 +138,7 @@ def test_the_file_is_read_once_for_all_layers(checkpoint: str, monkeypatch: pyte
 
 
 def test_the_network_runs_once_per_frame(checkpoint: str, data: Path):
-    predictors = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
+    predictors: list[Any] = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
     passes = []
     network = predictors[0].backbone.network
     network.patch_embed.register_forward_hook(lambda *_: passes.append(1))

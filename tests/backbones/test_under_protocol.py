@@ -1,6 +1,7 @@
 """A backbone as a protocol asks for it: mean of layers, windows of frames, rule of positions."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -80,7 +81,9 @@ def test_the_command_says_before_the_work_what_a_checkpoint_cannot_do(tmp_path: 
 def test_a_network_of_clips_sees_the_windows_of_the_protocol(golden):
     backbone, arrays = loaded(golden, "mvd")
     clip = torch.from_numpy(arrays["clip"])[:6]
-    for padding, upsampling in (("zeros", "linear"), ("repeat", "linear"), ("zeros", "nearest")):
+    rules_of_windows: list[tuple[Literal["zeros", "repeat"], Literal["linear", "nearest"]]]
+    rules_of_windows = [("zeros", "linear"), ("repeat", "linear"), ("zeros", "nearest")]
+    for padding, upsampling in rules_of_windows:
         windowed = under(backbone, rules(window=4, window_padding=padding, time_upsampling=upsampling))
         expected = Windowed(backbone, 4, padding=padding, upsampling=upsampling)
         assert torch.equal(windowed(clip), expected(clip))
@@ -88,7 +91,7 @@ def test_a_network_of_clips_sees_the_windows_of_the_protocol(golden):
         of_option = under(Windowed(backbone, 4), rules(window_padding=padding, time_upsampling=upsampling))
         assert torch.equal(of_option(clip), expected(clip))
     zeros, repeat, nearest = (
-        Windowed(backbone, 4, **options)(clip) for options in ({}, {"padding": "repeat"}, {"upsampling": "nearest"})
+        Windowed(backbone, 4, padding=padding, upsampling=upsampling)(clip) for padding, upsampling in rules_of_windows
     )
     assert torch.equal(zeros[:4], repeat[:4])
     assert not torch.allclose(zeros[4:], repeat[4:], atol=1e-4)

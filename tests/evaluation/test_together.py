@@ -9,9 +9,9 @@ import torch
 from colour_backbone import ColourBackbone
 from davis_folder import make_clip
 
-import corrkit.frames.sequence
 from corrkit.cli import main
 from corrkit.evaluation import evaluate_together
+from corrkit.frames.pictures import read_image
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.folder import read_run
@@ -19,7 +19,7 @@ from corrkit.runs.pairing import pair_protocols
 from corrkit.subject import open_subject
 
 SMALL = {"size": [64], "multiple": 16}
-NAMED = {
+NAMED: dict[str, dict[str, object]] = {
     "dino": SMALL,
     "cropmae": {"size": [64, 96], "stored_size": [64, 96]},
     "rvm": {"size": [64, 96]},
@@ -70,8 +70,7 @@ def test_each_number_is_that_of_its_own_run_to_the_last_bit(data: Path):
 
 def test_frames_are_decoded_once_and_encoded_once_for_each_input(data: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[str] = []
-    real = corrkit.frames.sequence.read_image
-    monkeypatch.setattr(corrkit.frames.sequence, "read_image", lambda path: read.append(str(path)) or real(path))
+    monkeypatch.setattr("corrkit.frames.sequence.read_image", lambda path: read.append(str(path)) or read_image(path))
     backbone = CountingBackbone()
     evaluated(data, protocols(), backbone=backbone, clips=["a"])
     assert sorted(set(read)) == [str(data / f"JPEGImages/480p/a/{t:05d}.jpg") for t in range(4)]

@@ -1,18 +1,30 @@
 """The affinity written from its definition, one query cell at a time, in float64: obvious and slow."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+from corrkit.protocols.schema import Affinity
+
+Array = NDArray[np.floating]
+Key = tuple[float, int, int]
 
 
-def admits(dy, dx, affinity):
+def admits(dy: int, dx: int, affinity: Affinity) -> bool:
     if affinity.shape == "none":
         return True
     distance = max(abs(dy), abs(dx)) if affinity.shape == "square" else math.sqrt(dy * dy + dx * dx)
     return distance <= affinity.radius if affinity.inclusive else distance < affinity.radius
 
 
-def dense_affinity(query, contexts, affinity, classes=None):
+def dense_affinity(
+    query: Array,
+    contexts: Sequence[tuple[Array, int, int]],
+    affinity: Affinity,
+    classes: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
     """Weights [N, F * N] of every query cell over every cell of every context frame.
 
     query: [h, w, C]. contexts: (features [h, w, C], windowed copies, free copies) per context frame. Every copy is a
@@ -21,13 +33,13 @@ def dense_affinity(query, contexts, affinity, classes=None):
     """
     classes = np.full((1 + len(contexts), *query.shape[:2]), -1) if classes is None else classes
     h, w, _ = query.shape
-    copies = []
+    copies: list[tuple[int, Array, bool]] = []
     for number, (features, windowed, free) in enumerate(contexts):
         copies += [(number, features, False)] * free + [(number, features, True)] * windowed
     weights = np.zeros((h * w, len(contexts) * h * w))
     for cell in range(h * w):
         qy, qx = divmod(cell, w)
-        keys = []  # (similarity, copy, index) of every admitted cell
+        keys: list[Key] = []  # (similarity, copy, index) of every admitted cell
         for copy, (number, features, is_windowed) in enumerate(copies):
             for y in range(h):
                 for x in range(w):
@@ -48,13 +60,13 @@ def dense_affinity(query, contexts, affinity, classes=None):
     return weights
 
 
-def offsets(affinity):
+def offsets(affinity: Affinity) -> int:
     """Cells of a window that ends nowhere."""
     reach = range(-math.ceil(affinity.radius), math.ceil(affinity.radius) + 1)
     return sum(admits(dy, dx, affinity) for dy in reach for dx in reach)
 
 
-def kept_weights(keys, affinity, num_outside=0):
+def kept_weights(keys: Sequence[Key], affinity: Affinity, num_outside: int = 0) -> list[tuple[int, float]]:
     """(index, weight) of the k nearest keys: higher similarity first, then the earlier copy, then the lower cell.
 
     num_outside: cells of similarity 0 that take part in the sum and are not kept.
