@@ -40,6 +40,7 @@ def evaluate_clip(
     """
     started = time.perf_counter()
     clip.check()
+    scoring = [0.0] * len(lanes)
     num_frames = -(-len(clip.frames) // every)
     prepared = _prepared(lanes, clip, task, truth)
     scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
@@ -49,17 +50,25 @@ def evaluate_clip(
         for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True)
     ]
     with predict_together(members, task) as streams:
+        opened = time.perf_counter() - started
         for index, predicted in enumerate(zip(*streams, strict=True)):
-            for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
+            for lane, prediction in enumerate(predicted):
+                before = time.perf_counter()
                 if prediction is not None:
-                    scorer.update(index * every, prediction)
-                    if folder is not None:
+                    scorers[lane].update(index * every, prediction)
+                    if (folder := folders[lane]) is not None:
                         task.write_prediction(folder, clip, index * every, prediction)
+                scoring[lane] += time.perf_counter() - before
             if progress is not None:
                 progress(clip.name, index + 1, num_frames)
-    seconds = time.perf_counter() - started
     return [
-        ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
+        ClipRecord(
+            clip=clip.name,
+            frames=num_frames,
+            statistics=scorer.result(),
+            seconds=opened + stream.seconds + own,
+        )
+        for scorer, stream, own in zip(scorers, streams, scoring, strict=True)
     ]
 
 
