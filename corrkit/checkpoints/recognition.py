@@ -22,7 +22,7 @@ from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS, SYSTEMS
 from corrkit.checkpoints.selection import Selection, first, relative, select
-from corrkit.checkpoints.statistics import mean_and_std
+from corrkit.checkpoints.statistics import mean_and_std, preprocessed
 from corrkit.checkpoints.system import Layout, System
 from corrkit.checkpoints.unrecognised import explain, explain_own, nearest
 from corrkit.errors import CheckpointError
@@ -208,8 +208,10 @@ def _statistics(
         if None not in stored:
             mean, std = ((str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored)
             return mean_and_std(opened.path, mean, std)
+    told = preprocessed(opened.path, opened.preprocessor or {})
+    if told is not None:
+        return told
     for source, names in (
-        (opened.preprocessor, ("image_mean", "image_std")),
         (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),
         (opened.config, ("preprocess_cfg.mean", "preprocess_cfg.std")),  # open_clip's
     ):

@@ -97,6 +97,16 @@ CASES = [
     ),
     Written(model="SiglipVisionModel", config="SiglipVisionConfig", options=VIT, prefix=0, call=RESIZED),
     Written(model="GitVisionModel", config="GitVisionConfig", options=VIT, call=RESIZED),
+    Written(model="MLCDVisionModel", config="MLCDVisionConfig", options=VIT),
+    Written(model="MLCDVisionModel", config="MLCDVisionConfig", options={**VIT, "rope_parameters": {"rope_type": "axial", "rope_theta": 70.0}}, id="base"),
+    Written(model="Tipsv2VisionModel", config="Tipsv2VisionConfig", options=SMALLER, prefix=2),
+    Written(
+        model="Tipsv2VisionModel",
+        config="Tipsv2VisionConfig",
+        options={**SMALLER, "use_swiglu_ffn": True},
+        prefix=2,
+        id="swiglu",
+    ),
     Written(model="Aimv2VisionModel", config="Aimv2VisionConfig", options=VIT, prefix=0, sizes=(NATIVE,)),
     Written(
         model="Aimv2VisionModel", config="Aimv2VisionConfig", options={**VIT, "is_native": True}, prefix=0, id="native"
@@ -227,6 +237,74 @@ def test_tubelets_of_transformers_are_fed_one_frame(tmp_path):
     assert any("crop_size" in note for note in backbone.report.notes)  # at other sizes the class numbers by it
 
 
+CLIPS = [
+    Written(
+        model="VivitModel",
+        config="VivitConfig",
+        options={**VIT, "num_frames": 6, "tubelet_size": [2, 8, 8]},
+        sizes=(NATIVE,),
+    ),
+    Written(
+        model="VideoMAEModel", config="VideoMAEConfig", options={**VIT, "num_frames": 6}, prefix=0, sizes=(NATIVE,)
+    ),
+    Written(
+        model="VideoMAEModel",
+        config="VideoMAEConfig",
+        options={**VIT, "num_frames": 6, "use_mean_pooling": False},
+        prefix=0,
+        sizes=(NATIVE,),
+        id="norm",
+    ),
+    Written(
+        model="TimesformerModel",
+        config="TimesformerConfig",
+        options={**VIT, "num_frames": 6},
+        sizes=(NATIVE, (128, 64), (96, 64), (32, 128)),
+    ),
+    Written(
+        model="VJEPA2Model",
+        config="VJEPA2Config",
+        options={"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "mlp_ratio": 2.0, "crop_size": 64}
+        | {"patch_size": 8, "frames_per_clip": 6, "pred_hidden_size": 12, "pred_num_attention_heads": 2}
+        | {"pred_num_hidden_layers": 1, "pred_num_mask_tokens": 2},
+        prefix=0,
+        sizes=(NATIVE,),
+        call={"skip_predictor": True},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CLIPS, ids=[f"{case.model}-{case.id}".rstrip("-") for case in CLIPS])
+@torch.no_grad()
+def test_a_clip_of_transformers_gives_the_features_of_its_class(case, tmp_path):
+    model, backbone = written(case, tmp_path), load_backbone(tmp_path)
+    for height, width in case.sizes:
+        clip = torch.randn(6, 3, height, width, generator=torch.Generator().manual_seed(height + width))
+        tokens = model(clip[None], **case.call).last_hidden_state[:, case.prefix :]
+        grid = (height // 8, width // 8)
+        if case.model == "TimesformerModel":  # its tokens are ordered by place, then by time
+            expected = tokens.unflatten(1, (*grid, 6)).movedim(3, 1)
+        else:
+            expected = tokens.unflatten(1, (3, *grid))
+        assert distance(backbone.network.clip(clip).numpy(), expected[0].numpy()) < TOLERANCE, (height, width)
+
+
+@torch.no_grad()
+def test_a_frame_of_timesformer_is_a_clip_of_one(tmp_path):
+    """Its class takes clips of num_frames only: that of one frame, with the same weights, gives what a frame gives."""
+    import transformers
+
+    case = Written(model="TimesformerModel", config="TimesformerConfig", options={**VIT, "num_frames": 6})
+    weights = written(case, tmp_path).state_dict()
+    backbone = load_backbone(tmp_path)
+    single = transformers.TimesformerModel(transformers.TimesformerConfig(**VIT, num_frames=1)).eval()
+    weights["embeddings.time_embeddings"] = weights["embeddings.time_embeddings"][:, :1]
+    single.load_state_dict(weights)
+    frames = torch.randn(2, 3, *NATIVE, generator=torch.Generator().manual_seed(0))
+    expected = single(frames[:, None]).last_hidden_state[:, 1:].unflatten(1, (8, 8))
+    assert distance(backbone(frames).numpy(), expected.numpy()) < TOLERANCE
+
+
 @torch.no_grad()
 def test_the_part_about_images_of_a_composite_config_counts(tmp_path):
     text = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 32}
@@ -242,13 +320,10 @@ def test_the_part_about_images_of_a_composite_config_counts(tmp_path):
 
 
 LOOK_ALIKES = [
-    ("MLCDVisionModel", "MLCDVisionConfig", VIT),
     ("Idefics3VisionTransformer", "Idefics3VisionConfig", VIT),
     ("SmolVLMVisionTransformer", "SmolVLMVisionConfig", VIT),
     ("DPTModel", "DPTConfig", {**VIT, "backbone_out_indices": [0, 1, 1, 1], "reassemble_factors": [1, 1, 1, 1]}),
     ("YolosModel", "YolosConfig", {**VIT, "image_size": [64, 64], "num_detection_tokens": 3}),
-    ("VivitModel", "VivitConfig", {**VIT, "num_frames": 4, "tubelet_size": [2, 8, 8]}),
-    ("TimesformerModel", "TimesformerConfig", {**VIT, "num_frames": 2}),
     ("Swinv2Model", "Swinv2Config", {"image_size": 64, "embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2]}),
     ("BlipVisionModel", "BlipVisionConfig", VIT),
 ]
