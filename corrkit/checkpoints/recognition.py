@@ -101,9 +101,19 @@ def recognise(
             ("system", f"{entry.name}: {marks}"),
             ("branch", _branch(prefix, left_out, key)),
         ),
-        notes=(*opened.notes, *entry.notes, *(() if opened.config else entry.assumptions)),
+        notes=(*opened.notes, *entry.notes, *(() if opened.config else (*entry.assumptions, *_assumed(layout)))),
         config=configuration.vision_part(opened.config),
         tree=opened.tree,
+    )
+
+
+def _assumed(layout: Layout) -> tuple[str, ...]:
+    """What a file of transformers leaves to its config."""
+    if not layout.name.startswith("Hugging Face"):
+        return ()
+    return (
+        "Without the config.json that transformers writes beside its files, activation, epsilon and rotary base are "
+        "assumed to be the published ones.",
     )
 
 
