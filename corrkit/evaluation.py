@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, UsageError
-from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults
 from corrkit.lanes import Lane, finished_clips, kept, open_run, versions
 from corrkit.predictors.contract import Predictor
@@ -81,7 +80,7 @@ def evaluate(
     name: str | None = None,
     seed_of: str | None = None,
     progress: Progress | None = None,
-    **overrides: Json,
+    **overrides: object,
 ) -> Result:
     """Evaluates a checkpoint or a live backbone on one task.
 

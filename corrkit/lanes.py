@@ -9,7 +9,6 @@ from pathlib import Path
 
 from corrkit import __version__
 from corrkit.errors import CorrkitError, RunError
-from corrkit.files.jsontext import Json
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
@@ -29,7 +28,7 @@ class Lane:
     failures: dict[str, CorrkitError] = field(default_factory=dict)
 
 
-def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Json) -> Path:
+def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: object) -> Path:
     """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
 
     Args:
@@ -60,7 +59,7 @@ def open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Su
     return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
 
 
-def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Json]:
+def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, object]:
     """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
     compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
     return {
@@ -91,7 +90,7 @@ def kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
     if stage is not None:
         record = replace(record, predictions=run.keep_predictions(stage))
     elif record.clip in run.finished:
-        record = replace(record, predictions=run.finished[record.clip]["predictions"])
+        record = replace(record, predictions=ClipRecord.of(run.finished[record.clip]).predictions)
     run.write_clip(record.clip, record.plain())
     return record
 
@@ -103,7 +102,7 @@ def versions() -> dict[str, str]:
     return {"corrkit": __version__, "torch": torch.__version__}
 
 
-def _circumstances() -> dict[str, Json]:
+def _circumstances() -> dict[str, object]:
     """What is recorded but may differ when a run is resumed."""
     import torch
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args, runtime_checkable
 
 from corrkit.errors import UsageError, closest
 
@@ -148,17 +148,17 @@ class Described:
 
 @runtime_checkable
 class _Placed(Protocol):
-    def to(self, device: Any) -> Any: ...
+    def to(self, device: object) -> object: ...
 
 
 @runtime_checkable
 class _Resampled(Protocol):
-    def with_position(self, rule: str) -> Any: ...
+    def with_position(self, rule: str) -> object: ...
 
 
 @runtime_checkable
 class _Networked(Protocol):
-    network: Any
+    network: object
 
 
 def on_device(backbone: Backbone, device: "torch.device") -> Backbone:

@@ -216,10 +216,9 @@ def _statistics(
     if system.statistics:
         stored = [first(pattern, tensors) for pattern in system.statistics]
         if None not in stored:
-            mean, std = ((str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored)
-            return mean_and_std(opened.path, mean, std)
-    told = preprocessed(opened.path, opened.preprocessor or {})
-    if told is not None:
+            values = [(str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored]
+            return mean_and_std(opened.path, values[0], values[1])
+    if (told := preprocessed(opened.path, opened.preprocessor or {})) is not None:
         return told
     for source, names in (
         (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),

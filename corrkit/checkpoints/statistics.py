@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
@@ -10,7 +9,7 @@ from corrkit.files.jsontext import Json
 Channels = tuple[float, float, float]
 
 
-def mean_and_std(path: object, mean: tuple[str, Any], std: tuple[str, Any]) -> tuple[Channels, Channels]:
+def mean_and_std(path: object, mean: tuple[str, object], std: tuple[str, object]) -> tuple[Channels, Channels]:
     """Both as numbers.
 
     Args:
@@ -54,11 +53,11 @@ def preprocessed(path: object, config: Mapping[str, Json]) -> tuple[Channels, Ch
             ("image_std in the config beside it", _per_channel(config["image_std"])),
         )
     factor = config.get("rescale_factor")
-    scaled = config.get("do_rescale") is not False and type(factor) in (int, float) and 0 < factor < math.inf
-    scale = 255.0 * factor if scaled and factor is not None else 1.0
-    if math.isclose(scale, 1.0, rel_tol=1e-6):
+    scale, shift = 1.0, 0.0
+    if config.get("do_rescale") is not False and isinstance(factor, int | float) and 0 < factor < math.inf:
+        scale, shift = 255.0 * factor, float(config.get("offset") is True)
+    if math.isclose(scale, 1.0, rel_tol=1e-6):  # 1 / 255, written with fewer digits
         scale = 1.0
-    shift = 1.0 if scaled and config.get("offset") is True else 0.0
     return (
         ((mean[0] + shift) / scale, (mean[1] + shift) / scale, (mean[2] + shift) / scale),
         (std[0] / scale, std[1] / scale, std[2] / scale),

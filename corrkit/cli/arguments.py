@@ -4,16 +4,24 @@ import argparse
 import math
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from corrkit.cli.talk import say
-from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
     from corrkit.runs.comparison import Comparison
     from corrkit.runs.layout import Format
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
+
+
+class DataOptions(TypedDict):
+    """What the shared options say of the data."""
+
+    data: str | None
+    split: str | None
+    clips: list[str] | None
+    dataset_name: str | None
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +52,7 @@ def add_limit_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def data_options(args: argparse.Namespace) -> dict[str, Json]:
+def data_options(args: argparse.Namespace) -> "DataOptions":
     """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
     return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
 
@@ -68,7 +76,7 @@ def print_json(summaries: "Sequence[Summary]", comparisons: "Sequence[Comparison
         print(to_json({"results": summaries, "comparisons": [comparison_plain(one) for one in comparisons]}))
 
 
-def one_or_all(items: Sequence[Json]) -> Json:
+def one_or_all(items: Sequence[object]) -> object:
     """What --json prints: one item by itself, several (or none) as a list."""
     return items[0] if len(items) == 1 else list(items)
 

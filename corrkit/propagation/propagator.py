@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
-from corrkit.files.jsontext import Json
 from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.features import prepare
 from corrkit.propagation.matching import Context, Matcher
@@ -29,7 +28,7 @@ def propagate(
     first_labels: "Tensor",
     *,
     protocol: str | Protocol = "davis/dino",
-    **overrides: Json,
+    **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 

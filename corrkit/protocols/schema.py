@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
-from corrkit.files.jsontext import Json
 from corrkit.task_table import task_facts
 
 
@@ -291,7 +290,7 @@ class Protocol:
     readout: Any
     score: Any
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    overrides: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
     published: "Protocol | None" = field(default=None, compare=False)
 

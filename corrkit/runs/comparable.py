@@ -32,7 +32,7 @@ class StoredRun:
     def checkpoint(self) -> tuple[str, str]:
         """What was evaluated: digest (or spec, where there is none) and layer."""
         checkpoint = self.summary["checkpoint"]
-        return str(checkpoint.get("digest") or checkpoint["spec"]), str(self.summary["layer"] or "")
+        return str(checkpoint["digest"] or checkpoint["spec"]), str(self.summary["layer"] or "")
 
     @property
     def name(self) -> str:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from corrkit.files.jsontext import Json
 from corrkit.metrics.intervals import LEVEL
 from corrkit.runs.comparison import Comparison, Paired, moved_most
 from corrkit.runs.layout import Cell, Format, Table, render
@@ -61,7 +60,7 @@ def verdict(comparison: Comparison) -> str:
     return said if not found.detectable else f"{said}; {counted} show {_points(found.detectable)} or more"
 
 
-def comparison_plain(comparison: Comparison) -> dict[str, Json]:
+def comparison_plain(comparison: Comparison) -> dict[str, object]:
     """For JSON: all there is of a comparison; scores and differences are fractions, NaN is null."""
     run, reference = comparison.run, comparison.reference
     leading = comparison.leading
@@ -170,7 +169,7 @@ def _detectable(score: Paired) -> str:
     return "–" if score.found is None or score.found.detectable is None else _points(score.found.detectable)
 
 
-def _shown(value: Json) -> str:
+def _shown(value: object) -> str:
     return "none" if value is None or value == "" else str(value)
 
 

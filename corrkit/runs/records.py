@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, number_of, table_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +37,10 @@ class ClipRecord:
         """The record that `plain` gave. Raises KeyError, TypeError or ValueError where it can't be one."""
         return cls(
             clip=str(plain["clip"]),
-            frames=int(plain["frames"]),
-            statistics=dict(plain["statistics"]),
+            frames=int(number_of(plain["frames"])),
+            statistics=dict(table_of(plain["statistics"])),
             seconds=_seconds(plain.get("timing")),
-            predictions=dict(plain["predictions"]),
+            predictions={name: str(digest) for name, digest in table_of(plain["predictions"]).items()},
         )
 
 

@@ -5,9 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from corrkit.files.jsontext import Json
 from corrkit.runs.layout import Cell, Format, Table, render
-from corrkit.runs.results import FULL_PRECISION, Summary, override_text
+from corrkit.runs.results import FULL_PRECISION, PlainCheckpoint, Summary, override_text
 from corrkit.task_table import task_facts
 
 MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
@@ -27,7 +26,7 @@ def results_table(summaries: Sequence[Summary], form: Format = "text", width: in
     return "\n".join(render(table, form, width) for table in tables)
 
 
-def method_name(checkpoint: Mapping[str, Json]) -> str:
+def method_name(checkpoint: PlainCheckpoint) -> str:
     """A checkpoint's short name: its `name` where it has one, else the file name or spec without folder and suffix."""
     spec = str(checkpoint.get("name") or checkpoint.get("spec", ""))
     name = spec.rstrip("/").rsplit("/", 1)[-1]

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from corrkit.errors import DataError
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, list_of
 from corrkit.files.reading import entries, is_folder, is_there, natural_order, numbered_files
 from corrkit.frames.pictures import SUFFIXES, read_image, require_pictures
 from corrkit.frames.sequence import FrameSequence, ImageFolder
@@ -293,7 +293,7 @@ def collected_notes(records: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...
     """What `Scorer.result()` noted of each clip, a sentence for each thing, naming the clips that have it."""
     found: dict[str, list[str]] = {}
     for clip, record in records.items():
-        for sentence, detail in record.get("notes", ()):
+        for sentence, detail in ((str(part) for part in list_of(note)) for note in list_of(record.get("notes", ()))):
             found.setdefault(sentence, []).append(f"{clip} ({detail})" if detail else clip)
     return sentences(found)
 

@@ -27,7 +27,7 @@ class _Thinned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._clip, name)
 
-    def annotation(self, index: int) -> Any:
+    def annotation(self, index: int) -> object:
         """Annotation of the `index`-th of these frames."""
         return self._clip.annotation(index * self._every)
 

@@ -1,6 +1,7 @@
 """Several layers in one pass of the network: each number identical to that layer's own run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_layers_of_a_network_for_lab_frames_get_lab_frames(mast: str, data: Path
 
 @torch.no_grad()
 def test_a_protocols_position_rule_does_not_outlive_its_evaluation(checkpoint: str, data: Path):
-    predictors = layer_predictors(checkpoint, ["2", "4"], loading=FOUR_HEADS)
+    predictors: list[Any] = layer_predictors(checkpoint, ["2", "4"], loading=FOUR_HEADS)
     frames = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     before = together([predictor.backbone for predictor in predictors], frames)
     evaluate_layers(predictors, data, position="size")
@@ -138,7 +139,7 @@ def test_the_file_is_read_once_for_all_layers(checkpoint: str, monkeypatch: pyte
 
 
 def test_the_network_runs_once_per_frame(checkpoint: str, data: Path):
-    predictors = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
+    predictors: list[Any] = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
     passes = []
     network = predictors[0].backbone.network
     network.patch_embed.register_forward_hook(lambda *_: passes.append(1))

@@ -27,6 +27,11 @@ VIT = {
 SMALLER = {**{name: value for name, value in VIT.items() if name != "intermediate_size"}, "mlp_ratio": 2}
 STAGES = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 12, 16, 24]}
 NATIVE, WIDE, ODD = (64, 64), (64, 96), (40, 72)
+SWINS: dict[str, dict[str, Any]] = {
+    "": {"window_size": 4},
+    "pretrained": {"window_size": 6, "pretrained_window_sizes": [5, 5, 3]},
+    "no-bias": {"window_size": 8, "qkv_bias": False, "hidden_act": "gelu_new", "layer_norm_eps": 1e-3},
+}
 RESIZED = {"interpolate_pos_encoding": True}
 
 
@@ -102,7 +107,12 @@ CASES = [
     Written(model="SiglipVisionModel", config="SiglipVisionConfig", options=VIT, prefix=0, call=RESIZED),
     Written(model="GitVisionModel", config="GitVisionConfig", options=VIT, call=RESIZED),
     Written(model="MLCDVisionModel", config="MLCDVisionConfig", options=VIT),
-    Written(model="MLCDVisionModel", config="MLCDVisionConfig", options={**VIT, "rope_parameters": {"rope_type": "axial", "rope_theta": 70.0}}, id="base"),
+    Written(
+        model="MLCDVisionModel",
+        config="MLCDVisionConfig",
+        options={**VIT, "rope_parameters": {"rope_type": "axial", "rope_theta": 70.0}},
+        id="base",
+    ),
     Written(model="Tipsv2VisionModel", config="Tipsv2VisionConfig", options=SMALLER, prefix=2),
     Written(
         model="Tipsv2VisionModel",
@@ -140,11 +150,7 @@ CASES = [
             stride=16,
             id=name,
         )
-        for name, more in {
-            "": {"window_size": 4},
-            "pretrained": {"window_size": 6, "pretrained_window_sizes": [5, 5, 3]},
-            "no-bias": {"window_size": 8, "qkv_bias": False, "hidden_act": "gelu_new", "layer_norm_eps": 1e-3},
-        }.items()
+        for name, more in SWINS.items()
     ),
     Written(
         model="ConvNextModel",
@@ -513,8 +519,8 @@ def test_the_input_is_what_its_processor_makes_of_it(told, mean, std, tmp_path):
     processed = processor([[frame]], return_tensors="pt")["pixel_values"][0, 0]
     assert backbone.mean == pytest.approx(mean, abs=1e-6)
     assert backbone.std == pytest.approx(std, abs=1e-6)
-    shape = (3, 1, 1)
-    ours = (torch.from_numpy(frame) / 255 - torch.tensor(backbone.mean).view(shape)) / torch.tensor(backbone.std).view(shape)
+    middle, spread = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
+    ours = (torch.from_numpy(frame) / 255 - middle) / spread
     torch.testing.assert_close(processed.float(), ours, atol=1e-5, rtol=1e-5)
 
 

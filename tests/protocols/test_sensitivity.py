@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,8 @@ def rvm_frame_of_patch_14(shared: Path, changes: dict) -> bool:
 
 
 def resaved_frame(shared: Path, changes: dict) -> bool:
-    size = override(load_protocol("davis/cropmae"), changes).frames.stored_size
+    rule: Any = override(load_protocol("davis/cropmae"), changes).frames
+    size = rule.stored_size
     source = ImageFolder([shared / "data/DAVIS/JPEGImages/480p/blackswan/00000.jpg"])
     frame = (ResavedFrames(source, size, "blackswan") if size else source)[0]
     digest = hashlib.sha256(np.ascontiguousarray(frame[..., ::-1]).tobytes()).hexdigest()
@@ -156,10 +158,10 @@ def readout(protocol_name: str, case: str):
         archive = np.load(shared / "golden/davis/stages/stages.npz")
         soft = torch.from_numpy(archive[f"readout/{case}/soft"]).permute(1, 2, 0).contiguous()
         protocol = override(load_protocol(protocol_name, "davis"), {"classes": "original-max"} | changes)
-        original = tuple(map(int, archive[f"readout/{case}/size"]))
+        original: Any = tuple(map(int, archive[f"readout/{case}/size"]))
         at_cells = (soft.shape[0] * 16, soft.shape[1] * 16)
         network = at_cells if protocol_name == "dino" else original
-        geometry = Geometry(original=original, network=network, grid=tuple(soft.shape[:2]), stride=16)
+        geometry = Geometry(original=original, network=network, grid=(soft.shape[0], soft.shape[1]), stride=16)
         codec = MaskCodec(np.full(original, soft.shape[2] - 1, np.uint8), geometry, protocol.labels, protocol.readout)
         theirs = archive[f"readout/{case}/{stages_test.READOUTS[protocol_name]}"]
         return np.mean(codec.decode(soft) == theirs) >= 0.999
@@ -205,7 +207,7 @@ def vip_mean(case: str, script: str, protocol_name: str):
         archive = np.load(shared / "golden/vip/metric.npz")
         protocol = override(load_protocol(protocol_name, "vip"), changes)
         pairs = [(archive[f"{case}/gt_{i}"], archive[f"{case}/pred_{i}"]) for i in range(int(archive[f"{case}/n"]))]
-        counts = sum(joint_counts(truth, prediction) for truth, prediction in pairs)
+        counts: Any = sum(joint_counts(truth, prediction) for truth, prediction in pairs)
         scores = VIP.scores({"a": {"counts": counts.tolist()}}, protocol, split="val")
         if script == "vfs":
             return close(100 * scores.metrics["mIoU"], archive[f"{case}/vfs/mean_iou_rounded_percent"], 1e-9)
@@ -231,9 +233,12 @@ def point_labels(case: str, protocol_name: str):
         protocol = override(load_protocol(protocol_name, "jhmdb"), changes)
         of_vfs = protocol_name == "spa-then-temp"
         expected = archive[f"{case}/labels_grid"].transpose(0, 2, 3, 1) if of_vfs else archive[f"{case}/labels"]
+        original, network = (
+            (int(height), int(width)) for height, width in (archive[f"{case}/{name}_hw"] for name in ("frame", "input"))
+        )
         geometry = Geometry(
-            original=tuple(map(int, archive[f"{case}/frame_hw"])),
-            network=tuple(map(int, archive[f"{case}/input_hw"])),
+            original=original,
+            network=network,
             grid=expected.shape[1:3],
             stride=8 if of_vfs else int(archive[f"{case}/map_scale"][0]),
         )
@@ -286,11 +291,11 @@ def pck(case: str, variant: str, protocol_name: str):
         protocol = override(load_protocol(protocol_name, "jhmdb"), changes)
         counts = np.zeros((len(THRESHOLDS) + 1, 15))
         for predictions, truths in keypoints_test.clips(archive, case, variant):
-            clip = SimpleNamespace(source="video", notes=())
-            scorer = JhmdbScorer(clip, protocol.score, lambda index, truths=truths: truths[index])
+            clip: Any = SimpleNamespace(source="video", notes=())
+            scorer = JhmdbScorer(clip, protocol.score, truths.__getitem__)
             for index in range(min(len(predictions), len(truths))):
                 scorer.update(index, predictions[index])
-            counts += scorer.result()["counts"]
+            counts += np.asarray(scorer.result()["counts"])
         return close(counts[-1], archive[f"{case}/{variant}/out_counts"], 0) and close(
             100 * counts[:-1] / counts[-1], archive[f"{case}/{variant}/out_per_joint"], 1e-9
         )
@@ -376,7 +381,7 @@ def test_every_constant_is_probed_or_listed_as_unproven():
         ("DavisFrames" if cls is Frames else cls.__name__, name)  # the same fields and code
         for groups in map(groups_of, task_names())
         for cls in groups.values()
-        for name in cls.__dataclass_fields__
+        for name in vars(cls)["__dataclass_fields__"]
     }
     assert set(PROBES) | set(UNPROVEN) == every
     assert not set(PROBES) & set(UNPROVEN)

@@ -1,31 +1,38 @@
 """The affinity written from its definition, one query cell at a time, in float64: obvious and slow."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+from corrkit.protocols.schema import Affinity
+
+Array = NDArray[np.floating]
+Key = tuple[float, int, int]
 
 
-def admits(dy, dx, affinity):
+def admits(dy: int, dx: int, affinity: Affinity) -> bool:
     if affinity.shape == "none":
         return True
     distance = max(abs(dy), abs(dx)) if affinity.shape == "square" else math.sqrt(dy * dy + dx * dx)
     return distance <= affinity.radius if affinity.inclusive else distance < affinity.radius
 
 
-def dense_affinity(query, contexts, affinity):
+def dense_affinity(query: Array, contexts: Sequence[tuple[Array, int, int]], affinity: Affinity) -> NDArray[np.float64]:
     """Weights [N, F * N] of every query cell over every cell of every context frame.
 
     query: [h, w, C]. contexts: (features [h, w, C], windowed copies, free copies) per context frame. Every copy is a
     key frame of its own here; the free ones come first.
     """
     h, w, _ = query.shape
-    copies = []
+    copies: list[tuple[int, Array, bool]] = []
     for number, (features, windowed, free) in enumerate(contexts):
         copies += [(number, features, False)] * free + [(number, features, True)] * windowed
     weights = np.zeros((h * w, len(contexts) * h * w))
     for cell in range(h * w):
         qy, qx = divmod(cell, w)
-        keys = []  # (similarity, copy, index) of every admitted cell
+        keys: list[Key] = []  # (similarity, copy, index) of every admitted cell
         for copy, (number, features, is_windowed) in enumerate(copies):
             for y in range(h):
                 for x in range(w):
@@ -42,7 +49,7 @@ def dense_affinity(query, contexts, affinity):
     return weights
 
 
-def kept_weights(keys, affinity):
+def kept_weights(keys: Sequence[Key], affinity: Affinity) -> list[tuple[int, float]]:
     """(index, weight) of the k nearest keys: higher similarity first, then the earlier copy, then the lower cell."""
     ordered = sorted(keys, key=lambda key: (-key[0], key[1], key[2]))
     kept = ordered[: affinity.topk]

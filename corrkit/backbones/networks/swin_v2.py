@@ -62,9 +62,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
             contradicting heads, a stage that doesn't exist.
     """
     depths = blocks_per_stage(recognised, r"layers\.(\d+)\.blocks\.(\d+)\.")
-    every = tuple(
-        int(recognised.tensor(f"layers.{number}.blocks.0.attn.logit_scale", 3).shape[0]) for number in range(len(depths))
-    )
+    scales = [recognised.tensor(f"layers.{number}.blocks.0.attn.logit_scale", 3) for number in range(len(depths))]
+    every = tuple(int(scale.shape[0]) for scale in scales)
     if heads is not None and heads != every[0]:
         raise CheckpointError(
             f"{recognised.path} has {every[0]} heads in its first stage, not {heads}.", "Leave --heads out."
@@ -110,9 +109,9 @@ def _windows(recognised: Recognised, patch: int, stages: int) -> tuple[Windows, 
     config = recognised.config
     size, side = config.get("image_size"), config.get("window_size")
     height = size[0] if isinstance(size, list) and size else size
-    pretrained = config.get("pretrained_window_sizes") or [0] * stages
-    numbers = [height, side, *pretrained] if isinstance(pretrained, list) and len(pretrained) >= stages else [None]
-    if not all(type(number) is int and number >= 0 for number in numbers) or not side or not height:
+    listed = config.get("pretrained_window_sizes") or [0] * stages
+    pretrained = [number for number in listed if isinstance(number, int)] if isinstance(listed, list) else []
+    if not (isinstance(height, int) and isinstance(side, int) and height > 0 < side and len(pretrained) >= stages):
         raise CheckpointError(
             f"{recognised.path} is a Swin V2, whose windows only the config beside it tells (image_size, window_size, "
             "pretrained_window_sizes), and there is none that does.",
@@ -156,7 +155,7 @@ class SwinV2Stage(nn.Module):
     def __init__(self, design: Design, number: int) -> None:
         super().__init__()
         self.downsample = Halving(design.dim * 2 ** (number - 1)) if number else nn.Identity()
-        self.blocks = nn.ModuleList(SwinV2Block(design, number, odd=index % 2) for index in range(design.depths[number]))
+        self.blocks = nn.ModuleList(SwinV2Block(design, number, index % 2) for index in range(design.depths[number]))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, C] to [B, h', w', C']."""
@@ -200,7 +199,7 @@ class SwinV2Block(nn.Module):
         return x + self.norm2(self.mlp.fc2(self.act(self.mlp.fc1(x))))  # type: ignore[no-any-return, operator]
 
     def _attended(self, x: Tensor) -> Tensor:
-        batch, height, width, _ = x.shape
+        height, width = x.shape[1:3]
         padded = pad(x, (0, 0, 0, -width % self.side, 0, -height % self.side))
         rows, columns = padded.shape[1] // self.side, padded.shape[2] // self.side
         shifted = padded.roll((-self.shift, -self.shift), (1, 2))
@@ -209,7 +208,7 @@ class SwinV2Block(nn.Module):
         attended = self.attn(windows.flatten(1, 2).flatten(2, 3), apart)  # [B, windows, side², C]
         grid = attended.unflatten(2, (self.side, self.side)).unflatten(1, (rows, columns)).transpose(2, 3)
         merged = grid.flatten(3, 4).flatten(1, 2).roll((self.shift, self.shift), (1, 2))
-        return merged[:, :height, :width]
+        return merged[:, :height, :width]  # type: ignore[no-any-return]
 
     def _apart(self, height: int, width: int, device: torch.device) -> Tensor:
         """-200 for cells of a window that the shift brought together, else 0: [windows, 1, side², side²].
@@ -221,8 +220,10 @@ class SwinV2Block(nn.Module):
             places = torch.arange(length, device=device)
             regions.append((places >= length - self.side).long() + (places >= length - self.shift).long())
         areas = regions[0][:, None] * 3 + regions[1]
-        cells = areas.unflatten(1, (-1, self.side)).unflatten(0, (-1, self.side)).transpose(1, 2).flatten(0, 1).flatten(1)
-        return -200.0 * (cells[:, None, :, None] != cells[:, None, None, :])
+        windows = areas.unflatten(1, (-1, self.side)).unflatten(0, (-1, self.side)).transpose(1, 2)
+        cells = windows.flatten(0, 1).flatten(1)
+        differ: Tensor = cells[:, None, :, None] != cells[:, None, None, :]
+        return -200.0 * differ
 
 
 class ContinuousAttention(nn.Module):

@@ -1,4 +1,4 @@
-"""TimeSformer with divided attention: each block attends over the frames of a place, then over the places of a frame."""
+"""TimeSformer with divided attention: each block attends over the frames of a place, then over places of a frame."""
 
 import math
 from collections.abc import Iterator
