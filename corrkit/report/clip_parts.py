@@ -2,19 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import CorrkitError
-from corrkit.report.charts import COLOURS, Curve, colour_of, curves
+from corrkit.predictors.propagator import Propagator
+from corrkit.report.charts import COLOURS, Curve, Drawing, colour_of, curves
 from corrkit.report.failures import Failure
 from corrkit.report.figures import Figure
 from corrkit.report.networks import cells_as_picture, look, marked_query, marked_sources
 from corrkit.report.opening import OpenedRun
 from corrkit.report.pictures import TILE, beside, painted_label, resized, strip
-from corrkit.report.stories import Story
+from corrkit.report.stories import Label, Story, is_mask
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _COLUMNS, _MOVING, _MOVING_WIDTH, _MOST_CURVES, _MOST_RUNS, _CONTEXT = 5, 24, 300, 6, 3, 3
 
@@ -79,8 +83,8 @@ def _pictures(name: str, runs: Sequence[tuple[str, OpenedRun, Story]], file_stem
     moving = spaced(story.frames, _MOVING)
     clip = runs[0][1].reader.clips[name]
     needed = {*still, *moving}
-    shown: dict[str, dict[int, Any]] = {}
-    truth: dict[int, Any] = {}
+    shown: dict[str, dict[int, Label]] = {}
+    truth: dict[int, Label] = {}
     for method, opened, _ in runs:
         shown[method] = {}
         for index, true, predicted in opened.reader.labels(name):
@@ -88,7 +92,7 @@ def _pictures(name: str, runs: Sequence[tuple[str, OpenedRun, Story]], file_stem
                 truth[index], shown[method][index] = true, predicted
     frames = {index: clip.frames[index] for index in sorted(needed)}
 
-    def row(labels: Mapping[int, Any], chosen: Sequence[int], width: int) -> list[Any]:
+    def row(labels: Mapping[int, Label], chosen: Sequence[int], width: int) -> "list[Image.Image]":
         return [painted_label(frames[index], labels[index], width) for index in chosen]
 
     rows = [("truth", row(truth, still, TILE)), *((m, row(labels, still, TILE)) for m, labels in shown.items())]
@@ -118,7 +122,7 @@ def _pictures(name: str, runs: Sequence[tuple[str, OpenedRun, Story]], file_stem
     ]
 
 
-def _course(story: Story) -> Any:
+def _course(story: Story) -> Drawing:
     """Scores over frames: of each part where there are few, else their mean; failures as marks."""
     names = list(story.scores)
     shown: list[Curve] = []
@@ -167,7 +171,7 @@ def feature_figures(
 
 
 def _feature_figures(
-    method: str, predictor: Any, opened: OpenedRun, name: str, story: Story, file_stem: str
+    method: str, predictor: Propagator, opened: OpenedRun, name: str, story: Story, file_stem: str
 ) -> list[Figure]:
     clip = opened.reader.clips[name]
     frames = spaced(story.frames, _COLUMNS, [f.frame for f in story.failures[:1]])
@@ -210,8 +214,8 @@ def _query_point(opened: OpenedRun, name: str, story: Story, frame: int) -> tupl
     if frame not in labels:
         return 0.5, 0.5
     truth, predicted = labels[frame]
-    if truth.ndim == 2 and truth.dtype == np.uint8:
-        return _in_mask(truth, predicted)
+    if is_mask(truth):
+        return _in_mask(np.asarray(truth, np.uint8), np.asarray(predicted, np.uint8))
     height, width = opened.reader.clips[name].frames.size
     joint = story.parts.index(story.failures[0].part) if story.failures else 0
     x, y = truth[joint]

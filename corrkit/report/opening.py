@@ -1,7 +1,6 @@
 """Finished runs opened for a report: their protocol, their data as they were evaluated, their network."""
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,7 @@ def open_run(run: StoredRun, data: str | Path | None) -> OpenedRun:
             "Evaluate again.",
         )
     document = _document(run.folder / "run.json")
-    recorded, fingerprint = (document.get(name) or {} for name in ("recorded", "fingerprint"))
+    recorded, fingerprint = (_table(document.get(name)) for name in ("recorded", "fingerprint"))
     subject, lacking = None, ""
     try:
         subject = _subject(run, protocol, fingerprint, _root(run, recorded) if data is None else data)
@@ -92,7 +91,8 @@ def open_run(run: StoredRun, data: str | Path | None) -> OpenedRun:
 def _subject(run: StoredRun, protocol: Protocol, fingerprint: Mapping[str, Json], data: str | Path | None) -> Subject:
     """Raises DataError or RunError where the data aren't those of the run."""
     summary = run.summary["data"]
-    named = (fingerprint.get("data") or {}).get("dataset_name")
+    told = _table(fingerprint.get("data")).get("dataset_name")
+    named = None if told is None else str(told)
 
     def opened(clips: list[str] | None) -> Subject:
         return open_subject(
@@ -123,10 +123,14 @@ def _root(run: StoredRun, recorded: Mapping[str, Json]) -> str | Path | None:
     return next((archive for archive in Path(root).parents if archive.is_file()), Path(root))
 
 
-def _document(path: Path) -> dict[str, Json]:
+def _table(value: Json) -> Mapping[str, Json]:
+    """A table of run.json; an empty one where something else stands there."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _document(path: Path) -> Mapping[str, Json]:
     """What run.json holds; {} where it can't be read: a report does without."""
     try:
-        found = from_json(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, ValueError):
+        return _table(from_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}

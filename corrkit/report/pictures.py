@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,11 @@ _FRAME, _ROUND = 120, 2400
 """Milliseconds that a frame of an animation, and its round, last at least."""
 
 
-def painted_label(frame: Pixels, label: NDArray[Any], width: int) -> "Image.Image":
+def painted_label(frame: Pixels, label: NDArray[np.uint8 | np.float64], width: int) -> "Image.Image":
     """A frame [H, W, 3] with a label on it, `width` pixels wide: an id mask [h, w], or points [J, 2] in its pixels."""
-    return (
-        _painted_points(frame, label, width)
-        if label.shape[-1] == 2 and label.dtype.kind == "f"
-        else _painted_mask(frame, np.asarray(label, np.uint8), width)
-    )
+    if label.dtype == np.uint8:
+        return _painted_mask(frame, np.asarray(label, np.uint8), width)
+    return _painted_points(frame, np.asarray(label, np.float64), width)
 
 
 def resized(frame: Pixels, width: int) -> "Image.Image":

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from corrkit.report.failures import (
 from corrkit.runs.comparable import StoredRun
 from corrkit.tasks.contract import AnyClip, AnyTask
 
-Label = NDArray[Any]
+Label = NDArray[np.uint8 | np.float64]
 """An id mask [H, W] or points [J, 2]."""
 
 
@@ -77,20 +76,23 @@ class Reader:
         statistics = self.run.records[clip].statistics
         if not self.has_predictions(clip):
             return _told_by_record(clip, statistics)
-        frames, truths, predictions = [], [], []
+        frames: list[int] = []
+        confusions: list[NDArray[np.int64]] = []
+        truths: list[NDArray[np.float64]] = []
+        predictions: list[NDArray[np.float64]] = []
         for index, truth, predicted in self.labels(clip):
             frames.append(index)
-            if truth.ndim == 2 and truth.dtype == np.uint8:
-                truths.append(_confusion(truth, predicted))
+            if is_mask(truth):
+                confusions.append(_confusion(truth, predicted))
             else:
-                truths.append(truth)
-                predictions.append(predicted)
+                truths.append(np.asarray(truth, np.float64))
+                predictions.append(np.asarray(predicted, np.float64))
         if not frames:
             return _told_by_record(clip, statistics)
         if predictions:
             return self._of_points(clip, frames, np.stack(truths), np.stack(predictions))
-        size = max(len(counts) for counts in truths)
-        padded = [np.pad(counts, (0, size - len(counts))) for counts in truths]
+        size = max(len(counts) for counts in confusions)
+        padded = [np.pad(counts, (0, size - len(counts))) for counts in confusions]
         return self._of_masks(clip, frames, np.stack(padded), statistics)
 
     @functools.cached_property
@@ -140,6 +142,11 @@ class Reader:
             failures=failures,
             has_predictions=True,
         )
+
+
+def is_mask(label: Label) -> bool:
+    """Whether a label is an id mask, not points."""
+    return label.dtype == np.uint8
 
 
 def _by_frame(failures: Sequence[Failure]) -> tuple[Failure, ...]:

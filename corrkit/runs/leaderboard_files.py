@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
-from corrkit.files.jsontext import Json
-from corrkit.runs.columns import AUTOMATIC, Chosen, Column
+from corrkit.runs.columns import AUTOMATIC, Chosen, Column, ShownRow, number_in
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.fitting import EVERYTHING, Cell, Room
 from corrkit.runs.layout import Format, Table, render
@@ -58,7 +57,7 @@ def csv_text(table: "pandas.DataFrame", chosen: Chosen = AUTOMATIC) -> str:
     return str(table[names].map(_six_digits).to_csv(index=False, lineterminator="\n"))
 
 
-def _six_digits(value: Json) -> Json:
+def _six_digits(value: object) -> object:
     return f"{value:.6f}" if isinstance(value, float) and not math.isnan(value) else value
 
 
@@ -82,7 +81,7 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80, c
     return render(shown, form, sys.maxsize if chosen.is_wide else width)
 
 
-def _rows(table: "pandas.DataFrame") -> list[dict[str, Json]]:
+def _rows(table: "pandas.DataFrame") -> list[ShownRow]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -97,7 +96,7 @@ def _is_for_paper(chosen: Chosen, form: Format) -> bool:
     return form == "latex" and chosen.names is None and not chosen.is_wide
 
 
-def _table(table: "pandas.DataFrame", rows: list[dict[str, Json]], wanted: Sequence[Column], chosen: Chosen) -> Table:
+def _table(table: "pandas.DataFrame", rows: list[ShownRow], wanted: Sequence[Column], chosen: Chosen) -> Table:
     cell_of = {column.head or column.name: column.cell or partial(_plain_cell, column.name) for column in wanted}
     best = _best(rows)
     cells = tuple(
@@ -132,35 +131,35 @@ def _room(wanted: Sequence[Column], chosen: Chosen) -> Room:
     return Room(settings=settings, columns=tuple(order), hint="; --wide shows all, --columns chooses")
 
 
-def _plain_cell(name: str, row: Mapping[str, Json]) -> Cell:
+def _plain_cell(name: str, row: ShownRow) -> Cell:
     """Of a column that otherwise stands in the CSV alone."""
     value = _six_digits(row[name])
     return Cell(text="" if value is None or value != value else str(value))  # NaN differs from itself
 
 
-def _best(rows: list[dict[str, Json]]) -> list[set[str]]:
+def _best(rows: list[ShownRow]) -> list[set[str]]:
     """For each row the heads under which it is best in its group; floor, ceiling and groups of one row don't count."""
     best: list[set[str]] = [set() for _ in rows]
     for group in {row["group"] for row in rows}:
         members = [n for n, row in enumerate(rows) if row["group"] == group and not _is_floor_or_ceiling(row)]
         for metric in shown_metrics():
-            scored = [n for n in members if not math.isnan(rows[n][metric.name])]
-            top = max((rows[n][metric.name] for n in scored), default=math.nan)
+            scores = {n: number_in(rows[n], metric.name) for n in members}
+            scored = {n: score for n, score in scores.items() if not math.isnan(score)}
             for n in scored if len(scored) > 1 else ():
-                if rows[n][metric.name] == top:
+                if scored[n] == max(scored.values()):
                     best[n].add(metric.short)
     return best
 
 
-def _is_floor_or_ceiling(row: dict[str, Json]) -> bool:
+def _is_floor_or_ceiling(row: ShownRow) -> bool:
     return row["system"] in REFERENCE_PREDICTORS
 
 
-def _method(row: dict[str, Json]) -> Cell:
-    return Cell(text=row["method"], marks="".join(mark for mark, _ in _marks(row)))
+def _method(row: ShownRow) -> Cell:
+    return Cell(text=str(row["method"]), marks="".join(mark for mark, _ in _marks(row)))
 
 
-def _marks(row: dict[str, Json]) -> list[tuple[str, str]]:
+def _marks(row: ShownRow) -> list[tuple[str, str]]:
     found = []
     if row["modified"]:
         found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
@@ -175,19 +174,20 @@ def _marks(row: dict[str, Json]) -> list[tuple[str, str]]:
     return found
 
 
-def _heading(row: dict[str, Json], rows: list[dict[str, Json]]) -> str:
+def _heading(row: ShownRow, rows: list[ShownRow]) -> str:
     """Protocols and data of a group, from the row of it that has most tasks."""
-    fullest = max((one for one in rows if one["group"] == row["group"]), key=lambda one: len(one["protocol"]))
-    origin = {"official": "", "own": " (not the benchmark's own data)", "embedded": " (embedded clips)"}[row["origin"]]
+    fullest = max((one for one in rows if one["group"] == row["group"]), key=lambda one: len(str(one["protocol"])))
+    words = {"official": "", "own": " (not the benchmark's own data)", "embedded": " (embedded clips)"}
+    origin = words[str(row["origin"])]
     return f"{fullest['protocol']} on {fullest['data']}{origin}"
 
 
-def _notes(rows: list[dict[str, Json]], references: list[str]) -> list[tuple[str, str]]:
+def _notes(rows: list[ShownRow], references: list[str]) -> list[tuple[str, str]]:
     notes = [("", f"95 % intervals in brackets. {_PLAIN}")]
     if references:
         names = ", ".join(references)
         notes.append(("", f"Δ: difference from {names} on the same clips, with its interval, {_PAIRED}"))
-    outside = dict.fromkeys(row["method"] for row in rows if _is_floor_or_ceiling(row))
+    outside = dict.fromkeys(str(row["method"]) for row in rows if _is_floor_or_ceiling(row))
     if outside:
         notes.append(("", f"Floor and ceiling are left out of what is bold: {', '.join(outside)}."))
     return [*notes, *((mark, f"{row['method']}: {text}") for row in rows for mark, text in _marks(row))]

@@ -1,13 +1,11 @@
 """The leaderboard as a page of its own: rows to be sorted, sections to be filtered, intervals drawn; no network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from corrkit.files.jsontext import Json
 from corrkit.pages import page
-from corrkit.runs.columns import Column
+from corrkit.runs.columns import Column, ShownRow, number_in
 from corrkit.runs.fitting import Cell
 from corrkit.runs.layout import Table, shown
 
@@ -35,7 +33,7 @@ class HtmlSection:
 
 
 def leaderboard_html(
-    table: Table, columns: Sequence[Column], rows: Sequence[Mapping[str, Json]], further: Sequence[Table] = ()
+    table: Table, columns: Sequence[Column], rows: Sequence[ShownRow], further: Sequence[Table] = ()
 ) -> str:
     """The page.
 
@@ -64,7 +62,7 @@ def leaderboard_html(
 
 
 def _section(
-    heading: str, table: Table, columns: Sequence[Column], rows: Sequence[Mapping[str, Json]], numbers: Sequence[int]
+    heading: str, table: Table, columns: Sequence[Column], rows: Sequence[ShownRow], numbers: Sequence[int]
 ) -> HtmlSection:
     cells = {number: table.rows[number] for number in numbers}
     kept = [
@@ -92,17 +90,16 @@ def _is_number(column: Column) -> bool:
     return column.is_metric or column.is_timing or column.kind is not None or column.name.endswith("difference")
 
 
-def _cell(column: Column, cell: Cell, row: Mapping[str, Json]) -> HtmlCell:
-    value: Any = row[column.name]
-    is_known = isinstance(value, int | float) and not math.isnan(value)
+def _cell(column: Column, cell: Cell, row: ShownRow) -> HtmlCell:
+    value = number_in(row, column.name)
     if column.is_metric:
-        ends = row.get(f"{column.name} low", math.nan), row.get(f"{column.name} high", math.nan)
+        ends = number_in(row, f"{column.name} low"), number_in(row, f"{column.name} high")
         return HtmlCell(
             text="",
-            value=f"{value:.6f}" if is_known else "",
-            score=float(value) if is_known else None,
+            value="" if math.isnan(value) else f"{value:.6f}",
+            score=None if math.isnan(value) else value,
             interval=None if math.isnan(ends[0]) else ends,
             best=cell.best,
         )
     text = cell.whole.strip()
-    return HtmlCell(text=text, value=(str(value) if is_known else "") if _is_number(column) else text)
+    return HtmlCell(text=text, value=("" if math.isnan(value) else f"{value:g}") if _is_number(column) else text)

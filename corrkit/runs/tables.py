@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from corrkit.errors import UsageError, closest
-from corrkit.files.jsontext import Json
 from corrkit.runs.fitting import EVERYTHING, Cell, Room
 from corrkit.runs.layout import Format, Table, render
-from corrkit.runs.results import FULL_PRECISION, Summary, override_text
+from corrkit.runs.results import FULL_PRECISION, PlainCheckpoint, Summary, override_text
 from corrkit.task_table import task_facts
 
 MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
@@ -49,7 +48,7 @@ def require_metrics(columns: Sequence[str] | None, tasks: Sequence[str]) -> None
             )
 
 
-def method_name(checkpoint: Mapping[str, Json]) -> str:
+def method_name(checkpoint: PlainCheckpoint) -> str:
     """A checkpoint's short name: its `name` where it has one, else the file name or spec without folder and suffix."""
     spec = str(checkpoint.get("name") or checkpoint.get("spec", ""))
     name = spec.rstrip("/").rsplit("/", 1)[-1]
@@ -145,8 +144,8 @@ def benchmark_title(summary: Summary) -> str:
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")
 
 
-def table_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
-    """Mark and text of what readers of a table of these results must know."""
+def general_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Remarks on all of some results of the same data."""
     notes = []
     has_interval = any(pair is not None for summary in group for pair in summary["intervals"].values())
     notes.append(("", "Per cent, with 95 % intervals in brackets." if has_interval else "Per cent."))
@@ -155,6 +154,12 @@ def table_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
         notes.append(("", "Embedded clips: not comparable with results on the benchmark's own data."))
     elif data["origin"] == "own":
         notes.append(("", f"{data['name']} is not the benchmark's own data: compare rows of the same data only."))
+    return notes
+
+
+def table_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Mark and text of what readers of a table of these results must know: of all of them, then of each."""
+    notes = general_notes(group)
     for summary in group:
         notes.extend((mark, f"{_method_text(summary)}: {sentence}") for mark, sentence in marks(summary).items())
     return notes

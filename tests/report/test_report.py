@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import davis_folder
 import numpy as np
@@ -22,7 +23,7 @@ from corrkit.report import write_report
 
 EVIL = "<script>alert(1)<script>&\"'"
 EVIL_CLIP = "a<img src=x onerror=alert(1)>\u202e"
-SMALL = {"size": [48], "multiple": 8}
+SMALL: dict[str, Any] = {"size": [48], "multiple": 8}
 
 
 class Page(html.parser.HTMLParser):

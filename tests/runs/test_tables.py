@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from corrkit.errors import UsageError
 from corrkit.runs.fitting import Cell, Room
 from corrkit.runs.layout import Table, render
+from corrkit.runs.results import CheckpointFacts
 from corrkit.runs.tables import marks, method_name, per_cent, results_table
 
 DAVIS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
@@ -223,7 +224,8 @@ def test_per_cent_is_the_fraction_to_one_decimal(value):
     ],
 )
 def test_a_checkpoint_is_called_by_its_file_or_spec(spec, name):
-    assert method_name({"spec": spec}) == name
+    facts = CheckpointFacts(spec=spec, digest=None, system="none", architecture="none")
+    assert method_name(facts.plain()) == name
 
 
 def test_the_best_is_bold_and_sections_have_headings():
@@ -237,7 +239,7 @@ def test_the_best_is_bold_and_sections_have_headings():
     latex = render(table, "latex")
     assert r"\textbf{1.0}" in latex
     assert latex.count(r"\midrule") == 2
-    assert r"\multicolumn{2}{@{}l@{}}{\parbox{\columnwidth}{\raggedright\emph{one \& only}}} \\" in latex
+    assert r"\multicolumn{2}{@{}l@{}}{\parbox{\columnwidth}{\raggedright\emph{one \& only}\strut}} \\" in latex
     assert r"{[2]} \\" in latex
     text = render(table, "text")
     assert text.index("one & only") < text.index("x  ") < text.index("two") < text.index("y  ")
