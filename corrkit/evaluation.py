@@ -1,7 +1,8 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
+import math
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,34 @@ from corrkit.runs.folder import Run
 from corrkit.runs.result_html import summary_html
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
+from corrkit.task_table import task_facts
 from corrkit.tasks.contract import AnyClip
 from corrkit.tasks.roots import require_outside_data
 
 if TYPE_CHECKING:
     import pandas
     import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far an evaluation is.
+
+    done: clips that are finished or have failed, among them those taken over from a run that is resumed. total: clips.
+    frames_left: of the clips that are not done. metric: the one that leads; score: of the clips done so far, NaN where
+    there is none, of the first of several lanes.
+    """
+
+    done: int
+    total: int
+    taken_over: int
+    frames_left: int
+    metric: str
+    score: float
+
+
+Watch = Callable[[Standing], None]
+"""Called before the first clip, and after every one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +193,7 @@ def evaluate_together(
     outs: Sequence[str | Path | None],
     save_predictions: bool | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
     staff: Staff = ALONE,
 ) -> list[Result]:
     """Evaluates several predictors, or one under several protocols, in lockstep, frame by frame.
@@ -183,6 +207,7 @@ def evaluate_together(
         outs: a run folder or None for each lane.
         save_predictions: as for `evaluate`, of the lanes that have a run folder.
         progress: as for `evaluate`.
+        watch: told how far the evaluation is.
         staff: which processes evaluate, and which share of the clips; a share needs a run folder.
 
     Raises:
@@ -197,7 +222,7 @@ def evaluate_together(
         Lane(predictor, protocol, None if out is None else open_run(Path(out), predictor, protocol, subject))
         for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
-    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress, staff=staff)
+    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress, watch=watch, staff=staff)
     return [_finish(lane, subject) for lane in opened]
 
 
@@ -207,6 +232,7 @@ def _evaluate_clips(
     *,
     save_predictions: bool | None,
     progress: Progress | None,
+    watch: Watch | None,
     staff: Staff,
 ) -> None:
     """Fills the lanes with this process's share; each clip is evaluated for the lanes that lack it."""
@@ -228,6 +254,24 @@ def _evaluate_clips(
 
         pairs = [(lane.predictor, lane.protocol) for lane in lanes]
         left = [clip for clip in subject.clips if lacking.get(clip.name)]
+        waiting = {clip.name: clip.num_files for clip in left}
+        taken_over = len(lacking) - len(left)
+
+        def tell() -> None:
+            if watch is not None:
+                metric, score = _score_so_far(lanes[0], subject)
+                watch(
+                    Standing(
+                        done=len(lacking) - len(waiting),
+                        total=len(lacking),
+                        taken_over=taken_over,
+                        frames_left=sum(waiting.values()),
+                        metric=metric,
+                        score=score,
+                    )
+                )
+
+        tell()
         for one, outcomes in staff.outcomes(pairs, subject.task, left, errand, progress):
             for place, folder, outcome in zip(one.places, one.predictions, outcomes, strict=True):
                 if isinstance(outcome, CorrkitError):
@@ -235,10 +279,20 @@ def _evaluate_clips(
                 else:
                     lanes[place].keep(outcome, folder)
             stages.pop(one.clip.name).close()
+            del waiting[one.clip.name]
+            tell()
     for lane in lanes:
         if not staff.share.is_whole and lane.run is not None:
             lane.records |= {name: lane.records.get(name, record) for name, record in meanwhile(lane.run).items()}
         lane.put_in_order(clip.name for clip in subject.clips)
+
+
+def _score_so_far(lane: Lane, subject: Subject) -> tuple[str, float]:
+    """The leading metric of the records that a lane has: without interval, at little cost."""
+    statistics = {name: record.statistics for name, record in lane.records.items()}
+    evidence = subject.task.evidence(statistics, lane.protocol)
+    score = float(evidence.estimate(evidence.statistics.sum(axis=0))[0]) if evidence.units else math.nan
+    return task_facts(subject.task.name).leading.short or evidence.names[0], score
 
 
 def _stage(lane: Lane, stack: ExitStack, save_predictions: bool | None) -> Path | None:

@@ -332,6 +332,7 @@ def _evaluate(
                 outs=[*folders, *[None] * len(references)],
                 save_predictions=True if args.submission else args.save_predictions,
                 progress=progress,
+                watch=progress.watch,
                 staff=Staff(request=request, workers=1 if rank else args.workers, share=share),
             )
 
