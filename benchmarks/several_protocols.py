@@ -46,10 +46,8 @@ def main() -> None:
                 assert result.summary == own.summary, "a number of the pass is not that of its own run"
         bar = f"   (bar {BAR}, aim {AIM})" if name == "same input" else ""
         print(f"{name}: {', '.join(protocols)}")
-        print(
-            f"  pass {min(together):7.1f} s, single runs {min(single):7.1f} s, "
-            f"ratio {min(together) / min(single):.3f}{bar}"
-        )
+        ratio = min(together) / min(single)
+        print(f"  pass {min(together):7.1f} s, single runs {min(single):7.1f} s, ratio {ratio:.3f}{bar}")
 
 
 def timed(subject, lanes):

@@ -1,6 +1,7 @@
 """Several protocols in one pass: each number that of its own run, frames decoded and encoded no oftener than needed."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from corrkit.evaluation import evaluate_together
 from corrkit.frames.pictures import read_image
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol, load_protocol, override
+from corrkit.runs.folder import read_run
 from corrkit.runs.pairing import pair_protocols
 from corrkit.subject import open_subject
 
@@ -90,6 +92,23 @@ def test_a_run_by_itself_is_resumed_by_the_pass_and_the_other_way_round(data: Pa
         assert alone.summary == result.summary
         assert any("is resumed" in note for note in alone.notes)
     assert idle.seen == []
+
+
+def test_each_lane_has_the_time_that_it_takes(data: Path, tmp_path: Path):
+    """Its pass in full, shared or not; the passes of other inputs not at all."""
+
+    class Slow(ColourBackbone):
+        def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+            time.sleep(1.0 if frames.shape[3] == 96 else 0.05)
+            return super().__call__(frames)
+
+    dino, *_ = protocols()
+    lanes = [dino, override(dino, {"topk": 3}), override(dino, {"resize": "exact", "size": [64, 96]})]
+    outs = [tmp_path / name for name in ("dino", "same", "other")]
+    evaluated(data, lanes, outs=outs, backbone=Slow(), clips=["a"])
+    first, same, other = (read_run(out)[1]["a"].seconds for out in outs)
+    assert min(first, same) >= 4 * 0.05
+    assert max(first, same) < 4 * 1.0 <= other
 
 
 def test_what_one_protocol_cannot_do_costs_the_others_nothing(data: Path):
