@@ -53,7 +53,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
             f"{path} has no backbone{under} that corrkit knows; its names are nearest to {near[0]}'s, where {near[1]}.",
             f"If the file was cut short, get the complete one. {ways_on()}",
         )
-    if any(map(_TEXT.fullmatch, tensors)):
+    if any(map(_TEXT.fullmatch, tensors)) and all(tensor.ndim < 4 for tensor in tensors.values()):
         return CheckpointError(
             f"{path} is a text model: it has word embeddings, but no patches.", "Name a vision model."
         )
