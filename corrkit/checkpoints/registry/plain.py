@@ -30,6 +30,18 @@ ENTRIES = (
         ),
     ),
     System(
+        name="timm_cait",
+        title="CaiT",
+        layouts=(TIMM,),
+        signs=(r"blocks_token_only\.\d+\.attn\.q\.weight", r"blocks\.\d+\.attn\.proj_l\.weight"),
+        refuse=(
+            "its attention mixes the heads, which corrkit's networks don't.",
+            "Name the architecture: timm:NAME=FILE, e.g. timm:cait_s24_224=FILE.",
+        ),
+        source="timm 1.0.31 models/cait.py; facebookresearch/deit 7e160fe cait_models.py",
+        proven="unknown",
+    ),
+    System(
         name="deit3",
         title="DeiT III",
         layouts=(TIMM,),
@@ -52,18 +64,6 @@ ENTRIES = (
             "Name the architecture: timm:NAME=FILE, e.g. timm:vit_base_patch16_rope_ape_224=FILE.",
         ),
         source="timm 1.0.31; naver-ai/rope-vit",
-        proven="unknown",
-    ),
-    System(
-        name="timm_cait",
-        title="CaiT",
-        layouts=(TIMM,),
-        signs=(r"blocks_token_only\.\d+\.attn\.q\.weight", r"blocks\.\d+\.attn\.proj_l\.weight"),
-        refuse=(
-            "its attention mixes the heads, which corrkit's networks don't.",
-            "Name the architecture: timm:NAME=FILE, e.g. timm:cait_s24_224=FILE.",
-        ),
-        source="timm 1.0.31 models/cait.py; facebookresearch/deit 7e160fe cait_models.py",
         proven="unknown",
     ),
     System(
