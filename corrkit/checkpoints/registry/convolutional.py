@@ -203,6 +203,9 @@ ENTRIES = (
         rules=ResNetRules(),
         source="the dense variant of ajabri/videowalk 047f3f4 code/resnet.py:20",
         proven="unknown",
-        notes=("Evaluated as CRW's test does with any ResNet: layer 3 at stride 8.",),
+        notes=(
+            "Evaluated as CRW's test does with any ResNet: layer 3 at stride 8.",
+            "Plain strides are assumed: timm's resnetaa* and resnetblur* average or blur there, which no tensor tells.",
+        ),
     ),
 )
