@@ -25,8 +25,8 @@ def compared(path: object, tree: Tree, beside: object, other: Tree) -> str:
     if different:
         shown = ", ".join(different[:3])
         raise CheckpointError(
-            f"{path} and {beside} in the same folder differ in {len(different)} of {len(common)} tensors that both hold: "
-            f"{shown}.",
+            f"{path} and {beside} in the same folder differ in {len(different)} of {len(common)} tensors that both "
+            f"hold: {shown}.",
             "One of them is of another training or was changed later: name the file that is meant.",
         )
     lone = len(mine) + len(theirs) - 2 * len(common)
