@@ -397,20 +397,17 @@ def test_every_field_of_a_plain_entry_can_be_said_in_a_layout_file():
     files = {field.name for field in fields(LayoutFile)}
     said = {"drop", "mean", "std", "heads", "prefix"} & files | {"rules", "prefers"}  # rules: field by field; prefer
     by_file = {"cls", "row_first_heads"}  # as the file has them; MoCo v3's table in it tells heads
-    unsaid = {}
+    unsaid: list[tuple[str, str]] = []
     for system in PLAIN:
         if system.refuse is None:
             used = {f.name for f in fields(system) if getattr(system, f.name) != f.default and getattr(system, f.name)}
             rules = {f.name for f in fields(system.rules) if getattr(system.rules, f.name) != f.default}
-            names = {*used - recognising - said, *rules - files - by_file - {"absent"}}
+            names = {*used - recognising - said, *rules - files - by_file - {"absent"}}  # absent: no_bias
             convert = [layout.name for layout in system.layouts if layout.convert]
-            unsaid |= {system.name: (names, convert)} if names or convert else {}
-    packed = (set(), ["timm ViT"])  # a SwiGLU that timm packs into fc1 needs code: `conversions.packed_swiglu`
-    jax = (set(), ["JAX ViT"])  # kernels of flax are transposed
-    timm = dict.fromkeys(
-        ("deit_distilled", "deit3", "timm_vit", "timm_vit_registers", "vit_mean_pooled", "vit"), packed
-    )
-    assert unsaid == {"jax_vit": jax, **timm}
+            unsaid += [(system.name, name) for name in (*names, *convert)]
+    # Kernels of flax are transposed; a SwiGLU that timm packs into fc1 is `conversions.packed_swiglu`'s.
+    packed = ("deit_distilled", "deit3", "timm_vit", "timm_vit_registers", "vit_mean_pooled", "vit")
+    assert {*unsaid} == {("jax_vit", "JAX ViT"), *((name, "timm ViT") for name in packed)}
 
 
 def test_a_layout_file_takes_every_rule_of_positions():
