@@ -101,7 +101,13 @@ def score_subject(
         versions={"corrkit": __version__},
         missing=subject.missing(statistics),
     )
-    return Result(summary=summary, notes=(*subject.dataset.notes, *scores.notes), csvs=scores.csvs)
+    return Result(
+        summary=summary,
+        protocol=subject.protocol,
+        statistics=statistics,
+        notes=(*subject.dataset.notes, *scores.notes),
+        csvs=scores.csvs,
+    )
 
 
 def _opened(path: Path, subject: Subject, options: Mapping[str, object]) -> Path:

@@ -17,6 +17,10 @@ Colour = Literal["rgb", "lab", "grey"]
 """What a network takes; see `frames.preparation.colour_values`."""
 
 
+PositionKind = Literal["absolute", "own", "relative", "rotary", "none"]
+"""How a network knows places; see `Report`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
     """How a backbone sees time.
@@ -42,7 +46,7 @@ class Report:
     architecture: e.g. "vit_small_patch16".
     parameters: of the backbone. tensors_used, tensors_total: of the file's; dropped: group name to reason.
     position: "absolute" where a position embedding is resampled to the input size (a protocol may then choose the
-        rule), else "relative", "rotary" or "none".
+        rule), "own" where it is resampled by the network's own rule alone, else "relative", "rotary" or "none".
     evidence: decision to what in the file it rests on. notes: what the user should know.
     pretraining: how it was trained, where the file says ("siammae, step 400"); "none" for random weights.
     """
@@ -53,7 +57,7 @@ class Report:
     layer: str = "last"
     tensors_used: int = 0
     tensors_total: int = 0
-    position: Literal["absolute", "relative", "rotary", "none"] = "none"
+    position: PositionKind = "none"
     dropped: tuple[tuple[str, str], ...] = ()
     evidence: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()

@@ -121,6 +121,12 @@ def constants(protocol: Protocol) -> dict[str, Json]:
     return values
 
 
+def scoring_constants(protocol: Protocol) -> dict[str, Json]:
+    """Those that decide what is scored: the score's own, and the size that true masks are brought to."""
+    chosen = constants(protocol).items()
+    return {name: value for name, value in chosen if name.startswith("score.") or name == "frames.stored_size"}
+
+
 def _read_toml(task: str, name: str) -> dict[str, Json]:
     """The document of a shipped or installed protocol with its chain of `extends` resolved."""
     document = files.shipped(task).get(name) or files.installed(task)[name]

@@ -12,7 +12,7 @@ from corrkit.runs.results import FULL_PRECISION, Summary, override_text
 from corrkit.runs.tables import method_name
 from corrkit.tasks.contract import Origin
 
-REFERENCE_PREDICTORS = frozenset({"identity", "oracle"})
+REFERENCE_PREDICTORS = frozenset({"identity", "oracle", "matching-oracle"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

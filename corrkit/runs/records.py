@@ -12,7 +12,8 @@ class ClipRecord:
     """A finished clip.
 
     clip: its name. frames: how many it has. statistics: `Scorer.result()`, plain JSON values.
-    seconds: of the computation, shared by all that was evaluated with it; NaN where that wasn't noted.
+    seconds: of the computation, what it shares with others (passes of the network) counted in full; NaN where that
+        wasn't noted.
     predictions: path below the run's folder of predictions to sha256 (hex), for every file saved; {} for none.
     """
 

@@ -96,7 +96,8 @@ def benchmark_title(summary: Summary) -> str:
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")
 
 
-def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+def general_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Remarks on all of some results of the same data."""
     notes = []
     has_interval = any(pair is not None for summary in group for pair in summary["intervals"].values())
     notes.append(("", "Per cent, with 95 % intervals in brackets." if has_interval else "Per cent."))
@@ -105,6 +106,11 @@ def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
         notes.append(("", "Embedded clips: not comparable with results on the benchmark's own data."))
     elif data["origin"] == "own":
         notes.append(("", f"{data['name']} is not the benchmark's own data: compare rows of the same data only."))
+    return notes
+
+
+def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    notes = general_notes(group)
     for summary in group:
         notes.extend((mark, f"{_method_text(summary)}: {sentence}") for mark, sentence in marks(summary).items())
     return notes

@@ -51,7 +51,7 @@ def odd() -> Framewise:
 
 
 def shared() -> SharedLayer:
-    return SharedLayer(odd(), SharedPass(Tables(), (2,)), 0)
+    return SharedLayer(odd(), SharedPass(Tables()), 2)
 
 
 # Wrapper to the fields that it changes, which must differ; all others must be those of the backbone within.

@@ -16,6 +16,7 @@ import torch
 
 import corrkit
 from corrkit.backbones.contract import with_position
+from corrkit.backbones.under_protocol import under
 from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
 from corrkit.frames.resaved import ResavedFrames
@@ -31,6 +32,7 @@ from corrkit.tasks.contract import Geometry
 from corrkit.tasks.jhmdb import JhmdbScorer
 from corrkit.tasks.jhmdb_points import PointCodec
 from corrkit.tasks.masks import MaskCodec, read_mask
+from tests.checkpoints import test_video_goldens as video_test
 from tests.metrics import test_keypoints as keypoints_test
 from tests.propagation import test_goldens as level1
 from tests.published import test_davis_stages as stages_test
@@ -62,6 +64,29 @@ def propagation(code: str, name: str, case: str):
         return ((np.abs(soft - want).max(1) > level1.SOFT) & ok).sum() <= NEAR_TIES * ok.sum()
 
     return meets
+
+
+def mast(case: str):
+    """Soft maps of golden/davis/level1/mast."""
+
+    def meets(shared: Path, changes: dict) -> bool:
+        golden = (shared / "golden").joinpath
+        maps, codec = level1.mast_clip(golden, case, override(load_protocol("davis/mast"), changes))
+        published = np.load(golden(f"davis/level1/mast/{case}.npz"))
+        return level1.mast_cells_that_differ(maps, codec, published, "default")[0] == 0
+
+    return meets
+
+
+def windows(shared: Path, changes: dict) -> bool:
+    """Time slices of VideoMAE on a window of frames (golden/checkpoints): the first and the last frame's maps."""
+    backbone, arrays = video_test.loaded((shared / "golden").joinpath, "videomae")
+    clip = torch.from_numpy(arrays["clip"])
+    rules = override(load_protocol("davis/dino"), {"window": len(clip)} | changes).features
+    with torch.no_grad():
+        maps = list(under(backbone, rules).encode(iter(clip)))
+    slices = arrays["f_clip"]
+    return all(close(maps[end].numpy(), slices[end], 1e-3 * np.abs(slices).max()) for end in (0, -1))
 
 
 def frames(code: str, size: str):
@@ -315,9 +340,12 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
     ("DavisFrames", "stored_size"): (resaved_frame, []),
     ("Features", "std"): (dino_frame, []),
     ("Features", "position"): (probe_features, "size"),
+    ("Features", "window"): (windows, 0),
     ("Features", "l2"): (propagation("dino", "default", "c05_odd"), False),
     ("Features", "group_weights"): (propagation("sfc", "default_fusion", "c02_multi4"), []),
     ("Memory", "context"): (propagation("dino", "default", "c07_long"), 6),
+    ("Memory", "spacing"): (mast("c02_multi4"), 1),
+    ("Memory", "distinct"): (mast("c02_multi4"), False),
     ("Memory", "long_term"): (propagation("crw", "default", "c07_long"), []),
     ("Memory", "first_copies"): (propagation("crw", "default", "c02_multi4"), "once"),
     ("Memory", "mask_first"): (propagation("crw", "r3", "c02_multi4"), True),
@@ -362,6 +390,14 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
 
 UNPROVEN = {
     ("Features", "colour"): "decides which networks are taken, and changes no number of those",
+    ("Features", "layers"): "no published code averages layers; tests/backbones/test_under_protocol.py does it by hand",
+    (
+        "Features",
+        "window_padding",
+    ): "no published output of a window with padding; tests/checkpoints/test_video_goldens.py "
+    "compares with frames padded by hand",
+    ("Features", "time_upsampling"): "no published output of maps between time slices; "
+    "tests/checkpoints/test_video_goldens.py repeats the published call",
     ("Features", "finer"): "no golden; tests/propagation/test_loop.py compares with features enlarged by hand",
     ("PointLabels", "feedback"): "obeyed by the code of MaskLabels.feedback; test_propagation_goldens.py has uvc_jhmdb",
     ("PointLabels", "rescale"): "obeyed by the code of MaskLabels.rescale; no published JHMDB run has it on",

@@ -212,7 +212,7 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
         stride=_PATCH_STRIDE * 2 ** (stage.number - 1),
         multiple=_PATCH_STRIDE * int(state["pos_embed_window"].shape[-1]),
         layer=stage.label,
-        position="absolute",
+        position="own",
         evidence=(("heads", f"{chosen} in the first stage: {why}"), ("layer", stage.words(len(depths)))),
         notes=unknown,
     )
