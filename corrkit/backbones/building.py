@@ -10,7 +10,7 @@ from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _SHOWN = 6
 
@@ -83,6 +83,15 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
         )
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
+
+
+def table_shape(name: str, stored: "Tensor", dim: int) -> tuple[int, int, int]:
+    """The shape that a network expects of a token or a table of positions, however many rows the file's own has.
+
+    Tensors of another width or rank are then refused by `fill`.
+    """
+    has_rows = name not in ("cls_token", "pos_embed_class") and stored.ndim == 3
+    return 1, stored.shape[1] if has_rows else 1, dim
 
 
 def missing(recognised: Recognised, names: Iterable[str]) -> CheckpointError:

@@ -127,9 +127,7 @@ class Matcher:
                     rows.append(matched.rows())
                     indices.append(matched.indices + number * height * width)
                     weights.append(matched.weights * (copies / total))
-                    tied += [
-                        part.moved(columns=number * height * width, share=copies / total) for part in matched.tied
-                    ]
+                    tied += [part.moved(columns=number * height * width, share=copies / total) for part in matched.tied]
         return from_entries(
             torch.cat(rows),
             torch.cat(indices),

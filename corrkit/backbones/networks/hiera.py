@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.building import Built, fill, missing, table_shape
 from corrkit.backbones.contract import Mode
 from corrkit.backbones.networks.base import Network, WindowRule
 from corrkit.backbones.networks.positions import resample
@@ -126,7 +126,13 @@ class Hiera(Network):
         self.patch_embed, self.blocks = net.patch_embed, net.blocks
         for name in ("pos_embed", "pos_embed_spatial", "pos_embed_temporal"):
             if name in state:
-                setattr(self, name, nn.Parameter(torch.empty(state[name].shape)))
+                setattr(
+                    self,
+                    name,
+                    nn.Parameter(
+                        torch.empty(table_shape(name, state[name], state["patch_embed.proj.weight"].shape[0]))
+                    ),
+                )
         self.norm = nn.LayerNorm(net.num_features, eps=1e-6) if "norm.weight" in state else None
 
     def still(self, frames: Tensor) -> Tensor:
@@ -184,18 +190,21 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
     known = _said_by_config(recognised, depths) or rules.variants.get((dim, depths))
     chosen, why = choose_heads(recognised, heads, dim, {dim: known[0]} if known else {})
     ends = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
+    if len(depths) < 3:
+        raise CheckpointError(
+            f"{recognised.path} has {len(depths)} stages, and no SAM 2 has so few.",
+            "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+        )
     windows, globals_ = known[1:] if known else (rules.windows, (ends[2],))
     stage = choose_stage(recognised, layer, len(depths), default=3)
-    for name in ("pos_embed", "pos_embed_window"):
-        if name not in state:
-            raise missing(recognised, [name])
+    table, _ = (recognised.tensor(name, 4) for name in ("pos_embed", "pos_embed_window"))
     with torch.device("meta"):
         net = HieraDet(
             embed_dim=dim,
             num_heads=chosen,
             num_classes=0,
             stages=depths,
-            global_pos_size=(state["pos_embed"].shape[2], state["pos_embed"].shape[3]),
+            global_pos_size=(table.shape[2], table.shape[3]),
             window_spec=windows,
             global_att_blocks=globals_,
             fix_init=False,
@@ -219,9 +228,11 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
 
 def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[int, Stages, Stages] | None:
     """Heads, windows and blocks of global attention that transformers' config beside the file says."""
-    config, dim = recognised.config, recognised.state["patch_embed.proj.weight"].shape[0]
-    windows, blocks = config.get("window_size_per_stage"), config.get("global_attention_blocks")
-    heads = config.get("num_attention_heads_per_stage")
+    dim = recognised.state["patch_embed.proj.weight"].shape[0]
+    windows, blocks, heads = (
+        _whole_numbers(recognised, name)
+        for name in ("window_size_per_stage", "global_attention_blocks", "num_attention_heads_per_stage")
+    )
     if not (windows and blocks and heads):
         return None
     require_obeyed(
@@ -236,7 +247,20 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
             "num_query_pool_stages": 3,
         },
     )
-    return heads[0], tuple(windows), tuple(blocks)
+    return heads[0], windows, blocks
+
+
+def _whole_numbers(recognised: Recognised, name: str) -> tuple[int, ...]:
+    """What the config beside a file lists under a name; () where it says nothing."""
+    found = recognised.config.get(name)
+    if found is None:
+        return ()
+    if not isinstance(found, list) or not all(type(item) is int and item >= 0 for item in found):
+        raise CheckpointError(
+            f"{recognised.path}: the config beside it says {name} {str(found)[:100]}, not a list of whole numbers.",
+            "Get the config of this file.",
+        )
+    return tuple(found)
 
 
 class WindowedHiera(Network):
