@@ -112,11 +112,18 @@ def chosen_layer(recognised: Recognised, layer: int | str | None, depth: int) ->
     return number
 
 
-def to_float32(network: "nn.Module") -> None:
-    """Turns weights of another precision into float32, one by one."""
+def to_float32(network: "nn.Module", release: "Callable[[Tensor], None]") -> None:
+    """Turns weights of another precision into float32, one by one.
+
+    Args:
+        network: changed in place.
+        release: called with each weight of another precision, once it isn't needed any more.
+    """
     for tensor in network.state_dict(keep_vars=True).values():
         if tensor.is_floating_point() and tensor.dtype.itemsize != 4:
-            tensor.data = tensor.data.float()
+            narrow = tensor.data
+            tensor.data = narrow.float()
+            release(narrow)
 
 
 def _listed(names: Sequence[str], words: Callable[[str], str]) -> str:

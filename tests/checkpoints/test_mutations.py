@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 import torch
 
-from corrkit.backbones.building import to_float32
 from corrkit.backbones.contract import interface_of
 from corrkit.backbones.loading import Loading, examine_opened
 from corrkit.checkpoints.opening import Opened, open_checkpoint
@@ -166,7 +165,7 @@ def outcome(opened: Opened, meta: dict[str, Any]) -> str:
     except Exception as error:
         return _place(error)
     try:
-        to_float32(backbone.network)
+        backbone.network.float()
         multiple = interface_of(backbone).multiple
         side = -(-64 // multiple) * multiple
         backbone(torch.zeros(1, 3, side, side))

@@ -51,8 +51,15 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         )
     executed = chosen_layer(recognised, layer, len(designs))
     weight = state["patch_embed.proj.weight"]
+    embedding = patch_strides(weight, config)
+    if any(len(steps) != weight.ndim - 2 for steps in embedding):
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('patch_embed.proj.weight')} is {list(weight.shape)}, and the "
+            f"configuration in the file gives it strides {embedding[0]} and padding {embedding[1]}.",
+            "Get the file again, or the configuration of this network.",
+        )
     with torch.device("meta"):
-        network = MViT(state, designs, executed, patch_strides(weight, config), stored_grid(recognised, config))
+        network = MViT(state, designs, executed, embedding, stored_grid(recognised, config))
     fill(network, recognised)
     stride = network.stride
     video = weight.ndim == 5
