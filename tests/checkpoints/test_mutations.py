@@ -24,11 +24,12 @@ from corrkit.backbones.contract import interface_of
 from corrkit.backbones.loading import Loading, examine_opened
 from corrkit.checkpoints.opening import Opened, open_checkpoint
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 from tests.checkpoints.test_goldens import GOLDENS
 from tests.checkpoints.test_video_goldens import SYSTEMS
 from tests.checkpoints.test_wild import FIXTURES
 
-VALUES = (
+VALUES: tuple[Json, ...] = (
     None,
     -1,
     0,
@@ -135,9 +136,10 @@ def other_value(value: Any, draw: random.Random) -> Any:
 
 def mutate(opened: Opened, draw: random.Random) -> tuple[Opened, str]:
     """A copy with one to three changes, and what they are."""
-    words = []
+    words: list[str] = []
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
-        tensors, values = [], []
+        tensors: list[tuple[str, tuple[Any, ...]]] = []
+        values: list[tuple[str, tuple[Any, ...]]] = []
         for part in ("tree", "config", "preprocessor", "metadata"):
             for path in paths(getattr(opened, part)):
                 is_tensor = isinstance(at(getattr(opened, part), path), torch.Tensor)
@@ -184,9 +186,9 @@ def check(golden: Any, count: int, seed: int) -> collections.Counter[str]:
     draw = random.Random(seed)
     counts: collections.Counter[str] = collections.Counter()
     failed: dict[str, list[str]] = collections.defaultdict(list)
-    whole = {name: found for name in NAMES if (found := opened_golden(golden(name)))}
-    for _, name in zip(range(count), itertools.cycle(whole), strict=False):
-        opened, meta = whole[name]
+    files = {name: file for name in NAMES if (file := opened_golden(golden(name))) is not None}
+    for _, name in zip(range(count), itertools.cycle(files), strict=False):
+        opened, meta = files[name]
         mutated, words = mutate(opened, draw)
         found = outcome(mutated, meta)
         if found in ("loaded", "refused"):

@@ -17,6 +17,7 @@ from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import HieraRules, Stages, WindowedHieraRules
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 _MASK_UNIT = 8  # tokens per side of a mask unit, in every published model
 _PATCH_STRIDE = 4
@@ -37,8 +38,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     state = recognised.state
     depths = _depths(recognised)
     weight = state["patch_embed.proj.weight"]
-    said = recognised.config.get("num_heads")
-    known = {weight.shape[0]: said[0]} if isinstance(said, list) and said else rules.heads
+    said = _whole_numbers(recognised.config.get("num_heads"))
+    known = {weight.shape[0]: said[0]} if said else rules.heads
     chosen, why = choose_heads(recognised, heads, weight.shape[0], known)
     require_obeyed(
         recognised,
@@ -220,7 +221,7 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
         stride=_PATCH_STRIDE * 2 ** (stage.number - 1),
         multiple=_PATCH_STRIDE * int(state["pos_embed_window"].shape[-1]),
         layer=stage.label,
-        position="absolute",
+        position="own",
         evidence=(("heads", f"{chosen} in the first stage: {why}"), ("layer", stage.words(len(depths)))),
         notes=unknown,
     )
@@ -228,9 +229,9 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
 
 def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[int, Stages, Stages] | None:
     """Heads, windows and blocks of global attention that transformers' config beside the file says."""
-    dim = recognised.state["patch_embed.proj.weight"].shape[0]
+    config, dim = recognised.config, recognised.state["patch_embed.proj.weight"].shape[0]
     windows, blocks, heads = (
-        _whole_numbers(recognised, name)
+        _whole_numbers(config.get(name))
         for name in ("window_size_per_stage", "global_attention_blocks", "num_attention_heads_per_stage")
     )
     if not (windows and blocks and heads):
@@ -250,17 +251,10 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
     return heads[0], windows, blocks
 
 
-def _whole_numbers(recognised: Recognised, name: str) -> tuple[int, ...]:
-    """What the config beside a file lists under a name; () where it says nothing."""
-    found = recognised.config.get(name)
-    if found is None:
-        return ()
-    if not isinstance(found, list) or not all(type(item) is int and item >= 0 for item in found):
-        raise CheckpointError(
-            f"{recognised.path}: the config beside it says {name} {str(found)[:100]}, not a list of whole numbers.",
-            "Get the config of this file.",
-        )
-    return tuple(found)
+def _whole_numbers(value: Json) -> tuple[int, ...]:
+    """A list of whole numbers; () where a config says nothing, or anything else."""
+    numbers = [number for number in value if type(number) is int and number >= 0] if isinstance(value, list) else []
+    return tuple(numbers) if isinstance(value, list) and len(numbers) == len(value) else ()
 
 
 class WindowedHiera(Network):

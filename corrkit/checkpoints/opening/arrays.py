@@ -5,14 +5,14 @@ import math
 import mmap
 import zipfile
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Tree
+from corrkit.checkpoints.opening.inert import MalformedError, Tree
 from corrkit.checkpoints.opening.tensors import TENSOR, Budget, to_tensor
 from corrkit.errors import CheckpointError
-from corrkit.files.jsontext import Json
 
 # Of safetensors' format, to the names of torch's.
 _DTYPES = {
@@ -28,6 +28,16 @@ _DTYPES = {
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
     "F8_E8M0": "float8_e8m0fnu",
 }
+
+
+class _Entry(TypedDict):
+    """Of a safetensors header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
 _MAX_HEADER = 8 << 20  # bytes of a safetensors header: some 60,000 tensors
 _PIECE = 1 << 20
 _STRING = 64  # bytes that a str takes beside its text, about
@@ -49,7 +59,7 @@ def read_safetensors(path: Path, content: mmap.mmap, budget: Budget) -> tuple[di
     try:
         with safe_open(path, "pt") as file:  # checks the header, and gives types; the bytes are viewed in our own map
             start = 8 + int.from_bytes(content[:8], "little")
-            header = json.loads(content[8:start])
+            header: dict[str, _Entry] = json.loads(content[8:start])
             names: list[str] = file.keys()
             return {name: _viewed(content, start, header[name], budget) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError) as error:
@@ -64,7 +74,7 @@ def read_safetensors(path: Path, content: mmap.mmap, budget: Budget) -> tuple[di
         ) from error
 
 
-def _viewed(content: mmap.mmap, start: int, entry: Json, budget: Budget) -> torch.Tensor:
+def _viewed(content: mmap.mmap, start: int, entry: _Entry, budget: Budget) -> torch.Tensor:
     """The tensor of an entry of a header that was checked; its bytes are counted from `start`."""
     budget.claim(TENSOR, "so many tensors")
     dtype = getattr(torch, _DTYPES.get(entry["dtype"], ""), None)
