@@ -19,7 +19,7 @@ from pathlib import Path
 
 from corrkit.checkpoints.opening import arrays, copies, torchfiles, trees, unreadable
 from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, UnsupportedError
-from corrkit.checkpoints.opening.tensors import Budget
+from corrkit.checkpoints.opening.tensors import Budget, Pages
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
 
@@ -62,6 +62,7 @@ class Opened:
         beside conventionally named weights, else None.
     metadata: the text entries of a safetensors header.
     notes: what was stubbed or changed on the way, as sentences.
+    pages: the mapped files that tensors are views of.
     """
 
     tree: Tree
@@ -72,6 +73,7 @@ class Opened:
     preprocessor: dict[str, Json] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pages: Pages = field(default_factory=Pages)
 
 
 def open_checkpoint(path: str | Path) -> Opened:
@@ -154,7 +156,15 @@ def _open_file(path: Path) -> Opened:
     stubs = sorted(names.instantiated)
     if stubs:
         notes.append(f"kept as inert data: {', '.join(stubs[:8])}{', ...' if len(stubs) > 8 else ''}")
-    return Opened(tree=tree, container=container, digest=digest, path=path, metadata=metadata, notes=tuple(notes))
+    return Opened(
+        tree=tree,
+        container=container,
+        digest=digest,
+        path=path,
+        metadata=metadata,
+        notes=tuple(notes),
+        pages=Pages((content,)),
+    )
 
 
 def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Tree, str, dict[str, str]]:
@@ -238,6 +248,7 @@ def _open_shards(index: Path) -> Opened:
             path=index.parent,
             metadata=first.metadata,
             notes=tuple(dict.fromkeys(note for shard in shards.values() for note in shard.notes)),
+            pages=Pages(tuple(content for shard in shards.values() for content in shard.pages.maps)),
         )
     )
 
