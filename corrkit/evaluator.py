@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
-from corrkit.evaluation import evaluate_clip
 from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, training_state_untouched
+from corrkit.passes import evaluate_clip
 from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.protocols import Protocol
 from corrkit.subject import open_subject

@@ -4,6 +4,7 @@ import hashlib
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +27,24 @@ class Lane:
     run: Run | None
     records: dict[str, ClipRecord] = field(default_factory=dict)
     failures: dict[str, CorrkitError] = field(default_factory=dict)
+
+    def keep(self, record: ClipRecord, stage: Path | None) -> None:
+        """Takes a clip's record, and into the run, where there is one: predictions first, then what claims them."""
+        run = self.run
+        if stage is not None:
+            assert run is not None, "predictions are saved in a run"
+            record = replace(record, predictions=run.keep_predictions(stage))
+        elif run is not None and record.clip in run.finished:
+            record = replace(record, predictions=ClipRecord.of(run.finished[record.clip]).predictions)
+        if run is not None:
+            run.write_clip(record.clip, record.plain())
+        self.records[record.clip] = record
+
+    def put_in_order(self, clips: Iterable[str]) -> None:
+        """Sums over clips depend on their order in the last bit: that of the data set, whoever was done first."""
+        names = list(clips)
+        self.records = {name: self.records[name] for name in names if name in self.records}
+        self.failures = {name: self.failures[name] for name in names if name in self.failures}
 
 
 def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: object) -> Path:
@@ -85,14 +104,10 @@ def finished_clips(run: Run, save_predictions: bool) -> dict[str, ClipRecord]:
     }
 
 
-def kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
-    """The record as it is stored: predictions first, then what claims them."""
-    if stage is not None:
-        record = replace(record, predictions=run.keep_predictions(stage))
-    elif record.clip in run.finished:
-        record = replace(record, predictions=ClipRecord.of(run.finished[record.clip]).predictions)
-    run.write_clip(record.clip, record.plain())
-    return record
+def meanwhile(run: Run) -> dict[str, ClipRecord]:
+    """The records of all that is finished by now, by other processes, too."""
+    run.reread()
+    return finished_clips(run, save_predictions=False)
 
 
 def versions() -> dict[str, str]:

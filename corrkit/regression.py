@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from corrkit import __version__
 from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
-from corrkit.evaluation import Progress, evaluate
+from corrkit.evaluation import evaluate
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import Json, from_json, table_of
 from corrkit.inference import standard_defaults
+from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.runs.shapes import mismatches

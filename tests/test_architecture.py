@@ -27,7 +27,18 @@ ROOMS = (
     "datasets",
     "runs",
 )
-PIPELINE = ("predictors", "inference", "subject", "lanes", "evaluation", "scoring", "evaluator", "regression")
+PIPELINE = (
+    "predictors",
+    "inference",
+    "subject",
+    "lanes",
+    "passes",
+    "processes",
+    "evaluation",
+    "scoring",
+    "evaluator",
+    "regression",
+)
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)
 """From left to right. "corrkit" is the package itself, the names of the Python API."""

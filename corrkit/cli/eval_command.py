@@ -27,6 +27,8 @@ from corrkit.errors import CorrkitError, UsageError
 if TYPE_CHECKING:
     from corrkit.evaluation import Result
     from corrkit.predictors.contract import Predictor
+    from corrkit.predictors.loading import Request
+    from corrkit.processes.shares import Share
     from corrkit.protocols import Protocol
     from corrkit.runs.comparable import StoredRun
     from corrkit.runs.comparison import Comparison
@@ -70,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that evaluate; default: as many as pay")
+    parser.add_argument(
+        "--shard", metavar="i/n", help="only the i-th of n shares of the clips; under torchrun the rank's"
+    )
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
     parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
     parser.add_argument(
@@ -88,14 +94,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
+    from corrkit.processes.ranks import rank_and_count
     from corrkit.tasks.roots import require_outside_data
 
+    if args.shard and rank_and_count():
+        raise UsageError("Under torchrun each rank has its own share of the clips.", "Leave --shard out.")
     tasks = _tasks(args)
     against = _against(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
-    predictors = _predictors(args)
-    for predictor in predictors:
+    request = _request(args)
+    predictors = request.predictors()
+    rank, _ = rank_and_count() or (0, 1)
+    args.quiet = args.quiet or rank > 0
+    for predictor in predictors if rank == 0 else ():
         _describe(predictor)
     results, rows, comparisons, code = [], [], [], 0
     shown: list[Summary] = []
@@ -105,12 +117,15 @@ def run(args: argparse.Namespace) -> int:
             subject = opened_subject(args, task, protocols[0])
             if against:
                 _require_alike(subject, against[task])
-            found, references = _evaluate(subject, protocols, predictors, args)
+            found, references = _evaluate(subject, protocols, request, predictors, args)
         except CorrkitError as error:
             if args.task != "all":
                 raise
             say(f"failed: {task}: {error}")  # the finished tasks keep their rows
             code = error.exit_code
+            continue
+        if rank > 0 or _left_to_others(found):
+            code = max([code, *(_failures(result) for result in found)])
             continue
         results += found
         shown += [result.summary for result in (*found, *references)]
@@ -128,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         print_table(shown, args.format)
     if not args.json:
         print_comparisons(comparisons, args.format)
-    if args.submission:
+    if args.submission and results:
         _submit(subject, results[0], Path(args.submission))
     return max([code, judged(comparisons, args.fail_below), *(_closing_words(result) for result in results)])
 
@@ -169,10 +184,11 @@ def _rows(results: "Sequence[Result]") -> "list[ProtocolRow]":
     )
 
 
-def _predictors(args: argparse.Namespace) -> "list[Predictor]":
+def _request(args: argparse.Namespace) -> "Request":
     """One predictor, or one for each layer of --layers."""
     from corrkit.backbones.loading import Loading
-    from corrkit.predictors.loading import layer_predictors, make_predictor
+    from corrkit.predictors.loading import Request
+    from corrkit.processes.ranks import device_of_rank
 
     loading = Loading(
         heads=args.heads,
@@ -182,14 +198,18 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
         system=args.system,
         layout=args.layout,
     )
-    if args.layers is None:
-        predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
-        predictor.declare(args.name, args.seed_of)
-        return [predictor]
     for option in ("submission", "name", "seed_of"):
-        if getattr(args, option) is not None:
+        if args.layers is not None and getattr(args, option) is not None:
             raise UsageError(f"--layers and --{option.replace('_', '-')} exclude each other.", "Use one of them.")
-    return layer_predictors(args.ckpt, args.layers, device=args.device, loading=loading)
+    layers = None if args.layers is None else tuple(args.layers)
+    return Request(
+        spec=args.ckpt,
+        device=device_of_rank(args.device),
+        loading=loading,
+        layers=layers,
+        name=args.name,
+        seed_of=args.seed_of,
+    )
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
@@ -268,13 +288,23 @@ def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protoco
 
 
 def _evaluate(
-    subject: "Subject", protocols: "Sequence[Protocol]", predictors: "Sequence[Predictor]", args: argparse.Namespace
+    subject: "Subject",
+    protocols: "Sequence[Protocol]",
+    request: "Request",
+    predictors: "Sequence[Predictor]",
+    args: argparse.Namespace,
 ) -> "tuple[list[Result], list[Result]]":
     """The results of each predictor under each protocol; and of the reference rows, where asked for."""
     from corrkit.cli.progress import ClipProgress
     from corrkit.evaluation import evaluate_together
     from corrkit.predictors.references import reference_predictors
+    from corrkit.processes.ranks import evaluated_by_all, rank_and_count
+    from corrkit.processes.shares import Share
+    from corrkit.processes.workers import Staff
 
+    rank = rank_and_count()
+    if args.reference_rows and (rank or args.shard):
+        raise UsageError("Reference rows are in no run folder where shares could meet.", "Leave --reference-rows out.")
     lanes = [(predictor, protocol) for protocol in protocols for predictor in predictors]
     folders: list[Path | None] = [*_folders(args, lanes)]
     references = [
@@ -283,13 +313,18 @@ def _evaluate(
         for protocol in protocols
     ]
     with ClipProgress(quiet=args.quiet, folders=[folder for folder in folders if folder]) as progress:
-        results = evaluate_together(
-            subject,
-            [*lanes, *references],
-            outs=[*folders, *[None] * len(references)],
-            save_predictions=args.save_predictions or bool(args.submission),
-            progress=progress,
-        )
+
+        def evaluate(share: "Share") -> "list[Result]":
+            return evaluate_together(
+                subject,
+                [*lanes, *references],
+                outs=[*folders, *[None] * len(references)],
+                save_predictions=args.save_predictions or bool(args.submission),
+                progress=progress,
+                staff=Staff(request=request, workers=1 if rank else args.workers, share=share),
+            )
+
+        results = evaluated_by_all(*rank, evaluate) if rank else evaluate(Share.read(args.shard or "1/1"))
     return results[: len(lanes)], results[len(lanes) :]
 
 
@@ -318,10 +353,26 @@ def _describe(predictor: "Predictor") -> None:
         say(f"branch {branch}; --ckpt-key takes another one")
 
 
+def _left_to_others(results: "Sequence[Result]") -> bool:
+    """Whether other shards have clips to finish before there is a table; says how many."""
+    for result in results:
+        if result.waiting:
+            say(
+                f"{len(result.waiting)} clip(s) of {result.folder} are left to other shards; the last one, or this "
+                "command without --shard, prints the table."
+            )
+    return any(result.waiting for result in results)
+
+
+def _failures(result: "Result") -> int:
+    for clip, error in result.failures.items():
+        say(f"failed: {clip}: {error}")
+    return CorrkitError.exit_code if result.failures else 0
+
+
 def _closing_words(result: "Result") -> int:
     for note in result.notes:
         say(f"note: {note}")
-    for clip, error in result.failures.items():
-        say(f"failed: {clip}: {error}")
+    code = _failures(result)
     say(f"run: {result.folder}")
-    return CorrkitError.exit_code if result.failures else 0
+    return code

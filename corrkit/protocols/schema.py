@@ -8,7 +8,7 @@ that obeys it. This module imports nothing heavy; every room may use it.
 import functools
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -318,6 +318,20 @@ class Protocol:
         """For tables and run.json: "davis/dino@1", and "davis/mine@1+0f3a9c21" for one's own."""
         own = f"+{self.digest}" if self.digest else ""
         return f"{self.task}/{self.name}@{self.version}{own}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For worker processes: read-only mappings can't be pickled as they are."""
+        values = {member.name: getattr(self, member.name) for member in fields(self)}
+        mappings = {name: dict(value) for name, value in values.items() if isinstance(value, MappingProxyType)}
+        return _protocol_of, ({**values, **mappings},)
+
+
+def _protocol_of(values: Mapping[str, Any]) -> Protocol:
+    """What `Protocol.__reduce__` took apart."""
+    whole: dict[str, Any] = {
+        name: MappingProxyType(value) if isinstance(value, dict) else value for name, value in values.items()
+    }
+    return Protocol(**whole)
 
 
 @functools.cache

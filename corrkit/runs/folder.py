@@ -89,6 +89,12 @@ class Run:
         """Where predictions are saved."""
         return self.folder / "predictions"
 
+    def reread(self) -> None:
+        """Takes what other processes have finished since the run was opened. Raises RunError as `open` does."""
+        resumed = self.resumed
+        self._resume()
+        self.resumed = resumed
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A temporary folder for the predictions of one clip; see `keep_predictions`."""

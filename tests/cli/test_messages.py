@@ -91,7 +91,7 @@ def test_out_of_memory_says_what_to_change(data: Path, capsys, monkeypatch, erro
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("corrkit.evaluation.evaluate_clip", fail)
+    monkeypatch.setattr("corrkit.processes.workers.evaluate_clip", fail)
     assert main(["eval", "davis", "--ckpt", "identity", "--data", str(data), "--out", str(data.parent / "r")]) == 2
     said = capsys.readouterr().err
     assert "out of memory" in said
