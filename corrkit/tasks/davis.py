@@ -28,7 +28,7 @@ from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
-from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
+from corrkit.tasks.masks import Mask, MaskCodec, distinct_values, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.tasks.roots import shown_name, stray_caches
 
@@ -169,7 +169,7 @@ class DavisPredictions:
 
 def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
     """A prediction of a clip of one object, its 255 read as that object; `kinds` keeps the first mask of each kind."""
-    values = set(np.unique(ids).tolist()) - {0}
+    values = set(distinct_values(ids)) - {0}
     if values not in ({1}, {VOID}):
         return ids  # empty, or of ids that the score refuses
     kinds.setdefault(values.pop(), path)

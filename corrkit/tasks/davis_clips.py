@@ -15,7 +15,7 @@ from corrkit.palette import VOID
 from corrkit.tasks.clips import some
 from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
-from corrkit.tasks.masks import Mask, resize_nearest
+from corrkit.tasks.masks import Mask, distinct_values, resize_nearest
 
 _BINARY = frozenset({0, VOID})
 _MOST_GAPS = 20
@@ -104,7 +104,7 @@ class DavisClip(MaskClip):
     @cached_property
     def _first_values(self) -> frozenset[int]:
         stored = self.stored(0)
-        return frozenset() if stored is None else frozenset(np.unique(stored).tolist())
+        return frozenset() if stored is None else frozenset(distinct_values(stored))
 
     def _id_faults(self, first: MaskFacts, expected: ManifestClip | None) -> Iterator[Fault]:
         kind = list(self._kind_faults(first))

@@ -15,7 +15,7 @@ from corrkit.manifests.clips import ManifestClip
 from corrkit.palette import VOID
 from corrkit.tasks.clips import ImageClip, dangles
 from corrkit.tasks.faults import RESTORE, Fault
-from corrkit.tasks.masks import Colour, Mask, read_mask, read_mask_and_colours
+from corrkit.tasks.masks import Colour, Mask, colours_of, distinct_values, read_mask, read_mask_and_palette
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,13 @@ class MaskClip(ImageClip):
             if dangles(path):
                 continue
             try:
-                mask, colours = read_mask_and_colours(path)
+                mask, palette = read_mask_and_palette(path)
             except DataError as error:
                 found[path] = error
             else:
-                values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-                found[path] = MaskFacts(path, (mask.shape[0], mask.shape[1]), frozenset(values.tolist()), colours)
+                values = frozenset(distinct_values(mask))
+                size = (mask.shape[0], mask.shape[1])
+                found[path] = MaskFacts(path, size, values, colours_of(values, palette))
         return found
 
     @cached_property

@@ -125,6 +125,23 @@ def test_every_mode_is_read_as_opencv_reads_it(tmp_path: Path, mode: str, form: 
     np.testing.assert_array_equal(read_image(path), expected[..., ::-1])
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 16), (33, 47), (60, 80)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "grey"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpegs_are_decoded_once_to_opencvs_pixels(
+    tmp_path: Path, size: tuple[int, int], subsampling: str, progressive: bool
+):
+    path = tmp_path / "frame"
+    pixels = PIXELS[: size[0], : size[1]]
+    options = {} if subsampling == "grey" else {"subsampling": subsampling}
+    pixels = pixels[..., 0] if subsampling == "grey" else pixels
+    for quality in (30, 95):
+        data = encoded("JPEG", pixels, quality=quality, progressive=progressive, **options)
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        path.write_bytes(data)
+        np.testing.assert_array_equal(read_image(path), expected)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_frames_are_turned_as_opencv_turns_them_and_masks_are_not(tmp_path: Path, form: str, orientation: int):
