@@ -111,18 +111,20 @@ class Propagator(Predictor):
         """See `Predictor`. Memory holds the context, not the clip."""
         from corrkit.propagation import propagate
 
-        seen, first_annotation = self.network_input(clip, protocol), clip.annotation(0)
-        assert first_annotation is not None, "Clip.check: a clip's first frame is annotated"
+        seen, given = self.network_input(clip, protocol), task.given(clip, protocol)
         features = self.features(clip, seen)
         first = next(features)
         finer = protocol.features.finer
         grid = (first.shape[0] * finer, first.shape[1] * finer)
         geometry = Geometry(original=clip.frames.size, network=seen.size, grid=grid, stride=self.stride / finer)
         codec = task.codec(clip, geometry, protocol)
-        labels = codec.encode(first_annotation).to(first.device)
+        maps = {index: codec.encode(label).to(first.device) for index, label in given.items()}
         if not protocol.memory.predict_first:
-            yield codec.first_prediction(first_annotation)
-        for soft in propagate(chain([first], features), labels, protocol=protocol):
+            yield codec.first_prediction(given[0])
+        labels = maps.pop(0)
+        for later in maps.values():
+            later[..., 0] = 0  # background was there before
+        for soft in propagate(chain([first], features), labels, protocol=protocol, later_labels=maps):
             yield codec.decode(soft)
 
 

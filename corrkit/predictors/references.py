@@ -1,6 +1,7 @@
 """The rows that every table can be read against: the floor and the ceiling."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from typing import Any
 
 from corrkit.backbones.contract import Report
 from corrkit.predictors.contract import Predictor
@@ -12,7 +13,7 @@ GRID_STRIDE = 16
 
 
 class Identity(Predictor):
-    """Repeats the first labels at original resolution: the floor that any tracker must beat."""
+    """Repeats the labels that are given at original resolution: the floor that any tracker must beat."""
 
     name = "identity"
     report = Report(system="identity", architecture="none", parameters=0)
@@ -22,9 +23,14 @@ class Identity(Predictor):
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
     ) -> Generator[Label | None, None, None]:
         """See `Predictor`."""
-        first = clip.annotation(0)
-        for _ in range(len(clip.frames)):
-            yield first
+        import numpy as np
+
+        given: Mapping[int, Any] = task.given(clip, protocol)
+        shown = given[0]
+        for index in range(len(clip.frames)):
+            if index in given and index > 0:
+                shown = np.where(given[index] > 0, given[index], shown)
+            yield shown
 
 
 class Oracle(Predictor):

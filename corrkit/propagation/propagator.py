@@ -71,10 +71,12 @@ def propagate(
     if not all(bool(torch.isfinite(labels).all()) for labels in (first_labels, *later_labels.values())):
         raise ValueError("labels hold NaN or infinite values")
     height, width, _ = first_labels.shape
+    later_labels = {frame: labels for frame, labels in sorted(later_labels.items()) if bool(labels.any())}
     prepared = _copies(_prepared(iter(features), (height, width), protocol), 1 + len(later_labels))
     first = _Start(0, first_labels.detach(), prepared[0], protocol)
     later = [
-        _Start(at, later_labels[at].detach(), prepared[1 + n], protocol) for n, at in enumerate(sorted(later_labels))
+        _Start(frame, labels.detach(), own, protocol)
+        for (frame, labels), own in zip(later_labels.items(), prepared[1:], strict=True)
     ]
     return _transported(first, later, protocol)
 

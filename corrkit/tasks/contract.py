@@ -242,6 +242,13 @@ class Task(Protocol[ClipT, Label, Truth]):
         """The clip as the protocol's published preprocessing had saved it again, or the clip itself."""
         ...
 
+    def given(self, clip: ClipT, protocol: ProtocolConstants) -> Mapping[int, Label]:
+        """The labels that a method is given: the annotation of frame 0, and what enters later by the frame it enters.
+
+        Later labels are id maps that hold nothing else.
+        """
+        ...
+
     def codec(self, clip: ClipT, geometry: Geometry, protocol: ProtocolConstants) -> Codec[Label]:
         """The clip's label codec for one geometry."""
         ...

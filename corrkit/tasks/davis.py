@@ -1,6 +1,6 @@
 """DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
-from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
+from corrkit.tasks.davis_clips import DavisClip, entering
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, distinct_values, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
@@ -72,9 +72,20 @@ class DavisTask:
         size = protocol.frames.stored_size
         return clip.resaved((size[0], size[1])) if size else clip
 
+    def given(self, clip: DavisClip, protocol: Protocol) -> dict[int, Mask]:
+        """The first mask, and by `score.entries` masks of the objects that enter later."""
+        given = {0: clip.first}
+        if protocol.score.entries == "appearance":
+            for index, identities in entering(clip.annotation, len(clip.frames)).items():
+                mask = clip.annotation(index)
+                assert mask is not None, "objects enter where there is a mask"
+                given[index] = np.where(np.isin(mask, identities), mask, np.uint8(0))
+        return given
+
     def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's mask codec."""
-        return MaskCodec(clip.first, geometry, protocol.labels, protocol.readout)
+        first, *later = self.given(clip, protocol).values()
+        return MaskCodec(first, geometry, protocol.labels, protocol.readout, later=later)
 
     def truth(self, clip: DavisClip, protocol: Protocol) -> Callable[[int], FrameOutlines]:
         """Outlines of the objects of a frame."""
@@ -82,7 +93,7 @@ class DavisTask:
         def outlines(index: int) -> FrameOutlines:
             annotation = clip.annotation(index)
             assert annotation is not None, "only scored frames are asked for"
-            return outline_objects(annotation, clip.count_objects(protocol.score.objects))
+            return outline_objects(annotation, max(clip.scored_objects(protocol.score), default=0))
 
         return outlines
 
@@ -98,9 +109,9 @@ class DavisTask:
         metrics = table_metrics(objects.values())
         intervals = bootstrap_intervals(evidence.statistics, evidence.estimate)
         per_object = {
-            f"{clip}_{position}": (float(row[J_MEAN]), float(row[F_MEAN]))
+            f"{clip}_{identity}": (float(row[J_MEAN]), float(row[F_MEAN]))
             for clip, rows in objects.items()
-            for position, row in enumerate(rows, start=1)
+            for identity, row in zip(_ids(records[clip]), rows, strict=True)
         }
         return Scores(
             metrics=metrics,
@@ -183,7 +194,14 @@ def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
 def object_scores(record: Mapping[str, Json], protocol: Protocol) -> dict[str, float]:
     """J&F of each object of a clip, from `DavisScorer.result()`; names are the ids. NaN without a scored frame."""
     rows = object_statistics(record["J"], record["F"], decay=protocol.score.decay)
-    return {str(identity): float(row[J_MEAN] + row[F_MEAN]) / 2 for identity, row in enumerate(rows, start=1)}
+    return {
+        str(identity): float(row[J_MEAN] + row[F_MEAN]) / 2 for identity, row in zip(_ids(record), rows, strict=True)
+    }
+
+
+def _ids(record: Mapping[str, Json]) -> Sequence[int]:
+    """Of the rows of a record: 1, 2, 3, ... where it does not say."""
+    return record.get("ids") or range(1, len(record["J"]) + 1)
 
 
 class DavisScorer:
@@ -198,10 +216,10 @@ class DavisScorer:
     def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines], rules: DavisScore) -> None:
         self._clip, self._truth, self._rules = clip, truth, rules
         self._scored = frozenset(clip.scored_frames(rules.left_out))
-        num_objects = clip.count_objects(rules.objects)
-        self._region: list[list[float]] = [[] for _ in range(num_objects)]
-        self._contour: list[list[float]] = [[] for _ in range(num_objects)]
-        self._unpredicted = set(range(1, num_objects + 1))
+        self._entries = clip.scored_objects(rules)
+        self._region: dict[int, list[float]] = {identity: [] for identity in self._entries}
+        self._contour: dict[int, list[float]] = {identity: [] for identity in self._entries}
+        self._unpredicted = set(self._entries)
 
     def update(self, index: int, prediction: Mask) -> None:
         """Scores frame `index` where the protocol does. Raises DataError for an id that the clip lacks."""
@@ -210,23 +228,27 @@ class DavisScorer:
         name = f"{self._clip.name}: the prediction of frame {self._clip.stems[index]}"
         region, contour = region_contour(prediction, self._truth(index), name=name)
         self._unpredicted -= {identity for identity in self._unpredicted if (prediction == identity).any()}
-        for object_index in range(len(self._region)):
-            self._region[object_index].append(float(region[object_index]))
-            self._contour[object_index].append(float(contour[object_index]))
+        for identity, entry in self._entries.items():
+            if index > entry:
+                self._region[identity].append(float(region[identity - 1]))
+                self._contour[identity].append(float(contour[identity - 1]))
 
     def result(self) -> dict[str, Json]:
-        """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, if anything}."""
-        known = [note for note in self._clip.notes if self._rules.objects == "first" or note[0] != LATER_IDS]
-        notes = [list(note) for note in (*known, *self._notes())]
-        return {"J": self._region, "F": self._contour, **({"notes": notes} if notes else {})}
+        """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, "ids": where not 1, 2, 3, ...}."""
+        found: dict[str, Json] = {"J": [*self._region.values()], "F": [*self._contour.values()]}
+        if [*self._entries] != [*range(1, len(self._entries) + 1)]:
+            found["ids"] = [*self._entries]
+        notes = [list(note) for note in self._notes()]
+        return {**found, "notes": notes} if notes else found
 
     def _notes(self) -> Iterator[tuple[str, str]]:
+        yield from self._clip.notes_under(self._rules)
         if not self._scored:
             yield "clips without a scored frame (first, last and unannotated ones are not) count for nothing", ""
         elif self._clip.num_annotated < len(self._clip.stems):
             ends = "the first and the last" if self._rules.left_out == "first-last" else "the first"
             yield f"scored are the annotated frames but {ends} (left_out = {self._rules.left_out})", ""
-        lost = [identity for identity in sorted(self._unpredicted) if min(self._region[identity - 1], default=1) < 1]
+        lost = [identity for identity in sorted(self._unpredicted) if min(self._region[identity], default=1) < 1]
         if lost:
             yield (
                 "objects that no scored prediction holds (small ones may have no cell on the grid) score 0",

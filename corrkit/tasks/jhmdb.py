@@ -154,6 +154,10 @@ class JhmdbTask:
         """The clip itself: no published code saved this data set again."""
         return clip
 
+    def given(self, clip: JhmdbClip, protocol: Protocol) -> dict[int, Points]:
+        """The joints of frame 0."""
+        return {0: clip.joints[0]}
+
     def codec(self, clip: JhmdbClip, geometry: Geometry, protocol: Protocol) -> PointCodec:
         """Joints to maps and back; the same for every clip of one geometry."""
         return PointCodec(geometry, protocol.labels, protocol.readout)

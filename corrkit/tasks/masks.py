@@ -112,20 +112,32 @@ class MaskCodec:
         geometry: the clip's sizes.
         labels: how masks go down to the grid.
         readout: how soft maps come up again.
+        later: id masks of what enters in later frames, which get channels by the same rule.
 
     Attributes:
         ids: uint8 [L], the id of each channel, ascending.
     """
 
-    def __init__(self, first: Mask, geometry: Geometry, labels: MaskLabels, readout: MaskReadout) -> None:
+    def __init__(
+        self,
+        first: Mask,
+        geometry: Geometry,
+        labels: MaskLabels,
+        readout: MaskReadout,
+        *,
+        later: Sequence[Mask] = (),
+    ) -> None:
         self._geometry = geometry
         self._labels = labels
         self._readout = readout
+        given = (first, *later)
         if labels.classes in ("present", "present-original"):
-            self.ids = np.unique(first if labels.classes == "present-original" else self.to_network(first))
+            seen = given if labels.classes == "present-original" else map(self.to_network, given)
+            self.ids = np.unique(np.concatenate([np.unique(mask) for mask in seen]))
         else:
-            counted = first if labels.classes == "original-max" else self._to_grid(self.to_network(first))
-            self.ids = np.arange(int(counted.max()) + 1, dtype=np.uint8)
+            as_given = labels.classes == "original-max"
+            counted = given if as_given else (self._to_grid(self.to_network(mask)) for mask in given)
+            self.ids = np.arange(max(int(mask.max()) for mask in counted) + 1, dtype=np.uint8)
 
     def encode(self, annotation: Mask) -> "Tensor":
         """Id mask [H, W] to a label map [h, w, L] float32; ids without a channel count as background."""

@@ -101,6 +101,10 @@ class VipTask:
         """The clip itself: no published code saved this data set again."""
         return clip
 
+    def given(self, clip: VipClip, protocol: Protocol) -> dict[int, Mask]:
+        """The first label."""
+        return {0: _first(clip)}
+
     def codec(self, clip: VipClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's label codec."""
         return MaskCodec(_first(clip), geometry, protocol.labels, protocol.readout)
