@@ -31,13 +31,14 @@ class ClipFiles:
     """Where one clip lies.
 
     name: unique in its data set. frames: its folder. annotation: its folder of masks, or its file. number: in its
-    split's order, from 0.
+    split's order, from 0. leads_in: whether frames before the first annotated one are no part of the clip.
     """
 
     name: str
     frames: Path
     annotation: Path
     number: int = 0
+    leads_in: bool = False
 
 
 class ImageClip(ABC):

@@ -31,6 +31,7 @@ from corrkit.tasks.davis_layout import DavisLayout, find_layout
 from corrkit.tasks.masks import Mask, MaskCodec, distinct_values, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.tasks.roots import shown_name, stray_caches
+from corrkit.tasks.split_folders import SplitFolders, find_splits
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 
@@ -41,16 +42,16 @@ class DavisTask:
     name = "davis"
     tree = DavisLayout.tree
 
-    def layout(self, root: Path) -> DavisLayout:
+    def layout(self, root: Path) -> DavisLayout | SplitFolders:
         """The layout at `root` or below it. Raises DataError with the expected tree."""
-        return find_layout(root)
+        return find_splits(root) or find_layout(root)
 
     def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> DavisClip:
         """The clip that lies in `files`."""
         return DavisClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[DavisClip]:
-        """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
+        """Opens a root in the layout of DAVIS, YouTube-VOS or MOSE. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
         known = {} if dataset_name else {clip.clip: clip for clip in official_clips(self.name, split)}
@@ -63,7 +64,7 @@ class DavisTask:
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*layout.notes, *notes, *stray_caches(layout.masks)),
+            notes=(*layout.notes, *notes, *stray_caches(dict.fromkeys(one.annotation.parent for one in files))),
         )
 
     def resaved(self, clip: DavisClip, protocol: Protocol) -> DavisClip:

@@ -1,12 +1,16 @@
 """One clip in DAVIS layout: which objects its masks hold, and what ids can't be or mean for the score."""
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from corrkit.errors import DataError
+from corrkit.files.reading import numbered_files
+from corrkit.frames.pictures import SUFFIXES
 from corrkit.frames.resaved import ResavedFrames
 from corrkit.frames.sequence import FrameSequence
 from corrkit.manifests.clips import ManifestClip
@@ -50,6 +54,22 @@ class DavisClip(MaskClip):
         """The frames in order. Raises DataError as `frame_files` does."""
         files = self.frame_files
         return files if self._resaved_size is None else ResavedFrames(files, self._resaved_size, self.name)
+
+    @cached_property
+    def _frame_paths(self) -> tuple[Path, ...]:
+        return self._all_frame_paths[len(self._leading_frames) :]
+
+    @cached_property
+    def _all_frame_paths(self) -> tuple[Path, ...]:
+        return tuple(numbered_files(self.files.frames, SUFFIXES))
+
+    @property
+    def _leading_frames(self) -> tuple[Path, ...]:
+        """Frames before the first annotated one, where they are no part of the clip."""
+        paths = self._all_frame_paths
+        if not self.files.leads_in or not any(path.stem in self._masks for path in paths):
+            return ()
+        return tuple(itertools.takewhile(lambda path: path.stem not in self._masks, paths))
 
     def scored_frames(self, left_out: LeftOut) -> Sequence[int]:
         """Indices of the annotated frames that count; none where masks only give objects (test sets)."""
@@ -146,7 +166,9 @@ class DavisClip(MaskClip):
         return frozenset() if stored is None else frozenset(distinct_values(stored))
 
     def _missing_mask_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
-        """None where masks only give objects: that is said instead."""
+        """None where masks only give objects: that is said instead; and frames before the first mask."""
+        before = self._group("noted", "frames before the first mask", RESTORE, consequence="they are left out")
+        yield from before.extend(self._leading_frames, f"{len(self._leading_frames)} of them").faults()
         if self._gives_objects_only:
             group = self._group("noted", _GIVEN, RESTORE, consequence=_NO_TRUTH)
             yield from group.extend(self.annotation_files).faults()

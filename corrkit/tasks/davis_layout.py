@@ -29,7 +29,7 @@ _RESOLUTIONS = ("480p", "Full-Resolution")
 class DavisLayout:
     """root holds JPEGImages and Annotations; frames and masks are their folders of clips; lists maps split to file.
 
-    notes: how the root was found.
+    notes: how the root was found. leads_in: whether there may be frames before the first annotated one.
     """
 
     tree: ClassVar[tuple[str, ...]] = (
@@ -43,6 +43,7 @@ class DavisLayout:
     masks: Path
     lists: dict[str, Path]
     notes: tuple[str, ...] = ()
+    leads_in: bool = False
 
     @property
     def has_official_sizes(self) -> bool:
@@ -56,7 +57,7 @@ class DavisLayout:
 
     def files(self, folder: str) -> ClipFiles:
         """JPEGImages/480p/CLIP and Annotations/480p/CLIP."""
-        return ClipFiles(shown_name(folder), self.frames / folder, self.masks / folder)
+        return ClipFiles(shown_name(folder), self.frames / folder, self.masks / folder, leads_in=self.leads_in)
 
     def folder(self, files: ClipFiles) -> str:
         """CLIP."""

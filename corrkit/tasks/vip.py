@@ -94,7 +94,7 @@ class VipTask:
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*layout.notes, *notes, *stray_caches(layout.labels)),
+            notes=(*layout.notes, *notes, *stray_caches([layout.labels])),
         )
 
     def resaved(self, clip: VipClip, protocol: Protocol) -> VipClip:

@@ -1,6 +1,7 @@
 """Data as people have them: what annotations can't be is refused, what a score depends on is noted, by each command."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -306,6 +307,52 @@ def test_layouts_of_youtube_vos_and_visor_are_read(tmp_path: Path):
     (visor / "ImageSets/2022").mkdir(parents=True)
     (visor / "ImageSets/2022/val.txt").write_text("P01_seq_1\n")
     assert evaluated(visor).summary["metrics"] == expected
+
+
+def make_split(root: Path, split: str, name: str, step: int = 1, frames: int = 9) -> Path:
+    """A clip in the layout of YouTube-VOS and MOSE: the split's folder holds JPEGImages and Annotations."""
+    made = make_clip(root / "made", frames=frames)
+    for folder in ("JPEGImages", "Annotations"):
+        for number, path in enumerate(sorted((made / folder / "480p/walk").iterdir())):
+            if number % step == 0:
+                place = root / split / folder / name / path.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+    shutil.rmtree(made)
+    return root
+
+
+def test_each_split_of_youtube_vos_and_mose_is_its_folder(tmp_path: Path):
+    root = make_split(make_split(tmp_path / "vos", "train", "a"), "valid", "b")
+    for split, clip in (("train", "a"), ("valid", "b"), ("val", "b")):
+        result = evaluated(root, split=split)
+        assert [*result.summary["per_clip"]] == [clip]
+        assert result.summary["data"]["name"] == "vos"
+        assert DataCheck("davis", root, split=split, expected=()).faults is not None
+    with pytest.raises(DataError, match="no split 'test'"):
+        evaluated(root, split="test")
+    assert checked(root)[0] == []
+
+
+def test_all_frames_of_youtube_vos_are_propagated_through(tmp_path: Path):
+    """Masks of every second frame, beginning in the third: the frames before it are no part of the clip."""
+    root = make_split(tmp_path / "vos", "valid", "a")
+    (root / "valid/JPEGImages").rename(tmp_path / "every")
+    (root / "valid_all_frames").mkdir()
+    (tmp_path / "every").rename(root / "valid_all_frames/JPEGImages")
+    for path in (root / "valid/Annotations/a").iterdir():
+        if int(path.stem) % 2 or int(path.stem) < 2:
+            path.unlink()
+    result = evaluated(root, split="valid_all_frames", left_out="first")
+    shapes = [read_mask(root / f"valid/Annotations/a/{index:05d}.png") for index in (2, 4, 6, 8)]
+    expected = np.mean(
+        [
+            [((m == k) & (shapes[0] == k)).sum() / ((m == k) | (shapes[0] == k)).sum() for m in shapes[1:]]
+            for k in (1, 2)
+        ]
+    )
+    assert result.summary["metrics"]["J-Mean"] == pytest.approx(expected, abs=1e-12)
+    assert any("before the first mask" in note and "2" in note for note in result.notes)
 
 
 # --- objects that enter later -----------------------------------------------------------------------------------------
