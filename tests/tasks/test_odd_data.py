@@ -11,6 +11,7 @@ from davis_folder import make_clip
 from jhmdb_folder import make_clip as make_jhmdb_clip
 from jhmdb_folder import save_joints
 from PIL import Image
+from scipy.io import savemat
 from small_copies import pack
 from vip_folder import CATEGORY_IDS, save_label
 from vip_folder import make_clip as make_vip_clip
@@ -624,7 +625,30 @@ def test_frames_of_another_size_than_jhmdbs_are_noted(size: tuple[int, int], tmp
     make_jhmdb_clip(tmp_path, size=size)
     notes = corrkit.evaluate("jhmdb", "identity", data=tmp_path).notes
     assert any(f"({size[1]}x{size[0]})" in note and "320x240" in note for note in notes)
-    assert not corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name="mine").notes
+    own = corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name="mine").notes
+    assert all("upper left quarter" in note for note in own), "what else these frames are too large for is not known"
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 2, 3])
+@pytest.mark.parametrize("dataset_name", [None, "mine"])
+def test_the_frame_size_that_joints_assume_stands_in_their_file(
+    factor: float, dataset_name: str | None, tmp_path: Path
+):
+    """JHMDB's pos_world is pos_img relative to the frame: together they tell its size, whoever's the data are."""
+    height, width = 240, 320
+    truth = make_jhmdb_clip(tmp_path, size=(round(height * factor), round(width * factor)))
+    scale = np.linspace(0.3, 0.5, len(truth))
+    x, y = truth[..., 0] + 1, truth[..., 1] + 1
+    world = np.stack([(x / width - 0.5) * width / height, y / height - 0.5]) / scale[None, :, None]
+    path = tmp_path / "joint_positions/jump/Ball_jump_f_nm_np1_fr_med_0/joint_positions.mat"
+    found = {"pos_img": np.stack([x, y]).transpose(0, 2, 1), "pos_world": world.transpose(0, 2, 1), "scale": scale}
+    savemat(path, found)
+    notes = corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name=dataset_name).notes
+    assert any("of 320x240, the frames are" in note for note in notes)
+    assert any("of 320x240, the frames are" in problem for problem in checked(tmp_path, "jhmdb")[0])
+    savemat(path, found | {"pos_world": found["pos_world"] * 1.3})  # somebody's own unit tells nothing
+    notes = corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name=dataset_name).notes
+    assert not any("of 320x240, the frames are" in note for note in notes)
 
 
 def test_joints_outside_of_the_frames_are_noted_for_any_data(tmp_path: Path):
