@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from corrkit.runs.folder import Run
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
-from corrkit.tasks.contract import ClipT, Label, Task, Truth
+from corrkit.tasks.contract import ClipT, Label, Notes, Task, Truth
 from corrkit.tasks.roots import require_outside_data
 from corrkit.tasks.thinned import thinned
 
@@ -266,6 +266,7 @@ def evaluate_clip(
     prepared = _prepared(lanes, clip, task, truth)
     scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
     folders = predictions or [None] * len(lanes)
+    notes: list[list[tuple[str, str]]] = [[] for _ in lanes]
     with ExitStack() as stack:
         for layers in _passes(lanes):
             stack.enter_context(layers[0].shared.lockstep(layers))
@@ -273,7 +274,8 @@ def evaluate_clip(
         for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True):
             stream = predictor.predict(thinned(seen, every), task, protocol)
             streams.append(stack.enter_context(closing(stream)))
-        for index, predicted in enumerate(zip(*streams, strict=True)):
+        noting = [_noting(stream, found) for stream, found in zip(streams, notes, strict=True)]
+        for index, predicted in enumerate(zip(*noting, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
                     scorer.update(index * every, prediction)
@@ -283,8 +285,21 @@ def evaluate_clip(
                 progress(clip.name, index + 1, num_frames)
     seconds = time.perf_counter() - started
     return [
-        ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
+        ClipRecord(clip=clip.name, frames=num_frames, statistics=_with_notes(scorer.result(), found), seconds=seconds)
+        for scorer, found in zip(scorers, notes, strict=True)
     ]
+
+
+def _noting(
+    stream: Generator[Label | None, None, Notes], notes: list[tuple[str, str]]
+) -> Generator[Label | None, None, None]:
+    """The predictions; at their end `notes` takes what is odd about them."""
+    notes.extend((yield from stream))
+
+
+def _with_notes(statistics: dict[str, Json], notes: Notes) -> dict[str, Json]:
+    """A scorer's result with what its predictor noted behind its own notes."""
+    return {**statistics, "notes": [*statistics.get("notes", ()), *map(list, notes)]} if notes else statistics
 
 
 def _passes(lanes: Sequence[tuple[Predictor, Protocol]]) -> "list[list[SharedLayer]]":

@@ -1,7 +1,7 @@
 """The propagator: a backbone under a protocol."""
 
 import functools
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from corrkit.errors import ProtocolError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Frames
-from corrkit.tasks.contract import AnyClip, ClipT, Geometry, Label, Task, Truth
+from corrkit.tasks.clips import some
+from corrkit.tasks.contract import AnyClip, ClipT, Geometry, Label, Notes, Task, Truth
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ class Propagator(Predictor):
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
-    ) -> Generator[Label | None, None, None]:
+    ) -> Generator[Label | None, None, Notes]:
         """See `Predictor`. Memory holds the context, not the clip."""
         from corrkit.propagation import propagate
 
@@ -121,11 +122,17 @@ class Propagator(Predictor):
         maps = {index: codec.encode(label).to(first.device) for index, label in given.items()}
         if not protocol.memory.predict_first:
             yield codec.first_prediction(given[0])
+        lost = [name for index, label in given.items() for name in codec.lost(label, maps[index])]
         labels = maps.pop(0)
         for later in maps.values():
             later[..., 0] = 0  # background was there before
         for soft in propagate(chain([first], features), labels, protocol=protocol, later_labels=maps):
             yield codec.decode(soft)
+        return _lost(lost)
+
+
+def _lost(names: Sequence[str]) -> Notes:
+    return [("what is given without a cell on the grid can't be followed", some(names))] if names else []
 
 
 def protocol_std(interface: Interface, protocol: Protocol) -> tuple[float, ...]:

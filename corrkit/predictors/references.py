@@ -6,7 +6,7 @@ from typing import Any
 from corrkit.backbones.contract import Report
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import ClipT, Geometry, Label, Task, Truth
+from corrkit.tasks.contract import ClipT, Geometry, Label, Notes, Task, Truth
 
 GRID_STRIDE = 16
 """Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
@@ -21,7 +21,7 @@ class Identity(Predictor):
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
-    ) -> Generator[Label | None, None, None]:
+    ) -> Generator[Label | None, None, Notes]:
         """See `Predictor`."""
         import numpy as np
 
@@ -31,6 +31,7 @@ class Identity(Predictor):
             if index in given and index > 0:
                 shown = np.where(given[index] > 0, given[index], shown)
             yield shown
+        return ()
 
 
 class Oracle(Predictor):
@@ -49,7 +50,7 @@ class Oracle(Predictor):
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
-    ) -> Generator[Label | None, None, None]:
+    ) -> Generator[Label | None, None, Notes]:
         """See `Predictor`."""
         from corrkit.frames.preparation import network_size
 
@@ -62,3 +63,4 @@ class Oracle(Predictor):
         for index in range(len(clip.frames)):
             annotation = clip.annotation(index)
             yield None if annotation is None else codec.decode(codec.encode(annotation))
+        return ()

@@ -33,6 +33,9 @@ ClipT = TypeVar("ClipT", bound="AnyClip")
 ClipT_co = TypeVar("ClipT_co", bound="AnyClip", covariant=True)
 ClipT_contra = TypeVar("ClipT_contra", bound="AnyClip", contravariant=True)
 
+Notes = Sequence[tuple[str, str]]
+"""What is odd about a clip: a sentence, equal in all clips that have it, and the clip's detail."""
+
 Origin = Literal["official", "own", "embedded"]
 """Whose data: the benchmark's own, somebody's in its layout, or the clips that come with corrkit."""
 
@@ -123,6 +126,10 @@ class Codec(Protocol[Label]):
 
     def decode(self, soft: "Tensor") -> Label:
         """Soft label map [h, w, L] to a prediction of the original size."""
+        ...
+
+    def lost(self, annotation: Label, labels: "Tensor") -> Sequence[str]:
+        """Names of what an annotation holds and no cell of `labels`, its label map, does."""
         ...
 
     def first_prediction(self, annotation: Label) -> Label:

@@ -251,10 +251,7 @@ class DavisScorer:
             yield f"scored are the annotated frames but {ends} (left_out = {self._rules.left_out})", ""
         lost = [identity for identity in sorted(self._unpredicted) if min(self._region[identity], default=1) < 1]
         if lost:
-            yield (
-                "objects that no scored prediction holds (small ones may have no cell on the grid) score 0",
-                f"id {some(lost)}",
-            )
+            yield "objects that no scored prediction holds score 0", f"id {some(lost)}"
 
 
 if TYPE_CHECKING:

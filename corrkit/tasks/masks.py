@@ -171,6 +171,11 @@ class MaskCodec:
         channels = maps.max(dim=0).indices.to(torch.uint8).cpu().numpy()
         return resize_nearest(self.ids[channels], self._geometry.original)
 
+    def lost(self, annotation: Mask, labels: "Tensor") -> list[str]:
+        """Ids of an annotation [H, W] that no cell of its label map [h, w, L] holds."""
+        held = self.ids[(labels.amax(dim=(0, 1)) > 0).cpu().numpy()]
+        return [f"id {identity}" for identity in sorted({*distinct_values(annotation)} - {0, VOID, *held.tolist()})]
+
     def first_prediction(self, annotation: Mask) -> Mask:
         """What stands for the prediction of frame 0 where it is not predicted like the others."""
         if self._readout.first_frame == "copy":

@@ -254,8 +254,7 @@ class VipScorer:
         predicted, true = self._counts.sum(axis=0), self._counts.sum(axis=1)
         lost = [class_names()[k] for k in self._clip.first_classes if true[k] > predicted[k] == 0]
         if lost:
-            what = "classes of the first label that no prediction holds (small ones may have no cell on the grid)"
-            yield f"{what} score 0", some(lost)
+            yield "classes of the first label that no prediction holds score 0", some(lost)
 
 
 @cache

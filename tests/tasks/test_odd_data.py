@@ -236,6 +236,20 @@ def test_objects_that_no_prediction_holds_are_noted(tmp_path: Path):
     assert any("no scored prediction holds" in note and "walk (id 2)" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("protocol", ["dino", "crw", "vfs", "dinov3-notebook"])
+@pytest.mark.parametrize(("side", "is_lost"), [(1, True), (40, False)])
+def test_objects_without_a_cell_on_the_grid_are_noted(protocol: str, side: int, is_lost: bool, tmp_path: Path):
+    """Decided on the label map: a pixel between the centres of cells of 8 pixels or more has none."""
+    make_clip(tmp_path, frames=3, size=(96, 128))
+    for path in masks_of(tmp_path):
+        ids = np.uint8(read_mask(path) == 1)
+        ids[50 : 50 + side, 81 : 81 + side] = 2
+        write_mask(path, ids)
+    rules = {"resize": "native", "size": [], "multiple": 1}
+    notes = corrkit.evaluate("davis", "rgb", data=tmp_path, protocol=protocol, **rules).notes
+    assert any("without a cell on the grid" in note and "walk (id 2)" in note for note in notes) == is_lost
+
+
 def test_a_data_set_whose_last_mask_is_missing_is_not_the_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from corrkit.manifests.clips import ManifestClip
     from corrkit.tasks import davis
