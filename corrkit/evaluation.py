@@ -274,8 +274,8 @@ def evaluate_clip(
         for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True):
             stream = predictor.predict(thinned(seen, every), task, protocol)
             streams.append(stack.enter_context(closing(stream)))
-        noting = [_noting(stream, found) for stream, found in zip(streams, notes, strict=True)]
-        for index, predicted in enumerate(zip(*noting, strict=True)):
+        heard = [noting(stream, found) for stream, found in zip(streams, notes, strict=True)]
+        for index, predicted in enumerate(zip(*heard, strict=True)):
             for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
                 if prediction is not None:
                     scorer.update(index * every, prediction)
@@ -285,19 +285,19 @@ def evaluate_clip(
                 progress(clip.name, index + 1, num_frames)
     seconds = time.perf_counter() - started
     return [
-        ClipRecord(clip=clip.name, frames=num_frames, statistics=_with_notes(scorer.result(), found), seconds=seconds)
+        ClipRecord(clip=clip.name, frames=num_frames, statistics=with_notes(scorer.result(), found), seconds=seconds)
         for scorer, found in zip(scorers, notes, strict=True)
     ]
 
 
-def _noting(
+def noting(
     stream: Generator[Label | None, None, Notes], notes: list[tuple[str, str]]
 ) -> Generator[Label | None, None, None]:
     """The predictions; at their end `notes` takes what is odd about them."""
     notes.extend((yield from stream))
 
 
-def _with_notes(statistics: dict[str, Json], notes: Notes) -> dict[str, Json]:
+def with_notes(statistics: dict[str, Json], notes: Notes) -> dict[str, Json]:
     """A scorer's result with what its predictor noted behind its own notes."""
     return {**statistics, "notes": [*statistics.get("notes", ()), *map(list, notes)]} if notes else statistics
 

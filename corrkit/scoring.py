@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from corrkit import __version__
 from corrkit.errors import DataError
-from corrkit.evaluation import Result
+from corrkit.evaluation import Result, noting, with_notes
 from corrkit.files.archive import open_root
 from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol
@@ -145,11 +145,12 @@ def _score_clip(
     clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    for index, prediction in enumerate(predictions.read(clip, protocol)):
+    notes: list[tuple[str, str]] = []
+    for index, prediction in enumerate(noting(predictions.read(clip, protocol), notes)):
         if prediction is not None:
             scorer.update(index, prediction)
             compared += 1
             truth = clip.annotation(index)
             is_float = prediction.dtype.kind == "f"
             equal = equal and truth is not None and np.array_equal(prediction, truth, equal_nan=is_float)
-    return scorer.result(), equal and compared > 0
+    return with_notes(scorer.result(), notes), equal and compared > 0

@@ -123,6 +123,9 @@ def _opened(data: bytes, formats: Sequence[str]) -> "Image.Image":
 
     image = Image.open(io.BytesIO(data), formats=list(formats))
     _require_bound(image.width, image.height)
+    count = getattr(image, "n_frames", 1)
+    if count > 1:
+        raise ValueError(f"it holds {count} pictures, an animation or pages; save one picture a file")
     return image
 
 

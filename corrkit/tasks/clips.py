@@ -208,7 +208,9 @@ class ImageClip(ABC):
         if len(numbers) < 2 or len(numbers) != len(self._frame_paths):
             return
         steps = [second - first for first, second in itertools.pairwise(numbers)]
-        step = max(min(steps), 1)
+        step = min(steps)
+        if step < 1:  # another number of the name counts the frames
+            return
         holes = [number for number, width in zip(numbers, steps, strict=False) if width > step]
         if holes:
             yield Fault(

@@ -6,7 +6,7 @@ points [15, 2] float64 (x, y) in 0-based pixels (JHMDB). Type variables hold a t
 labels, and the truth that they are scored against.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -221,8 +221,12 @@ class Predictions(Protocol[ClipT_contra, Label_co]):
         """Whether there is anything for this clip."""
         ...
 
-    def read(self, clip: ClipT_contra, protocol: ProtocolConstants) -> Iterator[Label_co | None]:
-        """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError."""
+    def read(self, clip: ClipT_contra, protocol: ProtocolConstants) -> Generator[Label_co | None, None, Notes]:
+        """Predictions of all scored frames in order, None for frames that are not scored; at the end, what is odd.
+
+        Raises:
+            DataError: for predictions that are missing or can't be read.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,10 +25,11 @@ from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import DavisClip, entering
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
-from corrkit.tasks.masks import Mask, MaskCodec, distinct_values, read_mask, write_mask
+from corrkit.tasks.mask_clips import surplus_notes
+from corrkit.tasks.masks import Mask, MaskCodec, PaletteOrder, distinct_values, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.tasks.roots import shown_name, stray_caches
 from corrkit.tasks.split_folders import SplitFolders, find_splits
@@ -151,14 +152,14 @@ class DavisPredictions:
         """Whether FOLDER/CLIP is there."""
         return is_folder(self.folder / clip.name)
 
-    def read(self, clip: DavisClip, protocol: Protocol) -> Iterator[Mask | None]:
+    def read(self, clip: DavisClip, protocol: Protocol) -> Generator[Mask | None, None, Notes]:
         """Id masks of the scored frames, None for the others.
 
         In a clip of one object a prediction may hold 0 and 255 (or be of one bit), as DAVIS-2016's do; all of a clip
         are of one kind.
 
         Raises:
-            DataError: naming every missing frame, or the first mask of another kind.
+            DataError: naming every missing frame, or the first mask of another kind or with a re-ordered palette.
         """
         folder = self.folder / clip.name
         paths = [folder / f"{stem}.png" for stem in clip.stems]
@@ -171,12 +172,14 @@ class DavisPredictions:
                 "Add them; masks are named like the frames, with .png.",
             )
         kinds: dict[int, Path] = {}
+        order = PaletteOrder()
         for index, path in enumerate(paths):
             if index not in scored:
                 yield None
                 continue
-            ids = read_mask(path)
+            ids = order.read(path)
             yield _one_object(ids, path, kinds) if clip.num_objects == 1 else ids
+        return surplus_notes(folder, clip.stems)
 
 
 def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:

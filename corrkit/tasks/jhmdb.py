@@ -1,6 +1,6 @@
 """JHMDB (and any folder in its layout): 15 joints per person, scored by PCK."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
 from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.faults import Fault
 from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
@@ -252,7 +252,7 @@ class JhmdbPredictions:
         """Whether there is a file of the clip in one of the forms of `read`."""
         return find_joints(self.folder, clip.name, clip.files.number) is not None
 
-    def read(self, clip: JhmdbClip, protocol: Protocol) -> Iterator[Points | None]:
+    def read(self, clip: JhmdbClip, protocol: Protocol) -> Generator[Points | None, None, Notes]:
         """Joints [J, 2] of every frame in order, None for frames without annotation; the protocol has no say.
 
         Raises:
@@ -268,6 +268,8 @@ class JhmdbPredictions:
             )
         for index in range(len(clip.frames)):
             yield joints[index] if index < clip.num_annotated else None
+        beyond = len(joints) - len(clip.frames)
+        return [("predictions of no frame are ignored", f"joints of {beyond} frames too many")] if beyond > 0 else []
 
 
 def _stacked(records: Mapping[str, Mapping[str, Json]]) -> NDArray[np.int64]:

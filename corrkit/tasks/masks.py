@@ -1,7 +1,8 @@
 """Id masks: files, and label maps on the grid and back. Shared by the tasks whose labels are masks (DAVIS, VIP)."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+
+KEEP_PALETTE = "Save masks with the palette kept in its order, not with an adaptive one."
 
 _OPENCV_CHANNELS = 128
 
@@ -85,8 +88,33 @@ def _require_black_background(ids: Mask, palette: Sequence[int], path: Path) -> 
     if black and 0 not in black:
         raise DataError(
             f"{path} has a re-ordered palette: black, the background, is id {black[0]} instead of 0.",
-            "Save masks with the palette kept in its order, not with an adaptive one.",
+            KEEP_PALETTE,
         )
+
+
+class PaletteOrder:
+    """Finds files that give a colour to another id than the files before: adaptive palettes are ordered one by one."""
+
+    def __init__(self) -> None:
+        self._known: dict[Colour, tuple[int, str]] = {}
+
+    def breach(self, colours: Mapping[int, Colour], name: str) -> str | None:
+        """What a file's colours, by id, contradict; None where nothing. `name` is the file's, for those after it."""
+        counts = Counter(colours.values())
+        found = None
+        for identity, colour in colours.items():
+            other, before = self._known.setdefault(colour, (identity, name))
+            if other != identity and counts[colour] == 1 and found is None:
+                found = f"colour {colour} is id {identity}, but id {other} in {before}"
+        return found
+
+    def read(self, path: Path) -> Mask:
+        """Ids of a mask file. Raises DataError as `read_mask`, and for a palette that differs from those before."""
+        ids, palette = read_mask_and_palette(path)
+        breach = self.breach(colours_of(distinct_values(ids), palette), path.name)
+        if breach:
+            raise DataError(f"{path} has a re-ordered palette: {breach}.", KEEP_PALETTE)
+        return ids
 
 
 def write_mask(path: Path, ids: Mask) -> None:

@@ -156,6 +156,18 @@ def test_frames_are_turned_as_opencv_turns_them_and_masks_are_not(tmp_path: Path
     np.testing.assert_array_equal(read_mask(path), PIXELS[..., 0])
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_files_of_several_pictures_are_refused(tmp_path: Path, form: str):
+    """An animation or pages: which of them is the frame, or the mask, nobody said."""
+    path = tmp_path / "00000.png"
+    path.write_bytes(encoded(form, save_all=True, append_images=[Image.fromarray(PIXELS[::-1])]))
+    with pytest.raises(DataError, match=r"00000.png can't be decoded .*it holds 2 pictures"):
+        read_image(path)
+    path.write_bytes(encoded("PNG", PIXELS[..., 0], save_all=True, append_images=[Image.fromarray(PIXELS[..., 1])]))
+    with pytest.raises(DataError, match="it holds 2 pictures"):
+        read_mask(path)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF", "GIF", "JPEG2000"])
 def test_formats_that_may_be_lossy_hold_no_ids(tmp_path: Path, form: str):
     path = tmp_path / "00000.png"

@@ -516,6 +516,53 @@ def test_predictions_of_two_kinds_are_refused_naming_both(tmp_path: Path):
         corrkit.score("davis", data=root, pred=predictions)
 
 
+def test_a_prediction_with_a_palette_of_its_own_is_refused(tmp_path: Path):
+    make_clip(tmp_path / "data", frames=5)
+    shutil.copytree(tmp_path / "data/Annotations/480p", tmp_path / "p")
+    path = tmp_path / "p/walk/00002.png"
+    image = Image.fromarray(np.array([0, 2, 1], np.uint8)[read_mask(path)])
+    image.putpalette(voc_palette()[[0, 2, 1]].tobytes())
+    image.save(path)
+    with pytest.raises(DataError, match=r"00002\.png has a re-ordered palette"):
+        corrkit.score("davis", data=tmp_path / "data", pred=tmp_path / "p")
+
+
+@pytest.mark.parametrize("task", ["davis", "vip"])
+def test_predictions_of_no_frame_are_noted(task: str, tmp_path: Path):
+    """Of a method that counts frames from 1 the last one is too many, and all are shifted."""
+    data, pred = tmp_path / "data", tmp_path / "p"
+    if task == "davis":
+        make_clip(data, frames=5)
+        shutil.copytree(data / "Annotations/480p", pred)
+    else:
+        make_vip_clip(data)
+        shutil.copytree(data / CATEGORY_IDS, pred)
+    options = {"data": data, "pred": pred, "allow_ground_truth": True}
+    assert not corrkit.score(task, **options).notes
+    last = max(pred.rglob("*.png"))
+    shutil.copy(last, last.with_stem("99999"))
+    (note,) = corrkit.score(task, **options).notes
+    assert "Predictions of no frame are ignored" in note
+    assert "99999.png" in note
+
+
+def test_joints_of_more_frames_than_the_clip_are_noted(tmp_path: Path):
+    truth = make_jhmdb_clip(tmp_path / "data")
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p/Ball_jump_f_nm_np1_fr_med_0.npy", np.concatenate([truth, truth]) + 1)
+    notes = corrkit.score("jhmdb", data=tmp_path / "data", pred=tmp_path / "p", dataset_name="mine").notes
+    assert any("joints of 4 frames too many" in note for note in notes)
+
+
+def test_labels_at_irregular_steps_are_noted(tmp_path: Path):
+    make_vip_clip(tmp_path)
+    assert not corrkit.evaluate("vip", "identity", data=tmp_path).notes
+    labels = sorted((tmp_path / CATEGORY_IDS).rglob("*.png"))
+    labels[1].unlink()
+    notes = corrkit.evaluate("vip", "identity", data=tmp_path).notes
+    assert any("Labels at irregular steps" in note and f"{len(labels) - 1} of {len(labels)}" in note for note in notes)
+
+
 def test_a_prediction_of_255_among_two_objects_is_refused(tmp_path: Path):
     root = make_clip(tmp_path / "data")
     predictions = make_clip(tmp_path / "p") / "Annotations/480p"
