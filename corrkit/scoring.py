@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from corrkit import __version__
 from corrkit.errors import DataError
-from corrkit.evaluation import Result, noting, with_notes
+from corrkit.evaluation import Result
 from corrkit.files.archive import open_root
 from corrkit.files.jsontext import Json
+from corrkit.predictors.together import Stream
 from corrkit.protocols import Protocol
 from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.subject import Subject, open_subject
+from corrkit.tasks.clips import with_notes
 from corrkit.tasks.contract import AnyClip, ClipT, Predictions, Task, Truth
 from corrkit.tasks.roots import folders_below
 
@@ -32,7 +34,7 @@ def score(
     allow_partial: bool = False,
     allow_ground_truth: bool = False,
     grid: tuple[int, int] | None = None,
-    **overrides: Json,
+    **overrides: object,
 ) -> Result:
     """Scores a folder of predictions against a data set; no network, no propagation.
 
@@ -77,7 +79,7 @@ def score_subject(
     folder = _opened(Path(pred), subject, options)
     predictions = subject.task.predictions(folder, options)
     subject = replace(subject, clips=_predicted(subject, folder, predictions, allow_partial=allow_partial))
-    statistics: dict[str, Json] = {}
+    statistics: dict[str, Mapping[str, Json]] = {}
     equal_clips = 0
     for clip in subject.clips:
         statistics[clip.name], equals_truth = _score_clip(subject.task, predictions, clip, subject.protocol)
@@ -101,7 +103,13 @@ def score_subject(
         versions={"corrkit": __version__},
         missing=subject.missing(statistics),
     )
-    return Result(summary=summary, notes=(*subject.dataset.notes, *scores.notes), csvs=scores.csvs)
+    return Result(
+        summary=summary,
+        protocol=subject.protocol,
+        statistics=statistics,
+        notes=(*subject.dataset.notes, *scores.notes),
+        csvs=scores.csvs,
+    )
 
 
 def _opened(path: Path, subject: Subject, options: Mapping[str, object]) -> Path:
@@ -145,12 +153,12 @@ def _score_clip(
     clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    notes: list[tuple[str, str]] = []
-    for index, prediction in enumerate(noting(predictions.read(clip, protocol), notes)):
+    read = Stream(predictions.read(clip, protocol), None)
+    for index, prediction in enumerate(read):
         if prediction is not None:
             scorer.update(index, prediction)
             compared += 1
             truth = clip.annotation(index)
             is_float = prediction.dtype.kind == "f"
             equal = equal and truth is not None and np.array_equal(prediction, truth, equal_nan=is_float)
-    return with_notes(scorer.result(), notes), equal and compared > 0
+    return with_notes(scorer.result(), read.notes), equal and compared > 0

@@ -42,6 +42,12 @@ _FORMS = (
         "quantised weights",
         "Get the weights in float32, float16 or bfloat16.",
     ),
+    Form(
+        r"(.*\.)?_?flat_param(_\d+)?",
+        "parameters that FSDP has flattened, of one process",
+        "Save it where it was trained with StateDictType.FULL_STATE_DICT, or by "
+        "torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True.",
+    ),
 )
 _SCALE = re.compile(r"(.*[._])?(scale|scales|scale_inv|amax)([._].*)?")
 _SHOWN = 3

@@ -23,6 +23,7 @@ NUM_BINS = 4
 Decay = Literal["exact", "uint8"]
 LeftOut = Literal["first-last", "first"]
 Array = NDArray[np.float64]
+Rows = Sequence[ArrayLike] | Array
 
 
 def scored_frames(num_annotated: int, left_out: LeftOut) -> range:
@@ -65,7 +66,7 @@ def frame_statistics(values: ArrayLike, *, decay: Decay) -> tuple[float, float, 
     return _mean(frames), float(np.mean(frames > RECALL_THRESHOLD)), _mean(first) - _mean(last)
 
 
-def object_statistics(J: Sequence[ArrayLike], F: Sequence[ArrayLike], *, decay: Decay) -> Array:
+def object_statistics(J: Rows, F: Rows, *, decay: Decay) -> Array:
     """A clip's contribution to the table.
 
     Args:

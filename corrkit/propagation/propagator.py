@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -11,15 +11,18 @@ import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
-from corrkit.files.jsontext import Json
 from corrkit.propagation.affinity import SparseAffinity, transport
+from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare
-from corrkit.propagation.matching import Context, Matcher
+from corrkit.propagation.matching import Matcher
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    _Prepared = tuple[Tensor, Tensor | None]
+    """Features of a frame, and the classes of its cells, where these are known."""
 
 # Query frames that are matched at once: they share context frames, so products get wider; 4 gains about a quarter.
 _BLOCK = 4
@@ -32,7 +35,9 @@ def propagate(
     *,
     protocol: str | Protocol = "davis/dino",
     later_labels: "Mapping[int, Tensor]" = MappingProxyType({}),
-    **overrides: Json,
+    predicted: "Callable[[Tensor], Tensor] | None" = None,
+    classes: "Iterable[Tensor | None] | None" = None,
+    **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 
@@ -48,6 +53,10 @@ def propagate(
         protocol: "TASK/NAME", or a `Protocol`.
         later_labels: frame after 0 to the label map [h, w, L] of what enters there, 0 in every other channel, the
             background's too.
+        predicted: from a soft map [h, w, L] to the labels [h, w, L] of what is predicted from it, for protocols that
+            feed predictions back (`labels.feedback`).
+        classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
+            known. Cells of different classes are never matched: what an oracle of matches does.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
     Returns:
@@ -55,7 +64,7 @@ def propagate(
         if the protocol predicts it (`predict_first`).
 
     Raises:
-        ValueError: on wrong shapes.
+        ValueError: on wrong shapes; without `predicted` where the protocol feeds predictions back.
         ProtocolError: for an unknown protocol or override, or rules that leave a query cell without context.
         CorrkitError: while iterating, for NaN or infinite features (naming the frame).
     """
@@ -70,15 +79,18 @@ def propagate(
         raise ValueError("later_labels belong to frames after 0, and have the shape of first_labels")
     if not all(bool(torch.isfinite(labels).all()) for labels in (first_labels, *later_labels.values())):
         raise ValueError("labels hold NaN or infinite values")
+    if protocol.labels.feedback == "prediction" and predicted is None:
+        raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
     later_labels = {frame: labels for frame, labels in sorted(later_labels.items()) if bool(labels.any())}
-    prepared = _copies(_prepared(iter(features), (height, width), protocol), 1 + len(later_labels))
+    every = zip(_prepared(iter(features), (height, width), protocol), classes or itertools.repeat(None), strict=False)
+    prepared = _copies(every, 1 + len(later_labels))
     first = _Start(0, first_labels.detach(), prepared[0], protocol)
     later = [
         _Start(frame, labels.detach(), own, protocol)
         for (frame, labels), own in zip(later_labels.items(), prepared[1:], strict=True)
     ]
-    return _transported(first, later, protocol)
+    return _transported(first, later, protocol, predicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +108,11 @@ class _Start:
     Args:
         frame: where they are given.
         labels: the label map [h, w, L] of that frame.
-        prepared: features of every frame of the clip.
+        prepared: features and classes of every frame of the clip.
         protocol: the rules.
     """
 
-    def __init__(self, frame: int, labels: "Tensor", prepared: Iterator["Tensor"], protocol: Protocol) -> None:
+    def __init__(self, frame: int, labels: "Tensor", prepared: "Iterator[_Prepared]", protocol: Protocol) -> None:
         self.frame, self.shape = frame, labels.shape
         given = labels.reshape(-1, labels.shape[2]).float()
         self.matched = _matched(prepared, protocol)
@@ -149,10 +161,10 @@ class _Start:
             del self._stored[old]
 
 
-def _matched(prepared: Iterator["Tensor"], protocol: Protocol) -> Iterator[_Matched]:
+def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[_Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
     memory, matcher = protocol.memory, Matcher(protocol.affinity)
-    remembered: dict[int, Tensor] = {}
+    remembered: dict[int, _Prepared] = {}
     start, size = (0, 1) if memory.predict_first else (1, 1)
     if not memory.predict_first:
         remembered.update(enumerate(itertools.islice(prepared, 1)))
@@ -160,16 +172,23 @@ def _matched(prepared: Iterator["Tensor"], protocol: Protocol) -> Iterator[_Matc
         remembered |= block
         contexts = {frame: _context_of(frame, protocol) for frame in block}
         affinities = matcher.match(
-            [block[frame] for frame in block],
+            [own for own, _ in block.values()],
             [
-                [Context(features=remembered[c.frame], windowed=c.windowed, free=c.free) for c in context]
+                [
+                    Context(features=own, windowed=c.windowed, free=c.free, classes=known)
+                    for c in context
+                    for own, known in (remembered[c.frame],)
+                ]
                 for context in contexts.values()
             ],
+            [known for _, known in block.values()],
         )
         start += len(block)
         for old in [f for f in remembered if not is_needed_later(f, start - 1, memory)]:
             del remembered[old]
-        size = 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1].numel()))
+        # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
+        is_alone = memory.spacing > 1 or protocol.affinity.topk == 0
+        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
         block.clear()
         for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
             yield _Matched(frame=frame, context=context, affinity=affinity)
@@ -196,11 +215,11 @@ def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Pro
         del ready
 
 
-def _copies(frames: Iterator["Tensor"], count: int) -> list[Iterator["Tensor"]]:
+def _copies(frames: "Iterator[_Prepared]", count: int) -> "list[Iterator[_Prepared]]":
     """Iterators over the same frames; what the slowest has not read yet waits, and nothing else."""
-    waiting: list[deque[Tensor]] = [deque() for _ in range(count)]
+    waiting: list[deque[_Prepared]] = [deque() for _ in range(count)]
 
-    def read(own: "deque[Tensor]") -> Iterator["Tensor"]:
+    def read(own: "deque[_Prepared]") -> "Iterator[_Prepared]":
         while True:
             if not own:
                 frame = next(frames, None)
@@ -227,13 +246,20 @@ def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
     return context
 
 
-def _transported(first: _Start, later: Sequence[_Start], protocol: Protocol) -> Iterator["Tensor"]:
+def _transported(
+    first: _Start,
+    later: Sequence[_Start],
+    protocol: Protocol,
+    predicted: "Callable[[Tensor], Tensor] | None",
+) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
     for step in first.matched:
         soft = first.carried(step)
         for start in later:
             soft = start.joins(soft, step.frame)
         labels, shown = _fed_back(soft, protocol)
+        if protocol.labels.feedback == "prediction" and predicted is not None:
+            labels = predicted(shown.view(first.shape)).to(soft).view(soft.shape)
         for start in (first, *later):
             start.keep(labels, step.frame)
         yield shown.view(first.shape)

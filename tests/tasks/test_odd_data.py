@@ -242,7 +242,7 @@ def test_objects_without_a_cell_on_the_grid_are_noted(protocol: str, side: int, 
     """Decided on the label map: a pixel between the centres of cells of 8 pixels or more has none."""
     make_clip(tmp_path, frames=3, size=(96, 128))
     for path in masks_of(tmp_path):
-        ids = np.uint8(read_mask(path) == 1)
+        ids = (read_mask(path) == 1).astype(np.uint8)
         ids[50 : 50 + side, 81 : 81 + side] = 2
         write_mask(path, ids)
     rules = {"resize": "native", "size": [], "multiple": 1}

@@ -1,21 +1,19 @@
 """Swin and ConvNeXt V2 as dense feature extractors: timm's networks under their published names and rules."""
 
 import math
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.networks.base import Network
-from corrkit.backbones.networks.stages import Stage, choose_stage
+from corrkit.backbones.networks.stages import Stage, blocks_per_stage, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
-from corrkit.files.jsontext import Json
 
 Shifts = Literal["each", "both"]
 
@@ -35,7 +33,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
         CheckpointError: incomplete tensors, contradicting heads, a stage that doesn't exist.
     """
     state = recognised.state
-    depths = _depths(recognised, r"layers\.(\d+)\.blocks\.(\d+)\.")
+    depths = blocks_per_stage(recognised, r"layers\.(\d+)\.blocks\.(\d+)\.")
     tables = [_table(recognised, number) for number in range(len(depths))]
     if heads is not None and heads != tables[0].shape[1]:
         raise CheckpointError(
@@ -44,7 +42,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     windows = tuple(_window(recognised, number, table) for number, table in enumerate(tables))
     dim, channels, patch, _ = recognised.tensor("patch_embed.proj.weight", 4).shape
     stage = choose_stage(recognised, layer, len(depths), has_norm=True)
-    design = {
+    design: _Design = {
         "patch_size": patch,
         "in_chans": channels,
         "embed_dim": dim,
@@ -56,7 +54,14 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     }
     require_obeyed(
         recognised,
-        {"hidden_act": "gelu", "embed_dim": dim, "patch_size": patch, "window_size": windows[0], **_lists(design)},
+        {
+            "hidden_act": "gelu",
+            "embed_dim": dim,
+            "patch_size": patch,
+            "window_size": windows[0],
+            "depths": list(design["depths"]),
+            "num_heads": list(design["num_heads"]),
+        },
     )
     rules: SwinRules = recognised.system.rules
     network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage, rules.shifts)
@@ -77,6 +82,19 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     )
 
 
+class _Design(TypedDict, total=False):
+    """Arguments of timm's SwinTransformer, its own defaults for the others."""
+
+    patch_size: int
+    in_chans: int
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    window_size: Any  # one for all stages or one for each; timm's annotation lacks the latter
+    mlp_ratio: float
+    num_classes: int
+
+
 class Swin(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
@@ -91,7 +109,7 @@ class Swin(Network):
         shifts: see `SwinRules`.
     """
 
-    def __init__(self, design: dict[str, Json], side: int, stage: Stage, shifts: Shifts = "each") -> None:
+    def __init__(self, design: "_Design", side: int, stage: Stage, shifts: Shifts = "each") -> None:
         super().__init__()
         self.design, self.stage, self.shifts = design, stage, shifts
         self.layer, self.num_layers = stage.number, len(design["depths"])
@@ -121,11 +139,7 @@ class Swin(Network):
         return self._siblings[key]
 
 
-def _lists(design: dict[str, Json]) -> dict[str, list[int]]:
-    return {name: list(design[name]) for name in ("depths", "num_heads")}
-
-
-def _swin(design: dict[str, Json], size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
+def _swin(design: _Design, size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)
@@ -174,7 +188,7 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     from timm.models.convnext import ConvNeXt
 
     state = recognised.state
-    depths = _depths(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
+    depths = blocks_per_stage(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
     dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
     stage = choose_stage(recognised, layer, len(depths), default=3)
     require_obeyed(recognised, {"hidden_act": "gelu", "depths": list(depths), "hidden_sizes": list(dims)})
@@ -214,18 +228,3 @@ class ConvNeXtStages(Network):
         for block in list(self.stages.children())[:upto]:
             x = block(x)
             yield x.permute(0, 2, 3, 1)
-
-
-def _depths(recognised: Recognised, pattern: str) -> tuple[int, ...]:
-    """Blocks per stage; gaps come out as missing tensors."""
-    counts: dict[int, int] = {}
-    for name in recognised.state:
-        match = re.match(pattern, name)
-        if match:
-            counts[int(match[1])] = max(counts.get(int(match[1]), 0), int(match[2]) + 1)
-    if sorted(counts) != list(range(len(counts))):
-        absent = next(number for number in range(len(counts)) if number not in counts)
-        raise missing(
-            recognised, [re.sub(r"\\\.", ".", pattern).replace(r"(\d+)", str(absent), 1).replace(r"(\d+)", "0")]
-        )
-    return tuple(counts[number] for number in sorted(counts))

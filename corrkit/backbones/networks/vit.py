@@ -19,6 +19,7 @@ from corrkit.backbones.networks.positions import resample, sincos
 from corrkit.backbones.networks.relative import RelativeBias, Rule
 from corrkit.backbones.networks.rotary import Grid, Rotation, Setting, rotation
 
+ALL_BIASES = frozenset({"patch", "qkv", "proj", "mlp"})
 _NUM_TABLES = 4  # networks under several position rules share what is kept
 
 
@@ -47,7 +48,7 @@ class Parts:
     norm: Literal["layer", "rms"] = "layer"
     final_norm: Literal["affine", "weightless", "none"] = "affine"
     eps: float = 1e-6
-    biases: frozenset[str] = frozenset({"patch", "qkv", "proj", "mlp"})
+    biases: frozenset[str] = ALL_BIASES
     has_cls_token: bool = True
     num_registers: int = 0
     position: str | None = "dino"

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
 from corrkit.backbones.heads import USUAL, assumption, choose_heads
-from corrkit.backbones.networks.vit import Parts, VisionTransformer
-from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
-from corrkit.checkpoints.heads import entry
+from corrkit.backbones.networks.vit import ALL_BIASES, Parts, VisionTransformer
+from corrkit.checkpoints.configuration import activation, epsilon, require_obeyed, rotary_base, switched_off
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
@@ -50,8 +49,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         activation=_activation(recognised),
         norm=rules.norm,
         final_norm=_final_norm(recognised),
-        eps=_eps(recognised),
-        biases=frozenset({"patch", "qkv", "proj", "mlp"}) - rules.absent - switched_off(recognised.config),
+        eps=epsilon(recognised, rules.eps),
+        biases=ALL_BIASES - rules.absent - switched_off(recognised.config),
         has_cls_token=prefix,
         num_registers=registers,
         position=rules.position,
@@ -99,10 +98,10 @@ def from_timm(model: "nn.Module", layer: int | str | None = None) -> Built | Non
     from corrkit.checkpoints.registry import SYSTEMS
 
     first: Any = next(iter(getattr(model, "blocks", [])), None)
-    activation = _TIMM_ACTIVATIONS.get(type(getattr(getattr(first, "mlp", None), "act", None)).__name__)
-    if type(model) is not TimmViT or activation is None:
+    act = _TIMM_ACTIVATIONS.get(type(getattr(getattr(first, "mlp", None), "act", None)).__name__)
+    if type(model) is not TimmViT or act is None:
         return None
-    rules = replace(SYSTEMS["timm_vit"].rules, activation=activation, eps=first.norm1.eps, absent=_absent(model))
+    rules = replace(SYSTEMS["timm_vit"].rules, activation=act, eps=first.norm1.eps, absent=_absent(model))
     opened = Opened(tree=dict(model.state_dict()), container="timm", digest="", path=Path(type(model).__name__))
     try:
         recognised = recognise(opened)
@@ -241,44 +240,18 @@ def _final_norm(recognised: Recognised) -> Any:
     return rule
 
 
-# Names of transformers' activations; quick_gelu is a sigmoid approximation.
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_pytorch_tanh": "gelu-tanh",
-    "gelu_new": "gelu-tanh",
-    "gelu_fast": "gelu-tanh",
-    "gelu_accurate": "gelu-tanh",
-    "quick_gelu": "quick-gelu",
-}
-
-
 def _activation(recognised: Recognised) -> str:
     """The config's beside the file, else the system's."""
-    named = entry(recognised.config, "hidden_act")
     rules: ViTRules = recognised.system.rules
-    if named is None or "model_type" not in recognised.config:
-        return rules.activation
-    if "blocks.0.mlp.w12.weight" in recognised.state:  # a SwiGLU takes SiLU
-        if rules.gate == "config" and named != "silu":
-            raise CheckpointError(
-                f"{recognised.path}: the config beside it names the activation {named!r} for a gated network.",
-                "Only silu can be evaluated there.",
-            )
-        return rules.activation
-    if not isinstance(named, str) or named not in _ACTIVATIONS:
+    if "blocks.0.mlp.w12.weight" not in recognised.state:
+        return activation(recognised, rules.activation)
+    named = recognised.config.get("hidden_act")
+    if "model_type" in recognised.config and rules.gate == "config" and named not in (None, "silu"):
         raise CheckpointError(
-            f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
-            f"Known: {', '.join(_ACTIVATIONS)}.",
+            f"{recognised.path}: the config beside it names the activation {named!r} for a gated network.",
+            "Only silu can be evaluated there.",
         )
-    return _ACTIVATIONS[named]
-
-
-def _eps(recognised: Recognised) -> float:
-    """The config's beside the file, else the system's."""
-    value = recognised.config.get("layer_norm_eps", recognised.config.get("rms_norm_eps"))
-    rules: ViTRules = recognised.system.rules
-    return value if isinstance(value, float) else rules.eps
+    return rules.activation
 
 
 def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:
