@@ -26,7 +26,17 @@ ROOMS = (
     "datasets",
     "runs",
 )
-PIPELINE = ("predictors", "inference", "subject", "lanes", "evaluation", "scoring", "evaluator", "regression")
+PIPELINE = (
+    "predictors",
+    "inference",
+    "subject",
+    "lanes",
+    "evaluation",
+    "scoring",
+    "evaluator",
+    "regression",
+    "verification",
+)
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)
 """From left to right. "corrkit" is the package itself, the names of the Python API."""

@@ -115,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
         print_comparisons(comparisons, args.format)
     if args.submission:
         _submit(subject, results[0], Path(args.submission))
-    return max([code, judged(comparisons, args.fail_below), *(_closing_words(result) for result in results)])
+    closing = [_closing_words(result, _origin(args)) for result in results]
+    return max([code, judged(comparisons, args.fail_below), *closing])
 
 
 def _predictors(args: argparse.Namespace) -> "list[Predictor]":
@@ -258,7 +259,17 @@ def _describe(predictor: "Predictor") -> None:
         say(f"branch {branch}; --ckpt-key takes another one")
 
 
-def _closing_words(result: "Result") -> int:
+def _origin(args: argparse.Namespace) -> str:
+    """The spec of a checkpoint of the hub; "" where an option makes another network of it."""
+    options = (args.heads, args.layer, args.layers, args.window, args.ckpt_key, args.system, args.layout)
+    return "" if any(option is not None for option in options) else args.ckpt
+
+
+def _closing_words(result: "Result", origin: str) -> int:
+    from corrkit.runs.published import beside_published
+
+    for beside in beside_published(result.summary, origin):
+        say(beside.sentence())
     for note in result.notes:
         say(f"note: {note}")
     for clip, error in result.failures.items():
