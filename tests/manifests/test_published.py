@@ -55,7 +55,9 @@ def test_numbers_of_one_checkpoint_and_protocol_agree_where_one_source_read_them
     found: dict[tuple, set[float]] = {}
     for n in published_numbers():
         if n.checkpoint:
-            found.setdefault((n.checkpoint, n.dataset, n.protocol, n.overrides, n.metric, n.source), set()).add(n.per_cent)
+            found.setdefault((n.checkpoint, n.dataset, n.protocol, n.overrides, n.metric, n.source), set()).add(
+                n.per_cent
+            )
     assert [key for key, values in found.items() if len(values) > 1] == []
 
 
