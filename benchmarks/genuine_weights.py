@@ -21,7 +21,7 @@ from corrkit.runs.comparison import compare_folders
 from corrkit.task_table import task_facts
 
 STRIDE = 8
-PROTOCOLS = ("davis/dino", "davis/cropmae", "jhmdb/cropmae")
+PROTOCOLS = ("jhmdb/cropmae", "davis/dino", "davis/cropmae")
 DATA = {"davis": "DAVIS", "jhmdb": "JHMDB"}
 
 
@@ -70,20 +70,20 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
     args = parser.parse_args()
-    for name in args.networks:
-        torch.manual_seed(0)
-        untrained, trained, forward_of = NETWORKS[name]()
-        for kind, network in (("untrained", untrained), ("trained", trained)):
-            model = corrkit.wrap(
-                network.eval(),
-                stride=STRIDE,
-                mean=(0.0, 0.0, 0.0),
-                std=(1.0, 1.0, 1.0),
-                forward=forward_of(network),
-                name=f"{name} {kind}",
-                digest=f"benchmarks/genuine_weights.py {name}",
-            )
-            for protocol in args.protocols:
+    for protocol in args.protocols:
+        for name in args.networks:
+            torch.manual_seed(0)
+            untrained, trained, forward_of = NETWORKS[name]()
+            for kind, network in (("untrained", untrained), ("trained", trained)):
+                model = corrkit.wrap(
+                    network.eval(),
+                    stride=STRIDE,
+                    mean=(0.0, 0.0, 0.0),
+                    std=(1.0, 1.0, 1.0),
+                    forward=forward_of(network),
+                    name=f"{name} {kind}",
+                    digest=f"benchmarks/genuine_weights.py {name}",
+                )
                 evaluated(model, protocol, args.data, args.out / name / kind, f"{name} {kind}")
     print_table(args)
 
