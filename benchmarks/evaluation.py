@@ -20,9 +20,9 @@ from PIL import Image
 
 import corrkit
 from corrkit.backbones.contract import with_position
-from corrkit.evaluation import evaluate_clip
 from corrkit.frames.preparation import FramePreparation
 from corrkit.inference import exact_inference
+from corrkit.passes import evaluate_clip
 from corrkit.predictors.loading import make_predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import load_protocol

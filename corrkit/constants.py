@@ -12,7 +12,7 @@ import tomllib
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
-from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, SupportsIndex, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from corrkit.errors import CorrkitError, closest
 from corrkit.files.jsontext import Json
@@ -25,8 +25,6 @@ SHARE = types.MappingProxyType({"min": 0, "max": 1})
 
 _TRUTH = types.MappingProxyType({"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False})
 _T = TypeVar("_T")
-Hint: TypeAlias = Any
-"""A type as an annotation says it: there is no name for these before PEP 747."""
 
 
 class Text(str):
@@ -55,10 +53,12 @@ def with_parents(
     parent = document.pop("extends", None)
     if parent is None:
         return document
-    merged = with_parents(parent, load, replaced=replaced)
+    merged = with_parents(str(parent), load, replaced=replaced)
     for key, value in document.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key not in replaced
-        merged[key] = {**merged[key], **value} if both else value
+        above = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(above, Mapping) and key not in replaced:
+            value = {**above, **value}
+        merged[key] = value
     return merged
 
 
@@ -74,7 +74,7 @@ class Reader:
     file: str
     error: type[CorrkitError]
 
-    def read(self, cls: type[_T], table: Json, name: str = "", types_of: Mapping[str, Json] | None = None) -> _T:
+    def read(self, cls: type[_T], table: object, name: str = "", types_of: Mapping[str, object] | None = None) -> _T:
         """A table as a dataclass: no unknown name, none missing that has no default, every value checked.
 
         Args:
@@ -84,19 +84,24 @@ class Reader:
             types_of: types of fields that the class itself leaves open.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # any dataclass
-        if not isinstance(table, Mapping):
-            raise self.error(f"{self.place(name)} is {table!r}, not a table.", f"It holds: {', '.join(fields)}.")
+        table = self.table(table, name, f"It holds: {', '.join(fields)}.")
         required = {key for key, field in fields.items() if _is_required(field)}
         self.require_names(table, required, fields, name)
-        hints = {**get_type_hints(cls), **(types_of or {})}
+        hints: dict[str, object] = {**get_type_hints(cls), **(types_of or {})}
         dotted = f"{name}." if name else ""
         values = {
             key: self.value(value, hints[key], f"{dotted}{key}", fields[key].metadata) for key, value in table.items()
         }
         return cls(**values)
 
+    def table(self, value: object, name: str, remedy: str = "Write name = value lines.") -> Mapping[str, object]:
+        """The value, if it is a table; raises the error otherwise."""
+        if not isinstance(value, Mapping):
+            raise self.error(f"{self.place(name)} is {value!r}, not a table.", remedy)
+        return value
+
     def require_names(
-        self, table: Mapping[str, Json], required: Iterable[str], known: Iterable[str], name: str
+        self, table: Mapping[str, object], required: Iterable[str], known: Iterable[str], name: str
     ) -> None:
         """Raises the error where a table lacks a required name or has one that isn't known."""
         missing, unknown = sorted(set(required) - set(table)), [key for key in table if key not in set(known)]
@@ -107,8 +112,8 @@ class Reader:
         raise self.error(f"{self.place(name)} {' and '.join(parts)}.", remedy)
 
     def value(
-        self, value: Json, hint: Hint, name: str, limits: Mapping[str, Json] = types.MappingProxyType({})
-    ) -> Json:
+        self, value: object, hint: object, name: str, limits: Mapping[str, float] = types.MappingProxyType({})
+    ) -> object:
         """A value checked against the type of its field: list to tuple, whole number to float, text to what it says."""
         origin: object = get_origin(hint)
         inner = get_args(hint)
@@ -125,12 +130,12 @@ class Reader:
         if origin is tuple:
             return self._tuple(value, inner, name, limits)
         if origin is types.MappingProxyType:
-            if not isinstance(value, Mapping):
-                raise self.error(f"{self.place(name)} is {value!r}, not a table.", "Write name = value lines.")
-            items = {key: self.value(item, inner[1], f"{name}.{key}") for key, item in value.items()}
+            table = self.table(value, name)
+            items = {key: self.value(item, inner[1], f"{name}.{key}") for key, item in table.items()}
             return types.MappingProxyType(items)
-        if dataclasses.is_dataclass(hint):
-            return self.read(hint, value, name)  # type: ignore[arg-type]  # a type, not an instance
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            return self.read(hint, value, name)
+        assert isinstance(hint, type), f"{name}: no reader for {hint}"
         return self._scalar(value, hint, name, limits)
 
     def full_name(self, name: str, known: Iterable[str]) -> str:
@@ -148,7 +153,9 @@ class Reader:
         """File and field, as messages begin."""
         return f"{self.file} {name}" if name else self.file
 
-    def _tuple(self, value: Json, inner: tuple[Hint, ...], name: str, limits: Mapping[str, Json]) -> tuple[Json, ...]:
+    def _tuple(
+        self, value: object, inner: tuple[object, ...], name: str, limits: Mapping[str, float]
+    ) -> tuple[object, ...]:
         if isinstance(value, Text):
             parts = value.strip().removeprefix("[").removesuffix("]").split(",")
             value = [Text(part.strip().strip("\"'")) for part in parts if part.strip()]
@@ -161,16 +168,18 @@ class Reader:
         numbered = enumerate(zip(value, kinds, strict=True))
         return tuple(self.value(item, kind, f"{name}.{index}", limits) for index, (item, kind) in numbered)
 
-    def _scalar(self, value: Json, hint: type, name: str, limits: Mapping[str, Json]) -> Json:
+    def _scalar(self, value: object, hint: type, name: str, limits: Mapping[str, float]) -> object:
         place = self.place(name)
         if isinstance(value, Text):
             value = self._from_text(value, hint, place)
-        if hint in (int, float) and hasattr(value, "__index__") and not isinstance(value, bool):
+        if hint in (int, float) and isinstance(value, SupportsIndex) and not isinstance(value, bool):
             value = hint(operator.index(value))  # whole numbers of any library
         if type(value) is not hint:
             raise self.error(f"{place} is {value!r}, not of type {hint.__name__}.", "Correct the value.")
         if isinstance(value, float) and not math.isfinite(value):
             raise self.error(f"{place} is {value}, not a finite number.", "Give a finite number.")
+        if not isinstance(value, int | float):
+            return value
         low, high = limits.get("min"), limits.get("max")
         if low is not None and (value < low or (limits.get("open") and value == low)):
             raise self.error(
@@ -180,15 +189,16 @@ class Reader:
             raise self.error(f"{place} is {value}.", f"It must be at most {high}.")
         return value
 
-    def _from_text(self, text: Text, hint: type, place: str) -> Json:
+    def _from_text(self, text: Text, hint: type, place: str) -> object:
         if hint is bool:
             if text.lower() not in _TRUTH:
                 raise self.error(f"{place} is {str(text)!r}.", "Write true or false.")
             return _TRUTH[text.lower()]
         try:
-            return hint(str(text))
+            value: object = hint(str(text))
         except (TypeError, ValueError):
             raise self.error(f"{place} is {str(text)!r}, not of type {hint.__name__}.", "Correct the value.") from None
+        return value
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 from corrkit.text import lines, one_line
 
@@ -20,6 +21,9 @@ class CorrkitError(Exception):
         self.problem = lines(one_line(problem))
         self.remedy = lines(remedy)
         super().__init__(f"{self.problem}\n{self.remedy}" if remedy else self.problem)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.problem, self.remedy)  # from a worker to the process that asked
 
 
 class DataError(CorrkitError):

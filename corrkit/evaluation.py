@@ -1,9 +1,7 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
-import functools
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,40 +11,40 @@ from corrkit.backbones.loading import Loading
 from corrkit.errors import CorrkitError, UsageError
 from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults
-from corrkit.lanes import Lane, finished_clips, kept, open_run, versions
+from corrkit.lanes import Lane, finished_clips, meanwhile, open_run, versions
+from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
-from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.loading import Request, make_predictor
+from corrkit.processes.workers import ALONE, Errand, Staff
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run
-from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
-from corrkit.tasks.contract import ClipT, Label, Task, Truth
+from corrkit.tasks.contract import AnyClip
 from corrkit.tasks.roots import require_outside_data
-from corrkit.tasks.thinned import thinned
 
 if TYPE_CHECKING:
     import pandas
     import torch
-
-    from corrkit.backbones.layers import SharedLayer
-
-Progress = Callable[[str, int, int], None]
-"""Called after every frame with the clip's name, frames done, and frames of the clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What an evaluation gives: `summary` is the one results format; `failures` maps a clip to why it has no score.
 
-    notes: what was ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
+    protocol: as it was used. statistics: clip to what it adds to the scores (`Scorer.result()`). notes: what was
+    ignored or odd about data and checkpoint. csvs: the task's official files, name to text.
+    waiting: clips that are other processes' share and not finished; only without any is the run's summary written.
     """
 
     summary: Summary
+    protocol: Protocol
+    statistics: Mapping[str, Mapping[str, Json]]
     failures: Mapping[str, CorrkitError] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     csvs: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    waiting: tuple[str, ...] = ()
 
     @property
     def table(self) -> "pandas.DataFrame":
@@ -80,8 +78,9 @@ def evaluate(
     layout: str | Path | None = None,
     name: str | None = None,
     seed_of: str | None = None,
+    workers: int | None = 1,
     progress: Progress | None = None,
-    **overrides: Json,
+    **overrides: object,
 ) -> Result:
     """Evaluates a checkpoint or a live backbone on one task.
 
@@ -105,6 +104,8 @@ def evaluate(
         layout: path of a layout file (TOML), for a checkpoint in names that corrkit doesn't know.
         name: in tables and for the leaderboard; None takes it from the model.
         seed_of: name of the method of which the model is one training seed; the leaderboard groups seeds by it.
+        workers: processes that evaluate, for a spec; None takes as many as pay. Above 1, a script of yours needs its
+            `if __name__ == "__main__":`, as for any use of `multiprocessing`.
         progress: called after every frame.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
@@ -114,19 +115,27 @@ def evaluate(
     Raises:
         CorrkitError: for anything that concerns the whole evaluation (data root, checkpoint, protocol, run folder).
     """
+    if save_predictions and out is None:
+        raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     subject = open_subject(
         task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
     )
     loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system, layout=layout)
+    request = None
     with standard_defaults():
-        predictor = make_predictor(model, device=device, loading=loading)
-    predictor.declare(name, seed_of)
+        if isinstance(model, str | Path):
+            request = Request(spec=model, device=device, loading=loading, name=name, seed_of=seed_of)
+            (predictor,) = request.predictors()
+        else:
+            predictor = make_predictor(model, device=device, loading=loading)
+            predictor.declare(name, seed_of)
     (result,) = evaluate_together(
         subject,
         [(predictor, subject.protocol)],
         outs=[out],
         save_predictions=save_predictions,
         progress=progress,
+        staff=Staff(request=request, workers=workers),
     )
     return result
 
@@ -138,15 +147,20 @@ def evaluate_together(
     outs: Sequence[str | Path | None],
     save_predictions: bool = False,
     progress: Progress | None = None,
+    staff: Staff = ALONE,
 ) -> list[Result]:
-    """Evaluates several predictors in lockstep, frame by frame, so that layers of one network share its passes.
+    """Evaluates several predictors, or one under several protocols, in lockstep, frame by frame.
+
+    Frames are decoded once, and encoded once by each network for each distinct input (`predictors.together`); every
+    number is that of an evaluation by itself.
 
     Args:
         subject: what is evaluated on.
         lanes: predictors, each with the protocol that it works and is scored by.
         outs: a run folder or None for each lane.
-        save_predictions: as for `evaluate`.
+        save_predictions: as for `evaluate`, of the lanes that have a run folder.
         progress: as for `evaluate`.
+        staff: which processes evaluate, and which share of the clips; a share needs a run folder.
 
     Raises:
         CorrkitError: as `evaluate`.
@@ -154,67 +168,69 @@ def evaluate_together(
     for out in outs:
         if out is not None:
             require_outside_data(out, subject.dataset.root)
-    if save_predictions and None in outs:
-        raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
     for predictor, protocol in lanes:
         predictor.require(protocol)
-    _require_one_input(lanes)
     opened = [
         Lane(predictor, protocol, None if out is None else open_run(Path(out), predictor, protocol, subject))
         for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
-    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress)
+    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress, staff=staff)
     return [_finish(lane, subject) for lane in opened]
 
 
-def _require_one_input(lanes: Sequence[tuple[Predictor, Protocol]]) -> None:
-    """Raises UsageError where layers share a pass of their network and their protocols may show it other frames."""
-    passes: dict[int, Protocol] = {}
-    for predictor, protocol in lanes:
-        layer = predictor.shared
-        if layer is not None and passes.setdefault(id(layer.shared), protocol) != protocol:
-            raise UsageError(
-                f"{predictor.name} shares the pass of other layers, which are evaluated under another protocol.",
-                "Evaluate layers that were loaded together under one protocol at a time.",
-            )
-
-
 def _evaluate_clips(
-    lanes: Sequence[Lane], subject: Subject, *, save_predictions: bool, progress: Progress | None
+    lanes: Sequence[Lane],
+    subject: Subject,
+    *,
+    save_predictions: bool,
+    progress: Progress | None,
+    staff: Staff,
 ) -> None:
-    """Fills the lanes, in the order of clips. A clip that any lane lacks is evaluated for all of them."""
-    pairs = [(lane.predictor, lane.protocol) for lane in lanes]
+    """Fills the lanes with this process's share; each clip is evaluated for the lanes that lack it."""
     finished = [finished_clips(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
-    with exact_inference():
-        for clip in subject.clips:
-            if all(clip.name in done for done in finished):
-                for lane, done in zip(lanes, finished, strict=True):
-                    lane.records[clip.name] = done[clip.name]
-                continue
-            with ExitStack() as stack:
-                stages = [
-                    stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
-                    for lane in lanes
-                ]
-                try:
-                    records = evaluate_clip(pairs, clip, subject.task, predictions=stages, progress=progress)
-                except CorrkitError as error:
-                    for lane in lanes:
-                        lane.failures[clip.name] = error
-                    continue
-                for lane, record, stage in zip(lanes, records, stages, strict=True):
-                    lane.records[clip.name] = record if lane.run is None else kept(lane.run, record, stage)
+    for lane, done in zip(lanes, finished, strict=True):
+        lane.records.update(done)
+    lacking = {
+        clip.name: tuple(place for place, done in enumerate(finished) if clip.name not in done)
+        for clip in staff.share.of(subject.clips)
+    }
+    with exact_inference(), ExitStack() as stack:
+        stages: dict[str, ExitStack] = {}
+
+        def errand(clip: AnyClip) -> Errand:
+            stage = stages[clip.name] = stack.enter_context(ExitStack())
+            places = lacking[clip.name]
+            folders = [_stage(lanes[place], stage, save_predictions) for place in places]
+            return Errand(clip=clip, places=places, predictions=folders)
+
+        pairs = [(lane.predictor, lane.protocol) for lane in lanes]
+        left = [clip for clip in subject.clips if lacking.get(clip.name)]
+        for one, outcomes in staff.outcomes(pairs, subject.task, left, errand, progress):
+            for place, folder, outcome in zip(one.places, one.predictions, outcomes, strict=True):
+                if isinstance(outcome, CorrkitError):
+                    lanes[place].failures[one.clip.name] = outcome
+                else:
+                    lanes[place].keep(outcome, folder)
+            stages.pop(one.clip.name).close()
+    for lane in lanes:
+        if not staff.share.is_whole and lane.run is not None:
+            lane.records |= {name: lane.records.get(name, record) for name, record in meanwhile(lane.run).items()}
+        lane.put_in_order(clip.name for clip in subject.clips)
+
+
+def _stage(lane: Lane, stack: ExitStack, save_predictions: bool) -> Path | None:
+    return stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
 
 
 def _finish(lane: Lane, subject: Subject) -> Result:
-    """Aggregates a lane's records, and closes its run."""
+    """Aggregates a lane's records, and closes its run unless other processes still have clips of it."""
     statistics = {name: record.statistics for name, record in lane.records.items()}
     scores = subject.task.scores(statistics, lane.protocol, split=subject.dataset.split)
     predictor, run = lane.predictor, lane.run
     summary = build_summary(
         scores,
         lane.protocol,
-        checkpoint=_checkpoint(predictor),
+        checkpoint=_checkpoint(predictor, lane.protocol),
         data=subject.data,
         precision="float32",
         device=predictor.device_type,
@@ -224,14 +240,23 @@ def _finish(lane: Lane, subject: Subject) -> Result:
         versions=versions(),
         missing=subject.missing(lane.records),
     )
-    if run is not None:
+    waiting = [clip.name for clip in subject.clips if clip.name not in lane.records and clip.name not in lane.failures]
+    if run is not None and not waiting:
         run.finish(summary, scores.csvs)
     return Result(
         summary=summary,
+        protocol=lane.protocol,
+        statistics=statistics,
         failures=lane.failures,
-        notes=(*subject.dataset.notes, *predictor.report.notes, *scores.notes, *(() if run is None else _notes(run))),
+        notes=(
+            *subject.dataset.notes,
+            *predictor.notes_under(lane.protocol),
+            *scores.notes,
+            *(() if run is None else _notes(run)),
+        ),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
+        waiting=tuple(waiting),
     )
 
 
@@ -239,94 +264,15 @@ def _notes(run: Run) -> tuple[str, ...]:
     return (*([run.resumed] if run.resumed else []), *run.notes)
 
 
-def evaluate_clip(
-    lanes: Sequence[tuple[Predictor, Protocol]],
-    clip: ClipT,
-    task: Task[ClipT, Label, Truth],
-    *,
-    truth: Callable[[int], Truth] | None = None,
-    predictions: Sequence[Path | None] | None = None,
-    progress: Progress | None = None,
-    every: int = 1,
-) -> list[ClipRecord]:
-    """One pass over a clip: predict, score and save frame by frame; a record for each lane.
-
-    Args:
-        lanes: predictors, each with its protocol.
-        clip: of the task's data.
-        task: of all the protocols.
-        truth: `Task.truth` of the clip under the protocol of all lanes, where the caller keeps it.
-        predictions: the folder for each lane's predictions, or None.
-        progress: called after every frame.
-        every: takes the frames 0, every, 2 * every, ... only.
-    """
-    started = time.perf_counter()
-    clip.check()
-    num_frames = -(-len(clip.frames) // every)
-    prepared = _prepared(lanes, clip, task, truth)
-    scorers = [task.scorer(seen, protocol, true) for (_, protocol), (seen, true) in zip(lanes, prepared, strict=True)]
-    folders = predictions or [None] * len(lanes)
-    with ExitStack() as stack:
-        for layers in _passes(lanes):
-            stack.enter_context(layers[0].shared.lockstep(layers))
-        streams = []
-        for (predictor, protocol), (seen, _) in zip(lanes, prepared, strict=True):
-            stream = predictor.predict(thinned(seen, every), task, protocol)
-            streams.append(stack.enter_context(closing(stream)))
-        for index, predicted in enumerate(zip(*streams, strict=True)):
-            for scorer, folder, prediction in zip(scorers, folders, predicted, strict=True):
-                if prediction is not None:
-                    scorer.update(index * every, prediction)
-                    if folder is not None:
-                        task.write_prediction(folder, clip, index * every, prediction)
-            if progress is not None:
-                progress(clip.name, index + 1, num_frames)
-    seconds = time.perf_counter() - started
-    return [
-        ClipRecord(clip=clip.name, frames=num_frames, statistics=scorer.result(), seconds=seconds) for scorer in scorers
-    ]
-
-
-def _passes(lanes: Sequence[tuple[Predictor, Protocol]]) -> "list[list[SharedLayer]]":
-    """The layers among the lanes, by the pass of the network that they share."""
-    found: dict[int, list[SharedLayer]] = {}
-    for predictor, _ in lanes:
-        if predictor.shared is not None:
-            found.setdefault(id(predictor.shared.shared), []).append(predictor.shared)
-    return list(found.values())
-
-
-def _prepared(
-    lanes: Sequence[tuple[Predictor, Protocol]],
-    clip: ClipT,
-    task: Task[ClipT, Label, Truth],
-    truth: Callable[[int], Truth] | None,
-) -> list[tuple[ClipT, Callable[[int], Truth]]]:
-    """The clip as each lane's protocol sees it, with its `Task.truth`; lanes under one protocol share them.
-
-    Truth that isn't kept by the caller is kept for the latest frame.
-    """
-    made: list[tuple[Protocol, ClipT, Callable[[int], Truth]]] = []
-    found: list[tuple[ClipT, Callable[[int], Truth]]] = []
-    for _, protocol in lanes:
-        known = next((entry for entry in made if entry[0] == protocol), None)
-        if known is None:
-            seen = task.resaved(clip, protocol)
-            known = protocol, seen, truth or functools.lru_cache(maxsize=1)(task.truth(seen, protocol))
-            made.append(known)
-        found.append(known[1:])
-    return found
-
-
-def _checkpoint(predictor: Predictor) -> CheckpointFacts:
-    report = predictor.report
+def _checkpoint(predictor: Predictor, protocol: Protocol) -> CheckpointFacts:
+    report, mode = predictor.report, predictor.mode_under(protocol)
     return CheckpointFacts(
         spec=predictor.name,
         digest=predictor.digest,
         system=report.system,
         architecture=report.architecture,
-        mode=predictor.mode.kind,
-        sees_future=predictor.mode.sees_future,
+        mode=mode.kind,
+        sees_future=mode.sees_future,
         pretraining=report.pretraining,
         seed_of=predictor.seed_of,
     )

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.errors import CorrkitError, UsageError, closest
-from corrkit.evaluation import evaluate_clip
 from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, training_state_untouched
+from corrkit.passes import evaluate_clip
 from corrkit.predictors.propagator import Propagator, ResizedFrames
 from corrkit.protocols import Protocol
 from corrkit.subject import open_subject
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 NUM_QUICK_CLIPS = 6
+Records: TypeAlias = dict[str, Mapping[str, Json]]
+"""Clip to its statistics."""
+_T = TypeVar("_T")
 
 
 class Evaluator:
@@ -62,14 +65,15 @@ class Evaluator:
         metrics: Literal["main", "all"] = "main",
         every: int = 1,
         intervals: bool = False,
-        **overrides: Json,
+        **overrides: object,
     ) -> None:
         shown = Shown(metrics=metrics, intervals=intervals)
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
             raise UsageError("The Evaluator was given no task.", f"Name one or more of {', '.join(task_names())}.")
-        roots = _by_task("data", data, names)
-        chosen = {**_by_task("protocols", protocols, names), **_by_task("protocol", protocol, names)}
+        roots: dict[str, str | Path] = _by_task("data", data, names)
+        chosen: dict[str, str | Protocol] = _by_task("protocols", protocols, names)
+        chosen.update(_by_task("protocol", protocol, names))
         self._benchmarks = [
             _Benchmark(name, roots.get(name), clips, chosen.get(name), overrides, every, shown) for name in names
         ]
@@ -86,11 +90,11 @@ class Evaluator:
                 stacklevel=2,
             )
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., "Evaluator"], tuple[object, ...]]:
         return _remade, (self._remake,)
 
     @property
-    def description(self) -> dict[str, dict[str, Json]]:
+    def description(self) -> dict[str, dict[str, object]]:
         """What is evaluated, by task, as plain values for a logger's settings.
 
         data, split, origin ("official", "own" or "embedded") and identity; clips (names) and frames (how many a call
@@ -141,7 +145,7 @@ class _Benchmark:
         data: str | Path | None,
         clips: str | Sequence[str],
         protocol: str | Protocol | None,
-        overrides: Mapping[str, Json],
+        overrides: Mapping[str, object],
         every: int,
         shown: Shown,
     ) -> None:
@@ -153,13 +157,13 @@ class _Benchmark:
         self._every, self._shown = every, shown
         self._resized: ResizedFrames = {}
         self._seconds: float | None = None
-        self._truths: list[Callable[[int], Any]] = [
+        self._truths: list[Callable[[int], object]] = [
             functools.cache(opened.task.truth(opened.task.resaved(clip, opened.protocol), opened.protocol))
             for clip in self.subject.clips
         ]
 
     @property
-    def description(self) -> dict[str, Json]:
+    def description(self) -> dict[str, object]:
         """See `Evaluator.description`."""
         clips, data, protocol = self.subject.clips, self.subject.data, self.subject.protocol
         return {
@@ -181,7 +185,7 @@ class _Benchmark:
         task, protocol, clips = self.subject.task, self.subject.protocol, self.subject.clips
         predictor = Propagator(backbone, device, name="training", resized=self._resized)
         predictor.require(protocol)
-        mine: dict[str, Json] = {}
+        mine: Records = {}
         failure: Exception | None = None
         try:
             for clip, truth in list(zip(clips, self._truths, strict=True))[rank::num_ranks]:
@@ -214,7 +218,7 @@ def _remade(make: Callable[[], Evaluator]) -> Evaluator:
         return make()
 
 
-def _by_task(option: str, given: Json, names: Sequence[str]) -> dict[str, Json]:
+def _by_task(option: str, given: _T | Mapping[str, _T] | None, names: Sequence[str]) -> dict[str, _T]:
     """One value for a single task, or a mapping from task to value, as a mapping. Raises UsageError."""
     if given is None:
         return {}
@@ -264,11 +268,11 @@ def _process_group(module: "torch.nn.Module | None") -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def _gather(mine: dict[str, Json], failure: Exception | None) -> dict[str, Json]:
+def _gather(mine: Records, failure: Exception | None) -> Records:
     """All ranks' records on all ranks. A failure on any rank is raised on every rank, so that none waits in vain."""
     import torch.distributed as dist
 
-    parts: list[Any] = [None] * dist.get_world_size()
+    parts: list[tuple[Records, str | None]] = [({}, None)] * dist.get_world_size()
     dist.all_gather_object(parts, (mine, None if failure is None else f"{type(failure).__name__}: {failure}"))
     for rank, (_, words) in enumerate(parts):
         if words is not None and failure is None:

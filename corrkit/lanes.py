@@ -4,12 +4,12 @@ import hashlib
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from corrkit import __version__
 from corrkit.errors import CorrkitError, RunError
-from corrkit.files.jsontext import Json
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run, default_folder
@@ -28,8 +28,26 @@ class Lane:
     records: dict[str, ClipRecord] = field(default_factory=dict)
     failures: dict[str, CorrkitError] = field(default_factory=dict)
 
+    def keep(self, record: ClipRecord, stage: Path | None) -> None:
+        """Takes a clip's record, and into the run, where there is one: predictions first, then what claims them."""
+        run = self.run
+        if stage is not None:
+            assert run is not None, "predictions are saved in a run"
+            record = replace(record, predictions=run.keep_predictions(stage))
+        elif run is not None and record.clip in run.finished:
+            record = replace(record, predictions=ClipRecord.of(run.finished[record.clip]).predictions)
+        if run is not None:
+            run.write_clip(record.clip, record.plain())
+        self.records[record.clip] = record
 
-def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: Json) -> Path:
+    def put_in_order(self, clips: Iterable[str]) -> None:
+        """Sums over clips depend on their order in the last bit: that of the data set, whoever was done first."""
+        names = list(clips)
+        self.records = {name: self.records[name] for name in names if name in self.records}
+        self.failures = {name: self.failures[name] for name in names if name in self.failures}
+
+
+def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | None = None, **chosen: object) -> Path:
     """Where a run goes by default: another place for other settings, so that they don't meet in one folder.
 
     Args:
@@ -60,7 +78,7 @@ def open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Su
     return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
 
 
-def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, Json]:
+def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, object]:
     """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
     compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
     return {
@@ -86,14 +104,10 @@ def finished_clips(run: Run, save_predictions: bool) -> dict[str, ClipRecord]:
     }
 
 
-def kept(run: Run, record: ClipRecord, stage: Path | None) -> ClipRecord:
-    """The record as it is stored: predictions first, then what claims them."""
-    if stage is not None:
-        record = replace(record, predictions=run.keep_predictions(stage))
-    elif record.clip in run.finished:
-        record = replace(record, predictions=run.finished[record.clip]["predictions"])
-    run.write_clip(record.clip, record.plain())
-    return record
+def meanwhile(run: Run) -> dict[str, ClipRecord]:
+    """The records of all that is finished by now, by other processes, too."""
+    run.reread()
+    return finished_clips(run, save_predictions=False)
 
 
 def versions() -> dict[str, str]:
@@ -103,7 +117,7 @@ def versions() -> dict[str, str]:
     return {"corrkit": __version__, "torch": torch.__version__}
 
 
-def _circumstances() -> dict[str, Json]:
+def _circumstances() -> dict[str, object]:
     """What is recorded but may differ when a run is resumed."""
     import torch
 

@@ -4,15 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from corrkit import __version__
 from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
-from corrkit.evaluation import Progress, evaluate
+from corrkit.evaluation import evaluate
 from corrkit.files.atomic import write_atomic
-from corrkit.files.jsontext import Json, from_json
+from corrkit.files.jsontext import Json, from_json, table_of
 from corrkit.inference import standard_defaults
+from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.runs.shapes import mismatches
@@ -30,7 +31,7 @@ class Baseline(TypedDict):
     """A baseline file. By task: protocol, identity of the clips, metrics, and the drops (fractions) to be tolerated."""
 
     corrkit: str
-    checkpoint: dict[str, Json]
+    checkpoint: dict[str, str | None]
     protocols: dict[str, str]
     data: dict[str, str]
     metrics: dict[str, dict[str, float]]
@@ -68,8 +69,8 @@ def measure(
     *,
     device: str = "auto",
     progress: Progress | None = None,
-    **loading: Json,
-) -> dict[str, Json]:
+    **loading: Any,
+) -> Baseline:
     """All three benchmarks on the embedded clips, in the form of a baseline file.
 
     Args:
@@ -83,10 +84,12 @@ def measure(
     """
     with standard_defaults():
         predictor = make_predictor(model, device=device, loading=Loading(**loading))
-    measured: dict[str, Json] = {
+    measured: Baseline = {
         "corrkit": __version__,
         "checkpoint": {"spec": predictor.name, "digest": predictor.digest},
-        **{key: {} for key in ("protocols", "data", "metrics")},
+        "protocols": {},
+        "data": {},
+        "metrics": {},
         "tolerances": {},
     }
     for task in (name for name in task_names() if task_facts(name).embedded):
@@ -102,16 +105,17 @@ def measure(
     return measured
 
 
-def compare(
-    measured: Mapping[str, Json], baseline: Mapping[str, Json], where: str = "the baseline"
-) -> list[Comparison]:
+def compare(measured: Baseline, baseline: Baseline, where: str = "the baseline") -> list[Comparison]:
     """Every metric of the baseline against what was measured.
 
     Raises:
         RunError: the baseline was made with other clips or protocols, so its numbers can't be compared.
     """
-    for key in ("protocols", "data"):
-        if baseline[key] != measured[key]:
+    for key, theirs, ours in (
+        ("protocols", baseline["protocols"], measured["protocols"]),
+        ("data", baseline["data"], measured["data"]),
+    ):
+        if theirs != ours:
             raise RunError(
                 f"{where} was made by corrkit {baseline['corrkit']} with other {key} than those of {__version__}.",
                 "Make it again with --update, from a checkpoint that you trust.",
@@ -129,7 +133,7 @@ def compare(
     ]
 
 
-def read_baseline(path: Path) -> dict[str, Json]:
+def read_baseline(path: Path) -> Baseline:
     """A baseline file. Raises RunError where it is missing or no baseline."""
     try:
         document = from_json(path.read_text(encoding="utf-8"))
@@ -137,15 +141,16 @@ def read_baseline(path: Path) -> dict[str, Json]:
         raise RunError(f"{path} does not exist.", "Write it with --update, from a checkpoint that you trust.") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} can't be read as a baseline ({error}).", "Write it again with --update.") from None
-    faults = list(mismatches(document, Baseline, "it")) or _gaps(document)
+    faults = list(mismatches(document, Baseline, "it")) or _gaps(table_of(document))
     if faults:
         raise RunError(f"{path} is no baseline of corrkit regress: {' and '.join(faults[:3])}.", _AGAIN)
-    return cast(dict[str, Json], document)
+    return cast(Baseline, document)
 
 
 def _gaps(document: Mapping[str, Json]) -> list[str]:
     """What no type says: a baseline compares something, and each number with a tolerance."""
-    metrics, tolerated = document["metrics"], document["tolerances"]
+    tolerated = {task: table_of(values) for task, values in table_of(document["tolerances"]).items()}
+    metrics = {task: table_of(values) for task, values in table_of(document["metrics"]).items()}
     named = [(task, metric) for task, values in metrics.items() for metric in values]
     faults = [] if named else ["it holds no metrics, so nothing could ever drop"]
     for task, metric in named:
@@ -156,9 +161,9 @@ def _gaps(document: Mapping[str, Json]) -> list[str]:
     return faults
 
 
-def write_baseline(path: Path, measured: Mapping[str, Json]) -> None:
+def write_baseline(path: Path, measured: Baseline) -> None:
     """Writes a baseline file; tolerances edited in an existing one are kept. Raises RunError where that fails."""
-    document = dict(measured)
+    document = measured.copy()
     if path.exists():
         document["tolerances"] = read_baseline(path)["tolerances"]
     write_atomic(path, json.dumps(document, indent=1) + "\n")

@@ -32,7 +32,7 @@ def score(
     allow_partial: bool = False,
     allow_ground_truth: bool = False,
     grid: tuple[int, int] | None = None,
-    **overrides: Json,
+    **overrides: object,
 ) -> Result:
     """Scores a folder of predictions against a data set; no network, no propagation.
 
@@ -77,7 +77,7 @@ def score_subject(
     folder = _opened(Path(pred), subject, options)
     predictions = subject.task.predictions(folder, options)
     subject = replace(subject, clips=_predicted(subject, folder, predictions, allow_partial=allow_partial))
-    statistics: dict[str, Json] = {}
+    statistics: dict[str, Mapping[str, Json]] = {}
     equal_clips = 0
     for clip in subject.clips:
         statistics[clip.name], equals_truth = _score_clip(subject.task, predictions, clip, subject.protocol)
@@ -101,7 +101,13 @@ def score_subject(
         versions={"corrkit": __version__},
         missing=subject.missing(statistics),
     )
-    return Result(summary=summary, notes=(*subject.dataset.notes, *scores.notes), csvs=scores.csvs)
+    return Result(
+        summary=summary,
+        protocol=subject.protocol,
+        statistics=statistics,
+        notes=(*subject.dataset.notes, *scores.notes),
+        csvs=scores.csvs,
+    )
 
 
 def _opened(path: Path, subject: Subject, options: Mapping[str, object]) -> Path:

@@ -1,12 +1,11 @@
 """What is scored: a request for a task, its data and its protocol, opened once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from corrkit.errors import UsageError
-from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.results import Data
 from corrkit.task_table import task_facts
@@ -41,7 +40,7 @@ class Subject:
             complete=len(self.clips) == len(dataset.clips),
         )
 
-    def missing(self, scored: Mapping[str, Json]) -> list[str]:
+    def missing(self, scored: Collection[str]) -> list[str]:
         """The clips of the data set that have no score."""
         return [clip.name for clip in self.dataset.clips if clip.name not in scored]
 
@@ -51,7 +50,7 @@ def open_subject(
     *,
     data: str | Path | None = None,
     protocol: str | Protocol | None = None,
-    overrides: Mapping[str, Json] | None = None,
+    overrides: Mapping[str, object] | None = None,
     split: str | None = None,
     clips: Sequence[str] | None = None,
     dataset_name: str | None = None,
@@ -77,7 +76,7 @@ def open_subject(
     return Subject(task=opened, protocol=constants, dataset=dataset, clips=tuple(chosen), dataset_name=dataset_name)
 
 
-def constants_of(task: AnyTask, protocol: str | Protocol | None, overrides: Mapping[str, Json]) -> Protocol:
+def constants_of(task: AnyTask, protocol: str | Protocol | None, overrides: Mapping[str, object]) -> Protocol:
     """A task's protocol, by name or as it is, with overrides. Raises ProtocolError or UsageError."""
     constants = protocol if isinstance(protocol, Protocol) else None
     if constants is None:

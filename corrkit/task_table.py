@@ -8,7 +8,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from corrkit.errors import UsageError, closest
 
@@ -166,7 +165,7 @@ _JHMDB = TaskFacts(
 def _table() -> Mapping[str, TaskFacts]:
     from importlib.metadata import entry_points
 
-    table: dict[str, Any] = {facts.name: facts for facts in (_DAVIS, _VIP, _JHMDB)}
+    table: dict[str, TaskFacts] = {facts.name: facts for facts in (_DAVIS, _VIP, _JHMDB)}
     for entry in entry_points(group=ENTRY_POINTS):
         facts = entry.load()
         if not isinstance(facts, TaskFacts) or facts.name in table:

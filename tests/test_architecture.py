@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from annotations import lines_with_any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "architecture.md"
@@ -31,6 +32,8 @@ PIPELINE = (
     "inference",
     "subject",
     "lanes",
+    "passes",
+    "processes",
     "evaluation",
     "scoring",
     "evaluator",
@@ -40,6 +43,9 @@ PIPELINE = (
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)
 """From left to right. "corrkit" is the package itself, the names of the Python API."""
+
+
+MOST_ANY = 75  # lines of annotation
 
 
 def module_of(path: Path) -> str:
@@ -93,3 +99,24 @@ def test_no_modules_import_each_other():
 @pytest.mark.parametrize("room", ORDER)
 def test_the_page_says_what_a_room_is_for(room: str):
     assert re.search(rf"`{room}(/|\.py)?`", PAGE.read_text(encoding="utf-8")), f"docs/architecture.md lacks {room}"
+
+
+def test_an_alias_of_any_counts_as_any(tmp_path: Path) -> None:
+    package = tmp_path / "house"
+    package.mkdir()
+    (package / "words.py").write_text(
+        "from typing import Any, TypeAlias\nTree: TypeAlias = Any\nBranch = Tree\nTwig: TypeAlias = 'dict[str, Twig]'\n"
+    )
+    (package / "rooms.py").write_text(
+        "from house.words import Branch as Limb, Twig\n"
+        "def first(a: Limb, b: Twig) -> 'list[Limb]': ...\n"
+        "def second(a: Twig) -> object: ...\n"
+    )
+    found = [(path.name, line) for path, line in lines_with_any(package)]
+    assert found == [("rooms.py", 2), ("words.py", 2), ("words.py", 3)]
+
+
+def test_any_stands_at_borders_only() -> None:
+    """To libraries without annotations, and where a name in a file decides which class it is."""
+    found = lines_with_any(REPOSITORY / "corrkit")
+    assert len(found) <= MOST_ANY, "\n".join(f"{path.relative_to(REPOSITORY)}:{line}" for path, line in found)

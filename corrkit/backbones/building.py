@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from corrkit.backbones.contract import Colour, Mode
+from corrkit.backbones.contract import Colour, Mode, PositionKind
 from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
@@ -29,7 +29,7 @@ class Built:
     stride: int
     multiple: int
     layer: str = "last"
-    position: Literal["absolute", "relative", "rotary", "none"] = "none"
+    position: PositionKind = "none"
     mode: Mode = field(default_factory=Mode)
     colour: Colour = "rgb"
     evidence: tuple[tuple[str, str], ...] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args, runtime_checkable
 
 from corrkit.errors import UsageError, closest
 
@@ -15,6 +15,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Colour = Literal["rgb", "lab", "grey"]
 """What a network takes; see `frames.preparation.colour_values`."""
+
+
+PositionKind = Literal["absolute", "own", "relative", "rotary", "none"]
+"""How a network knows places; see `Report`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,7 @@ class Report:
     architecture: e.g. "vit_small_patch16".
     parameters: of the backbone. tensors_used, tensors_total: of the file's; dropped: group name to reason.
     position: "absolute" where a position embedding is resampled to the input size (a protocol may then choose the
-        rule), else "relative", "rotary" or "none".
+        rule), "own" where it is resampled by the network's own rule alone, else "relative", "rotary" or "none".
     evidence: decision to what in the file it rests on. notes: what the user should know.
     pretraining: how it was trained, where the file says ("siammae, step 400"); "none" for random weights.
     """
@@ -53,7 +57,7 @@ class Report:
     layer: str = "last"
     tensors_used: int = 0
     tensors_total: int = 0
-    position: Literal["absolute", "relative", "rotary", "none"] = "none"
+    position: PositionKind = "none"
     dropped: tuple[tuple[str, str], ...] = ()
     evidence: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -148,17 +152,17 @@ class Described:
 
 @runtime_checkable
 class _Placed(Protocol):
-    def to(self, device: Any) -> Any: ...
+    def to(self, device: object) -> object: ...
 
 
 @runtime_checkable
 class _Resampled(Protocol):
-    def with_position(self, rule: str) -> Any: ...
+    def with_position(self, rule: str) -> object: ...
 
 
 @runtime_checkable
 class _Networked(Protocol):
-    network: Any
+    network: object
 
 
 def on_device(backbone: Backbone, device: "torch.device") -> Backbone:

@@ -39,17 +39,8 @@ class Framewise(Described):
 
     def encode(self, frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
         """Normalised frames [3, H, W] of one clip in order to features [h, w, C], one per frame, streaming."""
-        import torch
-
-        stream = iter(frames)
-        first = next(stream, None)
-        if first is None:
-            return
-        size = 1 if first.device.type == "cpu" else _GPU_BATCH
-        batch = [first, *islice(stream, size - 1)]
-        while batch:
-            yield from self(torch.stack(batch))
-            batch = list(islice(stream, size))
+        for batch in batches(frames):
+            yield from self(batch)
 
     def with_position(self, rule: str) -> Self:
         """The same backbone under another resampling rule of its absolute position embedding."""
@@ -62,3 +53,18 @@ class Framewise(Described):
         """The same backbone with its network on a device (moved in place)."""
         self.network.to(device)
         return self
+
+
+def batches(frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
+    """Frames [3, H, W] in order as what a forward pass takes of them at a time: [B, 3, H, W]."""
+    import torch
+
+    stream = iter(frames)
+    first = next(stream, None)
+    if first is None:
+        return
+    size = 1 if first.device.type == "cpu" else _GPU_BATCH
+    batch = [first, *islice(stream, size - 1)]
+    while batch:
+        yield torch.stack(batch)
+        batch = list(islice(stream, size))

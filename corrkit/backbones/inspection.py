@@ -2,15 +2,47 @@
 
 import shlex
 from dataclasses import asdict, replace
+from typing import TypedDict
 
 from corrkit.backbones.contract import Backbone, interface_of
 from corrkit.backbones.heads import UnknownHeadsError
 from corrkit.backbones.loading import NO_OPTIONS, Loading, examine
 from corrkit.checkpoints.registry import SYSTEMS
-from corrkit.files.jsontext import Json
 
 
-def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Json]:
+class Facts(TypedDict):
+    """What is known of a backbone: its report, its interface and its system's entry. `mode` holds a `Mode`'s fields."""
+
+    system: str
+    title: str
+    source: str
+    proven: str
+    architecture: str
+    parameters: int
+    heads_unknown: bool
+    stride: int
+    multiple: int
+    layer: str
+    position: str
+    mode: dict[str, object]
+    mean: list[float]
+    std: list[float]
+    tensors_used: int
+    tensors_total: int
+    dropped: list[dict[str, str]]
+    evidence: dict[str, str]
+    notes: list[str]
+    digest: str | None
+
+
+class Inspection(Facts):
+    """The same with the spec that was looked at, and the command that evaluates it."""
+
+    file: str
+    command: str
+
+
+def inspect(spec: str, loading: Loading = NO_OPTIONS) -> Inspection:
     """Loads a backbone and tells every decision behind it.
 
     Args:
@@ -35,7 +67,7 @@ def inspect(spec: str, loading: Loading = NO_OPTIONS) -> dict[str, Json]:
     }
 
 
-def _facts(backbone: Backbone, unknown: str | None) -> dict[str, Json]:
+def _facts(backbone: Backbone, unknown: str | None) -> Facts:
     interface = interface_of(backbone)
     report = interface.report
     system = SYSTEMS.get(report.system)

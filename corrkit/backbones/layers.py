@@ -1,13 +1,11 @@
 """Several layers of one network in one pass: each layer is a backbone of its own, the forward pass is shared."""
 
 import copy
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-from corrkit.backbones.contract import interface_of
-from corrkit.backbones.framewise import Framewise
+from corrkit.backbones.contract import Backbone, interface_of
+from corrkit.backbones.framewise import Framewise, batches
 from corrkit.backbones.loading import Loading, open_layers
 from corrkit.backbones.networks.base import Network
 from corrkit.errors import CheckpointError, UsageError
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_layers(spec: str, layers: Sequence[str], loading: Loading) -> "list[SharedLayer]":
-    """One backbone per layer, from a file that is read once; in lockstep they cost one forward pass per frame.
+    """One backbone per layer, from a file that is read once; together they cost one forward pass per frame.
 
     Args:
         spec: a checkpoint file or folder, as for `load_backbone`.
@@ -42,81 +40,57 @@ def load_layers(spec: str, layers: Sequence[str], loading: Loading) -> "list[Sha
     every = [backbone_of(number) for number in numbers]
     if any(alone.multiple != whole.multiple for alone in every):
         raise UsageError(f"The layers of {spec} need inputs of different sizes.", "Use --layer, one at a time.")
-    shared = SharedPass(network, tuple(numbers))
-    return [SharedLayer(alone, shared, position) for position, alone in enumerate(every)]
+    shared = SharedPass(network)
+    return [SharedLayer(alone, shared, number) for alone, number in zip(every, numbers, strict=True)]
+
+
+def network_key(backbone: Backbone) -> Hashable:
+    """Equal for backbones that one pass can serve: layers that were loaded together, or one and the same."""
+    return id(backbone.shared) if isinstance(backbone, SharedLayer) else id(backbone)
+
+
+def encode_together(backbones: Sequence[Backbone], frames: "Iterable[Tensor]") -> "Iterator[list[Tensor]]":
+    """Features of one clip from several backbones of one `network_key`, in one pass of their network.
+
+    Args:
+        backbones: at least one; the same one may stand there several times.
+        frames: normalised frames [3, H, W] in order.
+
+    Returns:
+        For each frame the features [h, w, C] of each backbone, streaming, as its own `encode` gives them.
+    """
+    first = backbones[0]
+    if not isinstance(first, SharedLayer):
+        return ([features] * len(backbones) for features in first.encode(frames))
+    layers = [backbone.number for backbone in backbones if isinstance(backbone, SharedLayer)]
+    return first.shared.encode(frames, layers)
 
 
 class SharedPass:
-    """Runs the network once per frame and hands each layer its features, for layers in lockstep.
+    """A network that gives several of its layers in one pass.
 
     Args:
         network: whose layers are asked for.
-        layers: their numbers, in the order of their `SharedLayer`s.
     """
 
-    def __init__(self, network: Network, layers: tuple[int, ...]) -> None:
-        self.network, self.layers = network, layers
-        self._clip: _Clip | None = None
+    def __init__(self, network: Network) -> None:
+        self.network = network
         self._under: dict[str, SharedPass] = {}
 
-    @contextmanager
-    def lockstep(self, members: "Sequence[SharedLayer]") -> "Iterator[None]":
-        """Until it ends, the members' next `encode` is of one clip, whose frames all of them see.
-
-        Outside of it each layer's `encode` is a pass of its own.
-        """
-        positions = tuple(dict.fromkeys(member.position for member in members))
-        self._begin(positions)
-        try:
-            yield
-        finally:
-            self._begin(())
-
-    def stream(self, position: int, frames: "Iterator[Tensor]") -> "Iterator[Tensor] | None":
-        """The features of one layer of the clip in lockstep; None where it takes no part, or has its stream already."""
-        return None if self._clip is None else self._clip.stream(position, frames)
+    def encode(self, frames: "Iterable[Tensor]", layers: Sequence[int]) -> "Iterator[list[Tensor]]":
+        """Frames [3, H, W] of one clip in order to the features [h, w, C] of each layer, frame by frame."""
+        distinct = tuple(dict.fromkeys(layers))
+        for batch in batches(frames):
+            found = dict(zip(distinct, self.network.taps(batch, distinct), strict=True))
+            for number in range(len(batch)):
+                features = {layer: maps[number].float() for layer, maps in found.items()}
+                yield [features[layer] for layer in layers]
 
     def with_position(self, rule: str) -> "SharedPass":
         """The pass of all these layers under another rule, one for all who ask; this one stays as it is."""
         if rule not in self._under:
-            self._under[rule] = SharedPass(self.network.with_position(rule), self.layers)
-            self._under[rule]._begin(() if self._clip is None else self._clip.positions)
+            self._under[rule] = SharedPass(self.network.with_position(rule))
         return self._under[rule]
-
-    def _begin(self, positions: tuple[int, ...]) -> None:
-        self._clip = _Clip(self, positions) if positions else None
-        for other in self._under.values():
-            other._begin(positions)
-
-
-class _Clip:
-    """One pass over one clip: features wait for each layer that takes part until it asks for them."""
-
-    def __init__(self, shared: SharedPass, positions: tuple[int, ...]) -> None:
-        self.positions = positions
-        self._network, self._layers = shared.network, tuple(shared.layers[position] for position in positions)
-        self._waiting: dict[int, deque[Tensor]] = {position: deque() for position in positions}
-        self._taken: set[int] = set()
-        self._frames: Iterator[Tensor] | None = None
-
-    def stream(self, position: int, frames: "Iterator[Tensor]") -> "Iterator[Tensor] | None":
-        if position not in self.positions or position in self._taken:
-            return None
-        self._taken.add(position)
-        return self._features(position, frames)
-
-    def _features(self, position: int, frames: "Iterator[Tensor]") -> "Iterator[Tensor]":
-        """Whoever asks first gives the frames; those of the others are never read."""
-        self._frames = self._frames or frames
-        while True:
-            if not self._waiting[position]:
-                frame = next(self._frames, None)
-                if frame is None:
-                    return
-                found = self._network.taps(frame[None], self._layers)
-                for queue, features in zip(self._waiting.values(), found, strict=True):
-                    queue.append(features[0].float())
-            yield self._waiting[position].popleft()
 
 
 class SharedLayer(Framewise):
@@ -125,22 +99,16 @@ class SharedLayer(Framewise):
     Args:
         alone: the backbone of this layer on its own.
         shared: the pass it shares.
-        position: its place among the layers of the pass.
+        number: of the layer, from 1.
     """
 
-    def __init__(self, alone: Framewise, shared: SharedPass, position: int) -> None:
+    def __init__(self, alone: Framewise, shared: SharedPass, number: int) -> None:
         super().__init__(shared.network, interface_of(alone))
-        self.shared, self.position = shared, position
+        self.shared, self.number = shared, number
 
     def __call__(self, frames: "Tensor") -> "Tensor":
         """Normalised frames [B, 3, H, W] to features [B, h, w, C] of this layer."""
-        layer = self.shared.layers[self.position]
-        return self.shared.network.taps(frames, (layer,))[0].float()
-
-    def encode(self, frames: "Iterable[Tensor]") -> "Iterator[Tensor]":
-        """In lockstep with other layers a part of their pass (`SharedPass.lockstep`), else a pass of its own."""
-        stream = self.shared.stream(self.position, iter(frames))
-        return super().encode(frames) if stream is None else stream
+        return self.shared.network.taps(frames, (self.number,))[0].float()
 
     def with_position(self, rule: str) -> Self:
         """Under another rule of position embeddings, in the pass of all layers under that rule."""

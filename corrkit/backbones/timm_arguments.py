@@ -33,8 +33,8 @@ class _Number:
         return self._allows_one(value)
 
     def _allows_one(self, value: Json) -> bool:
-        types = (int,) if self.whole else (int, float)
-        return type(value) in types and self.low <= value <= self.high
+        known = type(value) is int or (type(value) is float and not self.whole)
+        return known and isinstance(value, int | float) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         some = f", or a list of up to {self.longest}" if self.longest else ""
@@ -121,7 +121,7 @@ def architecture_arguments(opened: "Opened", num_tensors: int) -> dict[str, Json
             )
     for name in _DEPTHS & arguments.keys():
         depths = arguments[name]
-        blocks = sum(depths) if isinstance(depths, list) else depths
+        blocks = sum(depths if isinstance(depths, list) else [depths])
         if blocks > num_tensors:
             raise CheckpointError(
                 f"{opened.path}: model_args in config.json asks for {blocks} blocks ({name}), the file has "
@@ -131,13 +131,13 @@ def architecture_arguments(opened: "Opened", num_tensors: int) -> dict[str, Json
     return arguments
 
 
-def statistics(opened: "Opened | None", default: Json) -> tuple[Channels, Channels]:
+def statistics(opened: "Opened | None", default: Mapping[str, object]) -> tuple[Channels, Channels]:
     """Mean and std per channel: of `pretrained_cfg` in a file's config.json, else timm's own (`default`).
 
     Raises:
         CheckpointError: not three finite numbers each, or a std that isn't above 0.
     """
-    values = {}
+    values: dict[str, object] = {}
     for name in ("mean", "std"):
         given = None if opened is None else entry(opened.config, f"pretrained_cfg.{name}")
         values[name] = default[name] if given is None else given

@@ -41,7 +41,7 @@ def load(spec: str) -> Framewise:
 
         model = _initialised(name, {}, seed)
         report = Report(system="random", architecture=name, parameters=0, pretraining="none")
-        return _backbone(model, name, report, state_digest(model, name), statistics(None, model.pretrained_cfg))
+        return _backbone(model, name, report, state_digest(model, name), statistics(None, _published(model)))
     from_file = re.fullmatch(r"timm:([^=]+)=(.+)", spec)
     if from_file:
         from corrkit.checkpoints.opening import open_checkpoint
@@ -98,7 +98,7 @@ def fill(name: str, opened: "Opened", layer: int | str | None = None) -> Framewi
         notes=opened.notes,
     )
     digest = hashlib.sha256(f"{opened.digest} {name} {layer}".encode()).hexdigest()
-    return _backbone(model, name, report, digest, statistics(opened, model.pretrained_cfg), layer)
+    return _backbone(model, name, report, digest, statistics(opened, _published(model)), layer)
 
 
 def _misfit(
@@ -197,11 +197,12 @@ def _create(name: str, arguments: Mapping[str, Json]) -> "nn.Module":
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4)
         remedy = f"Near it: {', '.join(near)}." if near else "timm.list_models() lists them all."
         raise CheckpointError(f"timm {timm.__version__} has no model {name!r}.", remedy)
-    options: tuple[dict[str, Json], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    options: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
     problem = ""
     for option in options:
         try:
-            model: nn.Module = timm.create_model(name, **{"pretrained": False, **arguments, "num_classes": 0, **option})
+            given: dict[str, Any] = {"pretrained": False, **arguments, "num_classes": 0, **option}
+            model: nn.Module = timm.create_model(name, **given)
         except TypeError as error:
             problem = str(error)
             continue
@@ -240,6 +241,12 @@ def _backbone(
     return Framewise(
         network, Interface(stride=stride, multiple=stride, mean=mean, std=std, report=report, digest=digest)
     )
+
+
+def _published(model: Any) -> "Mapping[str, object]":
+    """What timm says of the published weights: mean and std, among others."""
+    found: Mapping[str, object] = model.pretrained_cfg
+    return found
 
 
 def _stride(model: Any, name: str) -> int:

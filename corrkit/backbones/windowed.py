@@ -11,6 +11,7 @@ from corrkit.backbones.contract import Described, Interface, Mode, interface_of
 from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.networks.base import Network
 from corrkit.errors import CheckpointError
+from corrkit.protocols.schema import Features
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ class Windowed(Described):
         length: frames per window.
         step: frames from one window to the next; each window gives the maps of its first `step` frames.
         padding: what fills the last window: "zeros", or "repeat" of the last frame.
+        upsampling: how fewer time slices become a map for each frame: "linear" between them, or "nearest".
 
     Raises:
         CheckpointError: the network sees single frames only, or windows of another length.
@@ -41,8 +43,10 @@ class Windowed(Described):
         *,
         step: int | None = None,
         padding: Literal["zeros", "repeat"] = "zeros",
+        upsampling: Literal["linear", "nearest"] = "linear",
     ) -> None:
         step = length if step is None else step
+        self.upsampling = upsampling
         mode = Mode(kind="windowed", sees_future=True, length=length, step=step, padding=padding)
         super().__init__(_interface(interface_of(framewise), mode))
         self.network = _windowed(framewise, length, step)
@@ -73,6 +77,12 @@ class Windowed(Described):
         other.network = self.network.with_position(rule)
         return other
 
+    def under(self, rule: Features) -> Self:
+        """The same backbone with a protocol's padding and time up-sampling."""
+        other = copy.copy(self)
+        other.mode, other.upsampling = replace(self.mode, padding=rule.window_padding), rule.time_upsampling
+        return other
+
     def to(self, device: "torch.device | str") -> Self:
         """The same backbone with its network on a device (moved in place)."""
         self.network.to(device)
@@ -85,10 +95,9 @@ class Windowed(Described):
         slices = self.network.clip(window).float()
         if len(slices) == len(window):
             return slices
-        lines = slices.flatten(1).t()[
-            None
-        ]  # [1, h·w·C, T']: trilinear with the sides of the grid kept is linear in time
-        stretched = functional.interpolate(lines, size=len(window), mode="linear", align_corners=False)[0].t()
+        lines = slices.flatten(1).t()[None]  # [1, h·w·C, T']: trilinear where the grid stays is linear in time
+        corners = False if self.upsampling == "linear" else None
+        stretched = functional.interpolate(lines, len(window), mode=self.upsampling, align_corners=corners)[0].t()
         return stretched.reshape(len(window), *slices.shape[1:])
 
 

@@ -143,7 +143,7 @@ class WrappedNetwork(nn.Module):
         with _evaluating(self.module):
             try:
                 output = self._features(frames)
-            except CorrkitError:
+            except (CorrkitError, MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # the user's own code: whatever it raises is theirs to mend
                 raise UsageError(

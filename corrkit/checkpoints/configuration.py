@@ -23,11 +23,11 @@ def vision_part(config: Mapping[str, Json] | None) -> dict[str, Json]:
     """
     if not config:
         return {}
-    if isinstance(config.get("model_cfg"), Mapping):
-        return _from_open_clip(config)
+    if isinstance(model := config.get("model_cfg"), Mapping):
+        return _from_open_clip(model)
     part = dict(config)
     for _ in range(_MAX_PARTS):
-        inner = next((part[name] for name in _PARTS if isinstance(part.get(name), Mapping)), None)
+        inner = next((found for name in _PARTS if isinstance(found := part.get(name), Mapping)), None)
         if inner is None:
             break
         part = {**inner, "model_type": inner.get("model_type") or part.get("model_type")}
@@ -92,9 +92,8 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Seq
         )
 
 
-def _from_open_clip(config: Mapping[str, Json]) -> dict[str, Json]:
-    """open_clip_config.json: mlfoundations/open_clip src/open_clip/model.py, CLIPVisionCfg."""
-    model = config["model_cfg"]
+def _from_open_clip(model: Mapping[str, Json]) -> dict[str, Json]:
+    """The model_cfg of open_clip_config.json: mlfoundations/open_clip src/open_clip/model.py, CLIPVisionCfg."""
     vision = model.get("vision_cfg")
     vision = vision if isinstance(vision, Mapping) else {}
     width, head_width = vision.get("width"), vision.get("head_width", 64)

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.completeness import contradiction
 from corrkit.checkpoints.conversions import ContradictionError, with_known_ranks
 from corrkit.checkpoints.layout_files import parse_layout
+from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening import Opened, require_usable
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.opening.inert import Tree
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.statistics import mean_and_std
@@ -24,6 +25,22 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _MAX_SETTING = 64 << 10  # characters of one setting of the container that is kept
+
+
+class _Header(TypedDict):
+    """What `write` writes into the header, as JSON gives it back."""
+
+    format: int
+    system: str
+    layout: str
+    heads: int | None
+    mean: list[float]
+    std: list[float]
+    shapes: dict[str, list[int]]
+    config: dict[str, Json]
+    settings: dict[str, Json]
+    document: NotRequired[dict[str, Json]]
+    original: dict[str, str]
 
 
 def write(recognised: Recognised, path: Path, *, digest: str, heads: int | None = None) -> None:
@@ -104,7 +121,7 @@ def read(opened: Opened) -> Recognised:
         CheckpointError: a header of another version, or a system that this version doesn't know.
     """
     try:
-        facts = json.loads(opened.metadata[CONVERTED])
+        facts: _Header = json.loads(opened.metadata[CONVERTED])
         system = _system(opened, facts)
         layout = next(layout for layout in system.layouts if layout.name == facts["layout"])
         if facts["format"] != _FORMAT:
@@ -115,7 +132,7 @@ def read(opened: Opened) -> Recognised:
             f"{opened.path} was converted by another version of corrkit ({type(error).__name__}: {error}).",
             "Convert the original again.",
         ) from error
-    tensors: dict[str, Tree] = opened.tree
+    tensors = flatten(opened.tree)
     require_usable(tensors, opened.path)
     mean, std = mean_and_std(opened.path, ("mean in its header", facts["mean"]), ("std in its header", facts["std"]))
     try:
@@ -131,7 +148,7 @@ def read(opened: Opened) -> Recognised:
         system=system,
         layout=layout,
         prefix="",
-        state=dict(tensors),
+        state=tensors,
         origins={name: name for name in tensors},
         shapes={name: tuple(shape) for name, shape in facts["shapes"].items()},
         used=len(tensors),
@@ -150,26 +167,26 @@ def read(opened: Opened) -> Recognised:
     )
 
 
-def _system(opened: Opened, facts: dict[str, Json]) -> System:
+def _system(opened: Opened, facts: _Header) -> System:
     """The registry's entry, or that of the layout file whose document the header holds."""
     if "document" not in facts:
         return SYSTEMS[facts["system"]]
     return parse_layout(facts["document"], str(facts["system"]), f"{opened.path} (header)")
 
 
-def _require_kinds(facts: dict[str, Json]) -> None:
+def _require_kinds(facts: Mapping[str, object]) -> None:
     """Raises TypeError or KeyError where a header holds something else than `write` writes."""
     kinds = {"config": dict, "shapes": dict, "settings": dict, "original": dict, "heads": int | None}
     wrong = [name for name, kind in kinds.items() if not isinstance(facts[name], kind)]
-    if not wrong:
-        shapes = list(facts["shapes"].values())
-        numbers = [number for shape in shapes if isinstance(shape, list) for number in shape]
-        texts = [facts["original"]["name"], facts["original"]["sha256"]]
+    shapes, original, heads = facts["shapes"], facts["original"], facts["heads"]
+    if isinstance(shapes, dict) and isinstance(original, dict) and not wrong:
+        numbers = [number for shape in shapes.values() if isinstance(shape, list) for number in shape]
+        texts = [original["name"], original["sha256"]]
         sound = {
-            "shapes": all(isinstance(shape, list) for shape in shapes)
+            "shapes": all(isinstance(shape, list) for shape in shapes.values())
             and all(type(number) is int and 0 < number < 1 << 40 for number in numbers),
             "original": all(isinstance(text, str) for text in texts),
-            "heads": facts["heads"] is None or 0 < facts["heads"] < 1 << 20,
+            "heads": heads is None or (isinstance(heads, int) and 0 < heads < 1 << 20),
         }
         wrong = [name for name, good in sound.items() if not good]
     if wrong:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from corrkit.checkpoints.opening import Stub
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.opening.inert import Tree
 from corrkit.files.jsontext import Json
 
 # Pattern of a name, axis of its shape, and whether the axis counts heads or (parts of) the channels of one head.

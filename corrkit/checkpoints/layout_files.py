@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import Layout, System
 from corrkit.constants import AT_LEAST_ONE, POSITIVE, Reader
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 ENTRY_POINTS = "corrkit.systems"
 _MAX_FILE = 1 << 20  # bytes
@@ -71,7 +72,7 @@ def read_layout(path: Path) -> System:
     return _parsed(text, path.stem, str(path))
 
 
-def parse_layout(document: Mapping[str, Any], name: str, where: str) -> System:
+def parse_layout(document: Mapping[str, Json], name: str, where: str) -> System:
     """The system of a layout file's document.
 
     Args:

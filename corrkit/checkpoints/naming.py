@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.opening.inert import Tree
 from corrkit.checkpoints.system import Layout
 
 if TYPE_CHECKING:

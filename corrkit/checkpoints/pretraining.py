@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.opening.inert import Tree
 
 
 def pretraining(tree: Tree) -> str:

@@ -10,7 +10,7 @@ from corrkit.checkpoints import heads
 from corrkit.checkpoints.completeness import Tensors, contradiction, gap
 from corrkit.checkpoints.conversions import ContradictionError, of_rank
 from corrkit.checkpoints.naming import file_name
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.opening.inert import Tree
 from corrkit.checkpoints.system import Layout, System
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json

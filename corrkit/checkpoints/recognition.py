@@ -206,8 +206,8 @@ def _statistics(
     if system.statistics:
         stored = [first(pattern, tensors) for pattern in system.statistics]
         if None not in stored:
-            mean, std = ((str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored)
-            return mean_and_std(opened.path, mean, std)
+            values = [(str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored]
+            return mean_and_std(opened.path, values[0], values[1])
     for source, names in (
         (opened.preprocessor, ("image_mean", "image_std")),
         (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),

@@ -1,14 +1,13 @@
 """Mean and standard deviation of red, green and blue, as a file or the config beside it states them."""
 
 import math
-from typing import Any
 
 from corrkit.errors import CheckpointError
 
 Channels = tuple[float, float, float]
 
 
-def mean_and_std(path: object, mean: tuple[str, Any], std: tuple[str, Any]) -> tuple[Channels, Channels]:
+def mean_and_std(path: object, mean: tuple[str, object], std: tuple[str, object]) -> tuple[Channels, Channels]:
     """Both as numbers.
 
     Args:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from corrkit.files.jsontext import Json
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -70,7 +72,7 @@ class System:
     signs: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    config: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    config: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     told: "Callable[[Opened], str | None] | None" = None
@@ -91,7 +93,7 @@ class System:
     assumptions: tuple[str, ...] = ()
     heads: int | None = None
     prefix: str = ""
-    document: Mapping[str, Any] | None = None
+    document: Mapping[str, Json] | None = None
 
     @property
     def digest(self) -> str:

@@ -4,16 +4,27 @@ import argparse
 import math
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from corrkit.cli.talk import say
-from corrkit.files.jsontext import Json
 
 if TYPE_CHECKING:
+    from corrkit.protocols import Protocol
     from corrkit.runs.comparison import Comparison
     from corrkit.runs.layout import Format
+    from corrkit.runs.protocol_rows import ProtocolRow
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
+
+
+class DataOptions(TypedDict):
+    """What the shared options say of the data."""
+
+    data: str | None
+    split: str | None
+    clips: list[str] | None
+    dataset_name: str | None
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +33,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split list of the data set (davis: val)")
     parser.add_argument("--clips", metavar="NAME,NAME", type=names, help="only these clips")
     parser.add_argument("--dataset-name", metavar="NAME", help="name of a data set of your own in the task's layout")
-    parser.add_argument("--protocol", metavar="NAME", help="published protocol (see corrkit protocols)")
+    parser.add_argument("--protocol", metavar="NAME", help="as published (see corrkit protocols); eval takes several")
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="override a constant"
     )
@@ -44,31 +55,41 @@ def add_limit_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def data_options(args: argparse.Namespace) -> dict[str, Json]:
+def data_options(args: argparse.Namespace) -> "DataOptions":
     """--data --split --clips --dataset-name as keywords of `evaluate` and `score`."""
     return {"data": args.data, "split": args.split, "clips": args.clips, "dataset_name": args.dataset_name}
 
 
-def opened_subject(args: argparse.Namespace, task: str) -> "Subject":
-    """The request of the shared options; --set names constants only, never another option."""
+def opened_subject(args: argparse.Namespace, task: str, protocol: "Protocol | None" = None) -> "Subject":
+    """The request of the shared options; --set names constants only, never another option.
+
+    A protocol that is given has its overrides already.
+    """
     from corrkit.subject import open_subject
 
+    if protocol is not None:
+        return open_subject(task, protocol=protocol, **data_options(args))
     return open_subject(task, protocol=args.protocol, overrides=dict(args.set), **data_options(args))
 
 
-def print_json(summaries: "Sequence[Summary]", comparisons: "Sequence[Comparison] | None" = None) -> None:
-    """One summary as an object, several as a list; with comparisons both as lists of one object."""
+def print_json(
+    summaries: "Sequence[Summary]",
+    comparisons: "Sequence[Comparison] | None" = None,
+    rows: "Sequence[ProtocolRow]" = (),
+) -> None:
+    """One summary as an object, several as a list; with comparisons or differences of protocols all in one object."""
     from corrkit.files.jsontext import to_json
+    from corrkit.runs.comparison_text import comparison_plain
 
-    if comparisons is None:
-        print(to_json(one_or_all(summaries)))
-    else:
-        from corrkit.runs.comparison_text import comparison_plain
+    further: dict[str, object] = {}
+    if comparisons is not None:
+        further["comparisons"] = [comparison_plain(one) for one in comparisons]
+    if rows:
+        further["differences"] = [row.plain() for row in rows]
+    print(to_json({"results": summaries, **further} if further else one_or_all(summaries)))
 
-        print(to_json({"results": summaries, "comparisons": [comparison_plain(one) for one in comparisons]}))
 
-
-def one_or_all(items: Sequence[Json]) -> Json:
+def one_or_all(items: Sequence[object]) -> object:
     """What --json prints: one item by itself, several (or none) as a list."""
     return items[0] if len(items) == 1 else list(items)
 
@@ -78,6 +99,15 @@ def print_table(summaries: "Sequence[Summary]", form: "Format") -> None:
     from corrkit.runs.tables import results_table
 
     print(results_table(summaries, form, shutil.get_terminal_size().columns))
+
+
+def print_protocols(rows: "Sequence[ProtocolRow]", form: "Format") -> None:
+    """Rows of several protocols, a table for each task, as wide as the terminal."""
+    from corrkit.runs.protocol_rows import protocols_table
+
+    for task in dict.fromkeys(row.summary["task"] for row in rows):
+        of_task = [row for row in rows if row.summary["task"] == task]
+        print(protocols_table(of_task, form, shutil.get_terminal_size().columns))
 
 
 def print_comparisons(comparisons: "Sequence[Comparison]", form: "Format") -> None:
@@ -104,12 +134,20 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def resolution(text: str) -> tuple[str, str]:
-    """N or HxW as the pair that --set makes of frames.size."""
-    sides = text.lower().split("x")
-    if not 1 <= len(sides) <= 2 or not all(side.isdecimal() for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither N nor HEIGHTxWIDTH")
-    return "size", f"[{', '.join(sides)}]"
+def protocol_names(text: str | None) -> list[str | None]:
+    """The names of --protocol; [None] for the task's default. A file's path may hold commas."""
+    return [None] if text is None else [text] if Path(text).is_file() else [*names(text)] or [text]
+
+
+def resolutions(text: str) -> list[list[int]]:
+    """N or HxW, several separated by commas, as values of frames.size."""
+    found = []
+    for size in names(text) or [text]:
+        sides = size.lower().split("x")
+        if not 1 <= len(sides) <= 2 or not all(side.isdecimal() for side in sides):
+            raise argparse.ArgumentTypeError(f"{size!r} is neither N nor HEIGHTxWIDTH")
+        found.append([int(side) for side in sides])
+    return found
 
 
 def points(text: str) -> float:

@@ -16,8 +16,10 @@ from corrkit.cli.arguments import (
     opened_subject,
     print_comparisons,
     print_json,
+    print_protocols,
     print_table,
-    resolution,
+    protocol_names,
+    resolutions,
 )
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
@@ -25,9 +27,12 @@ from corrkit.errors import CorrkitError, UsageError
 if TYPE_CHECKING:
     from corrkit.evaluation import Result
     from corrkit.predictors.contract import Predictor
+    from corrkit.predictors.loading import Request
+    from corrkit.processes.shares import Share
     from corrkit.protocols import Protocol
     from corrkit.runs.comparable import StoredRun
     from corrkit.runs.comparison import Comparison
+    from corrkit.runs.protocol_rows import ProtocolRow
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
 
@@ -39,6 +44,7 @@ examples:
   corrkit eval all --ckpt dino_deitsmall16_pretrain.pth
   corrkit eval davis --ckpt mae.pth --set radius=20 --set topk=7 --format markdown
   corrkit eval davis --ckpt new.pth --against runs/old --fail-below -0.5
+  corrkit eval davis --ckpt mae.pth --protocol dino,cropmae,dinov3-M
 
 --ckpt takes a file or folder, demo, rgb, hog, identity (floor), oracle (ceiling), random:TIMM_NAME[@SEED],
 timm:TIMM_NAME=FILE, hf:OWNER/NAME[@REVISION], py:FILE.py:FUNCTION, a.pth+b.pth where a system needs two.
@@ -51,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ckpt", required=True, metavar="SPEC", help="what to evaluate (see below)")
     add_data_arguments(parser)
     parser.add_argument(
-        "--resolution", metavar="N|HxW", dest="set", action="append", type=resolution, help="short for --set size=[...]"
+        "--resolution",
+        metavar="N|HxW,...",
+        type=resolutions,
+        help="sizes of the network's input: --set size=[...] for each",
     )
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
     parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
@@ -63,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that evaluate; default: as many as pay")
+    parser.add_argument(
+        "--shard", metavar="i/n", help="only the i-th of n shares of the clips; under torchrun the rank's"
+    )
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
     parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
     parser.add_argument(
@@ -79,50 +92,102 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
+    from corrkit.processes.ranks import rank_and_count
     from corrkit.tasks.roots import require_outside_data
 
+    if args.shard and rank_and_count():
+        raise UsageError("Under torchrun each rank has its own share of the clips.", "Leave --shard out.")
     tasks = _tasks(args)
     against = _against(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
-    predictors = _predictors(args)
-    for predictor in predictors:
+    request = _request(args)
+    predictors = request.predictors()
+    rank, _ = rank_and_count() or (0, 1)
+    args.quiet = args.quiet or rank > 0
+    for predictor in predictors if rank == 0 else ():
         _describe(predictor)
-    results, summaries, comparisons, code = [], [], [], 0
+    results, rows, comparisons, code = [], [], [], 0
+    shown: list[Summary] = []
     for task in tasks:
         try:
-            subject = opened_subject(args, task)
+            protocols = _protocols(args, task)
+            subject = opened_subject(args, task, protocols[0])
             if against:
                 _require_alike(subject, against[task])
-            found, references = _evaluate(subject, predictors, args)
+            found, references = _evaluate(subject, protocols, request, predictors, args)
         except CorrkitError as error:
             if args.task != "all":
                 raise
             say(f"failed: {task}: {error}")  # the finished tasks keep their rows
             code = error.exit_code
             continue
+        if rank > 0 or _left_to_others(found):
+            code = max([code, *(_failures(result) for result in found)])
+            continue
         results += found
-        summaries += [*(result.summary for result in found), *references]
+        shown += [result.summary for result in (*found, *references)]
+        rows += _rows([*found, *references]) if len(protocols) > 1 else []
         try:
             comparisons += _compared(found, against[task]) if against else []
         except CorrkitError as error:
             say(f"failed: {error}")  # the results are there all the same
             code = error.exit_code
     if args.json:
-        print_json(summaries, comparisons if against else None)
-    elif summaries:
-        print_table(summaries, args.format)
+        print_json(shown, comparisons if against else None, rows)
+    elif rows:
+        print_protocols(rows, args.format)
+    elif shown:
+        print_table(shown, args.format)
+    if not args.json:
         print_comparisons(comparisons, args.format)
-    if args.submission:
+    if args.submission and results:
         _submit(subject, results[0], Path(args.submission))
     closing = [_closing_words(result, _origin(args)) for result in results]
     return max([code, judged(comparisons, args.fail_below), *closing])
 
 
-def _predictors(args: argparse.Namespace) -> "list[Predictor]":
+def _protocols(args: argparse.Namespace, task: str) -> "list[Protocol]":
+    """Each protocol of --protocol at each size of --resolution, with the overrides of --set."""
+    from corrkit.subject import constants_of
+    from corrkit.tasks import load_task
+
+    overrides = dict(args.set)
+    if args.resolution and "size" in {name.rpartition(".")[2] for name in overrides}:
+        raise UsageError("--resolution is short for --set size=[...], which is there as well.", "Use one of them.")
+    sizes = [{"size": size} for size in args.resolution or ()] or [{}]
+    protocols = [
+        constants_of(load_task(task), name, {**overrides, **size})
+        for name in protocol_names(args.protocol)
+        for size in sizes
+    ]
+    for number, protocol in enumerate(protocols):
+        if protocol in protocols[:number]:
+            raise UsageError(f"{protocol.identifier} is asked for twice.", "Name each protocol and each size once.")
+    if len(protocols) > 1 and args.submission:
+        raise UsageError("--submission is one protocol's predictions, several were named.", "Name one protocol.")
+    if len({protocol.identifier for protocol in protocols}) > 1 and args.against:
+        raise UsageError(
+            "--against is a run of one protocol, several were named.",
+            "Leave it out: the table compares each protocol with the first.",
+        )
+    return protocols
+
+
+def _rows(results: "Sequence[Result]") -> "list[ProtocolRow]":
+    """Results of one task under several protocols, each compared with the first of its method."""
+    from corrkit.runs.protocol_rows import ProtocolRow, compared_with_first
+
+    return compared_with_first(
+        [ProtocolRow(summary=one.summary, protocol=one.protocol, statistics=one.statistics) for one in results]
+    )
+
+
+def _request(args: argparse.Namespace) -> "Request":
     """One predictor, or one for each layer of --layers."""
     from corrkit.backbones.loading import Loading
-    from corrkit.predictors.loading import layer_predictors, make_predictor
+    from corrkit.predictors.loading import Request
+    from corrkit.processes.ranks import device_of_rank
 
     loading = Loading(
         heads=args.heads,
@@ -132,14 +197,18 @@ def _predictors(args: argparse.Namespace) -> "list[Predictor]":
         system=args.system,
         layout=args.layout,
     )
-    if args.layers is None:
-        predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
-        predictor.declare(args.name, args.seed_of)
-        return [predictor]
     for option in ("submission", "name", "seed_of"):
-        if getattr(args, option) is not None:
+        if args.layers is not None and getattr(args, option) is not None:
             raise UsageError(f"--layers and --{option.replace('_', '-')} exclude each other.", "Use one of them.")
-    return layer_predictors(args.ckpt, args.layers, device=args.device, loading=loading)
+    layers = None if args.layers is None else tuple(args.layers)
+    return Request(
+        spec=args.ckpt,
+        device=device_of_rank(args.device),
+        loading=loading,
+        layers=layers,
+        name=args.name,
+        seed_of=args.seed_of,
+    )
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
@@ -161,8 +230,9 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     found = [task for task in task_names() if environment_root(task) is not None]
     tasks = found or [task for task in task_names() if task_facts(task).embedded]
     for task in tasks:
-        if args.protocol:
-            load_protocol(args.protocol, task)  # fails before any work where a task lacks it
+        for protocol in protocol_names(args.protocol):
+            if protocol is not None:
+                load_protocol(protocol, task)  # fails before any work where a task lacks it
     return tasks
 
 
@@ -200,38 +270,61 @@ def _compared(results: "Sequence[Result]", reference: "StoredRun") -> "list[Comp
     return compare_with(reference, runs)
 
 
-def _folders(args: argparse.Namespace, protocol: "Protocol", predictors: "Sequence[Predictor]") -> list[Path]:
+def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protocol]]") -> list[Path]:
+    """The run folder of each lane; below --out one for each protocol and each layer, where there are several."""
     from corrkit.lanes import run_folder
 
     if not args.out:
-        return [run_folder(predictor, protocol, **data_options(args)) for predictor in predictors]
-    folder = Path(args.out) / protocol.task if args.task == "all" else Path(args.out)
-    return [folder] if args.layers is None else [folder / predictor.name for predictor in predictors]
+        return [run_folder(predictor, protocol, **data_options(args)) for predictor, protocol in lanes]
+    protocols = list(dict.fromkeys(id(protocol) for _, protocol in lanes))
+    folders = []
+    for predictor, protocol in lanes:
+        folder = Path(args.out) / protocol.task if args.task == "all" else Path(args.out)
+        if len(protocols) > 1:
+            folder /= run_folder(predictor, protocol, **data_options(args)).name.rpartition(f"-{protocol.task}-")[2]
+        folders.append(folder if args.layers is None else folder / predictor.name)
+    return folders
 
 
 def _evaluate(
-    subject: "Subject", predictors: "Sequence[Predictor]", args: argparse.Namespace
-) -> "tuple[list[Result], list[Summary]]":
-    """The results, and summaries of the floor and of the ceiling at the predictors' stride where asked for."""
+    subject: "Subject",
+    protocols: "Sequence[Protocol]",
+    request: "Request",
+    predictors: "Sequence[Predictor]",
+    args: argparse.Namespace,
+) -> "tuple[list[Result], list[Result]]":
+    """The results of each predictor under each protocol; and of the reference rows, where asked for."""
     from corrkit.cli.progress import ClipProgress
     from corrkit.evaluation import evaluate_together
-    from corrkit.predictors.references import GRID_STRIDE, Identity, Oracle
+    from corrkit.predictors.references import reference_predictors
+    from corrkit.processes.ranks import evaluated_by_all, rank_and_count
+    from corrkit.processes.shares import Share
+    from corrkit.processes.workers import Staff
 
-    protocol = subject.protocol
-    folders = _folders(args, protocol, predictors)
-    with ClipProgress(quiet=args.quiet, folders=folders) as progress:
-        results = evaluate_together(
-            subject,
-            [(predictor, protocol) for predictor in predictors],
-            outs=folders,
-            save_predictions=args.save_predictions or bool(args.submission),
-            progress=progress,
-        )
-        rows = []
-        for reference in (Identity(), Oracle(predictors[0].stride or GRID_STRIDE)) if args.reference_rows else ():
-            (result,) = evaluate_together(subject, [(reference, protocol)], outs=[None], progress=progress)
-            rows.append(result.summary)
-    return results, rows
+    rank = rank_and_count()
+    if args.reference_rows and (rank or args.shard):
+        raise UsageError("Reference rows are in no run folder where shares could meet.", "Leave --reference-rows out.")
+    lanes = [(predictor, protocol) for protocol in protocols for predictor in predictors]
+    folders: list[Path | None] = [*_folders(args, lanes)]
+    references = [
+        (reference, protocol)
+        for reference in (reference_predictors(predictors) if args.reference_rows else ())
+        for protocol in protocols
+    ]
+    with ClipProgress(quiet=args.quiet, folders=[folder for folder in folders if folder]) as progress:
+
+        def evaluate(share: "Share") -> "list[Result]":
+            return evaluate_together(
+                subject,
+                [*lanes, *references],
+                outs=[*folders, *[None] * len(references)],
+                save_predictions=args.save_predictions or bool(args.submission),
+                progress=progress,
+                staff=Staff(request=request, workers=1 if rank else args.workers, share=share),
+            )
+
+        results = evaluated_by_all(*rank, evaluate) if rank else evaluate(Share.read(args.shard or "1/1"))
+    return results[: len(lanes)], results[len(lanes) :]
 
 
 def _submit(subject: "Subject", result: "Result", file: Path) -> None:
@@ -265,6 +358,23 @@ def _origin(args: argparse.Namespace) -> str:
     return "" if any(option is not None for option in options) else args.ckpt
 
 
+def _left_to_others(results: "Sequence[Result]") -> bool:
+    """Whether other shards have clips to finish before there is a table; says how many."""
+    for result in results:
+        if result.waiting:
+            say(
+                f"{len(result.waiting)} clip(s) of {result.folder} are left to other shards; the last one, or this "
+                "command without --shard, prints the table."
+            )
+    return any(result.waiting for result in results)
+
+
+def _failures(result: "Result") -> int:
+    for clip, error in result.failures.items():
+        say(f"failed: {clip}: {error}")
+    return CorrkitError.exit_code if result.failures else 0
+
+
 def _closing_words(result: "Result", origin: str) -> int:
     from corrkit.runs.published import beside_published
 
@@ -272,7 +382,6 @@ def _closing_words(result: "Result", origin: str) -> int:
         say(beside.sentence())
     for note in result.notes:
         say(f"note: {note}")
-    for clip, error in result.failures.items():
-        say(f"failed: {clip}: {error}")
+    code = _failures(result)
     say(f"run: {result.folder}")
-    return CorrkitError.exit_code if result.failures else 0
+    return code

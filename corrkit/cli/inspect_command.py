@@ -3,9 +3,12 @@
 import argparse
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from corrkit.files.jsontext import Json
+if TYPE_CHECKING:
+    from corrkit.backbones.inspection import Inspection
 
 EXAMPLES = """\
 examples:
@@ -68,8 +71,8 @@ def _suggest(args: argparse.Namespace) -> int:
     return 0
 
 
-def _text(found: dict[str, Json]) -> str:
-    mode = found["mode"]["kind"] + (", sees later frames" if found["mode"]["sees_future"] else "")
+def _text(found: "Inspection") -> str:
+    mode = str(found["mode"]["kind"]) + (", sees later frames" if found["mode"]["sees_future"] else "")
     size = "any size" if found["multiple"] == 1 else f"sides in multiples of {found['multiple']}"
     lines = [
         found["file"],
@@ -87,7 +90,7 @@ def _text(found: dict[str, Json]) -> str:
     return "\n".join([*lines, "  evaluate", f"    {found['command']}"])
 
 
-def _positions(found: dict[str, Json]) -> str:
+def _positions(found: "Inspection") -> str:
     return "no positions" if found["position"] == "none" else f"{found['position']} positions"
 
 
@@ -95,7 +98,7 @@ def _numbers(values: list[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _section(title: str, items: Json) -> list[str]:
+def _section(title: str, items: Iterable[tuple[str, str]]) -> list[str]:
     rows = list(items)
     width = max((len(name) for name, _ in rows), default=0)
     lines = [f"    {name.ljust(width)}  {text}" if width else f"    {text}" for name, text in rows]

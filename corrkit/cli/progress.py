@@ -14,7 +14,7 @@ from corrkit.text import one_line
 
 
 class ClipProgress:
-    """Called after every frame (see `corrkit.evaluation.Progress`); a context manager around one or more evaluations.
+    """Called after every frame (see `corrkit.passes.Progress`); a context manager around one or more evaluations.
 
     Args:
         quiet: shows nothing.

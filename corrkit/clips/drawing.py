@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,11 @@ Points = NDArray[np.float64]
 _SHIFTS = ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375))
 
 
+_Number = TypeVar("_Number", float, NDArray[np.floating])
+_Indices: TypeAlias = NDArray[np.intp]
+_Hits: TypeAlias = tuple[tuple[slice, slice], _Indices, _Indices, NDArray[np.bool_]]
+
+
 @dataclass(frozen=True, slots=True)
 class Affine:
     """(x, y) to (a x + b y + c, d x + e y + f)."""
@@ -34,7 +39,7 @@ class Affine:
     e: float
     f: float
 
-    def __call__(self, x: Any, y: Any) -> tuple[Any, Any]:
+    def __call__(self, x: _Number, y: _Number) -> tuple[_Number, _Number]:
         """Maps coordinates, single numbers or arrays that broadcast."""
         return self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f
 
@@ -189,7 +194,9 @@ def _picture(scene: Scene, moment: float, shift: tuple[float, float]) -> Image:
     return picture
 
 
-def _hits(layer: Layer, camera: Affine, moment: float, size: tuple[int, int], shift: tuple[float, float]) -> Any:
+def _hits(
+    layer: Layer, camera: Affine, moment: float, size: tuple[int, int], shift: tuple[float, float]
+) -> _Hits | None:
     """(window of the frame, u, v, solid) of a layer, or None where it is out of sight.
 
     u, v: surface pixel of each pixel of the window; solid: whether the layer covers it.
@@ -209,13 +216,13 @@ def _hits(layer: Layer, camera: Affine, moment: float, size: tuple[int, int], sh
     return (rows, columns), u, v, inside & layer.mask[v, u]
 
 
-def _pixels(rows: slice, columns: slice) -> tuple[Any, Any]:
+def _pixels(rows: slice, columns: slice) -> tuple[_Indices, _Indices]:
     return np.arange(columns.start, columns.stop)[None, :], np.arange(rows.start, rows.stop)[:, None]
 
 
 def _surface_coordinates(
-    layer: Layer, camera: Affine, moment: float, pixels: tuple[Any, Any], shift: tuple[float, float]
-) -> tuple[Any, Any]:
+    layer: Layer, camera: Affine, moment: float, pixels: tuple[_Indices, _Indices], shift: tuple[float, float]
+) -> tuple[_Indices, _Indices]:
     """Integer surface coordinates (u, v) under each pixel."""
     u, v = camera.after(layer.pose(moment)).inverse()(pixels[0] + shift[0], pixels[1] + shift[1])
     if layer.bend:

@@ -2,18 +2,16 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from corrkit.constants import AT_LEAST_ONE, Reader
 from corrkit.errors import DataError
-from corrkit.files.jsontext import Json
 from corrkit.files.reading import read_file
 from corrkit.manifests import manifest
 
 _LARGEST = 1 << 20
-_HEX = {"sha256": 64, "md5": 32}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +21,7 @@ class SourceFile:
     url: str
     source: str
     splits: tuple[str, ...] = ()
-    size: int | None = None
+    size: int | None = field(default=None, metadata=AT_LEAST_ONE)
     sha256: str | None = None
     md5: str | None = None
 
@@ -71,45 +69,23 @@ def read_source(task: str, path: Path | None = None) -> Source:
         tables = tomllib.loads(data.decode())
     except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{where} can't be read ({error}).", "Correct --sources.") from None
-    if not isinstance(tables.get(task), dict):
+    if task not in tables:
         raise DataError(f"{where} has no table [{task}].", "Add it, or leave out --sources.")
-    table = dict(tables[task])
-    files = table.pop("files", [])
-    if not isinstance(files, list):
-        raise DataError(f"{where}: files of [{task}] is no list of tables.", "Correct it.")
-    numbered = [_file(entry, f"{where} [[{task}.files]] {number}") for number, entry in enumerate(files, start=1)]
-    _require(table, Source, f"{where} [{task}]", required=("title", "page", "licence", "licence_verified"))
-    return Source(**table, files=tuple(numbered))
+    reader = Reader(where, DataError)
+    source = reader.read(Source, tables[task], task)
+    for number, file in enumerate(source.files):
+        if problem := _problem(file):
+            raise DataError(f"{reader.place(f'{task}.files.{number}')}: {problem}.", "Correct it.")
+    return source
 
 
-def _file(entry: Json, where: str) -> SourceFile:
-    if not isinstance(entry, dict):
-        raise DataError(f"{where} is no table.", "Correct --sources.")
-    _require(entry, SourceFile, where, required=("url", "source"))
-    splits = entry.get("splits", [])
-    texts = [entry["url"], entry["source"], *(splits if isinstance(splits, list) else [None])]
-    if not all(isinstance(text, str) for text in texts):
-        raise DataError(f"{where}: url, source or splits is no text.", "Correct it.")
-    file = SourceFile(**{**entry, "splits": tuple(splits)})
-    problem = ""
+def _problem(file: SourceFile) -> str:
+    """What no type says: an address on the web that ends with a file's name, digests of the right length; else ""."""
     if urlsplit(file.url).scheme not in {"http", "https"}:
-        problem = f"url {file.url!r} is neither http nor https"
-    elif not file.name or file.name in {".", ".."} or "/" in file.name or "\0" in file.name:
-        problem = f"url {file.url!r} names no file"
-    elif file.size is not None and (not isinstance(file.size, int) or file.size <= 0):
-        problem = f"size is {file.size!r}, not a number of bytes"
-    for key, digits in _HEX.items():
-        value = getattr(file, key)
-        if value is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", str(value)):
-            problem = f"{key} is {value!r}, not {digits} lower-case hex digits"
-    if problem:
-        raise DataError(f"{where}: {problem}.", "Correct it.")
-    return file
-
-
-def _require(table: Mapping[str, Json], kind: type, where: str, *, required: tuple[str, ...]) -> None:
-    known = {field.name for field in fields(kind)}
-    unknown, missing = sorted(set(table) - known), [key for key in required if key not in table]
-    if unknown or missing:
-        what = f"the unknown key {unknown[0]!r}" if unknown else f"no {missing[0]}"
-        raise DataError(f"{where} has {what}.", f"Its keys are {', '.join(sorted(known))}.")
+        return f"url {file.url!r} is neither http nor https"
+    if not file.name or file.name in {".", ".."} or "/" in file.name or "\0" in file.name:
+        return f"url {file.url!r} names no file"
+    for key, value, digits in (("sha256", file.sha256, 64), ("md5", file.md5, 32)):
+        if value is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", value):
+            return f"{key} is {value!r}, not {digits} lower-case hex digits"
+    return ""

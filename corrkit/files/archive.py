@@ -100,7 +100,7 @@ class Archive:
         if not self._members:
             raise DataError(f"{file} holds no file.", "Name another archive.")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.file,)
 
     def is_dir(self, inside: str) -> bool:

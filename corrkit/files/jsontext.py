@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
-Json: TypeAlias = Any
-"""A value of a parsed JSON or TOML document: of any kind, until a reader says which."""
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
+"""A value of a parsed JSON or TOML document: one has to ask which kind before using it."""
 
 
-def to_json(value: Json) -> str:
+def to_json(value: object) -> str:
     """Text of plain values, tuples and numpy numbers or arrays; ends with a newline. Raises ValueError for infinity."""
     text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     # Names of files may hold bytes that are no UTF-8 (lone surrogates): written as JSON's own escapes.
@@ -19,9 +19,31 @@ def to_json(value: Json) -> str:
 def from_json(text: str) -> Json:
     """The values of a JSON text, null as None. Raises ValueError where the text is no JSON or holds NaN or infinity."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value: Json = json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def table_of(value: Json) -> Mapping[str, Json]:
+    """The value as a table, where it must be one. Raises TypeError for any other."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{repr(value)[:60]} is no table")
+    return value
+
+
+def list_of(value: Json) -> Sequence[Json]:
+    """The value as a list, where it must be one. Raises TypeError for any other."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{repr(value)[:60]} is no list")
+    return value
+
+
+def number_of(value: Json) -> float:
+    """The value as a number, NaN for null, where it must be one. Raises TypeError for any other."""
+    if not isinstance(value, int | float | None):
+        raise TypeError(f"{repr(value)[:60]} is no number")
+    return math.nan if value is None else value
 
 
 def with_nan(value: Json) -> Json:
@@ -37,13 +59,12 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _plain(value: Json) -> Json:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return None if math.isnan(value) else float(value)
-    if hasattr(value, "tolist"):  # numpy numbers and arrays
-        return _plain(value.tolist())
-    return value
+    listing = getattr(value, "tolist", None)  # numpy numbers and arrays
+    return value if listing is None else _plain(listing())

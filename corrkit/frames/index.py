@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from corrkit.errors import DataError
 from corrkit.files.atomic import write_atomic
-from corrkit.files.jsontext import Json
 from corrkit.files.reading import numbered_files, require_regular
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.pictures import read_image
@@ -60,7 +59,9 @@ class Index:
 
 
 Share = tuple[int, int]
-Gather = Callable[[Mapping[str, list[Json]]], list[Mapping[str, list[Json]]]]
+Found = tuple[list[int], str, int, str]
+"""Signature, kind, frames, why it is left out."""
+Gather = Callable[[Mapping[str, Found]], list[Mapping[str, Found]]]
 """From what one rank has found to what all have."""
 
 
@@ -160,8 +161,8 @@ def _lines(path: Path) -> Iterator[tuple[str, int]]:
         yield parts[0], int(parts[1]) if len(parts) > 1 else 0
 
 
-def _opened(root: Path, listed: Mapping[str, int], share: Share, gather: Gather) -> dict[str, list[Json]]:
-    """Name to [signature, kind, frames, why it is left out], in the order of the list."""
+def _opened(root: Path, listed: Mapping[str, int], share: Share, gather: Gather) -> dict[str, Found]:
+    """What was found of each name, in the order of the list."""
     folder = root if root.is_dir() else root.parent
     rank, ranks = share
     cache = _cache_file(root, rank, ranks)
@@ -186,32 +187,36 @@ def _opened(root: Path, listed: Mapping[str, int], share: Share, gather: Gather)
     return {name: together[name] for name in listed}
 
 
-def _rows(file: Path) -> list[tuple[str, list[Json]]]:
+def _rows(file: Path) -> list[tuple[str, Found]]:
     """What a cache file holds; nothing of a damaged one."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return [(name, row) for name, row in content.items() if len(row) == 4]
+        rows = [(name, row) for name, row in content.items() if len(row) == 4]
+        return [
+            (name, ([int(number) for number in signature], str(kind), int(frames), str(why)))
+            for name, (signature, kind, frames, why) in rows
+        ]
     except (OSError, ValueError, AttributeError, TypeError):
         return []
 
 
-def _row(path: Path, frames: int) -> list[Json]:
+def _row(path: Path, frames: int) -> Found:
     kind = "folder" if path.is_dir() else "video" if path.suffix.lower() in VIDEOS else "image"
     signature = _signature(path)
     try:
         if kind == "folder":
             files = numbered_files(path, IMAGES)
             _require_one_readable(files)
-            return [signature, kind, len(files), ""]
+            return signature, kind, len(files), ""
         require_regular(path)
         if kind == "video":
             video = VideoFile(path, frames if frames > 1 else None)
             video.read((0,))
-            return [signature, kind, video.count_decodable(), ""]
+            return signature, kind, video.count_decodable(), ""
         _require_one_readable([path])
-        return [signature, kind, 1, ""]
+        return signature, kind, 1, ""
     except (DataError, OSError) as error:
-        return [signature, kind, 0, getattr(error, "problem", str(error))]
+        return signature, kind, 0, getattr(error, "problem", str(error))
 
 
 def _require_one_readable(files: list[Path]) -> None:

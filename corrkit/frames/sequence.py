@@ -1,6 +1,8 @@
 """A clip's frames in order, decoded one by one: image folders now, video files through the same interface."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -56,3 +58,46 @@ class ImageFolder:
         """(height, width) of the first frame as it is read: turned where its EXIF orientation says so."""
         height, width = self[0].shape[:2]
         return height, width
+
+
+class ReadOnce:
+    """The frames of a sequence for several readers in step: each is decoded once, by whoever asks first.
+
+    Args:
+        source: the frames.
+        kept: how many of the latest are kept; a reader that lags behind by more has them decoded again.
+    """
+
+    def __init__(self, source: FrameSequence, kept: int = 32) -> None:
+        self._source, self._kept = source, kept
+        self._frames: dict[int, Future[NDArray[np.uint8]]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files of the source."""
+        return self._source.paths
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of frame 0 in pixels."""
+        return self._source.size
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> "NDArray[np.uint8]":
+        """Frame `index`, not to be written to. Raises as the source does, every time."""
+        with self._lock:
+            frame, is_first = self._frames.get(index), False
+            if frame is None:
+                frame, is_first = Future(), True
+                self._frames[index] = frame
+                for oldest in sorted(self._frames)[: -self._kept]:
+                    del self._frames[oldest]
+        if is_first:
+            try:
+                frame.set_result(self._source[index])
+            except BaseException as error:
+                frame.set_exception(error)
+        return frame.result()

@@ -84,7 +84,13 @@ def bootstrap_intervals(
 
 
 def compare_paired(
-    first: ArrayLike, second: ArrayLike, estimator: Estimator, *, resamples: int = RESAMPLES, seed: int = SEED
+    first: ArrayLike,
+    second: ArrayLike,
+    estimator: Estimator,
+    *,
+    second_estimator: Estimator | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> list[PairedDifference]:
     """Metrics of run A less those of run B, with what can be said about the difference.
 
@@ -92,6 +98,8 @@ def compare_paired(
         first: [clips, *S] of run A.
         second: the same of run B, the same clips (or clusters) in the same order.
         estimator: sums to M metrics.
+        second_estimator: of run B, where it is scored by another rule; the runs are then not exchangeable, and p is
+            None.
         resamples: number of resampled sets, and of permutations where not all are tried.
         seed: of the generator.
 
@@ -106,10 +114,11 @@ def compare_paired(
         raise ValueError(f"paired runs need the same clips: statistics of shape {a.shape} and {b.shape}")
 
     def difference(sums: tuple[Array, Array]) -> Array:
-        return estimator(sums[0]) - estimator(sums[1])
+        return estimator(sums[0]) - (second_estimator or estimator)(sums[1])
 
     observed = difference((a.sum(axis=0), b.sum(axis=0)))
-    p_values = _sign_flip(a, b, difference, observed, resamples, seed)
+    is_exchangeable = second_estimator is None
+    p_values = _sign_flip(a, b, difference, observed, resamples, seed) if is_exchangeable else [None] * len(observed)
     if len(a) < MINIMUM_CLIPS:
         return [
             PairedDifference(difference=float(d), interval=None, p=p, detectable=None)

@@ -2,14 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Mode, Report
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import ClipT, Label, Task, Truth
-
-if TYPE_CHECKING:
-    from corrkit.backbones.layers import SharedLayer
 
 
 class Predictor(ABC):
@@ -17,8 +13,7 @@ class Predictor(ABC):
 
     name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
-    device_type: "cpu", "cuda" or "mps". shared: its part of a pass that predictors in lockstep share;
-    they are evaluated under one protocol. seed_of: the method of which it is one training seed, where declared.
+    device_type: "cpu", "cuda" or "mps". seed_of: the method of which it is one training seed, where declared.
     """
 
     name: str
@@ -27,7 +22,6 @@ class Predictor(ABC):
     digest: str | None
     stride: int | None = None
     device_type: str = "cpu"
-    shared: "SharedLayer | None" = None
     seed_of: str | None = None
 
     def declare(self, name: str | None, seed_of: str | None) -> None:
@@ -36,7 +30,15 @@ class Predictor(ABC):
         self.seed_of = seed_of or self.seed_of
 
     def require(self, protocol: Protocol) -> None:  # noqa: B027 - most predictors take any protocol
-        """Raises ProtocolError where the protocol is not for this predictor."""
+        """Raises ProtocolError or UsageError where the protocol is not for this predictor."""
+
+    def mode_under(self, protocol: Protocol) -> Mode:
+        """How it sees time under a protocol, which may show windows of frames to a network that takes them."""
+        return self.mode
+
+    def notes_under(self, protocol: Protocol) -> tuple[str, ...]:
+        """What the user should know, the report's notes first."""
+        return self.report.notes
 
     @abstractmethod
     def predict(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,30 @@ _SAYS_NOTHING = re.compile(
     r"(?P<number>[-_=.]?\d+)?"
 )
 """File and folder names that hold the checkpoint of any training run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be evaluated, by its spec: another process makes the same predictors of it.
+
+    spec, device, loading: as for `make_predictor`. layers: as for `layer_predictors`, or None. name, seed_of: as for
+    `Predictor.declare`.
+    """
+
+    spec: str | Path
+    device: str = "auto"
+    loading: Loading = NO_OPTIONS
+    layers: tuple[str, ...] | None = None
+    name: str | None = None
+    seed_of: str | None = None
+
+    def predictors(self) -> list[Predictor]:
+        """One predictor, or one for each layer. Raises as `make_predictor` and `layer_predictors` do."""
+        if self.layers is not None:
+            return layer_predictors(str(self.spec), self.layers, device=self.device, loading=self.loading)
+        predictor = make_predictor(self.spec, device=self.device, loading=self.loading)
+        predictor.declare(self.name, self.seed_of)
+        return [predictor]
 
 
 def make_predictor(
@@ -104,11 +129,10 @@ def layer_predictors(
     from corrkit.backbones.layers import load_layers
 
     target, name = resolve_device(device), spec_name(spec)
-    predictors: list[Predictor] = []
-    for backbone in load_layers(spec, layers, loading):
-        predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
-        predictors[-1].shared = backbone
-    return predictors
+    return [
+        Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
+        for backbone in load_layers(spec, layers, loading)
+    ]
 
 
 def resolve_device(name: str) -> "torch.device":

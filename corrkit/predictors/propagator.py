@@ -6,12 +6,20 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from corrkit.backbones.contract import IMAGENET_STD, Backbone, Colour, Interface, interface_of, on_device, with_position
+from corrkit.backbones.contract import (
+    IMAGENET_STD,
+    Backbone,
+    Colour,
+    Interface,
+    Mode,
+    interface_of,
+    on_device,
+)
 from corrkit.errors import ProtocolError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
-from corrkit.protocols.schema import Frames
-from corrkit.tasks.contract import AnyClip, ClipT, Geometry, Label, Task, Truth
+from corrkit.protocols.schema import Features, Frames
+from corrkit.tasks.contract import AnyClip, ClipT, Codec, Geometry, Label, Task, Truth
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +35,9 @@ class NetworkInput:
 
     source: which kind of frames, of which (height, width): a re-saved copy is another than the data set's own.
     size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
-    the colour. position: see `backbones.contract.with_position`. rule: where size and interpolation come from.
+    the colour. position: see `backbones.contract.with_position`. layers: how many are averaged. windows: length,
+    padding and time up-sampling for a network that sees clips, None for others. rule: where size and interpolation
+    come from.
     """
 
     source: tuple[type, tuple[int, int]]
@@ -37,6 +47,8 @@ class NetworkInput:
     std: tuple[float, ...]
     colour: Colour
     position: str
+    layers: int
+    windows: tuple[int, str, str] | None
     rule: Frames = field(compare=False)
 
 
@@ -61,19 +73,21 @@ class Propagator(Predictor):
         self.stride: int = self.interface.stride
 
     def require(self, protocol: Protocol) -> None:
-        """Raises ProtocolError where the protocol is for networks of another colour."""
+        """Raises ProtocolError where the protocol is for networks of another colour; else as `under`."""
         asked, colour = protocol.features.colour, self.interface.colour
         if asked not in ("published", colour):
             raise ProtocolError(
                 f"{protocol.identifier} is for networks that take {asked} pictures; {self.name} takes {colour}.",
                 "Choose another protocol, or run it with the network's own colours: --set colour=published.",
             )
+        self.under(protocol.features)
 
     def network_input(self, clip: AnyClip, protocol: Protocol) -> NetworkInput:
         """What the network sees of a clip under a protocol. Raises DataError for frames that are too small."""
+        from corrkit.backbones.under_protocol import sees_clips
         from corrkit.frames.preparation import network_size
 
-        said = self.interface
+        said, rules = self.interface, protocol.features
         return NetworkInput(
             source=(type(clip.frames), clip.frames.size),
             size=network_size(clip.frames.size, protocol.frames, said.multiple),
@@ -81,12 +95,35 @@ class Propagator(Predictor):
             mean=said.mean,
             std=protocol_std(said, protocol),
             colour=said.colour,
-            position=protocol.features.position if said.report.position == "absolute" else "published",
+            position=rules.position if said.report.position == "absolute" else "published",
+            layers=rules.layers,
+            windows=(rules.window, rules.window_padding, rules.time_upsampling) if sees_clips(self.backbone) else None,
             rule=protocol.frames,
         )
 
-    def features(self, clip: AnyClip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
-        """Features [h, w, C] of every frame, in order, streaming: equal wherever the input is."""
+    def under(self, rules: Features) -> Backbone:
+        """The backbone as a protocol asks for it; see `backbones.under_protocol`."""
+        from corrkit.backbones.under_protocol import under
+
+        return under(self.backbone, rules)
+
+    def mode_under(self, protocol: Protocol) -> Mode:
+        """See `Predictor`."""
+        return self.under(protocol.features).mode
+
+    def notes_under(self, protocol: Protocol) -> tuple[str, ...]:
+        """See `Predictor`."""
+        rule = protocol.features.position
+        if self.report.position != "own" or rule == "published":
+            return self.report.notes
+        return (
+            *self.report.notes,
+            f"{self.report.system} resamples its positions by a rule of its own; that of the protocol ({rule}) is not "
+            "applied.",
+        )
+
+    def frames(self, clip: AnyClip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
+        """Every frame as the network takes it, normalised [3, H, W], in order, read ahead."""
         from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, read_ahead
 
         prepare = FramePreparation(seen.size, seen.rule, seen.mean, seen.std, seen.colour)
@@ -102,18 +139,29 @@ class Propagator(Predictor):
         def frame(index: int) -> "torch.Tensor":
             return prepare.normalise(resized(index))
 
-        frames = (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
-        return iter(with_position(self.backbone, seen.position).encode(frames))
+        return (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
     ) -> Generator[Label | None, None, None]:
         """See `Predictor`. Memory holds the context, not the clip."""
+        seen = self.network_input(clip, protocol)
+        features = iter(self.under(protocol.features).encode(self.frames(clip, seen)))
+        return self.propagated(features, clip, task, protocol, seen)
+
+    def propagated(
+        self,
+        features: "Iterator[torch.Tensor]",
+        clip: ClipT,
+        task: Task[ClipT, Label, Truth],
+        protocol: Protocol,
+        seen: NetworkInput,
+    ) -> Generator[Label | None, None, None]:
+        """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`."""
         from corrkit.propagation import propagate
 
-        seen, first_annotation = self.network_input(clip, protocol), clip.annotation(0)
+        first_annotation = clip.annotation(0)
         assert first_annotation is not None, "Clip.check: a clip's first frame is annotated"
-        features = self.features(clip, seen)
         first = next(features)
         finer = protocol.features.finer
         grid = (first.shape[0] * finer, first.shape[1] * finer)
@@ -122,8 +170,17 @@ class Propagator(Predictor):
         labels = codec.encode(first_annotation).to(first.device)
         if not protocol.memory.predict_first:
             yield codec.first_prediction(first_annotation)
-        for soft in propagate(chain([first], features), labels, protocol=protocol):
+
+        def predicted(soft: "torch.Tensor") -> "torch.Tensor":
+            return codec.encode(codec.decode(soft))
+
+        every, classes = chain([first], features), self.classes(clip, codec)
+        for soft in propagate(every, labels, protocol=protocol, predicted=predicted, classes=classes):
             yield codec.decode(soft)
+
+    def classes(self, clip: ClipT, codec: Codec[Label]) -> "Iterator[torch.Tensor | None] | None":
+        """What is known of the cells of every frame (see `propagate`); nothing."""
+        return None
 
 
 def protocol_std(interface: Interface, protocol: Protocol) -> tuple[float, ...]:

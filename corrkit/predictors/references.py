@@ -1,14 +1,27 @@
 """The rows that every table can be read against: the floor and the ceiling."""
 
-from collections.abc import Generator
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Report
 from corrkit.predictors.contract import Predictor
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import ClipT, Geometry, Label, Task, Truth
+from corrkit.tasks.contract import ClipT, Codec, Geometry, Label, Task, Truth
+
+if TYPE_CHECKING:
+    import torch
 
 GRID_STRIDE = 16
 """Of the oracle's grid where no backbone decides it: the ViT-S/16 that most published tables use."""
+
+
+def reference_predictors(predictors: Sequence[Predictor]) -> list[Predictor]:
+    """The rows that a table of these predictors can be read against: floor, ceilings of the grid and of matching."""
+    matching = [MatchingOracle(predictor) for predictor in predictors if isinstance(predictor, Propagator)]
+    return [Identity(), Oracle(predictors[0].stride or GRID_STRIDE), *matching]
 
 
 class Identity(Predictor):
@@ -56,3 +69,32 @@ class Oracle(Predictor):
         for index in range(len(clip.frames)):
             annotation = clip.annotation(index)
             yield None if annotation is None else codec.decode(codec.encode(annotation))
+
+
+class MatchingOracle(Propagator):
+    """A backbone whose matches between cells of different true labels are dropped: the ceiling of matching.
+
+    What its score lacks to 1 is due to the grid, the window and the frames that a protocol looks at; what a backbone
+    lacks to it, to matches of the wrong object. A cell's label is the largest of the true label map there. In frames
+    without annotation nothing is dropped.
+
+    Source: thanosDelatolas/diff-zvos 4c594fb src/propagation.py (label_propagation_oracle; there object by object).
+
+    Args:
+        of: the backbone under test; in one evaluation both share its passes.
+    """
+
+    def __init__(self, of: Propagator) -> None:
+        super().__init__(of.backbone, of.device, name=f"{of.name}, true matches")
+        self.report = replace(of.report, system="matching-oracle")
+        self.digest = of.digest and hashlib.sha256(f"matching oracle of {of.digest}".encode()).hexdigest()
+
+    def classes(self, clip: ClipT, codec: Codec[Label]) -> "Iterator[torch.Tensor | None]":
+        """The largest true label of every cell, from 1; 0 where there is none."""
+        for index in range(len(clip.frames)):
+            annotation = clip.annotation(index)
+            if annotation is None:
+                yield None
+            else:
+                largest = codec.encode(annotation).to(self.device).max(dim=-1)
+                yield (largest.indices + 1) * (largest.values > 0)

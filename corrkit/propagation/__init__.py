@@ -1,7 +1,8 @@
 """Label propagation: which context frames, matching (label-free), transport (feature-free), feedback."""
 
 from corrkit.propagation.affinity import SparseAffinity, transport
-from corrkit.propagation.matching import Context, Matcher, match
+from corrkit.propagation.contexts import Context
+from corrkit.propagation.matching import Matcher, match
 from corrkit.propagation.propagator import propagate
 
 __all__ = ["Context", "Matcher", "SparseAffinity", "match", "propagate", "transport"]

@@ -9,14 +9,15 @@ makes the products wider and the keys to be read fewer.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, from_entries
-from corrkit.propagation.scoring import Extent, Group, Plan, Seen, Tile, Workspace
+from corrkit.propagation.contexts import Context, SharedContexts
+from corrkit.propagation.scoring import Extent, Group, Plan, Tile, Workspace
 from corrkit.propagation.selection import (
     Candidates,
     best_positions,
@@ -31,22 +32,8 @@ from corrkit.protocols.schema import Affinity
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ANY = -1
 _TIED_PAIRS = 500_000  # similarities of rows with ties that are worked on at a time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """One context frame. It is matched once, however many copies of it stand in the context.
-
-    Attributes:
-        features: [h, w, C] as `prepare` returns them.
-        windowed: copies that the window restricts.
-        free: copies whose every cell may be chosen.
-    """
-
-    features: "Tensor"
-    windowed: int = 1
-    free: int = 0
 
 
 def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> SparseAffinity:
@@ -81,16 +68,28 @@ class Matcher:
                 "affinity.normalise = frame contradicts affinity.scope = joint.",
                 "Set scope = frame to select and average per frame, or normalise = kept.",
             )
+        if affinity.normalise == "window" and (affinity.scope == "frame" or affinity.shape == "none"):
+            raise ProtocolError(
+                "affinity.normalise = window needs a window, and all context frames together.",
+                "Set shape to square or circle and scope = joint, or normalise = kept.",
+            )
         self._affinity = affinity
         self._window = Window.of(affinity)
         self._workspace: Workspace | None = None
         self._plan: Plan | None = None
 
-    def match(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+    def match(
+        self,
+        queries: Sequence["Tensor"],
+        contexts: Sequence[Sequence[Context]],
+        classes: Sequence["Tensor | None"] | None = None,
+    ) -> list[SparseAffinity]:
         """The affinity of each query frame to its own context frames, contexts[i] of queries[i]; see `match`.
 
-        Context frames that several queries share (the same tensor) are read once for all of them.
+        Context frames that several queries share (the same tensor) are read once for all of them. `classes` are those
+        of each query, as in `Context`; a cell for which no cell of its class is left matches nothing.
         """
+        known = list(classes or [None] * len(queries))
         for query, own in zip(queries, contexts, strict=True):
             _check_shapes(query, own)
             self._check_window(own)
@@ -98,10 +97,15 @@ class Matcher:
         device = queries[0].device.type
         with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device, enabled=False):
             if self._affinity.scope == "joint":
-                return self._jointly(queries, contexts)
-            return [self._each(query, own) for query, own in zip(queries, contexts, strict=True)]
+                return self._jointly(queries, contexts, known)
+            return [self._each(*alone) for alone in zip(queries, contexts, known, strict=True)]
 
     def _check_window(self, contexts: Sequence[Context]) -> None:
+        if self._affinity.normalise == "window" and any(context.free for context in contexts):
+            raise ProtocolError(
+                "affinity.normalise = window needs a window around each cell, which frame 0 has not.",
+                "Set memory.mask_first = true, or normalise = kept.",
+            )
         has_windowed_only = all(c.free == 0 for c in contexts) or self._affinity.scope == "frame"
         if self._window.is_empty and has_windowed_only:
             raise ProtocolError(
@@ -110,18 +114,18 @@ class Matcher:
                 "Use radius >= 1, inclusive = true, shape = none, or leave frame 0 free with mask_first = false.",
             )
 
-    def _each(self, query: "Tensor", contexts: Sequence[Context]) -> SparseAffinity:
+    def _each(self, query: "Tensor", contexts: Sequence[Context], classes: "Tensor | None") -> SparseAffinity:
         """Selection within each context frame; the results are averaged over all copies of all frames."""
         height, width, _ = query.shape
         total = sum(c.windowed + c.free for c in contexts)
         rows, indices, weights = [], [], []
         for number, c in enumerate(contexts):
             for copies, alone in (
-                (c.windowed, Context(features=c.features, windowed=1, free=0)),
-                (c.free, Context(features=c.features, windowed=0, free=1)),
+                (c.windowed, replace(c, windowed=1, free=0)),
+                (c.free, replace(c, windowed=0, free=1)),
             ):
                 if copies:
-                    matched = self._jointly([query], [[alone]])[0]
+                    matched = self._jointly([query], [[alone]], [classes])[0]
                     rows.append(matched.rows())
                     indices.append(matched.indices + number * height * width)
                     weights.append(matched.weights * (copies / total))
@@ -133,20 +137,25 @@ class Matcher:
             num_context=len(contexts),
         )
 
-    def _jointly(self, queries: Sequence["Tensor"], contexts: Sequence[Sequence[Context]]) -> list[SparseAffinity]:
+    def _jointly(
+        self,
+        queries: Sequence["Tensor"],
+        contexts: Sequence[Sequence[Context]],
+        classes: Sequence["Tensor | None"],
+    ) -> list[SparseAffinity]:
         """Selection over all context frames of a query together."""
         height, width, _ = queries[0].shape
         is_open, is_empty = self._window.covers(height, width), self._window.is_empty
-        windowed, free = _Shared(len(queries)), _Shared(len(queries))
+        windowed, free = SharedContexts(len(queries)), SharedContexts(len(queries))
         for query, own in enumerate(contexts):
             for number, c in enumerate(own):
                 if is_open or c.free == 0:
-                    windowed.add(c.features, query, number, windowed=c.windowed + c.free, free=0)
+                    windowed.add(c, query, number, windowed=c.windowed + c.free, free=0)
                 else:
-                    free.add(c.features, query, number, windowed=c.windowed, free=c.free)
-        windowed = _Shared(len(queries)) if is_empty else windowed
+                    free.add(c, query, number, windowed=c.windowed, free=c.free)
+        windowed = SharedContexts(len(queries)) if is_empty else windowed
         plan = self._plan_for(height, width, windowed, free, queries[0].device)
-        block = _Block(queries, windowed, free, plan, self._window, self._affinity)
+        block = _Block(queries, classes, windowed, free, plan, self._window, self._affinity)
         entries = [part for group in plan.groups for part in block.entries(group)]
         rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
         num_context = max(len(own) for own in contexts)
@@ -155,7 +164,9 @@ class Matcher:
         )
         return all_queries.parts([len(own) for own in contexts])
 
-    def _plan_for(self, height: int, width: int, windowed: "_Shared", free: "_Shared", device: torch.device) -> Plan:
+    def _plan_for(
+        self, height: int, width: int, windowed: SharedContexts, free: SharedContexts, device: torch.device
+    ) -> Plan:
         extent = Extent(
             height=height,
             width=width,
@@ -183,37 +194,8 @@ def _check_shapes(query: "Tensor", contexts: Sequence[Context]) -> None:
             raise ValueError(f"a context frame has {context.windowed} windowed and {context.free} free copies")
 
 
-class _Shared:
-    """The context frames of a block of B query frames, each once, with its number and copies for each query frame."""
-
-    def __init__(self, num_queries: int) -> None:
-        self.num_queries = num_queries
-        self.frames: list[Tensor] = []
-        self.numbers: list[list[int]] = []  # [F][B], -1 where a query frame does not see the frame
-        self.windowed: list[list[int]] = []
-        self.free: list[list[int]] = []
-
-    def add(self, features: "Tensor", query: int, number: int, *, windowed: int, free: int) -> None:
-        """Notes that a query frame has this context frame under `number`."""
-        for place, other in enumerate(self.frames):
-            if other is features and self.numbers[place][query] < 0:
-                break
-        else:
-            place = len(self.frames)
-            self.frames.append(features)
-            for column, empty in ((self.numbers, -1), (self.windowed, 0), (self.free, 0)):
-                column.append([empty] * self.num_queries)
-        self.numbers[place][query], self.windowed[place][query], self.free[place][query] = number, windowed, free
-
-    def seen(self) -> list[Seen]:
-        """The frames with the span of query frames that see them."""
-        spans = [[b for b, number in enumerate(row) if number >= 0] for row in self.numbers]
-        if any(span[-1] - span[0] >= len(span) for span in spans):
-            raise ValueError("a context frame is missing between two query frames that see it; match them one by one")
-        return [
-            Seen(features=frame, first=span[0], last=span[-1] + 1)
-            for frame, span in zip(self.frames, spans, strict=True)
-        ]
+def _differ(classes: "Tensor", others: "Tensor") -> "Tensor":
+    return (classes != others) & (classes != _ANY) & (others != _ANY)
 
 
 _Entries = tuple["Tensor", "Tensor", "Tensor"]  # rows (query frame times N plus cell), indices, weights: [E] each
@@ -225,8 +207,9 @@ class _Block:
     def __init__(
         self,
         queries: Sequence["Tensor"],
-        windowed: _Shared,
-        free: _Shared,
+        classes: Sequence["Tensor | None"],
+        windowed: SharedContexts,
+        free: SharedContexts,
         plan: Plan,
         window: Window,
         affinity: Affinity,
@@ -236,6 +219,7 @@ class _Block:
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
         device = queries[0].device
         self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
+        self.classes = classes
         self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
 
     def entries(self, group: Group) -> Iterator[_Entries]:
@@ -243,6 +227,13 @@ class _Block:
         features = self.plan.rows_of(group, self.queries)  # [R, C]
         scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
         free_scores = self.plan.free_scores(features, group, self.free.seen())
+        self._forbid(group, scores, free_scores)
+        if self.affinity.topk == 0:
+            every = torch.ones(len(group.cells), dtype=torch.bool, device=group.cells.device)
+            none = torch.full((len(group.cells), 1), -torch.inf, device=group.cells.device)
+            log_total = self._log_total(group, scores, free_scores)
+            yield from self._entries_with_ties(group, scores, free_scores, every, none, log_total)
+            return
         candidates = self._candidates(group, scores, free_scores)
         taken, threshold, undecided = copies_taken(candidates, self.affinity)
         log_total = self._log_total(group, scores, free_scores)
@@ -252,6 +243,22 @@ class _Block:
         yield rows.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
         if bool(undecided.any()):
             yield from self._entries_with_ties(group, scores, free_scores, undecided, threshold, log_total)
+
+    def _forbid(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
+        """Makes similarities of cells of different classes -inf, where these are known."""
+        if all(classes is None for classes in self.classes):
+            return
+        anything = group.cells.new_full((self.num_cells,), _ANY)
+        queries = [anything if classes is None else classes.flatten() for classes in self.classes]
+        own = torch.stack(queries)[group.members, group.cells].unsqueeze(1)  # [R, 1]
+        for place, classes in enumerate(self.windowed.classes):
+            others = anything if classes is None else classes.flatten()
+            for tile, tile_scores in zip(group.tiles, scores, strict=True):
+                differ = _differ(own[tile.first : tile.last], others[tile.cells])
+                tile_scores[place].masked_fill_(differ, -torch.inf)
+        for frame_scores, classes in zip(free_scores, self.free.classes, strict=True):
+            if classes is not None:
+                frame_scores.masked_fill_(_differ(own, classes.flatten()), -torch.inf)
 
     def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Candidates:
         """The k + 1 best distinct cells of each row, over all context frames."""
@@ -296,13 +303,30 @@ class _Block:
         return free + windowed * self.window.admits(dy, dx)
 
     def _log_total(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> "Tensor | None":
-        """[R, 1] logsumexp over the frame, where the protocol normalises so (it then is the only one)."""
+        """[R, 1] logsumexp over the frame (then the only one) or over the windows, where the protocol asks for it."""
         if self.affinity.normalise == "kept":
             return None
+        if self.affinity.normalise == "window":
+            return torch.cat(
+                [self._log_total_of_windows(group, *pair) for pair in zip(group.tiles, scores, strict=True)]
+            )
         tiles = group.tiles if scores else []
         inside = [tile_scores[0] + tile.outside for tile_scores, tile in zip(scores, tiles, strict=True)]
         scaled = [widened(s) / self.affinity.temperature for s in (*inside, *free_scores)]
         return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
+
+    def _log_total_of_windows(self, group: Group, tile: Tile, scores: "Tensor") -> "Tensor":
+        """[B * m, 1] logsumexp over the windows of all context frames, with 0 for each cell outside of the picture.
+
+        Source: zlai0/MAST a57b043 models/colorizer.py (SpatialCorrelationSampler, which pads with zeros).
+        """
+        members = group.members[tile.first : tile.last]
+        copies = widened(self.windowed_copies[:, members].unsqueeze(2).float())  # [F, B * m, 1]
+        inside = (scores.view(len(scores), -1, *tile.outside.shape) + tile.outside).view(scores.shape)
+        scaled = widened(inside) / self.affinity.temperature + copies.log()
+        num_outside = (self.window.size - (tile.outside == 0).sum(1)).repeat(len(members) // len(tile.outside))
+        outside = (num_outside * copies[..., 0].sum(0)).log().unsqueeze(1)
+        return torch.logaddexp(torch.logsumexp(scaled, (0, 2)).unsqueeze(1), outside)
 
     def _entries_with_ties(
         self,

@@ -38,15 +38,16 @@ def context_frames(query: int, memory: Memory, *, first_differs: bool = False) -
 
     Sources: facebookresearch/dino 7c446df eval_video_segmentation.py (first_copies "none"), xvjiarui/VFS 8e055cc
     mmaction/models/trackers/vanilla_tracker.py:133-147 ("once"), ajabri/videowalk 047f3f4 code/data/vos.py:142-149 and
-    code/utils/test_utils.py:128-134 ("fill").
+    code/utils/test_utils.py:128-134 ("fill"), zlai0/MAST a57b043 benchmark.py (spacing, distinct).
     """
-    queue = range(query - memory.context, query)
+    queue = range(query - 1 - memory.spacing * (memory.context - 1), query, memory.spacing)
     long_term = {index for index in memory.long_term if index < query or index == 0}
     num_padding = sum(index < 0 for index in queue) if memory.first_copies == "fill" else 0
     context = []
     for frame in sorted(long_term | {0} | {index for index in queue if index > 0}):
         num_long_term = int(frame in long_term)
         num_queue = int(frame in queue and (frame > 0 or memory.first_copies != "none"))
+        num_queue *= not (memory.distinct and num_long_term)
         free = 0 if memory.mask_first else num_long_term
         roles = [
             Copies(frame=frame, role="long-term", windowed=num_long_term - free, free=free),
@@ -63,4 +64,5 @@ def context_frames(query: int, memory: Memory, *, first_differs: bool = False) -
 
 def is_needed_later(frame: int, query: int, memory: Memory) -> bool:
     """Whether `frame` can stand in the context of a frame after `query`."""
-    return frame in memory.long_term or frame >= query + 1 - memory.context
+    reach = 1 + memory.spacing * (memory.context - 1) if memory.context else 0
+    return frame in memory.long_term or frame >= query + 1 - reach

@@ -1,7 +1,7 @@
 """The propagation loop over a clip: features to affinities (label-free), then labels along them, and feedback."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
-from corrkit.files.jsontext import Json
 from corrkit.propagation.affinity import SparseAffinity, transport
+from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare
-from corrkit.propagation.matching import Context, Matcher
+from corrkit.propagation.matching import Matcher
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
 
@@ -29,7 +29,9 @@ def propagate(
     first_labels: "Tensor",
     *,
     protocol: str | Protocol = "davis/dino",
-    **overrides: Json,
+    predicted: "Callable[[Tensor], Tensor] | None" = None,
+    classes: "Iterable[Tensor | None] | None" = None,
+    **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 
@@ -40,6 +42,10 @@ def propagate(
         features: [T, h, w, C], or an iterable of [h, w, C] in the order of frames; any float type, any device.
         first_labels: [h, w, L], the label map of frame 0 in [0, 1]; h and w are `features.finer` times the features'.
         protocol: "TASK/NAME", or a `Protocol`.
+        predicted: from a soft map [h, w, L] to the labels [h, w, L] of what is predicted from it, for protocols that
+            feed predictions back (`labels.feedback`).
+        classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
+            known. Cells of different classes are never matched: what an oracle of matches does.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
     Returns:
@@ -47,7 +53,7 @@ def propagate(
         if the protocol predicts it (`predict_first`).
 
     Raises:
-        ValueError: on wrong shapes.
+        ValueError: on wrong shapes; without `predicted` where the protocol feeds predictions back.
         ProtocolError: for an unknown protocol or override, or rules that leave a query cell without context.
         CorrkitError: while iterating, for NaN or infinite features (naming the frame).
     """
@@ -60,9 +66,11 @@ def propagate(
         raise ValueError(f"first_labels have shape {tuple(first_labels.shape)}, not [h, w, L]")
     if not bool(torch.isfinite(first_labels).all()):
         raise ValueError("first_labels hold NaN or infinite values")
+    if protocol.labels.feedback == "prediction" and predicted is None:
+        raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
-    matched = _matched(iter(features), (height, width), protocol)
-    return _transported(matched, first_labels.detach(), protocol)
+    matched = _matched(iter(features), iter(classes or itertools.repeat(None)), (height, width), protocol)
+    return _transported(matched, first_labels.detach(), protocol, predicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +82,16 @@ class _Matched:
     affinity: SparseAffinity
 
 
-def _matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[_Matched]:
+def _matched(
+    features: Iterator["Tensor"],
+    classes: "Iterator[Tensor | None]",
+    grid: tuple[int, int],
+    protocol: Protocol,
+) -> Iterator[_Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
     memory, matcher = protocol.memory, Matcher(protocol.affinity)
-    prepared = _prepared(features, grid, protocol)
-    remembered: dict[int, Tensor] = {}
+    prepared = zip(_prepared(features, grid, protocol), classes, strict=False)
+    remembered: dict[int, tuple[Tensor, Tensor | None]] = {}
     start, size = (0, 1) if memory.predict_first else (1, 1)
     if not memory.predict_first:
         remembered.update(enumerate(itertools.islice(prepared, 1)))
@@ -86,16 +99,23 @@ def _matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Prot
         remembered |= block
         contexts = {frame: _context_of(frame, protocol) for frame in block}
         affinities = matcher.match(
-            [block[frame] for frame in block],
+            [own for own, _ in block.values()],
             [
-                [Context(features=remembered[c.frame], windowed=c.windowed, free=c.free) for c in context]
+                [
+                    Context(features=own, windowed=c.windowed, free=c.free, classes=known)
+                    for c in context
+                    for own, known in (remembered[c.frame],)
+                ]
                 for context in contexts.values()
             ],
+            [known for _, known in block.values()],
         )
         start += len(block)
         for old in [f for f in remembered if not is_needed_later(f, start - 1, memory)]:
             del remembered[old]
-        size = 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1].numel()))
+        # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
+        is_alone = memory.spacing > 1 or protocol.affinity.topk == 0
+        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
         block.clear()
         for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
             yield _Matched(frame=frame, context=context, affinity=affinity)
@@ -135,7 +155,12 @@ def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
     return context
 
 
-def _transported(matched: Iterator[_Matched], first_labels: "Tensor", protocol: Protocol) -> Iterator["Tensor"]:
+def _transported(
+    matched: Iterator[_Matched],
+    first_labels: "Tensor",
+    protocol: Protocol,
+    predicted: "Callable[[Tensor], Tensor] | None",
+) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
     given = first_labels.reshape(-1, first_labels.shape[2]).float()
     first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of frame 0, by role
@@ -148,6 +173,8 @@ def _transported(matched: Iterator[_Matched], first_labels: "Tensor", protocol: 
         maps = [first[c.role] if c.role in first else stored[c.frame] for c in step.context]
         soft = transport(torch.stack([m.to(step.affinity.weights.device) for m in maps]), step.affinity)
         stored[step.frame], shown = _fed_back(soft, protocol)
+        if protocol.labels.feedback == "prediction" and predicted is not None:
+            stored[step.frame] = predicted(shown.view(first_labels.shape)).to(soft).view(soft.shape)
         yield shown.view(first_labels.shape)
         for old in [f for f in stored if f > 0 and not is_needed_later(f, step.frame, protocol.memory)]:
             del stored[old]

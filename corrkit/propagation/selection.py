@@ -96,9 +96,12 @@ def copies_taken_with_ties(
 ) -> list["Tensor"]:
     """The same for whole rows, one [R, W] entry of each list per context frame, in their order.
 
-    "keep" takes everything at the threshold. "exact" goes through the cells at the threshold context frame by context
-    frame, within one copy by copy, within that from low to high cell, until k are taken.
+    Where all are kept (topk 0) there is no threshold to look at. "keep" takes everything at it. "exact" goes through
+    the cells at the threshold context frame by context frame, within one copy by copy, within that from low to high
+    cell, until k are taken.
     """
+    if affinity.topk == 0:
+        return [torch.where(v > -torch.inf, c, 0) for v, c in zip(values, copies, strict=True)]
     if affinity.ties == "keep":
         return [torch.where(v >= threshold, c, 0) for v, c in zip(values, copies, strict=True)]
     above = [torch.where(v > threshold, c, 0) for v, c in zip(values, copies, strict=True)]

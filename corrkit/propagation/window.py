@@ -39,6 +39,12 @@ class Window:
         whole = math.floor(radius)
         return min(longest, whole if self.inclusive or whole < radius else whole - 1)
 
+    @property
+    def size(self) -> int:
+        """Number of offsets inside, wherever the picture ends. Not for a window without bounds."""
+        reach = torch.arange(-math.ceil(self.radius), math.ceil(self.radius) + 1)
+        return int(self.admits(reach.unsqueeze(1), reach).sum())
+
     def covers(self, height: int, width: int) -> bool:
         """Whether every pair of cells of the grid is inside."""
         return bool(self.admits(torch.tensor(height - 1), torch.tensor(width - 1)))

@@ -111,7 +111,7 @@ def own_document(path: Path, task: str | None) -> tuple[dict[str, Json], str]:
     if own_task not in task_names():
         raise ProtocolError(f"{path} is for task {own_task!r}.", closest(str(own_task), task_names()))
     parent = document.get("extends", "_base")
-    head = {
+    head: dict[str, Json] = {
         "version": 1,
         "summary": f"a protocol of one's own after {parent}",
         "proven": "nothing: a protocol of one's own",

@@ -6,7 +6,7 @@ import json
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from corrkit.constants import Reader, Text
 from corrkit.errors import ProtocolError, closest
@@ -58,22 +58,24 @@ def parse_protocol(document: Mapping[str, Json], task: str, name: str, *, where:
     reader = Reader(where or f"protocols/{task}/{name}.toml", ProtocolError)
     groups = groups_of(task)
     reader.require_names(document, {*_HEAD, *groups}, {*_HEAD, *groups}, "")
-    hints = get_type_hints(Protocol)
-    values: dict[str, Json] = {key: reader.value(document[key], hints[key], key) for key in _HEAD}
-    sources: dict[str, str] = {}
-    for group, cls in groups.items():
-        if not isinstance(document[group], Mapping):
-            raise ProtocolError(f"{reader.place(group)} is {document[group]!r}, not a table.", f"Write [{group}].")
-        for leaf, entry in document[group].items():
-            if not (isinstance(entry, dict) and set(entry) == {"value", "source"} and entry["source"]):
+    values: dict[str, object] = {"task": task, "name": name, **{key: document[key] for key in _HEAD}}
+    sources: dict[str, Json] = {}
+    for group in groups:
+        table = document[group]
+        if not isinstance(table, Mapping):
+            raise ProtocolError(f"{reader.place(group)} is {table!r}, not a table.", f"Write [{group}].")
+        constants: dict[str, Json] = {}
+        for leaf, entry in table.items():
+            if not (isinstance(entry, Mapping) and set(entry) == {"value", "source"} and entry["source"]):
                 place = reader.place(f"{group}.{leaf}")
                 raise ProtocolError(f'{place} is not {{ value = ..., source = "..." }}.', "Give both.")
-            sources[f"{group}.{leaf}"] = entry["source"]
-        values[group] = reader.read(cls, {leaf: entry["value"] for leaf, entry in document[group].items()}, group)
-    return _consistent(Protocol(task=task, name=name, sources=types.MappingProxyType(sources), **values))
+            constants[leaf], sources[f"{group}.{leaf}"] = entry["value"], entry["source"]
+        values[group] = constants
+    kinds = {**groups, "sources": types.MappingProxyType[str, str]}
+    return _consistent(reader.read(Protocol, {**values, "sources": sources}, types_of=kinds))
 
 
-def override(protocol: Protocol, changes: Mapping[str, Json]) -> Protocol:
+def override(protocol: Protocol, changes: Mapping[str, object]) -> Protocol:
     """A copy of `protocol` with some constants changed; the changes are recorded in `overrides`.
 
     Args:
@@ -86,7 +88,7 @@ def override(protocol: Protocol, changes: Mapping[str, Json]) -> Protocol:
     """
     reader, known = Reader(protocol.identifier, ProtocolError), field_names(protocol.task).values()
     published = protocol.published or protocol
-    groups: dict[str, Json] = {}
+    groups: dict[str, Any] = {}  # dataclasses.replace can't tell which names these are
     recorded = dict(protocol.overrides)
     for name, raw in changes.items():
         dotted = reader.full_name(name, known)
@@ -117,6 +119,12 @@ def constants(protocol: Protocol) -> dict[str, Json]:
         value = getattr(getattr(protocol, group), leaf)
         values[dotted] = list(value) if isinstance(value, tuple) else value
     return values
+
+
+def scoring_constants(protocol: Protocol) -> dict[str, Json]:
+    """Those that decide what is scored: the score's own, and the size that true masks are brought to."""
+    chosen = constants(protocol).items()
+    return {name: value for name, value in chosen if name.startswith("score.") or name == "frames.stored_size"}
 
 
 def _read_toml(task: str, name: str) -> dict[str, Json]:

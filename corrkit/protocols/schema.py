@@ -8,12 +8,11 @@ that obeys it. This module imports nothing heavy; every room may use it.
 import functools
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
 from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
-from corrkit.files.jsontext import Json
 from corrkit.task_table import task_facts
 
 
@@ -65,6 +64,14 @@ class Features:
         backbone's own.
     position: resampling rule of absolute position embeddings: "published" (the backbone's own), "dino" (bicubic by
         scale factor with the +0.1 offset) or "size" (bicubic to the grid size).
+    layers: the features are the mean over this many layers (blocks) up to the one that is evaluated, each after the
+        norm that the network ends in; 1 is that layer alone. Networks that give no layers are refused.
+    window: frames that a network trained on clips sees at a time, window after window; 0 leaves it to --window, else
+        each frame by itself. Networks that see single frames take no notice.
+    window_padding: what fills the last window where frames are missing: "zeros" after normalisation (the mean colour),
+        or "repeat" of the last frame.
+    time_upsampling: how a window's time slices, where they are fewer than its frames, become a map for each frame:
+        "linear" in time between them (align_corners False, as trilinear is where the grid stays), or "nearest".
     finer: features are first enlarged bilinearly (align_corners False) to a grid this many times finer, and labels lie
         on that grid; 1 leaves them as they are.
     l2: divide each cell's features by max(norm, 1e-12).
@@ -75,6 +82,10 @@ class Features:
     colour: Literal["published", "lab", "grey"]
     std: tuple[float, ...] = field(metadata=POSITIVE)
     position: Literal["published", "dino", "size"]
+    layers: int = field(metadata=AT_LEAST_ONE)
+    window: int = field(metadata=NON_NEGATIVE)
+    window_padding: Literal["zeros", "repeat"]
+    time_upsampling: Literal["linear", "nearest"]
     finer: int = field(metadata=AT_LEAST_ONE)
     l2: bool
     group_weights: tuple[float, ...] = field(metadata=POSITIVE)
@@ -85,7 +96,9 @@ class Memory:
     """Which context frames a query frame t sees.
 
     context: n, the number of preceding frames in the queue.
-    long_term: frames that are always in the context, besides the queue.
+    spacing: of the frames in the queue, which are t - 1, t - 1 - spacing, t - 1 - 2 spacing, ...; 1 takes every frame.
+    long_term: frames that are always in the context, besides the queue; those after frame 0 once they have passed.
+    distinct: whether a long-term frame that stands in the queue as well counts once instead of twice.
     first_copies: how frame 0 takes part in the queue: "none" (the queue starts at frame 1), "once" (it is an ordinary
         frame of the queue) or "fill" (n copies of it stand before the clip, so the queue always holds n frames).
     mask_first: whether the spatial window also restricts the long-term frames.
@@ -93,7 +106,9 @@ class Memory:
     """
 
     context: int = field(metadata=NON_NEGATIVE)
+    spacing: int = field(metadata=AT_LEAST_ONE)
     long_term: tuple[int, ...] = field(metadata=NON_NEGATIVE)
+    distinct: bool
     first_copies: Literal["none", "once", "fill"]
     mask_first: bool
     predict_first: bool
@@ -106,22 +121,23 @@ class Affinity:
     radius: reach of the window, in grid cells.
     shape: "square" compares |dy| and |dx|, "circle" the Euclidean distance, "none" has no window.
     inclusive: distance <= radius rather than < radius.
-    topk: neighbours kept.
+    topk: neighbours kept; 0 keeps every cell that the window admits.
     ties: "keep" keeps every cell equal to the k-th value, "exact" keeps exactly k.
     scope: "joint" selects over all context frames together, "frame" within each of them.
     temperature: divisor of the similarities.
-    normalise: the softmax runs over the "kept" cells, or over all cells of a "frame" before the selection, in which
-        case the kept weights are averaged over the context frames and sum to less than 1.
+    normalise: the softmax runs over the "kept" cells; over all cells of a "frame" before the selection, in which case
+        the kept weights are averaged over the context frames and sum to less than 1; or over the "window" of every
+        context frame together, whose cells outside of the picture take part with similarity 0 and carry no label.
     """
 
     radius: float = field(metadata=NON_NEGATIVE)
     shape: Literal["square", "circle", "none"]
     inclusive: bool
-    topk: int = field(metadata=AT_LEAST_ONE)
+    topk: int = field(metadata=NON_NEGATIVE)
     ties: Literal["keep", "exact"]
     scope: Literal["joint", "frame"]
     temperature: float = field(metadata=POSITIVE)
-    normalise: Literal["kept", "frame"]
+    normalise: Literal["kept", "frame", "window"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,20 +148,22 @@ class MaskLabels:
         which samples at pixel centres), "nearest-opencv" (which samples at pixel corners), or "bilinear-opencv", which
         blends ids and so makes false ones along borders (an argument slip of CRW's, kept by name).
     downsample: from there to the grid: "nearest" (Pillow's, of ids), "nearest-exact" (PyTorch's, of ids: it samples at
-        pixel centres too, but in float32, so that single cells differ), or of the one-hot maps without anti-aliasing
-        "bilinear" (align_corners False) or "bilinear-corners" (align_corners True).
+        pixel centres too, but in float32, so that single cells differ), "stride" (the pixel at the corner of each cell,
+        of ids), or of the one-hot maps without anti-aliasing "bilinear" (align_corners False) or "bilinear-corners"
+        (align_corners True).
     classes: which ids get a channel: "grid-max" 0..max id of the first mask on the grid, "original-max" 0..max id of
         the first mask as it is given, "present" the distinct ids of the first mask at the network's size, or
         "present-original" those of the first mask as it is given.
-    feedback: what later frames read as labels: the "soft" maps, their per-class "minmax", or the "hard" argmax.
+    feedback: what later frames read as labels: the "soft" maps, their per-class "minmax", the "hard" argmax on the
+        grid, or the "prediction": the id mask of the picture's size, brought to the grid again as the first one is.
     rescale: "classes" min-max-normalises each cell over its classes after propagation, which earlier maps do not feel
         (CRW's --norm_mask); "classes-fed-back" also feeds the normalised maps back (RVM's norm_mask).
     """
 
     network_resize: Literal["none", "nearest", "nearest-opencv", "bilinear-opencv"]
-    downsample: Literal["nearest", "nearest-exact", "bilinear", "bilinear-corners"]
+    downsample: Literal["nearest", "nearest-exact", "stride", "bilinear", "bilinear-corners"]
     classes: Literal["grid-max", "original-max", "present", "present-original"]
-    feedback: Literal["soft", "minmax", "hard"]
+    feedback: Literal["soft", "minmax", "hard", "prediction"]
     rescale: Literal["none", "classes", "classes-fed-back"]
 
 
@@ -153,8 +171,8 @@ class MaskLabels:
 class MaskReadout:
     """How soft label maps become id masks of the original size.
 
-    upsample: interpolation from the grid: "bilinear" (align_corners False), "bilinear-corners" (align_corners True), or
-        "nearest" (PyTorch's, which samples at pixel corners).
+    upsample: interpolation from the grid: "bilinear" (align_corners False), "bilinear-corners" (align_corners True),
+        "nearest" (PyTorch's, which samples at pixel corners) or "nearest-exact" (which samples at pixel centres).
     resolution: where ids are decided: at the "network" size, followed by nearest to the original size (Pillow's, which
         OpenCV's INTER_NEAREST_EXACT equals), or at the "original" size.
     minmax: per-class rescaling over the picture before argmax: "none"; "positive" ((x - min) / (max - min) after
@@ -165,7 +183,7 @@ class MaskReadout:
         annotation at the "network" size, resized by nearest (pixel corners) to the original.
     """
 
-    upsample: Literal["bilinear", "bilinear-corners", "nearest"]
+    upsample: Literal["bilinear", "bilinear-corners", "nearest", "nearest-exact"]
     resolution: Literal["network", "original"]
     minmax: Literal["none", "positive", "positive-guarded", "nan-to-zero"]
     first_frame: Literal["copy", "decoded", "network"]
@@ -291,7 +309,7 @@ class Protocol:
     readout: Any
     score: Any
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    overrides: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
     published: "Protocol | None" = field(default=None, compare=False)
 
@@ -300,6 +318,20 @@ class Protocol:
         """For tables and run.json: "davis/dino@1", and "davis/mine@1+0f3a9c21" for one's own."""
         own = f"+{self.digest}" if self.digest else ""
         return f"{self.task}/{self.name}@{self.version}{own}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For worker processes: read-only mappings can't be pickled as they are."""
+        values = {member.name: getattr(self, member.name) for member in fields(self)}
+        mappings = {name: dict(value) for name, value in values.items() if isinstance(value, MappingProxyType)}
+        return _protocol_of, ({**values, **mappings},)
+
+
+def _protocol_of(values: Mapping[str, Any]) -> Protocol:
+    """What `Protocol.__reduce__` took apart."""
+    whole: dict[str, Any] = {
+        name: MappingProxyType(value) if isinstance(value, dict) else value for name, value in values.items()
+    }
+    return Protocol(**whole)
 
 
 @functools.cache

@@ -4,16 +4,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Literal, TypeAlias
 
-from corrkit.files.jsontext import Json
+from corrkit.metrics.intervals import PairedDifference
 from corrkit.runs.comparable import StoredRun
 from corrkit.runs.layout import Cell
 from corrkit.runs.pairing import protocol_of
+from corrkit.runs.results import Summary
 from corrkit.runs.rows import Row
 from corrkit.runs.tables import per_cent
 from corrkit.task_table import leading_metrics, task_facts, task_names
 from corrkit.text import one_line, spreadsheet_cell
+
+ShownRow: TypeAlias = Mapping[str, object]
+"""A row of the finished table: column to value, as pandas gives it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,7 @@ class Entry:
     in_conflict: bool
 
     @property
-    def summary(self) -> Mapping[str, Json]:
+    def summary(self) -> Summary:
         """Of one of the row's runs, for what all of them share."""
         return self.row.any.summary
 
@@ -51,15 +55,21 @@ class Column:
     """
 
     name: str
-    value: Callable[[Entry], Any]
+    value: Callable[[Entry], object]
     kind: str | None = None
     head: str = ""
-    cell: Callable[[Mapping[str, Json]], Cell] | None = None
+    cell: Callable[[ShownRow], Cell] | None = None
 
-    def of(self, entry: Entry) -> Any:
+    def of(self, entry: Entry) -> object:
         """The value, fit for terminals and spreadsheets."""
         value = self.value(entry)
         return spreadsheet_cell(one_line(value)) if isinstance(value, str) else value
+
+
+def number_in(row: ShownRow, name: str) -> float:
+    """A number of a row, NaN where it has none."""
+    value = row[name]
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def columns() -> tuple[Column, ...]:
@@ -96,12 +106,12 @@ def columns() -> tuple[Column, ...]:
 
 
 def _of_the_checkpoint() -> tuple[Column, ...]:
-    def text(name: str, head: str) -> Column:
+    def text(name: Literal["architecture", "pretraining"], head: str) -> Column:
         return Column(
             name=name,
             value=lambda entry: entry.summary["checkpoint"][name],
             head=head,
-            cell=lambda row: Cell(text=row[name]),
+            cell=lambda row: Cell(text=str(row[name])),
         )
 
     return (
@@ -111,7 +121,7 @@ def _of_the_checkpoint() -> tuple[Column, ...]:
             value=lambda entry: entry.summary["parameters"],
             kind="Int64",
             head="Parameters",
-            cell=lambda row: Cell(text=_millions(row["parameters"])),
+            cell=lambda row: Cell(text=_millions(number_in(row, "parameters"))),
         ),
         text("pretraining", "Pretraining"),
         Column(
@@ -119,7 +129,7 @@ def _of_the_checkpoint() -> tuple[Column, ...]:
             value=lambda entry: entry.summary["stride"],
             kind="Int64",
             head="Stride",
-            cell=lambda row: Cell(text=_whole(row["stride"])),
+            cell=lambda row: Cell(text=_whole(number_in(row, "stride"))),
         ),
         Column(name="input_size", value=_input_sizes),
         Column(name="layer", value=lambda entry: entry.summary["layer"] or ""),
@@ -130,7 +140,7 @@ def _of_the_checkpoint() -> tuple[Column, ...]:
 def _of_the_comparison(task: str) -> tuple[Column, ...]:
     metric = task_facts(task).leading
 
-    def difference(end: str, number: Callable[[Any], float | None]) -> Column:
+    def difference(end: str, number: Callable[[PairedDifference], float | None]) -> Column:
         return Column(name=f"{metric.name} {end}", value=lambda entry: _number(task, number, entry))
 
     return (
@@ -181,7 +191,7 @@ def _of_seeds(name: str, entry: Entry) -> float:
     return entry.seeds.get(name, math.nan)
 
 
-def _number(task: str, number: Callable[[Any], float | None], entry: Entry) -> float:
+def _number(task: str, number: Callable[[PairedDifference], float | None], entry: Entry) -> float:
     """Something of a row's difference from the reference."""
     found = entry.row.differences.get(task)
     return math.nan if found is None else _or_nan(number(found))
@@ -217,46 +227,42 @@ def _input_size(run: StoredRun) -> str:
     return "" if protocol is None else f"{'x'.join(map(str, protocol.frames.size))} {protocol.frames.resize}".strip()
 
 
-def _score_cell(metric: str, row: Mapping[str, Json]) -> Cell:
-    return Cell(text=per_cent(row[metric], _interval(row, metric)))
+def _score_cell(metric: str, row: ShownRow) -> Cell:
+    return Cell(text=per_cent(number_in(row, metric), _interval(row, metric)))
 
 
-def _difference_cell(metric: str, row: Mapping[str, Json]) -> Cell:
-    if math.isnan(row[f"{metric} difference"]):
+def _difference_cell(metric: str, row: ShownRow) -> Cell:
+    difference = number_in(row, f"{metric} difference")
+    if math.isnan(difference):
         return Cell(text="")
-    text = per_cent(row[f"{metric} difference"], _interval(row, f"{metric} difference"))
-    p, detectable = row[f"{metric} p Holm"], row[f"{metric} detectable"]
+    text = per_cent(difference, _interval(row, f"{metric} difference"))
+    p, detectable = number_in(row, f"{metric} p Holm"), number_in(row, f"{metric} detectable")
     details = [f"p {p:.3f}" if p >= 0.001 else "p < 0.001"] if not math.isnan(p) else []
     details += [f"detects {100 * detectable:.1f}"] if not math.isnan(detectable) else []
     return Cell(text=", ".join([text, *details]))
 
 
-def _speed_cell(row: Mapping[str, Json]) -> Cell:
-    speed = row["frames_per_second"]
+def _speed_cell(row: ShownRow) -> Cell:
+    speed = number_in(row, "frames_per_second")
     return Cell(text="" if math.isnan(speed) else f"{speed:.1f}")
 
 
-def _seeds_cell(row: Mapping[str, Json]) -> Cell:
-    parts = [
-        f"{metric.short} {100 * row[f'{metric.name} seeds mean']:.1f} ± {100 * row[f'{metric.name} seeds sd']:.1f}"
-        for metric in leading_metrics()
-        if not math.isnan(row[f"{metric.name} seeds sd"])
-    ]
+def _seeds_cell(row: ShownRow) -> Cell:
+    parts = []
+    for metric in leading_metrics():
+        mean, sd = (100 * number_in(row, f"{metric.name} seeds {word}") for word in ("mean", "sd"))
+        parts += [f"{metric.short} {mean:.1f} ± {sd:.1f}"] if not math.isnan(sd) else []
     return Cell(text=f"{', '.join(parts)} (n={row['seeds']})" if parts else "")
 
 
-def _interval(row: Mapping[str, Json], name: str) -> tuple[float, float] | None:
-    low, high = row[f"{name} low"], row[f"{name} high"]
+def _interval(row: ShownRow, name: str) -> tuple[float, float] | None:
+    low, high = number_in(row, f"{name} low"), number_in(row, f"{name} high")
     return None if math.isnan(low) else (low, high)
 
 
-def _millions(value: Any) -> str:
-    import pandas
-
-    return "" if pandas.isna(value) or not value else f"{value / 1e6:.1f} M"
+def _millions(value: float) -> str:
+    return "" if math.isnan(value) or not value else f"{value / 1e6:.1f} M"
 
 
-def _whole(value: Any) -> str:
-    import pandas
-
-    return "" if pandas.isna(value) else str(int(value))
+def _whole(value: float) -> str:
+    return "" if math.isnan(value) else str(int(value))

@@ -12,7 +12,7 @@ from corrkit.runs.results import FULL_PRECISION, Summary, override_text
 from corrkit.runs.tables import method_name
 from corrkit.tasks.contract import Origin
 
-REFERENCE_PREDICTORS = frozenset({"identity", "oracle"})
+REFERENCE_PREDICTORS = frozenset({"identity", "oracle", "matching-oracle"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class StoredRun:
     def checkpoint(self) -> tuple[str, str]:
         """What was evaluated: digest (or spec, where there is none) and layer."""
         checkpoint = self.summary["checkpoint"]
-        return str(checkpoint.get("digest") or checkpoint["spec"]), str(self.summary["layer"] or "")
+        return str(checkpoint["digest"] or checkpoint["spec"]), str(self.summary["layer"] or "")
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from corrkit.errors import RunError, UsageError
-from corrkit.files.jsontext import Json, from_json, to_json
+from corrkit.files.jsontext import from_json, table_of, to_json
 from corrkit.metrics.intervals import PairedDifference, holm
 from corrkit.protocols import Protocol
 from corrkit.protocols.reader import constants
@@ -45,9 +45,10 @@ class Paired:
         """Run less reference; NaN where either is."""
         return self.run - self.reference
 
-    def plain(self) -> dict[str, Json]:
+    def plain(self) -> dict[str, object]:
         """For JSON."""
-        found, scores = self.found, {"reference": self.reference, "run": self.run, "difference": self.difference}
+        found = self.found
+        scores: dict[str, object] = {"reference": self.reference, "run": self.run, "difference": self.difference}
         if found is None:
             return scores
         interval = None if found.interval is None else list(found.interval)
@@ -67,7 +68,7 @@ class Comparison:
 
     run: StoredRun
     reference: StoredRun
-    settings: Mapping[str, tuple[Json, Json]]
+    settings: Mapping[str, tuple[object, object]]
     metrics: tuple[Paired, ...]
     part_metric: str
     parts: tuple[Paired, ...]
@@ -209,7 +210,7 @@ def _corrected(scores: Sequence[Paired]) -> tuple[Paired, ...]:
 
 def _settings(
     reference: StoredRun, run: StoredRun, protocols: tuple[Protocol, Protocol]
-) -> dict[str, tuple[Json, Json]]:
+) -> dict[str, tuple[object, object]]:
     """Dotted name to (reference, run), for what the summaries say of how the numbers came about, overrides by value."""
     versions = dict.fromkeys([*reference.summary["versions"], *run.summary["versions"]])
     there, here = (
@@ -221,7 +222,7 @@ def _settings(
         }
         for one, protocol in zip((reference, run), protocols, strict=True)
     )
-    return differences(from_json(to_json(there)), here)
+    return differences(table_of(from_json(to_json(there))), here)
 
 
 def _per_clip(run: StoredRun, protocol: Protocol) -> dict[str, Evidence]:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from corrkit.files.jsontext import Json
 from corrkit.metrics.intervals import LEVEL
 from corrkit.runs.comparison import Comparison, Paired, moved_most
 from corrkit.runs.layout import Cell, Format, Table, render
@@ -61,7 +60,7 @@ def verdict(comparison: Comparison) -> str:
     return said if not found.detectable else f"{said}; {counted} show {_points(found.detectable)} or more"
 
 
-def comparison_plain(comparison: Comparison) -> dict[str, Json]:
+def comparison_plain(comparison: Comparison) -> dict[str, object]:
     """For JSON: all there is of a comparison; scores and differences are fractions, NaN is null."""
     run, reference = comparison.run, comparison.reference
     leading = comparison.leading
@@ -132,20 +131,28 @@ def _scores(title: str, kind: str, scores: Sequence[Paired], letters: tuple[str,
                 Cell(text=per_cent(score.reference)),
                 Cell(text=per_cent(score.run)),
                 Cell(text=_difference(score, width=5)),
-                *((Cell(text=_p_cell(score)), Cell(text=_detectable(score))) if has_found else ()),
+                *((Cell(text=p_text(score.p_holm)), Cell(text=_detectable(score))) if has_found else ()),
             )
             for score in scores
         ),
     )
 
 
-def _difference(score: Paired, width: int = 0) -> str:
+def difference_text(difference: float, interval: tuple[float, float] | None, width: int = 0) -> str:
     """In points, with the interval where there is one: "+0.4 [-0.3, +1.1]"; padded to a width, to stand in columns."""
-    if math.isnan(score.difference):
+    if math.isnan(difference):
         return "–".rjust(width)
-    text = _points(score.difference, "+").rjust(width)
-    interval = score.found and score.found.interval
+    text = _points(difference, "+").rjust(width)
     return f"{text} [{_points(interval[0], '+')}, {_points(interval[1], '+')}]" if interval else text
+
+
+def p_text(p: float | None) -> str:
+    """For a column of p values: "0.27", "0.012", "< 0.001"; "–" where there is none."""
+    return "–" if p is None else _p(p).removeprefix("p ")
+
+
+def _difference(score: Paired, width: int = 0) -> str:
+    return difference_text(score.difference, score.found.interval if score.found else None, width)
 
 
 def _points(fraction: float, sign: str = "") -> str:
@@ -162,15 +169,11 @@ def _p(p: float) -> str:
     return f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
 
 
-def _p_cell(score: Paired) -> str:
-    return "–" if score.p_holm is None else _p(score.p_holm).removeprefix("p ")
-
-
 def _detectable(score: Paired) -> str:
     return "–" if score.found is None or score.found.detectable is None else _points(score.found.detectable)
 
 
-def _shown(value: Json) -> str:
+def _shown(value: object) -> str:
     return "none" if value is None or value == "" else str(value)
 
 

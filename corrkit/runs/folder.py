@@ -33,7 +33,7 @@ from corrkit.files.atomic import (
     write_atomic,
     write_new,
 )
-from corrkit.files.jsontext import Json, from_json, to_json, with_nan
+from corrkit.files.jsontext import Json, from_json, table_of, to_json, with_nan
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import Summary, read_summary, summary_csv
 
@@ -51,17 +51,17 @@ class Run:
         resumed: how many clips were finished before and when, as a sentence; "" for a new run.
     """
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Json], recorded: Mapping[str, Json]) -> None:
+    def __init__(self, folder: Path, fingerprint: Mapping[str, object], recorded: Mapping[str, object]) -> None:
         self.folder = folder
         self.notes: tuple[str, ...] = ()
         self.resumed = ""
         self._digest = _digest(fingerprint)
-        self._finished: dict[str, Json] = {}
+        self._finished: dict[str, Mapping[str, Json]] = {}
         self._fingerprint = fingerprint
         self._recorded = recorded
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: Mapping[str, Json], recorded: Mapping[str, Json]) -> Self:
+    def open(cls, folder: Path, fingerprint: Mapping[str, object], recorded: Mapping[str, object]) -> Self:
         """Creates the folder, or resumes the run in it.
 
         Args:
@@ -80,7 +80,7 @@ class Run:
         return run
 
     @property
-    def finished(self) -> dict[str, dict[str, Json]]:
+    def finished(self) -> dict[str, Mapping[str, Json]]:
         """Clip name to record, sorted by name; NaN where the record held NaN (or None)."""
         return dict(sorted(self._finished.items()))
 
@@ -88,6 +88,12 @@ class Run:
     def predictions(self) -> Path:
         """Where predictions are saved."""
         return self.folder / "predictions"
+
+    def reread(self) -> None:
+        """Takes what other processes have finished since the run was opened. Raises RunError as `open` does."""
+        resumed = self.resumed
+        self._resume()
+        self.resumed = resumed
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -113,7 +119,7 @@ class Run:
         except OSError:
             return False
 
-    def write_clip(self, name: str, record: Mapping[str, Json]) -> None:
+    def write_clip(self, name: str, record: Mapping[str, object]) -> None:
         """Stores a finished clip. `record` holds plain JSON values, NaN allowed; seconds go under "timing".
 
         Raises:
@@ -126,7 +132,7 @@ class Run:
         except RunError as error:
             kept = f"{len(self._finished)} finished clip(s) are kept." if self._finished else "No clip is finished yet."
             raise RunError(error.problem, f"{error.remedy} {kept}") from error
-        self._finished[name] = with_nan(stored)
+        self._finished[name] = table_of(with_nan(stored))
 
     def finish(self, summary: Summary, csvs: Mapping[str, str]) -> None:
         """Writes the official CSVs (file name to text), summary.csv and, last, summary.json. May be repeated."""
@@ -161,7 +167,7 @@ class Run:
                 notes.append(f"{path} {problem}: this clip is computed again.")
                 continue
             if document["fingerprint"] == self._digest:
-                self._finished[document["clip"]] = with_nan(document["record"])
+                self._finished[str(document["clip"])] = table_of(with_nan(document["record"]))
             elif not found and file.exists():  # another process has made the folder meanwhile: its run.json says all
                 return self._resume()
             else:
@@ -223,7 +229,7 @@ def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
     records = {}
     for path in (folder / "clips").glob("*.json"):
         try:
-            record = ClipRecord.of(with_nan(_read_record(path)["record"]))
+            record = ClipRecord.of(table_of(with_nan(_read_record(path)["record"])))
         except (_DamagedError, KeyError, TypeError, ValueError) as error:
             problem = error if isinstance(error, _DamagedError) else "is damaged"
             raise RunError(f"{path} {problem}.", "Repeat its eval command: the clip is computed again.") from None
@@ -231,9 +237,9 @@ def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
     return summary, dict(sorted(records.items()))
 
 
-def differences(stored: Mapping[str, Json], new: Mapping[str, Json]) -> dict[str, tuple[Json, Json]]:
+def differences(stored: Mapping[str, Json], new: Mapping[str, object]) -> dict[str, tuple[object, object]]:
     """Dotted field to (stored value, new value), for every field in which two fingerprints differ."""
-    old_fields, new_fields = _flat(stored), _flat(json.loads(to_json(new)))
+    old_fields, new_fields = _flat(stored), _flat(table_of(from_json(to_json(new))))
     # An empty group against a filled one: its entries say all there is to say.
     fields = [
         name
@@ -252,14 +258,14 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _require_same(folder: Path, stored: Mapping[str, Json], new: Mapping[str, Json]) -> None:
+def _require_same(folder: Path, stored: Mapping[str, Json], new: Mapping[str, object]) -> None:
     """Compares the document of run.json with a fingerprint."""
-    found = differences(stored["fingerprint"], new)
+    found = differences(table_of(stored["fingerprint"]), new)
     if found:
         parts = [f"{field} is {_short(old)} there and {_short(now)} now" for field, (old, now) in found.items()]
         recorded = stored.get("recorded")
-        command = recorded.get("command") if isinstance(recorded, dict) else None
-        made = f", made by `{_short(command)}` on {_short(recorded.get('host'))}" if command and recorded else ""
+        command, host = (recorded.get(name) if isinstance(recorded, dict) else None for name in ("command", "host"))
+        made = f", made by `{_short(command)}` on {_short(host)}" if command else ""
         raise RunError(
             f"{folder} belongs to another run{made}: {'; '.join(parts)}.",
             f"Give another --out, or delete {folder} to start again.",
@@ -281,7 +287,7 @@ def _flat(value: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
     return fields
 
 
-def _digest(fingerprint: Mapping[str, Json]) -> str:
+def _digest(fingerprint: Mapping[str, object]) -> str:
     canonical = json.dumps(json.loads(to_json(fingerprint)), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -10,7 +10,7 @@ from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import Json
 from corrkit.manifests.published import PublishedNumber, by_table
-from corrkit.runs.columns import columns
+from corrkit.runs.columns import ShownRow, columns, number_in
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
 from corrkit.runs.published import published_table
@@ -88,7 +88,7 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -
         form: "text", "markdown" or "latex".
         width: columns of the terminal, for "text".
     """
-    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    rows: list[ShownRow] = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     cell_of = {column.head: column.cell for column in columns() if column.cell is not None}
     cell_of = {head: cell for head, cell in cell_of.items() if any(cell(row).text.strip(" –") for row in rows)}
     best = _best(rows)
@@ -107,29 +107,29 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -
     return render(shown, form, width)
 
 
-def _best(rows: list[dict[str, Json]]) -> list[set[str]]:
+def _best(rows: list[ShownRow]) -> list[set[str]]:
     """For each row the heads under which it is best in its group; floor, ceiling and groups of one row don't count."""
     best: list[set[str]] = [set() for _ in rows]
     for group in {row["group"] for row in rows}:
         members = [n for n, row in enumerate(rows) if row["group"] == group and not _is_floor_or_ceiling(row)]
         for metric in shown_metrics():
-            scored = [n for n in members if not math.isnan(rows[n][metric.name])]
-            top = max((rows[n][metric.name] for n in scored), default=math.nan)
+            scores = {n: number_in(rows[n], metric.name) for n in members}
+            scored = {n: score for n, score in scores.items() if not math.isnan(score)}
             for n in scored if len(scored) > 1 else ():
-                if rows[n][metric.name] == top:
+                if scored[n] == max(scored.values()):
                     best[n].add(metric.short)
     return best
 
 
-def _is_floor_or_ceiling(row: dict[str, Json]) -> bool:
+def _is_floor_or_ceiling(row: ShownRow) -> bool:
     return row["system"] in REFERENCE_PREDICTORS
 
 
-def _method(row: dict[str, Json]) -> Cell:
-    return Cell(text=row["method"], marks="".join(mark for mark, _ in _marks(row)))
+def _method(row: ShownRow) -> Cell:
+    return Cell(text=str(row["method"]), marks="".join(mark for mark, _ in _marks(row)))
 
 
-def _marks(row: dict[str, Json]) -> list[tuple[str, str]]:
+def _marks(row: ShownRow) -> list[tuple[str, str]]:
     found = []
     if row["modified"]:
         found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
@@ -144,19 +144,20 @@ def _marks(row: dict[str, Json]) -> list[tuple[str, str]]:
     return found
 
 
-def _heading(row: dict[str, Json], rows: list[dict[str, Json]]) -> str:
+def _heading(row: ShownRow, rows: list[ShownRow]) -> str:
     """Protocols and data of a group, from the row of it that has most tasks."""
-    fullest = max((one for one in rows if one["group"] == row["group"]), key=lambda one: len(one["protocol"]))
-    origin = {"official": "", "own": " (not the benchmark's own data)", "embedded": " (embedded clips)"}[row["origin"]]
+    fullest = max((one for one in rows if one["group"] == row["group"]), key=lambda one: len(str(one["protocol"])))
+    words = {"official": "", "own": " (not the benchmark's own data)", "embedded": " (embedded clips)"}
+    origin = words[str(row["origin"])]
     return f"{fullest['protocol']} on {fullest['data']}{origin}"
 
 
-def _notes(rows: list[dict[str, Json]], references: list[str]) -> list[tuple[str, str]]:
+def _notes(rows: list[ShownRow], references: list[str]) -> list[tuple[str, str]]:
     notes = [("", "Per cent; 95 % intervals in brackets. Rows of different sections can't be compared.")]
     if references:
         names = ", ".join(references)
         notes.append(("", f"Δ: difference from {names} on the same clips, with its interval, {_PAIRED}"))
-    outside = dict.fromkeys(row["method"] for row in rows if _is_floor_or_ceiling(row))
+    outside = dict.fromkeys(str(row["method"]) for row in rows if _is_floor_or_ceiling(row))
     if outside:
         notes.append(("", f"Floor and ceiling are left out of what is bold: {', '.join(outside)}."))
     return [*notes, *((mark, f"{row['method']}: {text}") for row in rows for mark, text in _marks(row))]

@@ -1,6 +1,6 @@
 """A run against a reference on the same clips: difference, interval, permutation p, smallest detectable difference."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,13 @@ from corrkit.errors import ProtocolError
 from corrkit.files.jsontext import Json
 from corrkit.metrics.intervals import PairedDifference, compare_paired
 from corrkit.protocols import Protocol, load_protocol, override
-from corrkit.protocols.reader import constants
+from corrkit.protocols.reader import scoring_constants
 from corrkit.runs.comparable import StoredRun
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Evidence
+
+Statistics = Mapping[str, Json]
+"""Of one clip, as `Scorer.result()` gives them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ def pair_runs(run: StoredRun, reference: StoredRun) -> Pair | str:
     protocols = protocol_of(run), protocol_of(reference)
     if protocols[0] is None or protocols[1] is None:
         return f"this version of corrkit lacks {run.summary['protocol']}"
-    scoring = [_scoring(protocol) for protocol in protocols if protocol is not None]
+    scoring = [scoring_constants(protocol) for protocol in protocols if protocol is not None]
     if scoring[0] != scoring[1]:
         return f"other {', '.join(name for name, value in scoring[0].items() if value != scoring[1][name])}"
     first, second = _evidence(run, protocols[0]), _evidence(reference, protocols[1])
@@ -89,6 +92,35 @@ def pair_runs(run: StoredRun, reference: StoredRun) -> Pair | str:
     if not first.units:
         return "no clip has a scored frame"
     return Pair(run=first, reference=second, run_protocol=protocols[0], reference_protocol=protocols[1])
+
+
+def pair_protocols(
+    run: tuple[Protocol, Mapping[str, Statistics]], reference: tuple[Protocol, Mapping[str, Statistics]]
+) -> PairedDifference | str:
+    """The difference of the task's first metric between two protocols on the same clips; or why there is none.
+
+    Each gives the statistics of its clips (`Scorer.result()`), and is scored by its own rules; where these make other
+    numbers of the same statistics, p is None.
+    """
+    if list(run[1]) != list(reference[1]):
+        return f"other clips: {_without(list(run[1]), reference[1])} and {_without(list(reference[1]), run[1])}"
+    evidence, other = (
+        load_task(protocol.task).evidence(statistics, protocol) for protocol, statistics in (run, reference)
+    )
+    if evidence.units != other.units:
+        return "other scored clips"
+    if not evidence.units:
+        return "no clip has a scored frame"
+    is_one_rule = all(
+        np.array_equal(evidence.estimate(sums), other.estimate(sums), equal_nan=True)
+        for sums in (evidence.statistics.sum(axis=0), other.statistics.sum(axis=0))
+    )
+    return compare_paired(
+        evidence.statistics,
+        other.statistics,
+        lambda sums: evidence.estimate(sums)[..., :1],
+        second_estimator=None if is_one_rule else lambda sums: other.estimate(sums)[..., :1],
+    )[0]
 
 
 def protocol_of(run: StoredRun) -> Protocol | None:
@@ -106,12 +138,6 @@ def _without(clips: Collection[str], others: Collection[str]) -> str:
     lacking = [clip for clip in others if clip not in clips]
     named = f"{', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}"
     return f"{len(clips)} without {named}" if lacking else str(len(clips))
-
-
-def _scoring(protocol: Protocol) -> dict[str, Json]:
-    """The constants that decide what is scored: the score's own, and the size that true masks are brought to."""
-    chosen = constants(protocol).items()
-    return {name: value for name, value in chosen if name.startswith("score.") or name == "frames.stored_size"}
 
 
 def _evidence(run: StoredRun, protocol: Protocol) -> Evidence:

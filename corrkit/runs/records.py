@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, number_of, table_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +12,8 @@ class ClipRecord:
     """A finished clip.
 
     clip: its name. frames: how many it has. statistics: `Scorer.result()`, plain JSON values.
-    seconds: of the computation, shared by all that was evaluated with it; NaN where that wasn't noted.
+    seconds: of the computation, what it shares with others (passes of the network) counted in full; NaN where that
+        wasn't noted.
     predictions: path below the run's folder of predictions to sha256 (hex), for every file saved; {} for none.
     """
 
@@ -37,10 +38,10 @@ class ClipRecord:
         """The record that `plain` gave. Raises KeyError, TypeError or ValueError where it can't be one."""
         return cls(
             clip=str(plain["clip"]),
-            frames=int(plain["frames"]),
-            statistics=dict(plain["statistics"]),
+            frames=int(number_of(plain["frames"])),
+            statistics=dict(table_of(plain["statistics"])),
             seconds=_seconds(plain.get("timing")),
-            predictions=dict(plain["predictions"]),
+            predictions={name: str(digest) for name, digest in table_of(plain["predictions"]).items()},
         )
 
 

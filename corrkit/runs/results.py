@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, cast
 
 from corrkit.errors import RunError
-from corrkit.files.jsontext import Json, from_json, with_nan
+from corrkit.files.jsontext import Json, from_json, list_of, number_of, table_of, with_nan
 from corrkit.protocols import Protocol
 from corrkit.runs.shapes import mismatches
 from corrkit.task_table import task_facts, task_names
@@ -63,6 +63,32 @@ class CheckpointFacts:
     pretraining: str = ""
     seed_of: str | None = None
 
+    def plain(self) -> "PlainCheckpoint":
+        """As it stands in a summary."""
+        return {
+            "spec": self.spec,
+            "digest": self.digest,
+            "system": self.system,
+            "architecture": self.architecture,
+            "mode": self.mode,
+            "sees_future": self.sees_future,
+            "pretraining": self.pretraining,
+            "seed_of": self.seed_of,
+        }
+
+
+class PlainCheckpoint(TypedDict):
+    """`CheckpointFacts` in a summary."""
+
+    spec: str
+    digest: str | None
+    system: str
+    architecture: str
+    mode: str | None
+    sees_future: bool
+    pretraining: str
+    seed_of: str | None
+
 
 class PlainData(TypedDict):
     """`Data` in a summary."""
@@ -77,7 +103,7 @@ class PlainData(TypedDict):
 class Summary(TypedDict):
     """One result; fractions in [0, 1] (decays in [-1, 1]) under the field's metric names.
 
-    checkpoint: the fields of `CheckpointFacts`. data: what `Data.plain` gives.
+    checkpoint: what `CheckpointFacts.plain` gives. data: what `Data.plain` gives.
     layer, stride, parameters: None where no network took part (`corrkit score`).
     modified: dotted constant to its value, for every override of the protocol; {} for the protocol as published.
     unreleased: what the published numbers of this protocol rest on and nobody has published; [] where nothing is open.
@@ -87,7 +113,7 @@ class Summary(TypedDict):
 
     task: str
     protocol: str
-    checkpoint: dict[str, Json]
+    checkpoint: PlainCheckpoint
     data: PlainData
     precision: str
     device: str
@@ -95,7 +121,7 @@ class Summary(TypedDict):
     stride: int | None
     parameters: int | None
     versions: dict[str, str]
-    modified: dict[str, Json]
+    modified: dict[str, object]
     unreleased: list[str]
     partial: list[str]
     clips: int
@@ -141,7 +167,7 @@ def build_summary(
     return {
         "task": protocol.task,
         "protocol": protocol.identifier,
-        "checkpoint": asdict(checkpoint),
+        "checkpoint": checkpoint.plain(),
         "data": data.plain(),
         "precision": precision,
         "device": device,
@@ -175,34 +201,34 @@ def read_summary(path: Path) -> Summary:
 
 def parse_summary(document: Json, where: str) -> Summary:
     """Checks fields and types of a parsed summary. Raises RunError naming those that are missing, unknown or wrong."""
-    faults = list(mismatches(document, Summary, "it"))
-    if not faults:
-        faults = [*mismatches(document["checkpoint"], CheckpointFacts, "it.checkpoint"), *_contradictions(document)]
+    faults = list(mismatches(document, Summary, "it")) or _contradictions(table_of(document))
     if faults:
         raise RunError(
             f"{where} is no summary of corrkit: {' and '.join(faults[:4])}.",
             "Give a run of this version, or repeat its command.",
         )
-    summary = dict(document)
+    summary = dict(table_of(document))
     summary["metrics"] = with_nan(summary["metrics"])
     summary["per_clip"] = with_nan(summary["per_clip"])
     summary["intervals"] = {
-        name: pair if pair is None else with_nan(pair) for name, pair in summary["intervals"].items()
+        name: pair if pair is None else with_nan(pair) for name, pair in table_of(summary["intervals"]).items()
     }
     return cast(Summary, summary)
 
 
 def _contradictions(document: Mapping[str, Json]) -> list[str]:
     """What no type says: a task that there is, its protocol, pairs, fractions."""
-    task = document["task"]
+    task = str(document["task"])
     if task not in task_names():
         return [f"it.task is {task!r}"]
-    faults = [] if document["protocol"].startswith(f"{task}/") else [f"it.protocol is {document['protocol']!r}"]
+    faults = [] if str(document["protocol"]).startswith(f"{task}/") else [f"it.protocol is {document['protocol']!r}"]
     faults += [
-        f"it.intervals.{name} is no pair" for name, pair in document["intervals"].items() if pair and len(pair) != 2
+        f"it.intervals.{name} is no pair"
+        for name, pair in table_of(document["intervals"]).items()
+        if pair and len(list_of(pair)) != 2
     ]
     try:
-        _require_fractions(task, with_nan(document["metrics"]))
+        _require_fractions(task, {name: number_of(value) for name, value in table_of(document["metrics"]).items()})
     except ValueError as error:
         faults.append(str(error))
     return faults
@@ -211,11 +237,11 @@ def _contradictions(document: Mapping[str, Json]) -> list[str]:
 def summary_csv(summary: Summary) -> str:
     """Header and one row: the settings, then each metric with its interval; NaN and None are empty."""
     checkpoint, data = summary["checkpoint"], summary["data"]
-    row: dict[str, Json] = {
+    row: dict[str, object] = {
         "task": summary["task"],
         "protocol": summary["protocol"],
-        "checkpoint": checkpoint.get("spec", ""),
-        "digest": checkpoint.get("digest", ""),
+        "checkpoint": checkpoint["spec"],
+        "digest": checkpoint["digest"],
         "data": data["name"],
         "split": data["split"],
         "data_identity": data["identity"],

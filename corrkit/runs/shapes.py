@@ -3,13 +3,10 @@
 import dataclasses
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
-
-from corrkit.constants import Hint
-from corrkit.files.jsontext import Json
+from typing import Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 
-def mismatches(value: object, hint: Hint, where: str) -> Iterator[str]:
+def mismatches(value: object, hint: object, where: str) -> Iterator[str]:
     """A clause on each place where a value of `from_json` isn't of a type; null stands for NaN among floats.
 
     Args:
@@ -19,7 +16,7 @@ def mismatches(value: object, hint: Hint, where: str) -> Iterator[str]:
     """
     origin: object = get_origin(hint)
     arguments = get_args(hint)
-    if hint is Any:
+    if hint is object:
         return
     if is_typeddict(hint) or dataclasses.is_dataclass(hint):
         yield from _fields(value, get_type_hints(hint), where)
@@ -45,7 +42,7 @@ def mismatches(value: object, hint: Hint, where: str) -> Iterator[str]:
         yield f"{where} is {value!r}"
 
 
-def _fields(value: object, hints: Mapping[str, Json], where: str) -> Iterator[str]:
+def _fields(value: object, hints: Mapping[str, object], where: str) -> Iterator[str]:
     if not isinstance(value, Mapping):
         yield f"{where} is no object"
         return
@@ -58,9 +55,9 @@ def _fields(value: object, hints: Mapping[str, Json], where: str) -> Iterator[st
             yield from mismatches(value[name], hint, f"{where}.{name}")
 
 
-def _is_plain(value: object, hint: type) -> bool:
+def _is_plain(value: object, hint: object) -> bool:
     if hint is float:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    return isinstance(hint, type) and isinstance(value, hint)

@@ -5,9 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from corrkit.files.jsontext import Json
 from corrkit.runs.layout import Cell, Format, Table, render
-from corrkit.runs.results import FULL_PRECISION, Summary, override_text
+from corrkit.runs.results import FULL_PRECISION, PlainCheckpoint, Summary, override_text
 from corrkit.task_table import task_facts
 
 MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
@@ -27,7 +26,7 @@ def results_table(summaries: Sequence[Summary], form: Format = "text", width: in
     return "\n".join(render(table, form, width) for table in tables)
 
 
-def method_name(checkpoint: Mapping[str, Json]) -> str:
+def method_name(checkpoint: PlainCheckpoint) -> str:
     """A checkpoint's short name: its `name` where it has one, else the file name or spec without folder and suffix."""
     spec = str(checkpoint.get("name") or checkpoint.get("spec", ""))
     name = spec.rstrip("/").rsplit("/", 1)[-1]
@@ -97,7 +96,8 @@ def benchmark_title(summary: Summary) -> str:
     return f"{summary['protocol']} · {data['name']} {data['split']} · {counts}".replace("  ", " ")
 
 
-def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+def general_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Remarks on all of some results of the same data."""
     notes = []
     has_interval = any(pair is not None for summary in group for pair in summary["intervals"].values())
     notes.append(("", "Per cent, with 95 % intervals in brackets." if has_interval else "Per cent."))
@@ -106,6 +106,11 @@ def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
         notes.append(("", "Embedded clips: not comparable with results on the benchmark's own data."))
     elif data["origin"] == "own":
         notes.append(("", f"{data['name']} is not the benchmark's own data: compare rows of the same data only."))
+    return notes
+
+
+def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    notes = general_notes(group)
     for summary in group:
         notes.extend((mark, f"{_method_text(summary)}: {sentence}") for mark, sentence in marks(summary).items())
     return notes

@@ -4,6 +4,7 @@ A clip yields its own faults. `corrkit data check` prints all of them; an evalua
 stops it, and notes those that its number depends on.
 """
 
+import copy
 import itertools
 import re
 from abc import ABC, abstractmethod
@@ -12,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from corrkit.errors import DataError
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, list_of
 from corrkit.files.reading import entries, is_folder, is_there, natural_order, numbered_files
 from corrkit.frames.pictures import SUFFIXES, read_image, require_pictures
-from corrkit.frames.sequence import FrameSequence, ImageFolder
+from corrkit.frames.sequence import FrameSequence, ImageFolder, ReadOnce
 from corrkit.manifests.clips import ManifestClip
 from corrkit.tasks.faults import RESTORE, Fault, FaultGroup, Kind
 
@@ -63,7 +65,7 @@ class ImageClip(ABC):
         return self.frame_files
 
     @cached_property
-    def frame_files(self) -> ImageFolder:
+    def frame_files(self) -> FrameSequence:
         """The frames as they lie in the data set.
 
         Raises:
@@ -72,6 +74,14 @@ class ImageClip(ABC):
         require_pictures(self._frame_paths, self.files.frames, self.name)
         self._raise_first(self._placement_faults(None))
         return ImageFolder(self._frame_paths)
+
+    def read_once(self) -> Self:
+        """The same clip for several readers in step: none of its frames is decoded twice."""
+        frames = ReadOnce(self.frame_files)
+        clip = copy.copy(self)  # with what is known of the files already
+        clip.__dict__.pop("frames", None)
+        clip.__dict__["frame_files"] = frames
+        return clip
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
@@ -293,7 +303,7 @@ def collected_notes(records: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...
     """What `Scorer.result()` noted of each clip, a sentence for each thing, naming the clips that have it."""
     found: dict[str, list[str]] = {}
     for clip, record in records.items():
-        for sentence, detail in record.get("notes", ()):
+        for sentence, detail in ((str(part) for part in list_of(note)) for note in list_of(record.get("notes", ()))):
             found.setdefault(sentence, []).append(f"{clip} ({detail})" if detail else clip)
     return sentences(found)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from corrkit.errors import DataError
 from corrkit.files.jsontext import Json
@@ -92,8 +93,7 @@ class DavisTask:
 
     def scores(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol, *, split: str) -> Scores:
         """The official table: means over objects, not over clips; clips without a scored frame count for nothing."""
-        decay = protocol.score.decay
-        objects = {clip: object_statistics(record["J"], record["F"], decay=decay) for clip, record in records.items()}
+        objects = {clip: _objects(record, protocol) for clip, record in records.items()}
         evidence = self.evidence(records, protocol)
         metrics = table_metrics(objects.values())
         intervals = bootstrap_intervals(evidence.statistics, evidence.estimate)
@@ -113,8 +113,7 @@ class DavisTask:
 
     def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Sums over the objects of each clip that has a scored frame."""
-        decay = protocol.score.decay
-        sums = {clip: clip_sums(object_statistics(r["J"], r["F"], decay=decay)) for clip, r in records.items()}
+        sums = {clip: clip_sums(_objects(record, protocol)) for clip, record in records.items()}
         scored = {clip: row for clip, row in sums.items() if row[-1] > 0}
         statistics = np.array([*scored.values()]).reshape(len(scored), len(METRICS))
         return Evidence(names=METRICS, units=tuple(scored), statistics=statistics, estimate=metrics_of_sums)
@@ -182,8 +181,14 @@ def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
 
 def object_scores(record: Mapping[str, Json], protocol: Protocol) -> dict[str, float]:
     """J&F of each object of a clip, from `DavisScorer.result()`; names are the ids. NaN without a scored frame."""
-    rows = object_statistics(record["J"], record["F"], decay=protocol.score.decay)
+    rows = _objects(record, protocol)
     return {str(identity): float(row[J_MEAN] + row[F_MEAN]) / 2 for identity, row in enumerate(rows, start=1)}
+
+
+def _objects(record: Mapping[str, Json], protocol: Protocol) -> NDArray[np.float64]:
+    """Statistics of each object of a clip, from `DavisScorer.result()`."""
+    region, contour = (np.asarray(record[name], np.float64) for name in ("J", "F"))
+    return object_statistics(region, contour, decay=protocol.score.decay)
 
 
 class DavisScorer:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError, UsageError
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, number_of
 from corrkit.files.reading import is_there
 from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.metrics.intervals import bootstrap_intervals, sum_clusters
@@ -184,7 +184,7 @@ class JhmdbTask:
 
     def evidence(self, records: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Evidence:
         """Hits and instances [source videos, 6, J]."""
-        sources = [record["source"] for record in records.values()]
+        sources = [str(record["source"]) for record in records.values()]
 
         def metrics_of(sums: NDArray[np.int64]) -> NDArray[np.float64]:  # [..., 6, J] to [..., 5 + 5 * J]
             pck = pck_of_counts(sums)
@@ -287,7 +287,7 @@ class JhmdbScorer:
 
 def _abstained(records: Mapping[str, Mapping[str, Json]], counts: NDArray[np.int64]) -> Iterator[str]:
     """A note where joints of scored frames are not scored, since they are predicted as invisible."""
-    given = len(JOINTS) * sum(record["scored_frames"] for record in records.values())
+    given = len(JOINTS) * int(sum(number_of(record["scored_frames"]) for record in records.values()))
     scored = int(counts[:, -1].sum())
     if scored < given:
         yield (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from corrkit.errors import DataError
+from corrkit.errors import DataError, ProtocolError
 from corrkit.frames.pictures import read_lossless
 from corrkit.palette import VOID, voc_palette
 from corrkit.protocols.schema import MaskLabels, MaskReadout
@@ -119,7 +119,7 @@ class MaskCodec:
         import torch
 
         ids = self.to_network(annotation)
-        of_ids = self._labels.downsample in ("nearest", "nearest-exact")
+        of_ids = self._labels.downsample in ("nearest", "nearest-exact", "stride")
         if of_ids:
             ids = self._to_grid(ids)
         ids = np.where(np.isin(ids, self.ids), ids, np.uint8(0))
@@ -170,14 +170,16 @@ class MaskCodec:
     def _to_grid(self, mask: Mask) -> Mask:
         if self._labels.downsample == "nearest-exact":
             return _interpolated(mask, self._geometry.grid, "nearest-exact")
+        if self._labels.downsample == "stride":
+            return every_nth_pixel(mask, self._geometry)
         return resize_nearest(mask, self._geometry.grid)
 
     def _enlarged(self, maps: "Tensor", size: tuple[int, int]) -> "Tensor":
         """Soft maps [L, h, w] to [L, *size]."""
         import torch
 
-        if self._readout.upsample == "nearest":
-            return torch.nn.functional.interpolate(maps[None], size=size, mode="nearest")[0]
+        if self._readout.upsample in ("nearest", "nearest-exact"):
+            return torch.nn.functional.interpolate(maps[None], size=size, mode=self._readout.upsample)[0]
         return resize_bilinear(maps, size, align_corners=self._readout.upsample == "bilinear-corners")
 
 
@@ -233,6 +235,26 @@ def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:
     if ids.shape == size:
         return ids
     return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST), np.uint8)
+
+
+def every_nth_pixel(ids: Mask, geometry: Geometry) -> Mask:
+    """Ids [H, W] of the network's size to the grid: the pixel at the corner of each cell.
+
+    Source: zlai0/MAST a57b043 models/colorizer.py (prep).
+
+    Raises:
+        ProtocolError: where cells are no whole pixels, or the mask has another size than the network's input.
+    """
+    stride, (height, width) = round(geometry.stride), geometry.grid
+    picked = ids[::stride, ::stride][:height, :width]
+    if stride != geometry.stride or picked.shape != geometry.grid or ids.shape != geometry.network:
+        raise ProtocolError(
+            f"labels.downsample = stride takes a pixel for each cell, but {ids.shape[1]}x{ids.shape[0]} pixels lie on "
+            f"{width}x{height} cells of {geometry.stride:g} pixels, the network's input is "
+            f"{geometry.network[1]}x{geometry.network[0]}.",
+            "Set network_resize = nearest to bring masks to the network's size first, or downsample = nearest.",
+        )
+    return np.ascontiguousarray(picked)
 
 
 def resize_nearest_corner(ids: Mask, size: tuple[int, int]) -> Mask:

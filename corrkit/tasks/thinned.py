@@ -1,10 +1,11 @@
-"""Every n-th frame of a clip, for a quick look."""
+"""How an evaluation reads a clip: every n-th frame, for a quick look; each frame once, for several readers."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from corrkit.frames.sequence import FrameSequence
+from corrkit.tasks.clips import ImageClip
 from corrkit.tasks.contract import AnyClip, ClipT
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ def thinned(clip: ClipT, every: int) -> ClipT:
     return clip if every == 1 else cast(ClipT, _Thinned(clip, every))
 
 
+def read_once(clip: ClipT) -> ClipT:
+    """The same clip for several readers in step: see `ImageClip.read_once`. Clips of other kinds stay as they are."""
+    return cast(ClipT, clip.read_once()) if isinstance(clip, ImageClip) else clip
+
+
 class _Thinned:
     """All that isn't said here is the clip's own."""
 
@@ -27,7 +33,7 @@ class _Thinned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._clip, name)
 
-    def annotation(self, index: int) -> Any:
+    def annotation(self, index: int) -> object:
         """Annotation of the `index`-th of these frames."""
         return self._clip.annotation(index * self._every)
 

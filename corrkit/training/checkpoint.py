@@ -3,19 +3,22 @@
 import io
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
 from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.networks.positions import resample
-from corrkit.checkpoints.opening.pickles import Tree
+from corrkit.checkpoints.naming import flatten
+from corrkit.checkpoints.opening.inert import Tree
 from corrkit.errors import CheckpointError, RunError
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import Json
+from corrkit.training.faults import StoredFaults
+from corrkit.training.networks.encoder import MaskedEncoder
 from corrkit.training.objectives.masked import AnyObjective
 from corrkit.training.parallel import whole
 from corrkit.training.recipe import as_plain, leaves
@@ -53,14 +56,28 @@ def _stored_name(name: str) -> str:
     return name.removeprefix(_ENCODER).removeprefix("positions.").removeprefix("network.")
 
 
-def checkpoint_tree(objective: AnyObjective, **more: Tree) -> dict[str, Tree]:
-    """What a checkpoint holds: "model", the recipe, and `more`."""
+class Stored(TypedDict):
+    """What a run takes from the checkpoint that it goes on with."""
+
+    model: State
+    recipe: Json
+    step: int
+    fingerprint: dict[str, Json]
+    history: NotRequired[list[dict[str, Json]]]
+    faults: NotRequired[StoredFaults]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    ema: NotRequired[State]
+
+
+def checkpoint_tree(objective: AnyObjective, model: State | None = None, /, **more: Tree) -> dict[str, Tree]:
+    """What a checkpoint holds: "model" (the objective's weights unless others are given), the recipe, and `more`."""
     marker = torch.tensor(1)  # its name tells corrkit's checkpoints from others
     said = {"recipe": as_plain(objective.recipe), **objective.encoder.settings(), **more}
-    return {"model": model_state(objective), "corrkit_pretrain": marker, **said}
+    return {"model": model_state(objective) if model is None else model, "corrkit_pretrain": marker, **said}
 
 
-def save(path: Path, tree: dict[str, Tree], *, keep: int = 1) -> None:
+def save(path: Path, tree: Mapping[str, Tree], *, keep: int = 1) -> None:
     """Writes a checkpoint; after a crash the file holds the old or the new one. Equal contents give equal bytes.
 
     With `keep` above 1 the last ones stay beside it, under the number of their step.
@@ -68,7 +85,7 @@ def save(path: Path, tree: dict[str, Tree], *, keep: int = 1) -> None:
     Raises:
         RunError: weights that aren't finite, or a folder that can't be written.
     """
-    wrong = [name for name, tensor in tree["model"].items() if not bool(tensor.isfinite().all())]
+    wrong = [name for name, tensor in flatten(tree["model"]).items() if not bool(tensor.isfinite().all())]
     if wrong:
         raise RunError(
             f"{path} was not written: numbers in {', '.join(wrong[:3])}{', ...' * (len(wrong) > 3)} aren't finite.",
@@ -83,7 +100,7 @@ def save(path: Path, tree: dict[str, Tree], *, keep: int = 1) -> None:
         old.unlink(missing_ok=True)
 
 
-def newest(out: Path) -> dict[str, Tree] | None:
+def newest(out: Path) -> Stored | None:
     """The checkpoint of a run's folder, else the last of those that were kept, else None."""
     files = [file for file in (out / "checkpoint.pth", *_numbered(out)) if file.is_file()]
     return read(files[0]) if files else None
@@ -94,7 +111,7 @@ def _numbered(out: Path) -> list[Path]:
     return sorted(out.glob("checkpoint-*.pth"), reverse=True)
 
 
-def _canonical(value: Tree) -> Tree:
+def _canonical(value: object) -> object:
     """The same without shared identities, which pickle stores: each tensor on its own, equal text as one object."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
@@ -105,7 +122,7 @@ def _canonical(value: Tree) -> Tree:
     return sys.intern(value) if isinstance(value, str) else value
 
 
-def read(path: Path) -> dict[str, Tree]:
+def read(path: Path) -> Stored:
     """A checkpoint of this module, on the CPU. Raises CheckpointError where it can't be read."""
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
@@ -117,7 +134,7 @@ def read(path: Path) -> dict[str, Tree]:
         ) from error
     if not isinstance(tree, dict) or "corrkit_pretrain" not in tree:
         raise CheckpointError(f"{path} is no checkpoint of corrkit pretrain.", "Choose another --out.")
-    return tree
+    return cast(Stored, tree)
 
 
 def backbone_of(objective: AnyObjective, encoder: nn.Module | None = None) -> Backbone:
@@ -130,11 +147,10 @@ def backbone_of(objective: AnyObjective, encoder: nn.Module | None = None) -> Ba
     from corrkit.backbones.loading import from_opened
     from corrkit.checkpoints.opening import Opened
 
-    tree = checkpoint_tree(objective)
-    if encoder is not None:
-        tree["model"].update(encoder_state(encoder))
+    model = model_state(objective) | ({} if encoder is None else encoder_state(encoder))
     device = next(objective.parameters()).device
-    tree["model"] = {name: tensor.detach().to(device, copy=True) for name, tensor in tree["model"].items()}
+    model = {name: tensor.detach().to(device, copy=True) for name, tensor in model.items()}
+    tree = checkpoint_tree(objective, model)
     return from_opened(Opened(tree=tree, container="in memory", digest="", path=Path("training")))
 
 
@@ -192,7 +208,7 @@ def start_from(
     return len(wanted)
 
 
-def _resample(wanted: State, given: State, encoder: Any) -> str:
+def _resample(wanted: State, given: State, encoder: MaskedEncoder) -> str:
     """Resamples a learned table of a square grid to the encoder's, in `given`; says so, or nothing."""
     table, goal = given.get("pos_embed"), wanted.get("pos_embed")
     if table is None or goal is None or table.shape == goal.shape or table.shape[2:] != goal.shape[2:]:
@@ -205,7 +221,7 @@ def _resample(wanted: State, given: State, encoder: Any) -> str:
     return f"interpolated from {side} x {side} to {grid[1]} x {grid[2]}"
 
 
-def _heads_of(network: Any) -> int | None:
+def _heads_of(network: nn.Module | None) -> int | None:
     """Attention heads of a ViT's first block; None of other networks."""
     modules = network.named_modules() if network is not None else ()
     attention = next((part for name, part in modules if name.endswith("blocks.0.attn")), None)

@@ -1,14 +1,20 @@
 """Items that couldn't be read while training: counted, named once, and at some point too many."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import torch.distributed as dist
 
 from corrkit.errors import DataError
-from corrkit.files.jsontext import Json
 from corrkit.training.data import Fault
+
+
+class StoredFaults(TypedDict):
+    """What a checkpoint holds of them."""
+
+    replaced: int
+    reasons: dict[str, str]
 
 
 class Faults:
@@ -20,13 +26,13 @@ class Faults:
         stored: `state` of an earlier process.
     """
 
-    def __init__(self, entries: int, limit: float, stored: Mapping[str, Json] | None) -> None:
+    def __init__(self, entries: int, limit: float, stored: StoredFaults | None) -> None:
         self.entries, self.limit = entries, limit
         self.replaced: int = stored["replaced"] if stored else 0
         self.reasons: dict[str, str] = dict(stored["reasons"]) if stored else {}
 
     @property
-    def state(self) -> dict[str, Json]:
+    def state(self) -> StoredFaults:
         """For the checkpoint."""
         return {"replaced": self.replaced, "reasons": self.reasons}
 
@@ -36,9 +42,9 @@ class Faults:
         Raises:
             DataError: too many items can't be read; lists them.
         """
-        parts: list[Any] = [list(mine)]
+        parts = [list(mine)]
         if dist.is_initialized():
-            parts = [None] * dist.get_world_size()
+            parts = [[]] * dist.get_world_size()
             dist.all_gather_object(parts, list(mine))
         for path, why in (fault for part in parts for fault in part):
             self.replaced += 1

@@ -3,10 +3,10 @@
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -72,7 +72,7 @@ class _Training:
         self.total = options.steps or self.schedule.total_steps
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
         stored = checkpoint.newest(out)
-        self.first = int(stored["step"]) if stored else 0
+        self.first = stored["step"] if stored else 0
         self.report = Report(out, self.first, self.total, quiet=rank > 0)
         self.history: list[dict[str, Json]] = self._history(stored) if stored else []
         if options.start_from and not stored:
@@ -80,7 +80,7 @@ class _Training:
         self.average = frozen_copy(self.objective.encoder) if options.average else None
         if stored:
             self._take(stored)
-        self.faults = Faults(len(self.index.entries), options.damaged, stored and stored.get("faults"))
+        self.faults = Faults(len(self.index.entries), options.damaged, stored.get("faults") if stored else None)
         self.shared = WAYS[options.parallel](self.objective, self.average, self.device, ranks)
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         if stored:
@@ -182,7 +182,7 @@ class _Training:
     def _seed(self, step: int, number: int) -> int:
         return ((self.options.seed * 1_000_003 + step) * self.options.accumulate + number) * self.ranks + self.rank
 
-    def _batches(self) -> Any:
+    def _batches(self) -> Generator[Batch, None, None]:
         views, seed = self.recipe.views, self.options.seed
         share, first = (self.rank, self.ranks), self.first * self.options.accumulate
         samples = Samples(self.index, views, seed, self.items, self.total, self.recipe.image_views)
@@ -192,7 +192,7 @@ class _Training:
     def _workers(self) -> int:
         return workers_for(self.device) if self.options.workers is None else self.options.workers
 
-    def _precision(self) -> Any:
+    def _precision(self) -> AbstractContextManager[object]:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
         return nullcontext() if kind is None else torch.autocast(self.device.type, dtype=kind)
 
@@ -217,7 +217,7 @@ class _Training:
             warnings.simplefilter("ignore")
             return corrkit.Evaluator(self.options.tasks, metrics="all")
 
-    def _score(self, evaluator: Any, done: int) -> None:
+    def _score(self, evaluator: "corrkit.Evaluator", done: int) -> None:
         """Scores the weights that `corrkit eval` reads from the checkpoint, and the average of the encoder, if any."""
         found = evaluator(checkpoint.backbone_of(self.objective), step=done)
         if self.average is not None:
@@ -235,10 +235,12 @@ class _Training:
             "corrkit": corrkit.__version__, "torch": str(torch.__version__), "device": self.device.type,
         }  # fmt: skip
 
-    def _history(self, stored: dict[str, Json]) -> list[dict[str, Json]]:
+    def _history(self, stored: checkpoint.Stored) -> list[dict[str, Json]]:
         """Changes that the run has gone on with, the present ones included."""
         changes = accepted_changes(stored["fingerprint"], self._fingerprint(), self.options.resume_with, self.out)
-        history = [*stored.get("history", []), *([{"step": stored["step"], "changes": changes}] if changes else [])]
+        history = list(stored.get("history", []))
+        if changes:
+            history.append({"step": stored["step"], "changes": changes})
         self.report.say(*(f"from step {stored['step']} on: {line}" for line in changes))
         return history
 
@@ -255,7 +257,7 @@ class _Training:
         summary = {"step": done, "of": self.total, **fingerprint, "history": self.history}
         write_atomic(self.out / "run.json", json.dumps(summary, indent=1))
 
-    def _take(self, stored: dict[str, Json]) -> None:
+    def _take(self, stored: checkpoint.Stored) -> None:
         checkpoint.load_model_state(self.objective, stored["model"])
         if self.average is not None:
             checkpoint.load_encoder_state(self.average, stored["ema"])

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from corrkit.errors import UsageError
 from corrkit.predictors.loading import resolve_device
 from corrkit.training.networks.decoder import DecoderBlock
 from corrkit.training.objectives.masked import AnyObjective
+
+_T = TypeVar("_T")
 
 
 def device_of(name: str) -> torch.device:
@@ -63,11 +65,11 @@ def described(device: torch.device) -> str:
     return f"{found.name} ({found.total_memory / 2**30:.0f} GiB)"
 
 
-def gather(mine: Any) -> list[Any]:
+def gather(mine: _T) -> list[_T]:
     """What each rank has, in the order of ranks, however long the slowest takes to find it."""
     if not dist.is_initialized():
         return [mine]
-    parts: list[Any] = [None] * dist.get_world_size()
+    parts = [mine] * dist.get_world_size()
     patient: Any = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=7))
     dist.all_gather_object(parts, mine, group=patient)
     dist.destroy_process_group(patient)
@@ -97,7 +99,7 @@ class Replicated:
             ids = [device.index or 0] if device.type == "cuda" else None
             self.module = nn.parallel.DistributedDataParallel(objective, device_ids=ids, broadcast_buffers=False)
 
-    def apart(self) -> contextlib.AbstractContextManager[Any]:
+    def apart(self) -> contextlib.AbstractContextManager[object]:
         """Around a pass whose gradients the ranks don't exchange yet."""
         return self.module.no_sync() if self.module is not self.objective else contextlib.nullcontext()
 
@@ -149,7 +151,12 @@ WAYS = {"ddp": Replicated, "fsdp": Sharded}
 
 
 def whole(state: Mapping[Any, Any]) -> dict[Any, Any]:
-    """A state, nested or not, with divided tensors in full on the CPU; every rank must call it."""
+    """A state, nested or not, with divided tensors in full on the CPU; every rank must call it.
+
+    Not torch.distributed.checkpoint.state_dict (tried in torch 2.14: equal tensors): with them on the CPU it gives them
+    to rank 0 alone, and states of optimisers by name, so that it can't load what a run of one process has stored by
+    number (KeyError), nor such a run what it has stored.
+    """
     return {name: _whole(value) for name, value in state.items()}
 
 

@@ -3,16 +3,14 @@
 import copy
 import dataclasses
 import tomllib
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from corrkit.constants import Reader, Text, packaged, with_parents
 from corrkit.errors import UsageError, closest
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, table_of
 from corrkit.training.schema import OPTIONS, AnyRecipe, DecoderSpec, EncoderSpec, Recipe, TargetOptions
 
 _ROOM, _FOLDER, _SUFFIX = "corrkit.training", "recipes", ".toml"
@@ -32,7 +30,7 @@ def scale_names() -> list[str]:
     return sorted(packaged(_ROOM, "scales.toml"))
 
 
-def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, Json] | None = None) -> AnyRecipe:
+def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, object] | None = None) -> AnyRecipe:
     """Reads a recipe.
 
     Args:
@@ -54,10 +52,10 @@ def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, Js
     if scale is not None:
         if scale not in scale_names():
             raise UsageError(f"There is no scale {scale!r}.", closest(scale, scale_names()))
-        encoder = reader.value(document.get("encoder"), types.MappingProxyType[str, Any], "encoder")
+        encoder = reader.table(document.get("encoder"), "encoder")
         network = str(given.get("encoder.network", encoder.get("network", "vit")))
-        for dotted, value in _sizes(scale, network).items():
-            _put(document, dotted, value, reader, only_existing=True)
+        for dotted, size in _sizes(scale, network).items():
+            _put(document, dotted, size, reader, only_existing=True)
     for short, value in given.items():
         dotted = short if "." in short or short in document else reader.full_name(short, _names(document))
         if dotted.partition(".")[0] in _WORDS:
@@ -65,26 +63,32 @@ def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, Js
         _put(document, dotted, Text(value) if isinstance(value, str) else value, reader)
     objective = reader.value(document.get("objective"), typing.Literal[tuple(OPTIONS)], "objective")
     named = {**document, "name": Path(name).stem if own else name}
-    recipe: AnyRecipe = reader.read(Recipe, named, types_of={"options": OPTIONS[objective]})
+    recipe: AnyRecipe = reader.read(Recipe, named, types_of={"options": OPTIONS[str(objective)]})
     _require_consistent(recipe, reader)
     return recipe
 
 
-def as_plain(value: Json) -> Json:
+def as_plain(value: object) -> Json:
     """A recipe, or a part of one, as nested dicts and lists, for checkpoints and run files."""
     if dataclasses.is_dataclass(value):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: as_plain(item) for key, item in value.items()}
-    return [as_plain(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [as_plain(item) for item in value]
+    assert isinstance(value, str | int | float | None), f"{value!r} is no constant"
+    return value
 
 
 def leaves(value: Json, name: str = "") -> list[tuple[str, Json]]:
     """Every value of nested dicts and lists of dicts (`as_plain`) by its dotted name."""
-    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
-    if not nested:
+    pairs: Iterable[tuple[object, Json]]
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        pairs = enumerate(value)
+    else:
         return [(name, value)]
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
     return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}" if name else str(key))]
 
 
@@ -111,25 +115,25 @@ def _own_document(name: str) -> Mapping[str, Json]:
 
 def _sizes(scale: str, network: str) -> dict[str, Json]:
     """A scale's constants: the common ones, whose encoder is a ViT, then those of another network's own table."""
-    sizes = packaged(_ROOM, "scales.toml")[scale]
-    own = {name: table for name, table in {"vit": {}, **sizes}.items() if isinstance(table, dict)}
+    sizes = table_of(packaged(_ROOM, "scales.toml")[scale])
+    own = {name: table for name, table in {"vit": {}, **sizes}.items() if isinstance(table, Mapping)}
     if network not in own:
         raise UsageError(f"There is no scale {scale!r} of {network}.", "Leave --scale out and set encoder.dim ...")
-    return copy.deepcopy({name: value for name, value in sizes.items() if name not in own} | own[network])
+    return copy.deepcopy({**{name: value for name, value in sizes.items() if name not in own}, **own[network]})
 
 
 def _names(document: Mapping[str, Json]) -> list[str]:
     """Dotted names of all constants, those of lists with their number."""
     hints = typing.get_type_hints(Recipe)
     tables = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-    tables["options"] = OPTIONS.get(document.get("objective", ""), TargetOptions)
+    tables["options"] = OPTIONS.get(str(document.get("objective", "")), TargetOptions)
     for name, entries in document.items():
         if isinstance(entries, list) and name in hints:
             tables |= {f"{name}.{number}": typing.get_args(hints[name])[0] for number in range(len(entries))}
     return [f"{name}.{field.name}" for name, table in tables.items() for field in dataclasses.fields(table)]
 
 
-def _put(document: Json, dotted: str, value: Json, reader: Reader, *, only_existing: bool = False) -> None:
+def _put(document: object, dotted: str, value: object, reader: Reader, *, only_existing: bool = False) -> None:
     """Sets one leaf; with `only_existing`, tables and leaves that the recipe lacks are left alone."""
     head, _, rest = dotted.partition(".")
     if not isinstance(document, dict) or not head or dotted.endswith("."):

@@ -284,7 +284,7 @@ OPTIONS: Mapping[str, type] = MappingProxyType({
 })  # fmt: skip
 """An objective's own constants, by its name in `objectives.OBJECTIVES`."""
 
-Own = TypeVar("Own")
+Own = TypeVar("Own", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,4 +314,4 @@ class Recipe(Generic[Own]):
 
 
 AnyRecipe = Recipe[Any]
-"""Of whichever objective."""
+"""Of whichever objective: a name in the file says whose options they are."""

@@ -9,6 +9,7 @@ import torch
 from corrkit.backbones import load_backbone
 from corrkit.backbones.loading import SHIPPED
 from corrkit.cli import main
+from corrkit.files.jsontext import table_of
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint
 from corrkit.training.recipe import as_plain, load_recipe
@@ -28,7 +29,7 @@ def test_the_demo_is_a_file_like_any_other() -> None:
 
 def test_its_recipe_log_and_command_come_with_it() -> None:
     tree = checkpoint.read(DEMO)
-    assert tree["recipe"]["name"] == "siammae"
+    assert table_of(tree["recipe"])["name"] == "siammae"
     rows = read_log(DEMO.parent / "log.csv")
     assert rows[-1]["step"] == tree["step"]
     text = (DEMO.parent / "README.md").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def odd() -> Framewise:
 
 
 def shared() -> SharedLayer:
-    return SharedLayer(odd(), SharedPass(Tables(), (2,)), 0)
+    return SharedLayer(odd(), SharedPass(Tables()), 2)
 
 
 # Wrapper to the fields that it changes, which must differ; all others must be those of the backbone within.
@@ -91,14 +92,20 @@ def test_reports_of_wrappers_keep_all_but_what_they_say():
 
 @pytest.mark.parametrize("field", ["stride", "mean", "std", "colour", "mode"])
 def test_networks_that_see_other_inputs_are_not_fused(field):
-    other = {"stride": 8, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "colour": "rgb", "mode": Mode()}
+    other: dict[str, Any] = {
+        "stride": 8,
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "colour": "rgb",
+        "mode": Mode(),
+    }
     with pytest.raises(Exception, match="can't be joined"):
         fuse(odd(), Framewise(Tables(), replace(ODD, **{field: other[field]})))
 
 
 @pytest.mark.parametrize("wrapper", ["itself", "windows", "shared layer"])
 def test_a_position_rule_leaves_the_backbone_as_it_is(wrapper):
-    backbone = WRAPPERS[wrapper][0]()
+    backbone: Any = WRAPPERS[wrapper][0]()
     frames = torch.rand(4, 3, 8, 12)
     before = backbone(frames)
     assert not torch.equal(backbone.with_position("antialias")(frames), before)
@@ -113,7 +120,7 @@ def test_the_network_within_is_found(wrapper):
 
 class TestBackbonesOfOnesOwn:
     def test_members_that_are_absent_have_defaults(self):
-        backbone = ColourBackbone(8)
+        backbone: Any = ColourBackbone(8)
         del backbone.digest
         said = interface_of(backbone)
         assert (said.stride, said.multiple, said.colour, said.digest) == (8, 8, "rgb", None)
@@ -122,19 +129,22 @@ class TestBackbonesOfOnesOwn:
         assert network_of(backbone) is None
 
     def test_members_that_are_there_count(self):
-        backbone = ColourBackbone(8)
+        backbone: Any = ColourBackbone(8)
         backbone.multiple, backbone.input_colour, backbone.mean = 1, "grey", [0.5, 0.5, 0.5]
         said = interface_of(backbone)
         assert (said.multiple, said.colour, said.mean, said.digest) == (1, "grey", (0.5, 0.5, 0.5), "colour8")
 
     def test_a_rule_is_asked_for_only_where_positions_are_absolute(self):
-        backbone = ColourBackbone(8)
+        backbone: Any = ColourBackbone(8)
         backbone.with_position = lambda rule: rule
-        assert with_position(backbone, "size") is backbone
+        found: Any = with_position(backbone, "size")
+        assert found is backbone
         backbone.report = replace(backbone.report, position="absolute")
-        assert with_position(backbone, "size") == "size"
+        found = with_position(backbone, "size")
+        assert found == "size"
         del backbone.with_position
-        assert with_position(backbone, "size") is backbone
+        found = with_position(backbone, "size")
+        assert found is backbone
 
     @pytest.mark.parametrize(
         ("member", "value", "words"),
@@ -147,7 +157,7 @@ class TestBackbonesOfOnesOwn:
         ],
     )
     def test_members_that_can_not_be_are_named(self, member, value, words):
-        backbone = ColourBackbone(8)
+        backbone: Any = ColourBackbone(8)
         setattr(backbone, member, value)
         with pytest.raises(UsageError, match=words):
             interface_of(backbone)
@@ -161,7 +171,7 @@ def test_a_wrapped_module_says_what_it_was_told():
 
 def test_networks_that_see_single_frames_take_no_windows():
     class Stills(Tables):
-        window = None
+        window: Any = None
 
     with pytest.raises(Exception, match="sees single frames only"):
         Windowed(Framewise(Stills(), ODD), 4)

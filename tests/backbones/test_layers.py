@@ -1,19 +1,21 @@
 """Several layers in one pass of the network: each number identical to that layer's own run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from davis_folder import make_clip
 
 import corrkit
-from corrkit.backbones.layers import load_layers
+from corrkit.backbones.layers import SharedLayer, encode_together, load_layers
 from corrkit.backbones.loading import NO_OPTIONS, Loading
 from corrkit.checkpoints import opening
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, UsageError
 from corrkit.evaluation import Result, evaluate_together
 from corrkit.predictors.loading import layer_predictors
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import override
 from corrkit.subject import open_subject
 from tests.checkpoints.test_resnet_goldens import rebuilt
@@ -70,7 +72,7 @@ def test_layers_of_a_network_for_lab_frames_get_lab_frames(mast: str, data: Path
 
 @torch.no_grad()
 def test_a_protocols_position_rule_does_not_outlive_its_evaluation(checkpoint: str, data: Path):
-    predictors = layer_predictors(checkpoint, ["2", "4"], loading=FOUR_HEADS)
+    predictors: list[Any] = layer_predictors(checkpoint, ["2", "4"], loading=FOUR_HEADS)
     frames = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     before = together([predictor.backbone for predictor in predictors], frames)
     evaluate_layers(predictors, data, position="size")
@@ -93,40 +95,38 @@ def test_layers_under_one_position_rule_share_a_pass_of_their_own(checkpoint: st
         assert torch.equal(ruled, torch.cat([other(frame[None]) for frame in frames]))
 
 
-def test_layers_that_share_a_pass_are_evaluated_under_one_protocol(checkpoint: str, data: Path):
-    """The pass sees the frames of the first layer's protocol."""
+def test_layers_under_several_protocols_score_as_in_their_own_runs(checkpoint: str, data: Path):
+    """One pass for each input that the protocols show the network, whatever the layers."""
     subject = open_subject("davis", data=data, overrides=SMALL)
-    other = override(subject.protocol, {"size": [48]})
-    first, last = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
-    with pytest.raises(UsageError, match="one protocol at a time"):
-        evaluate_together(subject, [(first, subject.protocol), (last, other)], outs=[None, None])
+    others = [override(subject.protocol, changes) for changes in ({"size": [32]}, {"topk": 40, "temperature": 5.0})]
+    predictors = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
+    passes = []
+    assert isinstance(predictors[0], Propagator)
+    assert isinstance(predictors[0].backbone, SharedLayer)
+    embedding = predictors[0].backbone.network.get_submodule("patch_embed")
+    embedding.register_forward_hook(lambda *_: passes.append(1))
+    lanes = [(predictor, protocol) for protocol in (subject.protocol, *others) for predictor in predictors]
+    results = evaluate_together(subject, lanes, outs=[None] * len(lanes))
+    assert len(passes) == 2 * 2 * 4  # inputs, clips, frames
+    assert len({str(result.summary["metrics"]) for result in results}) == len(lanes)
+    for (predictor, protocol), result in zip(lanes, results, strict=True):
+        layer = predictor.report.layer
+        alone = corrkit.evaluate("davis", checkpoint, heads=4, layer=layer, data=data, protocol=protocol)
+        assert result.summary["per_clip"] == alone.summary["per_clip"]
 
 
 def together(backbones, frames: torch.Tensor) -> list[torch.Tensor]:
-    """Features of all frames, the backbones in lockstep."""
-    with backbones[0].shared.lockstep(backbones):
-        in_order = list(zip(*(backbone.encode(iter(frames)) for backbone in backbones), strict=True))
-    return [torch.stack(maps) for maps in zip(*in_order, strict=True)]
+    """Features of all frames, the backbones in one pass."""
+    return [torch.stack(maps) for maps in zip(*encode_together(backbones, iter(frames)), strict=True)]
 
 
-def test_layers_that_are_not_in_lockstep_run_by_themselves(checkpoint: str, data: Path):
-    """One after the other, in any order or in part, with no other layer's clip left over."""
+def test_layers_run_together_in_any_order_or_part(checkpoint: str, data: Path):
     predictors = layer_predictors(checkpoint, ["1", "2", "4"], loading=FOUR_HEADS)
     whole = evaluate_layers(predictors, data)
     for chosen in ([0], [2], [1], [2, 0], [1, 1]):
         results = evaluate_layers([predictors[index] for index in chosen], data)
         for index, result in zip(chosen, results, strict=True):
             assert result.summary["per_clip"] == whole[index].summary["per_clip"]
-
-
-@torch.no_grad()
-def test_what_a_clip_leaves_over_is_forgotten(checkpoint: str):
-    first, last = load_layers(checkpoint, ["1", "4"], FOUR_HEADS)
-    frames, others = torch.randn(2, 3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    with first.shared.lockstep([first, last]):
-        next(first.encode(iter(others)))
-    for layer, features in zip((first, last), together([first, last], frames), strict=True):
-        assert torch.equal(features, torch.cat([layer(frame[None]) for frame in frames]))
 
 
 def test_the_file_is_read_once_for_all_layers(checkpoint: str, monkeypatch: pytest.MonkeyPatch):
@@ -138,7 +138,7 @@ def test_the_file_is_read_once_for_all_layers(checkpoint: str, monkeypatch: pyte
 
 
 def test_the_network_runs_once_per_frame(checkpoint: str, data: Path):
-    predictors = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
+    predictors: list[Any] = layer_predictors(checkpoint, ["1", "4"], loading=FOUR_HEADS)
     passes = []
     network = predictors[0].backbone.network
     network.patch_embed.register_forward_hook(lambda *_: passes.append(1))

@@ -1,5 +1,7 @@
 """From specs to backbones."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -62,7 +64,7 @@ def test_an_untrained_network_depends_on_its_seed_alone():
 def test_timm_fills_its_network_from_a_file(tmp_path):
     import timm
 
-    model = timm.create_model("resnet18", num_classes=0).eval()
+    model: Any = timm.create_model("resnet18", num_classes=0).eval()
     torch.save(
         {"state_dict": {f"module.{name}": tensor for name, tensor in model.state_dict().items()}}, tmp_path / "a.pth"
     )

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import pickle
+from typing import Any
 
 import pytest
 import timm
@@ -18,7 +19,7 @@ from corrkit.errors import CheckpointError
 
 ADDRESS = "http://127.0.0.1:9/weights.pth"
 NAME = "vit_tiny_patch16_224"
-SMALL = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": 64}
+SMALL: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": 64}
 
 
 class Call:
@@ -48,7 +49,7 @@ def folder(tmp_path):
         (place / "config.json").write_text(json.dumps(config))
         return place
 
-    write.model = model
+    vars(write)["model"] = model
     return write
 
 
@@ -179,7 +180,7 @@ def test_wrong_sizes_end_before_memory_is_taken(folder, arguments, architecture,
 def test_masks_beside_the_weights_are_bounded(tmp_path):
     """The attention masks of this Swin follow img_size (15 GB here), and no tensor of the file does."""
     name = "swinv2_cr_tiny_224"
-    arguments = {"embed_dim": 24, "depths": [2, 2], "num_heads": [1, 2]}
+    arguments: dict[str, Any] = {"embed_dim": 24, "depths": [2, 2], "num_heads": [1, 2]}
     model = timm.create_model(name, num_classes=0, **arguments)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     config = tmp_path / "config.json"

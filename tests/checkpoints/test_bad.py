@@ -3,13 +3,16 @@
 import os
 import pickle
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from checkpoints_watched import run_watched
 
 from corrkit.backbones import load_backbone
+from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.errors import CheckpointError
 
@@ -52,7 +55,7 @@ MEMORY = 100 << 20
 
 
 @pytest.mark.golden
-def test_every_bad_file_has_its_error_and_no_side_effect(golden: object, tmp_path: Path) -> None:
+def test_every_bad_file_has_its_error_and_no_side_effect(golden: Callable[[str], Path], tmp_path: Path) -> None:
     folder = golden("checkpoints/_bad")
     files = sorted(entry for entry in folder.iterdir() if entry.name != "README.md")
     before = {entry: entry.stat().st_mtime_ns for entry in folder.rglob("*")}
@@ -95,7 +98,7 @@ CONTENTS = {
 
 @pytest.mark.golden
 @pytest.mark.parametrize("name", sorted(CONTENTS))
-def test_of_those_that_open_only_the_good_ones_load(golden: object, name: str) -> None:
+def test_of_those_that_open_only_the_good_ones_load(golden: Callable[[str], Path], name: str) -> None:
     assert set(CONTENTS) == OPEN
     path = golden(f"checkpoints/_bad/{name}")
     if not CONTENTS[name]:
@@ -112,7 +115,7 @@ class Payload:
     def __init__(self, function: object, *arguments: object) -> None:
         self.call = (function, arguments)
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return self.call
 
 
@@ -202,7 +205,7 @@ def test_hostile_pickles_are_refused_at_the_cost_of_their_size(tmp_path: Path) -
 
 def test_an_expanded_view_of_a_storage_may_not_outgrow_the_file(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1).expand(10, 10)}, tmp_path / "small.pth")
-    assert torch.equal(open_checkpoint(tmp_path / "small.pth").tree["a"], torch.ones(10, 10))
+    assert torch.equal(flatten(open_checkpoint(tmp_path / "small.pth").tree)["a"], torch.ones(10, 10))
     torch.save({"a": torch.ones(1).expand(20_000, 20_000)}, tmp_path / "large.pth")
     with pytest.raises(CheckpointError, match="far beyond its own size"):
         open_checkpoint(tmp_path / "large.pth")

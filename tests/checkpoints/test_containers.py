@@ -67,7 +67,7 @@ def test_a_run_of_deepspeed_gives_the_latest_weights_where_they_are_whole(tmp_pa
     ],
 )
 def test_weights_in_another_form_are_named(old, new, words, tmp_path):
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for name, tensor in random_vit(192, 2, "column").items():
         stem = name.removesuffix(old)
         state |= {f"{stem}{part}": tensor for part in new} if name.endswith(old) else {name: tensor}

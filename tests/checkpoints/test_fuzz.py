@@ -1,6 +1,8 @@
 """Fuzzing the opener: mutated files and random pickles give tensors or a CheckpointError, and nothing else happens."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ def seeds(folder: Path, bad: Path) -> list[Path]:
     torch.save({"model": tensors}, folder / "legacy.pth", _use_new_zipfile_serialization=False)
     torch.save(torch.nn.Linear(2, 2), folder / "module.pth")
     save_file(tensors, folder / "a.safetensors")
-    np.savez_compressed(folder / "a.npz", **{name: tensor.numpy() for name, tensor in tensors.items()})
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+    np.savez_compressed(folder / "a.npz", **arrays)
     hostile = ("legacy_malicious.pth", "malicious_eval.pth", "bare_pickle_good.pkl", "torchscript.pth", "objects.npz")
     return sorted(folder.iterdir()) + [bad / name for name in hostile]
 
@@ -34,11 +37,11 @@ def check(folder: Path, bad: Path, num_examples: int) -> None:
 
 
 @pytest.mark.golden
-def test_mutated_files_never_crash_or_act(golden: object, tmp_path: Path) -> None:
+def test_mutated_files_never_crash_or_act(golden: Callable[[str], Path], tmp_path: Path) -> None:
     check(tmp_path, golden("checkpoints/_bad"), 1_000)
 
 
 @pytest.mark.golden
 @pytest.mark.slow
-def test_many_mutated_files_never_crash_or_act(golden: object, tmp_path: Path) -> None:
+def test_many_mutated_files_never_crash_or_act(golden: Callable[[str], Path], tmp_path: Path) -> None:
     check(tmp_path, golden("checkpoints/_bad"), 30_000)

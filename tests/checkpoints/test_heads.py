@@ -49,7 +49,7 @@ def test_systems_name_families_of_the_table():
         ("pe_core", (1536, 50), 16),
     ],
 )
-def test_published_sizes_have_their_heads(system, size, heads):
+def test_published_sizes_have_their_heads(system: str, size: tuple[int, int], heads: int) -> None:
     rules = SYSTEMS[system].rules
     chosen, why = choose_heads(of_file(), *size, None, rules.heads, getattr(rules, "head_width", 64))
     assert chosen == heads

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def weights(golden, name):
     """Encoder tensors of a golden under their own names, heads, and arrays."""
     folder = golden(f"checkpoints/{name}")
     meta = json.loads((folder / "meta.json").read_text())
-    tree = open_checkpoint(folder / meta["file"]).tree
+    tree: Any = open_checkpoint(folder / meta["file"]).tree
     state = flatten(tree.get("model", tree))
     state = {key: tensor for key, tensor in state.items() if not re.match(r"decoder", key)}
     with np.load(folder / "golden.npz") as arrays:
@@ -99,7 +100,7 @@ def test_lightning_files_give_the_online_backbone(golden, tmp_path):
 @torch.no_grad()
 def test_q_k_and_v_apart_are_put_together(golden, tmp_path):
     state, heads, frames, features = weights(golden, "mae")
-    apart = {}
+    apart: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():
         if ".qkv." in key:
             parts = zip("qkv", tensor.chunk(3), strict=True)

@@ -24,9 +24,10 @@ from corrkit.backbones.loading import Loading, _layers_of
 from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening import Opened, open_checkpoint
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 from tests.checkpoints.test_goldens import GOLDENS
 
-VALUES = (
+VALUES: tuple[Json, ...] = (
     None,
     -1,
     0,
@@ -95,8 +96,9 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def mutate(opened: Opened, draw: random.Random) -> tuple[Opened, str]:
     """A copy with one to three changes, and what they are."""
-    tree, config, words = dict(opened.tree), copy.deepcopy(opened.config), []
-    preprocessor = copy.deepcopy(opened.preprocessor)
+    tree, words = flatten(opened.tree), []
+    config: Any = copy.deepcopy(opened.config)
+    preprocessor: Any = copy.deepcopy(opened.preprocessor)
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         source = draw.choice([part for part in (config, preprocessor) if part]) if config or preprocessor else None
         if source and draw.random() < 0.4:

@@ -8,19 +8,26 @@ import json
 import pathlib
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from corrkit.checkpoints.opening import Stub, open_checkpoint, require_usable
+from corrkit.checkpoints.opening import Opened, Stub, open_checkpoint, require_usable
 from corrkit.errors import CheckpointError
 
 DTYPES = [
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
     torch.uint8, torch.bool, torch.complex64, torch.uint16, torch.float8_e4m3fn,
 ]  # fmt: skip
+
+
+def held(opened: Opened) -> Any:
+    """What a file holds, whose form the test knows."""
+    return opened.tree
 
 
 def state_dict() -> dict[str, torch.Tensor]:
@@ -51,8 +58,8 @@ def test_torch_files_of_both_kinds_and_every_protocol(tmp_path: Path, zipped: bo
     )
     opened = open_checkpoint(path)
     assert opened.container == ("torch zip" if zipped else "torch legacy")
-    assert opened.tree["epoch"] == 3
-    assert_same_tensors(opened.tree["model"], state_dict())
+    assert held(opened)["epoch"] == 3
+    assert_same_tensors(held(opened)["model"], state_dict())
     assert opened.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -61,7 +68,7 @@ def test_every_type_of_numbers(tmp_path: Path, dtype: torch.dtype) -> None:
     path = tmp_path / "a.pth"
     values = torch.tensor([0, 1, 2, 1]).to(dtype)
     torch.save({"a": values}, path)
-    opened = open_checkpoint(path).tree["a"]
+    opened = held(open_checkpoint(path))["a"]
     assert opened.dtype == dtype
     assert torch.equal(opened.view(torch.uint8), values.view(torch.uint8))
 
@@ -76,7 +83,7 @@ def test_parameters_buffers_and_shared_storages(tmp_path: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     shared = torch.arange(12.0)
     torch.save({"module": dict(module.named_parameters()), "a": shared[:6], "b": shared[3:].view(3, 3)}, tmp_path / "a")
-    tree = open_checkpoint(tmp_path / "a").tree
+    tree = held(open_checkpoint(tmp_path / "a"))
     assert_same_tensors(tree["module"], {name: value.data for name, value in module.named_parameters()})
     assert torch.equal(tree["a"], shared[:6])
     assert torch.equal(tree["b"], shared[3:].view(3, 3))
@@ -104,16 +111,16 @@ def test_side_entries_become_inert_data(tmp_path: Path) -> None:
         tmp_path / "a.pth",
     )
     opened = open_checkpoint(tmp_path / "a.pth")
-    assert isinstance(opened.tree["args"], Stub)
-    assert opened.tree["args"].name == "argparse.Namespace"
-    assert opened.tree["args"].fields["model"] == "vit_small"
-    assert opened.tree["args"].fields["lr"] == 0.5
-    assert opened.tree["config"].fields == {"PATCH": 16, "frozen": True}
-    assert opened.tree["shape"] == (1, 2)
-    assert opened.tree["seen"] == {1, 2}
-    assert opened.tree["type"].name == "torch.float16"
+    assert isinstance(held(opened)["args"], Stub)
+    assert held(opened)["args"].name == "argparse.Namespace"
+    assert held(opened)["args"].fields["model"] == "vit_small"
+    assert held(opened)["args"].fields["lr"] == 0.5
+    assert held(opened)["config"].fields == {"PATCH": 16, "frozen": True}
+    assert held(opened)["shape"] == (1, 2)
+    assert held(opened)["seen"] == {1, 2}
+    assert held(opened)["type"].name == "torch.float16"
     assert "argparse.Namespace" in " ".join(opened.notes)
-    assert_same_tensors(opened.tree["model"], state_dict())
+    assert_same_tensors(held(opened)["model"], state_dict())
 
 
 def test_a_pickled_module_gives_its_state_dict(tmp_path: Path) -> None:
@@ -121,8 +128,8 @@ def test_a_pickled_module_gives_its_state_dict(tmp_path: Path) -> None:
     torch.save({"model": module}, tmp_path / "a.pth")
     opened = open_checkpoint(tmp_path / "a.pth")
     expected = module.state_dict()
-    assert set(opened.tree["model"]) == set(expected)
-    assert all(torch.equal(opened.tree["model"][name], expected[name]) for name in expected)
+    assert set(held(opened)["model"]) == set(expected)
+    assert all(torch.equal(held(opened)["model"][name], expected[name]) for name in expected)
     assert any("whole torch.nn.modules.container.Sequential" in note for note in opened.notes)
 
 
@@ -133,8 +140,8 @@ def test_torchscript_gives_its_state_dict(tmp_path: Path) -> None:
     opened = open_checkpoint(tmp_path / "a.pt")
     assert opened.container == "TorchScript archive"
     expected = module.state_dict()
-    assert set(opened.tree) == set(expected)
-    assert all(torch.equal(opened.tree[name], expected[name]) for name in expected)
+    assert set(held(opened)) == set(expected)
+    assert all(torch.equal(held(opened)[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
@@ -144,28 +151,28 @@ def test_bare_pickles_of_arrays_and_tensors(tmp_path: Path, protocol: int) -> No
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(tree, protocol))
     opened = open_checkpoint(tmp_path / "a.pkl")
     assert opened.container == "pickle"
-    assert torch.equal(opened.tree["model"]["a"], torch.arange(6.0).view(2, 3))
-    assert torch.equal(opened.tree["model"]["t"], torch.arange(6.0).view(2, 3).t())
-    assert opened.tree["model"]["n"] == 2.5
-    assert torch.equal(opened.tree["tensor"], torch.arange(3.0))
-    assert opened.tree["epoch"] == 1
+    assert torch.equal(held(opened)["model"]["a"], torch.arange(6.0).view(2, 3))
+    assert torch.equal(held(opened)["model"]["t"], torch.arange(6.0).view(2, 3).t())
+    assert held(opened)["model"]["n"] == 2.5
+    assert torch.equal(held(opened)["tensor"], torch.arange(3.0))
+    assert held(opened)["epoch"] == 1
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz(tmp_path: Path, save: object) -> None:
+def test_npz(tmp_path: Path, save: Callable[..., None]) -> None:
     arrays = {"Transformer/kernel": np.arange(6.0).reshape(2, 3), "columns": np.asfortranarray(np.ones((2, 3), "f2"))}
     save(tmp_path / "a.npz", **arrays, text=np.array(["a", "b"]))
     opened = open_checkpoint(tmp_path / "a.npz")
     assert opened.container == "npz"
-    assert opened.tree["text"] == ["a", "b"]
+    assert held(opened)["text"] == ["a", "b"]
     for name, array in arrays.items():
-        assert np.array_equal(opened.tree[name].numpy(), array)
+        assert np.array_equal(held(opened)[name].numpy(), array)
 
 
 def test_npz_with_bfloat16_as_jax_writes_it(tmp_path: Path) -> None:
     values = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)
     np.savez(tmp_path / "a.npz", a=values.view(torch.int16).numpy().view("V2"))
-    assert torch.equal(open_checkpoint(tmp_path / "a.npz").tree["a"], values)
+    assert torch.equal(held(open_checkpoint(tmp_path / "a.npz"))["a"], values)
 
 
 def save_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -179,7 +186,7 @@ def test_safetensors_with_metadata(tmp_path: Path) -> None:
     opened = open_checkpoint(tmp_path / "a.bin")
     assert opened.container == "safetensors"
     assert opened.metadata == {"format": "pt"}
-    assert_same_tensors(dict(sorted(opened.tree.items())), dict(sorted(state_dict().items())))
+    assert_same_tensors(dict(sorted(held(opened).items())), dict(sorted(state_dict().items())))
 
 
 def shard(folder: Path, ending: str) -> dict[str, torch.Tensor]:
@@ -200,7 +207,7 @@ def test_a_folder_of_shards_with_its_config(tmp_path: Path, ending: str) -> None
     opened = open_checkpoint(tmp_path)
     assert opened.container.endswith(", 2 shards")
     assert opened.config == {"num_attention_heads": 3}
-    assert_same_tensors(dict(sorted(opened.tree.items())), dict(sorted(tensors.items())))
+    assert_same_tensors(dict(sorted(held(opened).items())), dict(sorted(tensors.items())))
     (index,) = tmp_path.glob("*.index.json")
     assert open_checkpoint(index).digest == opened.digest
 
@@ -241,7 +248,7 @@ def test_the_file_is_mapped_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"a": torch.ones(4)}, path)
     before = path.read_bytes()
-    open_checkpoint(path).tree["a"].add_(1)
+    held(open_checkpoint(path))["a"].add_(1)
     assert path.read_bytes() == before
 
 
@@ -268,12 +275,12 @@ def checkpoints(golden_root: Path) -> list[Path]:
 
 
 @pytest.mark.golden
-def test_every_golden_checkpoint_opens_with_the_same_tensors_as_its_own_library(golden: object) -> None:
+def test_every_golden_checkpoint_opens_with_the_same_tensors_as_its_own_library(golden: Callable[[str], Path]) -> None:
     root = golden("checkpoints")  # the copies; every folder of $CORRKIT_SHARED is opened by the recogniser's tests
     paths = checkpoints(root)
     assert len(paths) >= 20
     for path in paths:
-        tree = open_checkpoint(path).tree
+        tree = held(open_checkpoint(path))
         if path.suffix == ".npz":
             expected = dict(np.load(path))
         elif path.suffix == ".safetensors":
@@ -298,7 +305,7 @@ class _TolerantPickle:
     load = staticmethod(pickle.load)
 
 
-def _count_equal(actual: object, expected: object) -> int:
+def _count_equal(actual: Any, expected: Any) -> int:
     """Number of tensors, all equal, in two trees of the same structure."""
     if isinstance(expected, torch.Tensor | np.ndarray):
         assert torch.equal(actual, torch.as_tensor(expected))

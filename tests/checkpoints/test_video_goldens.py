@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,7 +227,7 @@ def test_a_swin_grid_that_fits_into_one_window_is_not_shifted():
     """Two blocks in the last stage, whose grid is one window: timm's usual network doesn't shift there either."""
     from timm.models.swin_transformer import SwinTransformer
 
-    design = {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4, "num_classes": 0}
+    design: Any = {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4, "num_classes": 0}
     ours = Swin(design, 32, Stage(2, normed=True)).eval()
     timm = SwinTransformer(img_size=32, **design).eval()
     timm.load_state_dict(ours.state_dict())
@@ -262,7 +263,8 @@ def test_videomae_under_hugging_face_names_gives_the_same(golden, tmp_path):
     folder = golden("checkpoints/videomae")
     arrays = np.load(folder / "golden.npz")
     renamed = {}
-    for name, tensor in open_checkpoint(folder / "checkpoint.pth").tree["model"].items():
+    tree: Any = open_checkpoint(folder / "checkpoint.pth").tree
+    for name, tensor in tree["model"].items():
         if name.startswith("encoder."):
             renamed.update(hugging_face(name.removeprefix("encoder."), tensor))
     torch.save(renamed, tmp_path / "pytorch_model.bin")

@@ -64,7 +64,7 @@ def test_a_network_without_a_file_has_no_tensors_to_count(capsys):
 @pytest.mark.parametrize(("patch", "set_to"), [(8, 16), (16, 8)])
 def test_the_hint_about_patches_names_the_one_that_fits(patch: int, set_to: int):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, patch, patch), torch.nn.Flatten(2))
-    module.forward_features = lambda frames: module(frames).transpose(1, 2)
+    vars(module)["forward_features"] = lambda frames: module(frames).transpose(1, 2)
     with pytest.raises(UsageError, match=f"fits patch={patch}"):
         corrkit.wrap(module, patch=set_to)(torch.zeros(1, 3, 240, 432))
 
@@ -91,7 +91,7 @@ def test_out_of_memory_says_what_to_change(data: Path, capsys, monkeypatch, erro
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("corrkit.evaluation.evaluate_clip", fail)
+    monkeypatch.setattr("corrkit.processes.workers.evaluate_clip", fail)
     assert main(["eval", "davis", "--ckpt", "identity", "--data", str(data), "--out", str(data.parent / "r")]) == 2
     said = capsys.readouterr().err
     assert "out of memory" in said

@@ -20,8 +20,8 @@ TRAINING = (
 TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
-        "--layout --device --out --save-predictions --submission --reference-rows --against --fail-below "
-        "--json --format --quiet"
+        "--layout --device --workers --shard --out --save-predictions --submission --reference-rows --against "
+        "--fail-below --json --format --quiet"
     ),
     "score": f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format",
     "protocols": "WHAT --explain --json --bibtex",

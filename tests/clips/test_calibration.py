@@ -3,6 +3,7 @@
 import pytest
 
 import corrkit
+from corrkit.metrics.intervals import PairedDifference
 from corrkit.runs.comparable import read_runs
 from corrkit.runs.pairing import compare_runs
 from corrkit.task_table import task_facts
@@ -21,6 +22,7 @@ def test_each_rung_is_at_least_five_points_above_the_last(task, tmp_path):
         runs.append(run)
     for run, below in zip(runs[1:], runs, strict=False):
         found = compare_runs(run, below)
+        assert isinstance(found, PairedDifference), found
         assert found.difference >= SMALLEST_STEP
         assert found.interval[0] > 0
     assert runs[-1].summary["metrics"][task_facts(task).leading.name] <= HIGHEST_HOG

@@ -26,7 +26,7 @@ from corrkit.tasks.masks import read_mask, write_mask
 FRAMES, MASKS = "JPEGImages/480p/walk", "Annotations/480p/walk"
 IMAGES, LABELS = "Images/videos1", "Annotations/Category_ids/videos1"
 PNGS, MAT = "Rename_Images/golf/a_golf_b_0", "joint_positions/golf/a_golf_b_0/joint_positions.mat"
-MAKERS = {"davis": make_clip, "vip": make_vip, "jhmdb": make_jhmdb}
+MAKERS: dict[str, Callable[[Path], Path]] = {"davis": make_clip, "vip": make_vip, "jhmdb": make_jhmdb}
 
 
 def faults_of(task: str, root: Path, expected=()) -> list[Fault]:

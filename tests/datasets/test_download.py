@@ -187,8 +187,8 @@ HEAD = '[davis]\ntitle = "t"\npage = "p"\nlicence = "l"\nlicence_verified = true
     [
         ("[davis\n", "can't be read"),
         ("[vip]\n", r"no table \[davis\]"),
-        ('[davis]\ntitle = "t"\n', "no page"),
-        (HEAD + "size = 1\n", "unknown key 'size'"),
+        ('[davis]\ntitle = "t"\n', r"lacks licence, .*page"),
+        (HEAD + "size = 1\n", "davis has unknown size"),
         (HEAD + '[[davis.files]]\nurl = "file:///etc/passwd"\nsource = "s"\n', "neither http nor https"),
         (HEAD + '[[davis.files]]\nurl = "http://x/"\nsource = "s"\n', "names no file"),
         (HEAD + '[[davis.files]]\nurl = "http://x/..%2f..%2fa.zip"\nsource = "s"\nsize = -1\n', "size is -1"),

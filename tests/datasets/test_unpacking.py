@@ -11,6 +11,7 @@ import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from davis_folder import make_clip
@@ -146,7 +147,7 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: 
 def test_a_header_that_claims_gigabytes_is_not_read(tmp_path: Path, suffix: str):
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, 1 << 32
-    opener = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}[suffix]
+    opener: Any = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}[suffix]
     with opener(tmp_path / "x.tar", "wb") as file:
         file.write(header.tobuf())
         file.write(bytes(1 << 22))

@@ -50,7 +50,7 @@ class TestLightning:
 
     @staticmethod
     def fit(lightning, tmp_path: Path, callbacks: list, **options):
-        class Module(lightning.pytorch.LightningModule):
+        class Module(lightning.pytorch.LightningModule):  # type: ignore[misc]  # an extra, untyped for us
             def __init__(self) -> None:
                 super().__init__()
                 self.net = SmallNet()

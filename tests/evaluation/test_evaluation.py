@@ -24,6 +24,7 @@ from corrkit.protocols import load_protocol, override
 from corrkit.runs.tables import results_table
 from corrkit.subject import open_subject
 from corrkit.tasks import load_task
+from corrkit.tasks.identity import data_identity
 from corrkit.tasks.masks import write_mask
 from corrkit.tasks.sources import open_data
 
@@ -411,8 +412,7 @@ def test_each_lane_works_and_is_scored_by_its_own_protocol(data: Path, tmp_path:
 
 def test_an_opened_request_is_read_once_for_all_that_use_it(data: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[str] = []
-    real = corrkit.subject.data_identity
-    monkeypatch.setattr(corrkit.subject, "data_identity", lambda clips: read.append("identity") or real(clips))
+    monkeypatch.setattr(corrkit.subject, "data_identity", lambda clips: read.append("identity") or data_identity(clips))
     subject = open_subject("davis", data=data, overrides={"size": [64], "multiple": 16})
     for _ in range(2):
         evaluate_together(subject, [(make_predictor("identity"), subject.protocol)], outs=[None])

@@ -7,13 +7,14 @@ import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from davis_folder import make_clip
 from evaluator_ranks import SmallNet, divided_rank, failing_rank, rank_of_two, wrapped
+from torch.multiprocessing.spawn import spawn
 
 import corrkit
 from corrkit.errors import CorrkitError, UsageError
@@ -126,7 +127,7 @@ def test_options_for_tasks_that_are_not_evaluated_are_refused(options: dict):
 
 
 def test_a_failure_on_one_rank_ends_the_call_on_all(data: Path, tmp_path: Path):
-    mp.spawn(failing_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
+    spawn(failing_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
     assert {path.name for path in tmp_path.glob("*.done")} == {"0.done", "1.done"}
 
 
@@ -137,7 +138,7 @@ def free_port() -> int:
 
 
 def test_ranks_share_the_clips_and_all_return_the_same(data: Path, tmp_path: Path):
-    mp.spawn(rank_of_two, (free_port(), str(data), str(tmp_path)), nprocs=2)
+    spawn(rank_of_two, (free_port(), str(data), str(tmp_path)), nprocs=2)
     torch.manual_seed(1)
     alone = corrkit.Evaluator("davis", data=data, clips="all")(wrapped(SmallNet().eval()))
     assert torch.load(tmp_path / "0.pt") == torch.load(tmp_path / "1.pt") == alone
@@ -205,6 +206,9 @@ def test_frames_that_leave_nothing_to_score_are_refused(data: Path):
 class Counting(SmallNet):
     """Writes a buffer, and puts another in place of one, in every forward pass."""
 
+    calls: torch.Tensor
+    last: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(1))
@@ -258,7 +262,7 @@ def test_a_network_in_double_precision_is_evaluated(data: Path):
 
 
 def test_settings_of_float32_precision_are_obeyed_and_put_back(data: Path):
-    backends = torch.backends
+    backends: Any = torch.backends
     every = (backends, backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.matmul)
     before = [backend.fp32_precision for backend in every]
     net = wrapped(SmallNet().eval())
@@ -305,9 +309,9 @@ def test_an_evaluator_survives_pickling(data: Path):
 
 
 def test_a_network_divided_among_ranks_is_evaluated(data: Path, tmp_path: Path):
-    mp.spawn(divided_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
+    spawn(divided_rank, (free_port(), str(data), str(tmp_path)), nprocs=2)
     torch.manual_seed(1)
-    net = wrapped(SmallNet().eval())
+    net: Any = wrapped(SmallNet().eval())
     alone = corrkit.Evaluator("davis", data=data, clips="all")(net)
     for rank in range(2):
         scores, digest = torch.load(tmp_path / f"{rank}.pt")

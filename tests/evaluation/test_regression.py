@@ -13,13 +13,13 @@ from corrkit import regression
 from corrkit.backbones.loading import Loading
 from corrkit.cli import main
 from corrkit.errors import RunError
-from corrkit.regression import compare, junit, read_baseline, tolerances, write_baseline
+from corrkit.regression import Baseline, compare, junit, read_baseline, tolerances, write_baseline
 from corrkit.task_table import task_names
 
 TOLERANCES = {task: tolerances(task) for task in task_names() if tolerances(task)}
 
 
-def measured(value: float = 0.5, data: str = "d") -> dict:
+def measured(value: float = 0.5, data: str = "d") -> Baseline:
     return {
         "corrkit": "0.1.0",
         "checkpoint": {"spec": "rgb", "digest": "x"},
@@ -75,6 +75,7 @@ def _broken():
     yield {**whole, "metrics": {"davis": {"J-Median": 0.5}}}
     yield {**whole, "metrics": {"davs": {"J-Mean": 0.5}}}
     yield {**whole, "tolerances": {}}
+    value: object
     for key in whole:
         for value in (None, 3, "x", [], {"davis": 3}):
             if not (key == "corrkit" and value == "x") and not (key == "checkpoint" and isinstance(value, dict)):

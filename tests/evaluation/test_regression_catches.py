@@ -7,37 +7,39 @@ import pytest
 import torch
 
 from corrkit import regression
+from corrkit.metrics.region_contour import region_contour
 from corrkit.propagation import propagator
+from corrkit.propagation.affinity import transport
 from corrkit.tasks import davis
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def baseline() -> dict:
+def baseline() -> regression.Baseline:
     return regression.measure("rgb", device="cpu")
 
 
-def dropped(measured: dict, baseline: dict) -> set[str]:
+def dropped(measured: regression.Baseline, baseline: regression.Baseline) -> set[str]:
     rows = regression.compare(measured, baseline)
     print("\n".join(regression.describe(row) for row in rows))
     return {row.task for row in rows if row.dropped}
 
 
-def test_nothing_drops_when_nothing_is_broken(baseline: dict):
+def test_nothing_drops_when_nothing_is_broken(baseline: regression.Baseline):
     assert dropped(regression.measure("rgb", device="cpu"), baseline) == set()
 
 
-def test_an_affinity_that_is_off_by_one_cell_is_caught_on_every_task(baseline: dict, monkeypatch):
-    transport = propagator.transport
+def test_an_affinity_that_is_off_by_one_cell_is_caught_on_every_task(baseline: regression.Baseline, monkeypatch):
     monkeypatch.setattr(propagator, "transport", lambda labels, affinity: transport(labels.roll(1, 1), affinity))
     assert dropped(regression.measure("rgb", device="cpu"), baseline) == {"davis", "vip", "jhmdb"}
 
 
-def test_a_metric_that_is_off_by_four_pixels_is_caught_on_its_task(baseline: dict, monkeypatch):
-    exact = davis.region_contour
+def test_a_metric_that_is_off_by_four_pixels_is_caught_on_its_task(baseline: regression.Baseline, monkeypatch):
     monkeypatch.setattr(
-        davis, "region_contour", lambda prediction, truth, name: exact(np.roll(prediction, 4, 1), truth, name=name)
+        davis,
+        "region_contour",
+        lambda prediction, truth, name: region_contour(np.roll(prediction, 4, 1), truth, name=name),
     )
     assert dropped(regression.measure("rgb", device="cpu"), baseline) == {"davis"}
 

@@ -11,8 +11,10 @@ import stat
 import tarfile
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from corrkit.tasks import load_task
 from corrkit.tasks.identity import data_identity
 from corrkit.tasks.sources import open_data
 
-MAKERS = {"davis": make_clip, "vip": make_vip, "jhmdb": make_jhmdb}
+MAKERS: dict[str, Callable[[Path], Path]] = {"davis": make_clip, "vip": make_vip, "jhmdb": make_jhmdb}
 
 
 def contents(task: str, data: Path) -> list:
@@ -141,7 +143,8 @@ def test_forked_processes_do_not_share_a_position(suffix: str, tmp_path: Path):
     (tmp_path / "copy").mkdir()
     for value in range(4):
         (tmp_path / "copy" / str(value)).write_bytes(np.random.default_rng(value).bytes(300_000))
-    INHERITED[:] = sorted(open_root(pack(tmp_path / "copy", tmp_path / f"data{suffix}")).iterdir())
+    inside: Any = open_root(pack(tmp_path / "copy", tmp_path / f"data{suffix}"))
+    INHERITED[:] = sorted(inside.iterdir())
     with multiprocessing.get_context("fork").Pool(4) as processes:
         assert processes.map(num_distinct_reads, range(4), chunksize=1) == [1, 1, 1, 1]
 

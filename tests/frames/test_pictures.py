@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -103,7 +104,7 @@ def test_bytes_after_the_end_are_no_damage(tmp_path: Path, form: str):
 
 
 @pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_lossless_formats_give_the_pixels(tmp_path: Path, form: str, options: dict[str, bool]):
+def test_lossless_formats_give_the_pixels(tmp_path: Path, form: str, options: dict[str, Any]):
     path = tmp_path / "frame"
     path.write_bytes(encoded(form, **options))
     np.testing.assert_array_equal(read_image(path), PIXELS)

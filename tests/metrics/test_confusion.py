@@ -86,7 +86,7 @@ def test_iou_by_hand():
     # Class 0: both 1, predicted 2, true 1: 1/2. Class 1: both 1, predicted 1, true 2: 1/2. Class 2: only predicted: 0.
     truth = np.array([[0, 1, 1, 255]], np.uint8)
     prediction = np.array([[0, 0, 1, 2]], np.uint8)
-    counts = joint_counts(truth, prediction) + joint_counts(np.uint8([[5]]), np.uint8([[2]]))
+    counts = joint_counts(truth, prediction) + joint_counts(np.array([[5]], np.uint8), np.array([[2]], np.uint8))
     iou = class_iou(class_areas(counts, rule="confusion"))
     np.testing.assert_array_equal(iou[:3], [0.5, 0.5, 0])
     assert iou[5] == 0
@@ -102,7 +102,7 @@ def test_nothing_counted_gives_nan():
 
 
 def test_prediction_of_id_twenty_follows_the_published_rules():
-    counts = joint_counts(np.uint8([[3, 19, 20]]), np.uint8([[20, 20, 20]]))
+    counts = joint_counts(np.array([[3, 19, 20]], np.uint8), np.array([[20, 20, 20]], np.uint8))
     spilled = confusion_matrix(counts)
     assert spilled[4, 0] == 1  # 3 * 20 + 20 = 4 * 20 + 0
     assert spilled.sum() == 1

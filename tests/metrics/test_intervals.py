@@ -81,7 +81,7 @@ def test_metric_that_is_nan_has_no_interval_and_resamples_without_a_class_don_t_
 
     first, second, third = bootstrap_intervals(statistics, three)
     assert first[0] < first[1]
-    assert second == (pytest.approx(0.4), pytest.approx(0.4))
+    assert second == pytest.approx((0.4, 0.4))
     assert third is None
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from corrkit.metrics.keypoints import (
 from corrkit.tasks.jhmdb_predictions import from_cells
 
 EXACT = 1e-12  # golden/jhmdb/README.md, of per cent
-CRW = {"visibility": "non-negative", "floor": "always", "score_first": False}
-VFS = {"visibility": "positive", "floor": "invisible", "score_first": True}
+CRW: dict[str, Any] = {"visibility": "non-negative", "floor": "always", "score_first": False}
+VFS: dict[str, Any] = {"visibility": "positive", "floor": "invisible", "score_first": True}
 CASES = ("ordinary", "outside_and_invisible", "degenerate", "on_threshold")
 CRW_VARIANTS = ("crw_res20x20_float32", "crw_res40x40_float64", "crw_res14x10_float32")
 

@@ -13,6 +13,9 @@ from PIL import Image
 
 import corrkit
 from corrkit.errors import ProtocolError
+from corrkit.protocols import load_protocol, override
+from corrkit.tasks.contract import Geometry
+from corrkit.tasks.masks import MaskCodec
 
 pytestmark = pytest.mark.golden
 
@@ -61,6 +64,7 @@ NAMED = {
     ("uvc", "default"): "uvc",
     ("timecycle", "default"): "timecycle",
     ("rvm", "default"): "rvm",
+    ("mast", "default"): "mast",
 }
 # The published code raises here (README.md).
 RAISES = {("dino", "r1_k20", "c06_tiny"), ("dift", "sd", "c06_tiny"), ("spathentemp", "square6_hard", "c06_tiny")}
@@ -68,6 +72,12 @@ RAISES = {("dino", "r1_k20", "c06_tiny"), ("dift", "sd", "c06_tiny"), ("spathent
 
 FUSION = [1.75, 1.0]  # of SFC
 CRW = {"shape": "circle", "inclusive": False, "ties": "exact", "first_copies": "fill", "mask_first": False}
+
+MAST = {
+    "context": 3, "spacing": 2, "distinct": True, "topk": 0, "temperature": 1.0, "normalise": "window", "l2": False,
+    "feedback": "prediction", "downsample": "stride", "classes": "original-max", "resolution": "original",
+    "minmax": "none",
+}  # fmt: skip
 
 
 def overrides(setting):
@@ -86,6 +96,9 @@ def overrides(setting):
             "scope": "frame", "normalise": "frame", "ties": "exact", "topk": setting["k"], "temperature": 512**-0.5,
             "feedback": "minmax",
         }  # fmt: skip
+    if family == "mast":  # ref 1 has no frame 5
+        long_term = {0: [0, 5], 1: [0]}[setting["ref"]]
+        return MAST | {"long_term": long_term, "radius": setting["R"]}
     common = {"context": setting["n"], "topk": setting["k"], "l2": setting["norm"]}
     if family == "uvc":
         per_frame = {"shape": "none", "scope": "frame", "normalise": "frame", "ties": "keep"}
@@ -192,6 +205,49 @@ def test_soft_maps_and_ids_of_published_code(golden, protocol, case, capsys, par
             assert differing == 0, f"{name} frame {t}: {differing} ids"
         compared += int(ok.sum())
     assert compared > 0
+
+
+MAST_SOFT = 1e-4  # golden/davis/README.md
+STILL = 15  # frames; later ones have references whose windows move, which the golden's re-computation leaves out too
+
+
+def mast_clip(golden, case, protocol):
+    """Soft maps of frames 1 to STILL and the codec: labels are given, decided and fed back at 4 times the grid."""
+    inputs = np.load(golden(f"davis/level1/inputs/{case}.npz"))
+    features = torch.from_numpy(inputs["features"]).permute(0, 2, 3, 1)[: STILL + 1]
+    mask = inputs["labels"].astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    geometry = Geometry(original=mask.shape, network=mask.shape, grid=inputs["labels"].shape, stride=4)
+    codec = MaskCodec(mask, geometry, protocol.labels, protocol.readout)
+    maps = corrkit.propagate(
+        features, codec.encode(mask), protocol=protocol, predicted=lambda soft: codec.encode(codec.decode(soft))
+    )
+    return list(maps), codec
+
+
+def mast_cells_that_differ(maps, codec, published, name):
+    """How many ok cells of the soft maps are not as published, among how many."""
+    differing = compared = 0
+    for t, soft in enumerate(maps, start=1):
+        want, ok = published[f"{name}.soft"][t], published[f"{name}.ok"][t]
+        assert (want[len(codec.ids) :][:, ok] == 0).all()
+        off = np.abs(soft.permute(2, 0, 1).numpy() - want[: len(codec.ids)]).max(0) > MAST_SOFT
+        differing += int((off & ok).sum())
+        compared += int(ok.sum())
+    return differing, compared
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_soft_maps_and_masks_of_mast(golden, case):
+    published = np.load(golden(f"davis/level1/mast/{case}.npz"))
+    for name, setting in settings_of(golden, "mast").items():
+        if f"{name}.soft" not in published:
+            continue
+        protocol = override(load_protocol("davis/mast"), overrides(setting))
+        assert name != "default" or not protocol.overrides, "the named protocol is the published default"
+        maps, codec = mast_clip(golden, case, protocol)
+        assert mast_cells_that_differ(maps, codec, published, name) == (0, maps[0][..., 0].numel() * len(maps))
+        ids = np.stack([codec.decode(soft) for soft in maps])
+        assert np.mean(ids == published[f"{name}.argmax"][1 : len(ids) + 1]) >= 0.999
 
 
 def test_every_setting_has_goldens(golden):

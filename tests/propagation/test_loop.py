@@ -15,7 +15,8 @@ from corrkit.protocols.schema import Memory
 
 
 def memory(**changes):
-    rules = {"context": 3, "long_term": (0,), "first_copies": "none", "mask_first": True, "predict_first": False}
+    rules = {"context": 3, "spacing": 1, "long_term": (0,), "distinct": False, "first_copies": "none"}
+    rules |= {"mask_first": True, "predict_first": False}
     return Memory(**{**rules, **changes})
 
 
@@ -23,6 +24,20 @@ def moving_clip(frames=6, h=6, w=8, channels=12, seed=0):
     features = torch.randn(frames, h, w, channels, generator=torch.Generator().manual_seed(seed))
     first = torch.nn.functional.one_hot((torch.arange(h * w) % 3).reshape(h, w), 3).float()
     return features, first
+
+
+def test_a_spaced_queue_and_frames_that_count_once():
+    """MAST's references: {0, 5} and every second of the last five frames, as a set."""
+
+    def frames(query, **changes):
+        return {c.frame: c.windowed for c in context_frames(query, memory(spacing=2, long_term=(0, 5), **changes))}
+
+    assert frames(1, distinct=True) == {0: 1}
+    assert frames(4, distinct=True) == {0: 1, 1: 1, 3: 1}
+    assert frames(6, distinct=True) == {0: 1, 1: 1, 3: 1, 5: 1}
+    assert frames(9, distinct=True) == {0: 1, 4: 1, 5: 1, 6: 1, 8: 1}
+    assert frames(10, distinct=True) == {0: 1, 5: 1, 7: 1, 9: 1}
+    assert frames(10, distinct=False) == {0: 1, 5: 2, 7: 1, 9: 1}
 
 
 @pytest.mark.parametrize(

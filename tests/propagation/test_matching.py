@@ -48,11 +48,11 @@ affinities = st.builds(
     radius=st.sampled_from([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 50.0]),
     shape=st.sampled_from(["square", "circle", "none"]),
     inclusive=st.booleans(),
-    topk=st.sampled_from([1, 2, 3, 5, 40, 1000]),
+    topk=st.sampled_from([0, 1, 2, 3, 5, 40, 1000]),
     ties=st.sampled_from(["keep", "exact"]),
     scope=st.sampled_from(["joint", "frame"]),
     temperature=st.sampled_from([1e-3, 0.07, 1.0, 30.0]),
-    normalise=st.sampled_from(["kept", "frame"]),
+    normalise=st.sampled_from(["kept", "frame", "window"]),
 )
 grids = st.tuples(st.integers(1, 6), st.integers(1, 7))
 copies = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)).filter(any), min_size=1, max_size=3)
@@ -61,7 +61,11 @@ copies = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)).filter(any), m
 @hypothesis.settings(max_examples=250, deadline=None)
 @hypothesis.given(affinity=affinities, grid=grids, copies=copies, levels=st.integers(1, 3), seed=st.integers(0, 999))
 def test_kernel_equals_the_dense_reference_with_ties_everywhere(affinity, grid, copies, levels, seed):
-    hypothesis.assume(affinity.scope == "frame" or affinity.normalise == "kept")
+    hypothesis.assume(affinity.scope == "frame" or affinity.normalise != "frame")
+    if affinity.normalise == "window":
+        hypothesis.assume(
+            affinity.scope == "joint" and affinity.shape != "none" and not any(free for _, free in copies)
+        )
     is_empty = affinity.shape != "none" and affinity.radius == 0 and not affinity.inclusive
     hypothesis.assume(not is_empty or (affinity.scope == "joint" and any(free for _, free in copies)))
     # Small whole numbers: products are exact in float32, so ties are exact and frequent.
@@ -73,6 +77,26 @@ def test_kernel_equals_the_dense_reference_with_ties_everywhere(affinity, grid, 
     got = dense(match(torch.from_numpy(query), contexts, affinity))
     want = dense_affinity(query, [(f, *c) for f, c in zip(frames, copies, strict=True)], affinity)
     np.testing.assert_allclose(got, want, atol=FLOAT32_WEIGHTS)
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(affinity=affinities, grid=grids, copies=copies, seed=st.integers(0, 999), known=st.integers(1, 3))
+def test_cells_of_other_classes_are_as_if_they_were_not_there(affinity, grid, copies, seed, known):
+    hypothesis.assume(affinity.scope == "frame" or affinity.normalise != "frame")
+    hypothesis.assume(affinity.shape == "none" or affinity.radius > 0 or affinity.inclusive)
+    if affinity.normalise == "window":
+        hypothesis.assume(affinity.scope == "joint" and affinity.shape != "none")
+        copies = [(max(windowed, 1), 0) for windowed, _ in copies]
+    rng = np.random.default_rng(seed)
+    query, *frames = rng.integers(-1, 2, (len(copies) + 1, *grid, 2)).astype(np.float32)
+    classes = rng.integers(-1, known, (len(copies) + 1, *grid))
+    contexts = [
+        Context(features=torch.from_numpy(f), windowed=c[0], free=c[1], classes=torch.from_numpy(own))
+        for f, c, own in zip(frames, copies, classes[1:], strict=True)
+    ]
+    (got,) = Matcher(affinity).match([torch.from_numpy(query)], [contexts], [torch.from_numpy(classes[0])])
+    want = dense_affinity(query, [(f, *c) for f, c in zip(frames, copies, strict=True)], affinity, classes)
+    np.testing.assert_allclose(dense(got), want, atol=FLOAT32_WEIGHTS)
 
 
 @pytest.mark.parametrize(

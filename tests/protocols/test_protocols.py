@@ -96,7 +96,7 @@ def test_text_of_the_command_line_becomes_the_fields_type(text: str, field: str,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"topk": 0}, "at least 1"),
+        ({"topk": -1}, "at least 0"),
         ({"topk": "five"}, "not of type int"),
         ({"topk": 2.5}, "not of type int"),
         ({"topk": True}, "not of type int"),
@@ -355,7 +355,9 @@ def test_permuted_ids_permute_the_output(task: str, name: str, order: list[int],
 def masks_of(protocol, first, features) -> np.ndarray:
     geometry = Geometry(original=first.shape, network=first.shape, grid=features.shape[1:3], stride=16)
     codec = MaskCodec(first, geometry, protocol.labels, protocol.readout)
-    soft = corrkit.propagate(features, codec.encode(first), protocol=protocol)
+    soft = corrkit.propagate(
+        features, codec.encode(first), protocol=protocol, predicted=lambda maps: codec.encode(codec.decode(maps))
+    )
     return np.stack([codec.first_prediction(first), *(codec.decode(maps) for maps in soft)])
 
 

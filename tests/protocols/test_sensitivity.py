@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 import corrkit
 from corrkit.backbones.contract import with_position
+from corrkit.backbones.under_protocol import under
 from corrkit.frames.pictures import read_image
 from corrkit.frames.preparation import FramePreparation, network_size
 from corrkit.frames.resaved import ResavedFrames
@@ -30,6 +32,7 @@ from corrkit.tasks.contract import Geometry
 from corrkit.tasks.jhmdb import JhmdbScorer
 from corrkit.tasks.jhmdb_points import PointCodec
 from corrkit.tasks.masks import MaskCodec, read_mask
+from tests.checkpoints import test_video_goldens as video_test
 from tests.metrics import test_keypoints as keypoints_test
 from tests.propagation import test_goldens as level1
 from tests.published import test_davis_stages as stages_test
@@ -61,6 +64,29 @@ def propagation(code: str, name: str, case: str):
         return ((np.abs(soft - want).max(1) > level1.SOFT) & ok).sum() <= NEAR_TIES * ok.sum()
 
     return meets
+
+
+def mast(case: str):
+    """Soft maps of golden/davis/level1/mast."""
+
+    def meets(shared: Path, changes: dict) -> bool:
+        golden = (shared / "golden").joinpath
+        maps, codec = level1.mast_clip(golden, case, override(load_protocol("davis/mast"), changes))
+        published = np.load(golden(f"davis/level1/mast/{case}.npz"))
+        return level1.mast_cells_that_differ(maps, codec, published, "default")[0] == 0
+
+    return meets
+
+
+def windows(shared: Path, changes: dict) -> bool:
+    """Time slices of VideoMAE on a window of frames (golden/checkpoints): the first and the last frame's maps."""
+    backbone, arrays = video_test.loaded((shared / "golden").joinpath, "videomae")
+    clip = torch.from_numpy(arrays["clip"])
+    rules = override(load_protocol("davis/dino"), {"window": len(clip)} | changes).features
+    with torch.no_grad():
+        maps = list(under(backbone, rules).encode(iter(clip)))
+    slices = arrays["f_clip"]
+    return all(close(maps[end].numpy(), slices[end], 1e-3 * np.abs(slices).max()) for end in (0, -1))
 
 
 def frames(code: str, size: str):
@@ -96,7 +122,8 @@ def rvm_frame_of_patch_14(shared: Path, changes: dict) -> bool:
 
 
 def resaved_frame(shared: Path, changes: dict) -> bool:
-    size = override(load_protocol("davis/cropmae"), changes).frames.stored_size
+    rule: Any = override(load_protocol("davis/cropmae"), changes).frames
+    size = rule.stored_size
     source = ImageFolder([shared / "data/DAVIS/JPEGImages/480p/blackswan/00000.jpg"])
     frame = (ResavedFrames(source, size, "blackswan") if size else source)[0]
     digest = hashlib.sha256(np.ascontiguousarray(frame[..., ::-1]).tobytes()).hexdigest()
@@ -156,10 +183,10 @@ def readout(protocol_name: str, case: str):
         archive = np.load(shared / "golden/davis/stages/stages.npz")
         soft = torch.from_numpy(archive[f"readout/{case}/soft"]).permute(1, 2, 0).contiguous()
         protocol = override(load_protocol(protocol_name, "davis"), {"classes": "original-max"} | changes)
-        original = tuple(map(int, archive[f"readout/{case}/size"]))
+        original: Any = tuple(map(int, archive[f"readout/{case}/size"]))
         at_cells = (soft.shape[0] * 16, soft.shape[1] * 16)
         network = at_cells if protocol_name == "dino" else original
-        geometry = Geometry(original=original, network=network, grid=tuple(soft.shape[:2]), stride=16)
+        geometry = Geometry(original=original, network=network, grid=(soft.shape[0], soft.shape[1]), stride=16)
         codec = MaskCodec(np.full(original, soft.shape[2] - 1, np.uint8), geometry, protocol.labels, protocol.readout)
         theirs = archive[f"readout/{case}/{stages_test.READOUTS[protocol_name]}"]
         return np.mean(codec.decode(soft) == theirs) >= 0.999
@@ -205,7 +232,7 @@ def vip_mean(case: str, script: str, protocol_name: str):
         archive = np.load(shared / "golden/vip/metric.npz")
         protocol = override(load_protocol(protocol_name, "vip"), changes)
         pairs = [(archive[f"{case}/gt_{i}"], archive[f"{case}/pred_{i}"]) for i in range(int(archive[f"{case}/n"]))]
-        counts = sum(joint_counts(truth, prediction) for truth, prediction in pairs)
+        counts: Any = sum(joint_counts(truth, prediction) for truth, prediction in pairs)
         scores = VIP.scores({"a": {"counts": counts.tolist()}}, protocol, split="val")
         if script == "vfs":
             return close(100 * scores.metrics["mIoU"], archive[f"{case}/vfs/mean_iou_rounded_percent"], 1e-9)
@@ -231,9 +258,12 @@ def point_labels(case: str, protocol_name: str):
         protocol = override(load_protocol(protocol_name, "jhmdb"), changes)
         of_vfs = protocol_name == "spa-then-temp"
         expected = archive[f"{case}/labels_grid"].transpose(0, 2, 3, 1) if of_vfs else archive[f"{case}/labels"]
+        original, network = (
+            (int(height), int(width)) for height, width in (archive[f"{case}/{name}_hw"] for name in ("frame", "input"))
+        )
         geometry = Geometry(
-            original=tuple(map(int, archive[f"{case}/frame_hw"])),
-            network=tuple(map(int, archive[f"{case}/input_hw"])),
+            original=original,
+            network=network,
             grid=expected.shape[1:3],
             stride=8 if of_vfs else int(archive[f"{case}/map_scale"][0]),
         )
@@ -286,11 +316,11 @@ def pck(case: str, variant: str, protocol_name: str):
         protocol = override(load_protocol(protocol_name, "jhmdb"), changes)
         counts = np.zeros((len(THRESHOLDS) + 1, 15))
         for predictions, truths in keypoints_test.clips(archive, case, variant):
-            clip = SimpleNamespace(source="video", notes=())
-            scorer = JhmdbScorer(clip, protocol.score, lambda index, truths=truths: truths[index])
+            clip: Any = SimpleNamespace(source="video", notes=())
+            scorer = JhmdbScorer(clip, protocol.score, truths.__getitem__)
             for index in range(min(len(predictions), len(truths))):
                 scorer.update(index, predictions[index])
-            counts += scorer.result()["counts"]
+            counts += np.asarray(scorer.result()["counts"])
         return close(counts[-1], archive[f"{case}/{variant}/out_counts"], 0) and close(
             100 * counts[:-1] / counts[-1], archive[f"{case}/{variant}/out_per_joint"], 1e-9
         )
@@ -310,9 +340,12 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
     ("DavisFrames", "stored_size"): (resaved_frame, []),
     ("Features", "std"): (dino_frame, []),
     ("Features", "position"): (probe_features, "size"),
+    ("Features", "window"): (windows, 0),
     ("Features", "l2"): (propagation("dino", "default", "c05_odd"), False),
     ("Features", "group_weights"): (propagation("sfc", "default_fusion", "c02_multi4"), []),
     ("Memory", "context"): (propagation("dino", "default", "c07_long"), 6),
+    ("Memory", "spacing"): (mast("c02_multi4"), 1),
+    ("Memory", "distinct"): (mast("c02_multi4"), False),
     ("Memory", "long_term"): (propagation("crw", "default", "c07_long"), []),
     ("Memory", "first_copies"): (propagation("crw", "default", "c02_multi4"), "once"),
     ("Memory", "mask_first"): (propagation("crw", "r3", "c02_multi4"), True),
@@ -357,6 +390,14 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
 
 UNPROVEN = {
     ("Features", "colour"): "decides which networks are taken, and changes no number of those",
+    ("Features", "layers"): "no published code averages layers; tests/backbones/test_under_protocol.py does it by hand",
+    (
+        "Features",
+        "window_padding",
+    ): "no published output of a window with padding; tests/checkpoints/test_video_goldens.py "
+    "compares with frames padded by hand",
+    ("Features", "time_upsampling"): "no published output of maps between time slices; "
+    "tests/checkpoints/test_video_goldens.py repeats the published call",
     ("Features", "finer"): "no golden; tests/propagation/test_loop.py compares with features enlarged by hand",
     ("PointLabels", "feedback"): "obeyed by the code of MaskLabels.feedback; test_propagation_goldens.py has uvc_jhmdb",
     ("PointLabels", "rescale"): "obeyed by the code of MaskLabels.rescale; no published JHMDB run has it on",
@@ -376,7 +417,7 @@ def test_every_constant_is_probed_or_listed_as_unproven():
         ("DavisFrames" if cls is Frames else cls.__name__, name)  # the same fields and code
         for groups in map(groups_of, task_names())
         for cls in groups.values()
-        for name in cls.__dataclass_fields__
+        for name in vars(cls)["__dataclass_fields__"]
     }
     assert set(PROBES) | set(UNPROVEN) == every
     assert not set(PROBES) & set(UNPROVEN)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ READOUTS = {"dino": "dino_x16", "crw": "crw", "vfs": "vfs", "dinov3-notebook": "
 def test_readout_equals_the_published_one(stages, case, name, parity):
     soft = torch.from_numpy(stages[f"readout/{case}/soft"]).permute(1, 2, 0).contiguous()  # [h, w, L]
     expected = stages[f"readout/{case}/{READOUTS[name]}"]
-    original = tuple(map(int, stages[f"readout/{case}/size"]))
+    original: Any = tuple(map(int, stages[f"readout/{case}/size"]))
     at_cells = (soft.shape[0] * 16, soft.shape[1] * 16)
     geometry = Geometry(
         original=original,

@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_p_is_corrected_for_the_number_of_runs(davis, pair, capsys):
     assert "p 0.062 (Holm, 2 runs): not significant" in text
 
 
-REFUSED = {
+REFUSED: dict[str, dict[str, Any]] = {
     "protocol is davis/dino@1 there and davis/crw@1 here": {"protocol": "davis/crw"},
     "data is official-davis there and own-davis here": {"origin": "own"},
     "clips is 6 there and 4 without clip0, clip1 here": {"missing": CLIPS[:2]},
@@ -167,6 +168,7 @@ def test_folders_may_hold_one_run_of_each_task(finished, tmp_path, capsys):  # n
 @pytest.mark.parametrize(("limit", "code"), [("2.0", 0), ("2.1", 1), ("-2", 0), ("nan", 2), ("much", 2)])
 def test_fail_below_is_in_points(pair, capsys, limit, code):
     """The difference is 2 points; a limit of NaN would never fail."""
+    outcome: object
     try:
         outcome = main(["compare", *pair, "--fail-below", limit])
     except SystemExit as error:  # argparse's

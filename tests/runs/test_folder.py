@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from corrkit.errors import RunError
 from corrkit.files import atomic
-from corrkit.files.jsontext import from_json, to_json, with_nan
+from corrkit.files.jsontext import from_json, table_of, to_json, with_nan
 from corrkit.runs.folder import Run, clip_file_name, default_folder, differences
 
 FINGERPRINT = {"protocol": "davis/dino@1", "checkpoint": {"digest": "ab" * 32}, "precision": "float32", "overrides": {}}
@@ -99,7 +99,7 @@ NESTED = st.dictionaries(st.sampled_from("wxyz"), st.integers(0, 2) | FLAT, max_
 
 @given(NESTED, NESTED)
 def test_differences_are_empty_exactly_for_equal_fingerprints(old, new):
-    stored, now = from_json(to_json(old)), from_json(to_json(new))
+    stored, now = (table_of(from_json(to_json(tables))) for tables in (old, new))
     assert (differences(stored, new) == {}) == (stored == now)
 
 
@@ -215,7 +215,7 @@ def test_temporary_files_of_living_writers_are_left_alone(tmp_path, monkeypatch)
 
 
 def test_a_temporary_file_taken_before_it_was_locked_is_written_again(tmp_path, monkeypatch):
-    original, calls = os.fdopen, []
+    original, calls = os.fdopen, list[int]()
 
     def fdopen(descriptor, mode):
         if not calls:

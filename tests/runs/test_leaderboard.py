@@ -342,6 +342,7 @@ def test_runs_below_a_folder_are_found(finished, tmp_path):
 def _damages(text: str):
     """Every field of a JSON file taken out, or put in place of it a value of each other type."""
     document = json.loads(text)
+    value: object
     for key in document:
         yield {name: value for name, value in document.items() if name != key}
         for value in (None, 3, "x", [], {}, [1], {"a": "b"}, True):

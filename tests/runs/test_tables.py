@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corrkit.runs.layout import Cell, Table, render
+from corrkit.runs.results import CheckpointFacts
 from corrkit.runs.tables import marks, method_name, per_cent, results_table
 
 DAVIS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
@@ -165,7 +166,8 @@ def test_per_cent_is_the_fraction_to_one_decimal(value):
     ],
 )
 def test_a_checkpoint_is_called_by_its_file_or_spec(spec, name):
-    assert method_name({"spec": spec}) == name
+    facts = CheckpointFacts(spec=spec, digest=None, system="none", architecture="none")
+    assert method_name(facts.plain()) == name
 
 
 def test_the_best_is_bold_and_sections_have_headings():

@@ -35,11 +35,11 @@ ALLOWED = (
 # What making a network from an opened file causes beside that: code of the installed packages runs.
 ALLOWED_BY_NETWORKS = ("exec", "import", "marshal.loads", "object.__setattr__", "function.__new__", "code.__new__")
 watching = False
-allowed = ALLOWED
+allowed: tuple[str, ...] = ALLOWED
 events: set[str] = set()
 
 
-def run_watched(folder: Path, *arguments: object) -> dict[str, object]:
+def run_watched(folder: Path, *arguments: object) -> dict[str, Any]:
     """Runs this module as a script in an empty folder, which must stay empty."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -50,10 +50,11 @@ def run_watched(folder: Path, *arguments: object) -> dict[str, object]:
     process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stderr[-3000:]
     assert not list(folder.iterdir()), "opening wrote into the current folder"
-    return json.loads(process.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
-def record(event: str, arguments: tuple[object, ...]) -> None:
+def record(event: str, arguments: tuple[Any, ...]) -> None:
     if not watching:
         return
     writes = event == "open" and int(arguments[2]) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
@@ -80,11 +81,11 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def open_files(paths: list[Path]) -> dict[str, object]:
+def open_files(paths: list[Path]) -> dict[str, Any]:
     return {"outcomes": {path.name: outcome(path) for path in paths}}
 
 
-def load(specs: list[str]) -> dict[str, object]:
+def load(specs: list[str]) -> dict[str, Any]:
     """The first spec is a sound one, and loaded beforehand."""
     from corrkit.backbones import load_backbone
 
@@ -100,7 +101,7 @@ def load(specs: list[str]) -> dict[str, object]:
     return {"outcomes": outcomes, "seconds": seconds, "grown": grown}
 
 
-def fuzz(num_examples: int, bases: list[Path]) -> dict[str, object]:
+def fuzz(num_examples: int, bases: list[Path]) -> dict[str, Any]:
     """Opens mutated copies of the files, and pickles made of random opcodes."""
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st

@@ -10,7 +10,9 @@ from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Mode, Report
 class ColourBackbone:
     """Mean colour of each cell."""
 
-    mean, std, mode = IMAGENET_MEAN, IMAGENET_STD, Mode()
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    mode = Mode()
 
     def __init__(self, stride: int = 16) -> None:
         self.stride = stride

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import corrkit
+from corrkit.backbones.contract import Backbone
 from corrkit.errors import CorrkitError
 
 
@@ -19,11 +20,13 @@ class SmallNet(torch.nn.Module):
         self.dropout = torch.nn.Dropout(0.3)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.norm(self.patches(frames)))
+        found: torch.Tensor = self.dropout(self.norm(self.patches(frames)))
+        return found
 
 
-def wrapped(net: SmallNet):
-    return corrkit.wrap(net, patch=16)
+def wrapped(net: SmallNet) -> Backbone:
+    backbone: Backbone = corrkit.wrap(net, patch=16)
+    return backbone
 
 
 class FailsOnRankOne(SmallNet):

@@ -9,6 +9,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 
 def forked(point: str, run: Callable[[], int]) -> int:
@@ -34,8 +35,8 @@ def arm(point: str) -> Counter[str]:
     def reached(when: str, operation: str) -> bool:
         return point == f"{when}-{operation}-{seen[operation]}"
 
-    def patched(operation, original):
-        def call(*args, **options):
+    def patched(operation: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
             if operation == "open" and not args[1] & os.O_CREAT:
                 return original(*args, **options)
             seen[operation] += 1
@@ -50,7 +51,7 @@ def arm(point: str) -> Counter[str]:
         setattr(os, operation, patched(operation, getattr(os, operation)))
 
     class HalfFile(io.FileIO):
-        def write(self, data):
+        def write(self, data: Any) -> int:
             seen["write"] += 1
             _kill_if(reached("before", "write"))
             if reached("half", "write"):
@@ -58,7 +59,7 @@ def arm(point: str) -> Counter[str]:
                 _kill_if(True)
             return super().write(data)
 
-    os.fdopen = lambda descriptor, mode: HalfFile(descriptor, mode)
+    vars(os)["fdopen"] = lambda descriptor, mode: HalfFile(descriptor, mode)
     return seen
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import kill_points
 
+from corrkit.files.jsontext import number_of
 from corrkit.protocols import load_protocol
 from corrkit.runs.folder import Run
 from corrkit.runs.results import CheckpointFacts, Data, build_summary
@@ -29,7 +30,7 @@ def main(folder: Path, point: str) -> None:
             computed.append(clip)
             score = math.nan if clip == "empty" else 1 / (number + 3)
             run.write_clip(clip, {"J": score, "frames": 7 * number, "timing": {"seconds": time.perf_counter()}})
-    j = {clip: run.finished[clip]["J"] for clip in CLIPS}
+    j = {clip: number_of(run.finished[clip]["J"]) for clip in CLIPS}
     metrics = dict.fromkeys(("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"), j["dog"])
     scores = Scores(
         metrics=metrics, intervals={"J-Mean": None}, per_clip={c: {"J-Mean": j[c]} for c in CLIPS}, objects=4

@@ -55,7 +55,7 @@ def serve() -> Iterator[FileServer]:
             for header, value in {"ETag": state.tag, **state.headers.get(name, {})}.items():
                 self.send_header(header, value)
             if status == 206:
-                told = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                told: str | None = f"bytes {start}-{len(content) - 1}/{len(content)}"
                 if state.range_told is not None:
                     told = state.range_told(start, len(content))
                 if told is not None:

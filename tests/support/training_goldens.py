@@ -95,7 +95,9 @@ def assert_gradients(
     gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
     compared = set()
     for name, norm in zip(stored[names], stored[norms], strict=True):
-        own, _, third = re.match(r"([^#]*)(#(\d))?", mapping(str(name))).group(1, 2, 3)
+        found = re.match(r"([^#]*)(#(\d))?", mapping(str(name)))
+        assert found is not None
+        own, _, third = found.group(1, 2, 3)
         own += mapping(str(name)).partition(f"#{third}")[2]
         parts = [own.replace(".c.qkv.", ".c.q."), own.replace(".c.qkv.", ".c.kv.")] if ".c.qkv." in own else [own]
         compared.update(parts)

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import pytest
 import torch
 
+import corrkit
 from corrkit.training import loop
 from corrkit.training.networks.batchnorm import TokenBatchNorm
+from corrkit.training.options import Options
 from corrkit.training.recipe import load_recipe
 
 
@@ -26,7 +28,7 @@ CHANGES = {"optimiser.clip": 1.0, "optimiser.warmup": 0, "teacher.momentum": 0.5
 
 def train(name: str, data: str, out: Path, way: Way, **more: Any) -> None:
     """Four steps of a tiny recipe, with everything that the processes could share wrongly."""
-    options = loop.Options(
+    options = Options(
         batch=1, accumulate=2, steps=4, average=0.9, log_every=1, picture_every=2, save_every=2, device="cpu",
         parallel=way,
     )  # fmt: skip
@@ -60,6 +62,7 @@ def normalised_together(rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     mine, weights = (part.chunk(2)[rank].clone() for part in halves())
     outputs = norm(mine.requires_grad_())
     (outputs * weights).square().mean().backward()
+    assert mine.grad is not None
     return outputs.detach(), mine.grad, norm.bn.running_var
 
 
@@ -98,7 +101,7 @@ class Features:
 
 def scored(data: str, out: Path, way: Way) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.corrkit, "Evaluator", Features, raising=False)
+        patch.setattr(corrkit, "Evaluator", Features, raising=False)
         train("siammae", data, out, way, evaluate_every=1, tasks=("davis",))
 
 

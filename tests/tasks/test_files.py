@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import davis_folder
 import jhmdb_folder
@@ -112,7 +113,7 @@ def test_frames_of_other_formats_are_read(tmp_path: Path, task: str, suffix: str
     before = [clip.frames[index] for index in range(len(clip.frames))]
     for path, pixels in zip(clip.frames.paths, before, strict=True):
         path.unlink()
-        options = {"lossless": True} if suffix == ".webp" else {}
+        options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
         Image.fromarray(pixels).save(path.with_suffix(suffix), **options)
     (clip,) = open_data(task, tmp_path).clips
     for index, pixels in enumerate(before):
@@ -242,7 +243,8 @@ def test_names_of_any_bytes_are_evaluated(tmp_path: Path, task: str):
         folder.rename(folder.with_name(odd))
     root = (tmp_path / "data").rename(tmp_path / os.fsdecode(b"d\xe4ta"))
     split = "all" if task == "jhmdb" else "val"
-    arguments = ["eval", task, "--ckpt", "rgb", "--data", root, "--split", split, "--out", tmp_path / "run", "--json"]
+    arguments = ["eval", task, "--ckpt", "rgb", "--data", str(root), "--split", split, "--json"]
+    arguments += ["--out", str(tmp_path / "run")]
     settings = [word for name, value in SMALL[task].items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "corrkit", *arguments, "--save-predictions", *settings]
     done = subprocess.run(command, capture_output=True, timeout=300, check=False)
@@ -254,8 +256,8 @@ def test_names_of_any_bytes_are_evaluated(tmp_path: Path, task: str):
 
 def test_a_table_survives_an_output_that_lacks_its_characters(tmp_path: Path):
     make_data("davis", tmp_path / "data")
-    command = [sys.executable, "-m", "corrkit", "eval", "davis", "--ckpt", "rgb", "--data", tmp_path / "data"]
-    settings = ["--out", tmp_path / "run", "--set", "size=[64]", "--set", "multiple=16"]
+    command = [sys.executable, "-m", "corrkit", "eval", "davis", "--ckpt", "rgb", "--data", str(tmp_path / "data")]
+    settings = ["--out", str(tmp_path / "run"), "--set", "size=[64]", "--set", "multiple=16"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*command, *settings], capture_output=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -271,7 +273,7 @@ def test_a_read_error_is_no_other_identity(tmp_path: Path, monkeypatch: pytest.M
     data_identity([clip])
     victim, real = clip.annotation_files[-1], Path.open
 
-    def failing(path: Path, *args: object, **kwargs: object):
+    def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
         if path == victim:
             raise OSError(code, os.strerror(code), str(path))
         return real(path, *args, **kwargs)

@@ -1,6 +1,7 @@
 """Joints to label maps and back: golden/jhmdb, the rule written out plainly, and its properties."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def codec(protocol: str, *, original, network, grid, stride, **changes) -> Point
     return PointCodec(geometry, labels, constants.readout)
 
 
-def sizes(arrays, case: str, *names: str) -> list[tuple[int, int]]:
+def sizes(arrays, case: str, *names: str) -> list[Any]:
     return [tuple(map(int, arrays[f"{case}/{name}"])) for name in names]
 
 
@@ -122,7 +123,7 @@ def draw_plainly(x: float, y: float, height: int, width: int, sigma: float) -> n
     sigma=st.sampled_from([0.5, 0.7, 1.0, 1.25, 4.0]),
     size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
 )
-def test_drawing_equals_the_rule_written_out(x, y, sigma, size):
+def test_drawing_equals_the_rule_written_out(x: float, y: float, sigma: float, size: tuple[int, int]):
     drawn = draw_gaussians(np.array([[x, y]]), size, sigma)
     np.testing.assert_allclose(drawn[0], draw_plainly(x, y, *size, sigma), atol=1e-15)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def counts_of(clip, predictions, protocol=CROPMAE) -> np.ndarray:
 
 def codec_of(arrays, case: str, protocol: str, *, grid: tuple[int, int]) -> tuple[MaskCodec, np.ndarray]:
     image = arrays[f"{case}/label_image"]
-    network = tuple(map(int, arrays[f"{case}/network_hw"]))
+    network: Any = tuple(map(int, arrays[f"{case}/network_hw"]))
     geometry = Geometry(original=network, network=network, grid=grid, stride=network[0] // grid[0])
     constants = load_protocol(protocol, "vip")
     return MaskCodec(image, geometry, constants.labels, constants.readout), image
@@ -88,9 +89,8 @@ def test_labels_by_nearest_equal_the_published_ones(golden, case, protocol, pari
 def test_masks_at_frame_size_equal_the_published_ones(golden, case, parity):
     arrays = np.load(golden("vip/propagation.npz"))
     label = arrays[f"{case}/label_image_at_input_size"]
-    geometry = Geometry(
-        original=tuple(map(int, arrays[f"{case}/frame_hw"])), network=label.shape, grid=(14, 14), stride=8
-    )
+    original: Any = tuple(map(int, arrays[f"{case}/frame_hw"]))
+    geometry = Geometry(original=original, network=label.shape, grid=(14, 14), stride=8)
     constants = load_protocol("vip/spa-then-temp")
     codec = MaskCodec(label, geometry, constants.labels, constants.readout)
     published = arrays[f"{case}/pred"]
@@ -351,7 +351,7 @@ def test_networks_of_other_colours_get_them(tmp_path, colour, protocol):
             return super().__call__(frames)
 
     make_clip(tmp_path)
-    backbone = Watching(8)
+    backbone: Any = Watching(8)
     backbone.input_colour = colour
     assert not corrkit.evaluate("vip", backbone, data=tmp_path, protocol=protocol).failures
     if colour == "lab":

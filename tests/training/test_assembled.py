@@ -85,10 +85,10 @@ TEACHERS = ("bootmae", "dino", "ibot", "sdae", "siameseim")
 def test_teachers_drop_nothing_while_students_do(name: str) -> None:
     torch.manual_seed(0)
     changes = {"encoder.drop_path": 0.9, "encoder.depth": 4}
-    objective = make_objective(load_recipe(name, scale="tiny", changes=changes)).train()
+    objective: Any = make_objective(load_recipe(name, scale="tiny", changes=changes)).train()
     teacher = objective.teacher if name in ("bootmae", "sdae") else objective.teacher[0]
     images = torch.randn(8, 3, 96, 96)
-    outputs = {part: [] for part in (teacher, objective.encoder)}
+    outputs: dict[Any, list[torch.Tensor]] = {part: [] for part in (teacher, objective.encoder)}
     for seed in range(2):
         for part, found in outputs.items():
             torch.manual_seed(seed)

@@ -24,7 +24,7 @@ from corrkit.training.recipe import load_recipe, recipe_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_FRAMES = 4
-SAME_NETWORK = {"rtol": 1e-5, "atol": 1e-5}  # one network, written twice: rounding only
+SAME_NETWORK: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}  # one network, written twice: rounding only
 CLIP_RECIPES = [name for name in recipe_names() if load_recipe(name, scale="tiny").views.frames > 1]
 
 
@@ -36,7 +36,7 @@ def davis(tmp_path: Path) -> Path:
 def stored(name: str, folder: Path) -> tuple[Objective, Path]:
     """A tiny objective with no parameter at a neutral value, and its checkpoint as the loop writes it."""
     torch.manual_seed(0)
-    objective = make_objective(load_recipe(name, scale="tiny"))
+    objective: Any = make_objective(load_recipe(name, scale="tiny"))
     with torch.no_grad():
         for parameter in objective.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

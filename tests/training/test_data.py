@@ -17,7 +17,17 @@ from corrkit.errors import DataError
 from corrkit.frames import index as frames_index
 from corrkit.frames.index import Entry
 from corrkit.frames.video import VideoFile
-from corrkit.training.data import Batches, Samples, build_index, collate, loader, order, read_frames, workers_for
+from corrkit.training.data import (
+    Batches,
+    Sample,
+    Samples,
+    build_index,
+    collate,
+    loader,
+    order,
+    read_frames,
+    workers_for,
+)
 from corrkit.training.data.sampling import Box, choose_frames, size_at
 from corrkit.training.data.views import make_views
 from corrkit.training.recipe import load_recipe
@@ -192,7 +202,7 @@ def test_ranks_share_a_step_without_overlap_and_resuming_needs_its_number_only()
     assert [place for place, _ in together] == list(range(24))
 
 
-MIXED = {"images": (1, 2, 5, 6, 7, 9), "per_clip": 2}
+MIXED: dict[str, Any] = {"images": (1, 2, 5, 6, 7, 9), "per_clip": 2}
 
 
 def test_batches_hold_images_or_clips_in_proportion_to_the_items() -> None:
@@ -283,7 +293,8 @@ def test_cropmae_takes_its_local_crop_from_the_global_view() -> None:
     views = load_recipe("cropmae", scale="tiny").views
     for seed in range(20):
         pixels, boxes = make_views([picture], views, Random(seed))
-        inner = Box(*boxes[1][:5])
+        box: Any = boxes[1][:5]
+        inner = Box(*box)
         assert inner.top + inner.height <= views.size
         assert inner.frame_width == views.size
         assert pixels[0].shape == pixels[1].shape == (3, views.size, views.size)
@@ -293,7 +304,7 @@ def test_views_are_normalised_with_imagenet_s_statistics() -> None:
     white = np.full((50, 50, 3), 255, np.uint8)
     (pixels,), _ = make_views([white], load_recipe("mae", scale="tiny").views, Random(0))
     expected = (1 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    batch = collate([[([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
+    batch = collate([[Sample([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
     assert batch[0].pixels.dtype == torch.uint8
     np.testing.assert_allclose(batch[0].to(torch.device("cpu")).pixels.mean((0, 2, 3)), expected, rtol=1e-5)
     assert batch[0].pixels.shape == (2, 3, 96, 96)

@@ -3,6 +3,7 @@
 import json
 import re
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_bootmae(golden: GoldenFinder) -> None:
     stored = np.load(path)
     sizes = {"views.size": 16, "encoder.patch": 4, "encoder.dim": 24, "encoder.depth": 3, "encoder.heads": 2,
              "decoders.0.dim": 16, "decoders.1.dim": 24, "decoders.*.heads": 2}  # fmt: skip
-    objective = BootMAE(load_recipe("bootmae", changes=sizes)).double()
+    objective: Any = BootMAE(load_recipe("bootmae", changes=sizes)).double()
     state = {bootmae_name(name): value for name, value in published_weights(path).items()}
     # A transposed convolution from tokens to patches: [D, channel, row, column], one bias per channel.
     state["pixels.head.weight"] = state["pixels.head.weight"].permute(2, 3, 1, 0).reshape(48, 16)

@@ -28,7 +28,7 @@ SIZES = {"views.size": 96, "encoder.dim": 8, "encoder.depth": 5, "encoder.widens
 def tiny(**changes: Any) -> MaskedPrediction:
     """In double precision, with gains of the response norms that aren't zero, so that they matter."""
     torch.manual_seed(0)
-    objective = MaskedPrediction(load_recipe("fcmae", changes={**SIZES, **changes})).double()
+    objective: Any = MaskedPrediction(load_recipe("fcmae", changes={**SIZES, **changes})).double()
     with torch.no_grad():
         for name, parameter in objective.named_parameters():
             if ".grn." in name or name.endswith("bias"):
@@ -104,7 +104,7 @@ def test_counts_of_parameters_and_hidden_cells(golden: GoldenFinder) -> None:
     counts = json.loads(golden("pretraining/params.json").read_text())
     for scale in ("base", "large"):
         with torch.device("meta"):
-            objective = MaskedPrediction(load_recipe("fcmae", scale=scale))
+            objective: Any = MaskedPrediction(load_recipe("fcmae", scale=scale))
         width = objective.recipe.encoder.width
         backbone = counts[f"ConvNeXt V2 dense convnextv2_{scale}"]["by_part"]["backbone"]
         assert sum(p.numel() for p in objective.encoder.parameters()) == backbone - 2 * width  # without the final norm
@@ -117,7 +117,7 @@ def test_counts_of_parameters_and_hidden_cells(golden: GoldenFinder) -> None:
 
 @pytest.mark.parametrize("over", ["image", "batch"])
 def test_hidden_pixels_reach_neither_encoder_nor_prediction(over: str) -> None:
-    objective = tiny(**{"encoder.grn": over})
+    objective: Any = tiny(**{"encoder.grn": over})
     mask = drawn(objective)
     pixels = torch.randn(2, 3, 96, 96, dtype=torch.float64)
     changed = torch.where(objective.encoder.in_pixels(mask.hidden, pixels), 100 * torch.randn_like(pixels), pixels)
@@ -132,7 +132,7 @@ def test_hidden_pixels_reach_neither_encoder_nor_prediction(over: str) -> None:
 
 def test_the_encoder_equals_gathering_the_neighbours_that_are_there() -> None:
     """The definition, site by site: a depthwise convolution sums over the visible cells under its kernel."""
-    objective = tiny()
+    objective: Any = tiny()
     block = objective.encoder.stages[0].blocks[0]
     generator = torch.Generator().manual_seed(1)
     visible = (torch.rand(2, 1, 6, 6, generator=generator) > 0.5).double()
@@ -161,7 +161,7 @@ def test_the_encoder_equals_gathering_the_neighbours_that_are_there() -> None:
 def test_an_image_is_encoded_alike_in_any_batch_unless_the_published_norm_is_asked_for() -> None:
     pixels = torch.randn(2, 3, 96, 96, dtype=torch.float64)
     for over, equal in (("image", True), ("batch", False)):
-        objective = tiny(**{"encoder.grn": over})
+        objective: Any = tiny(**{"encoder.grn": over})
         mask = drawn(objective)
         first = masks.from_hidden(mask.hidden[:1])
         together = objective.encode([View(pixels)], [masks.from_hidden(mask.hidden)])[0].z[:1]
@@ -172,7 +172,7 @@ def test_an_image_is_encoded_alike_in_any_batch_unless_the_published_norm_is_ask
 def test_without_a_mask_it_is_timms_network() -> None:
     from timm.models.convnext import ConvNeXt
 
-    objective = tiny()
+    objective: Any = tiny()
     network = ConvNeXt(depths=(1, 1, 2, 1), dims=(8, 16, 32, 64), use_grn=True, ls_init_value=None, num_classes=0)
     missing = network.double().load_state_dict(objective.encoder.state_dict(), strict=False)
     assert not missing.unexpected_keys

@@ -41,7 +41,7 @@ cropmae_name = functools.partial(rename, block=BLOCKS["cropmae"])
 @pytest.mark.parametrize("ratio", ["75", "50"])
 def test_mae(golden: GoldenFinder, ratio: str) -> None:
     stored = np.load(golden(f"pretraining/mae/mae_tiny_r{ratio}.npz"))
-    objective = tiny("mae", **{"masks.0.ratio": int(ratio) / 100})
+    objective: Any = tiny("mae", **{"masks.0.ratio": int(ratio) / 100})
     fill(objective, golden("pretraining/mae/mae_tiny_r75.npz"), mae_name)
     mask = hide(objective, tensor(stored, "noise"))
     (view,) = views(stored, "img")
@@ -62,7 +62,7 @@ def test_mae(golden: GoldenFinder, ratio: str) -> None:
 
 def test_siammae_token_flow(golden: GoldenFinder) -> None:
     stored = np.load(golden("pretraining/tobo/tobo_tiny_r75.npz"))
-    objective = tiny("siammae", **{"masks.1.ratio": 0.75})
+    objective: Any = tiny("siammae", **{"masks.1.ratio": 0.75})
     fill(objective, golden("pretraining/tobo/tobo_tiny_r75.npz"), csm_name)
     mask = hide(objective, tensor(stored, "noise"))
     step = objective.step(views(stored, "src", "tgt"), [None, mask])
@@ -93,7 +93,7 @@ def test_six_training_steps(
     changes = {"optimiser.rate": config["lr"], "optimiser.reference": 0, "optimiser.epochs": config["epochs"],
                "optimiser.warmup": config["warmup_epochs"], "optimiser.decay": config["weight_decay"],
                "masks.*.ratio": config["mask_ratio"], "views.repeat": 1}  # fmt: skip
-    objective = tiny(recipe, **changes)
+    objective: Any = tiny(recipe, **changes)
     fill(objective, golden(f"pretraining/{folder}/{weights}"), name)
     schedule = optimise.Schedule(objective.recipe, peak=config["lr"], steps_per_epoch=config["iters_per_epoch"])
     optimiser = optimise.optimiser_of(objective, objective.recipe.optimiser)
@@ -118,7 +118,7 @@ def test_six_training_steps(
 @pytest.mark.parametrize("ratio", ["75", "90"])
 def test_tobo(golden: GoldenFinder, ratio: str) -> None:
     stored = np.load(golden(f"pretraining/tobo/tobo_tiny_r{ratio}.npz"))
-    objective = tiny("tobo", **{"masks.1.ratio": int(ratio) / 100})
+    objective: Any = tiny("tobo", **{"masks.1.ratio": int(ratio) / 100})
     fill(objective, golden("pretraining/tobo/tobo_tiny_r75.npz"), csm_name)
     mask = hide(objective, tensor(stored, "noise"))
     both = views(stored, "src", "tgt")
@@ -135,7 +135,7 @@ def test_tobo(golden: GoldenFinder, ratio: str) -> None:
 def test_cropmae(golden: GoldenFinder, case: str, ratio: float, patch: int, depth: int) -> None:
     path = golden(f"pretraining/siammae/cropmae_class_{case}.npz")
     stored = np.load(path)
-    objective = tiny("cropmae", **{"masks.1.ratio": ratio, "encoder.patch": patch, "decoders.0.depth": depth})
+    objective: Any = tiny("cropmae", **{"masks.1.ratio": ratio, "encoder.patch": patch, "decoders.0.depth": depth})
     fill(objective, path, cropmae_name)
     pixels = tensor(stored, "imgs")
     pair = [View(pixels[:, 0]), View(pixels[:, 1])]
@@ -155,7 +155,7 @@ def test_catmae(golden: GoldenFinder) -> None:
     path = golden("pretraining/catmae/catmae_tiny.npz")
     stored = np.load(path)
     changes = {"masks.*.ratio": float(stored["mask_ratio"]), "masks.0.kind": "none", "decoders.0.depth": 1}
-    objective = tiny("catmae", **changes)
+    objective: Any = tiny("catmae", **changes)
     fill(objective, path, cropmae_name)
     hidden = [None, hide(objective, tensor(stored, "noise2")), hide(objective, tensor(stored, "noise3"))]
     step = objective.step(views(stored, "f1", "f2", "f3"), hidden)

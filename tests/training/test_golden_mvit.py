@@ -74,7 +74,7 @@ def test_image_networks_have_the_published_sizes(
 
 def test_the_video_network_is_the_published_one() -> None:
     """Strides, heads and widths of the published configuration: 14 x 14 tokens come out, width 768, 8 heads."""
-    objective = MaskedPrediction(load_recipe("maskfeat-video"))
+    objective: Any = MaskedPrediction(load_recipe("maskfeat-video"))
     designs = objective.encoder.designs
     assert [design.query_stride[1] for design in designs] == [2 if index in (1, 3) else 1 for index in range(16)]
     assert [design.key_stride[1] for design in designs] == [8] + [4] * 2 + [2] * 13
@@ -96,7 +96,7 @@ def test_the_target_is_the_histogram_of_a_tokens_first_frame() -> None:
 @pytest.mark.parametrize(("name", "changes"), [("maskfeat-video", {}), ("maskfeat", IMAGES)])
 def test_hidden_pixels_dont_reach_the_prediction(name: str, changes: dict[str, Any]) -> None:
     """Patches overlap by 3 pixels and a frame, as published: only what no visible patch covers is hidden."""
-    objective = tiny(name, **changes)
+    objective: Any = tiny(name, **changes)
     time, rows, columns = objective.encoder.grid
     hidden = torch.zeros(time, rows, columns, dtype=torch.bool)
     hidden[:, 2:5, 1:4] = True
@@ -116,7 +116,7 @@ def test_hidden_pixels_dont_reach_the_prediction(name: str, changes: dict[str, A
 
 @pytest.mark.parametrize(("name", "changes"), [("maskfeat-video", {}), ("maskfeat", IMAGES)])
 def test_the_evaluated_network_is_the_trained_one(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    objective = tiny(name, **changes)
+    objective: Any = tiny(name, **changes)
     checkpoint.save(tmp_path / "checkpoint.pth", checkpoint.checkpoint_tree(objective))
     backbone = load_backbone(tmp_path / "checkpoint.pth")
     assert backbone.stride == 16
@@ -128,7 +128,7 @@ def test_the_evaluated_network_is_the_trained_one(name: str, changes: dict[str, 
 
 
 def test_images_are_trained_too() -> None:
-    objective = tiny("maskfeat", **IMAGES)
+    objective: Any = tiny("maskfeat", **IMAGES)
     step = objective([View(torch.randn(2, 3, 96, 96))], seed=0)
     step.loss.backward()
     assert step.loss.isfinite()
@@ -158,7 +158,7 @@ def test_an_image_network_gives_what_timms_gives() -> None:
         for parameter in encoder.parameters():  # larger than at the start, so that every part matters
             parameter.add_(0.1 * torch.randn_like(parameter))
     design = MultiScaleVitCfg(depths=(1, 1, 2, 1), embed_dim=16, num_heads=1)
-    reference = MultiScaleVit(design, img_size=64, num_classes=0).eval()
+    reference = MultiScaleVit(design, img_size=(64, 64), num_classes=0).eval()
     state = checkpoint_filter_fn(encoder.network.state_dict(), reference)
     reference.load_state_dict(state)
     pixels = torch.randn(2, 3, 64, 64)

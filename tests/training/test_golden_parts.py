@@ -3,12 +3,14 @@
 import dataclasses
 import json
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from training_goldens import assert_close, tensor
 
+from corrkit.backbones.networks.positions import sinusoid
 from corrkit.training import optimise
 from corrkit.training.data import sampling
 from corrkit.training.networks import masks, positions
@@ -49,7 +51,7 @@ def test_random_masks(golden: GoldenFinder) -> None:
 def test_tubes(golden: GoldenFinder) -> None:
     for case, counts in json.loads(golden("pretraining/masking/videomae_tube_counts.json").read_text()).items():
         size, ratio = case.split("@")
-        grid = tuple(map(int, size.split("x")))
+        grid: Any = tuple(map(int, size.split("x")))
         mask = masks.draw(MaskRule(kind="tube", ratio=float(ratio), rounding="hide-floor"), grid, 2, seed=0)
         assert int(mask.hidden[0].sum()) == counts["total_masked"]
         assert mask.keep.shape[1] == counts["visible"]
@@ -109,8 +111,8 @@ def test_ibot_blocks_are_bit_equal(golden: GoldenFinder) -> None:
 def test_position_tables(golden: GoldenFinder) -> None:
     stored = np.load(golden("pretraining/posembed/mae_sincos2d.npz"))
     for name in stored.files:
-        dim, grid, cls = (int(part.lstrip("dgcls")) for part in name.split("_"))
-        assert_close(positions.table("sincos-column", (1, grid, grid), dim, cls), tensor(stored, name))
+        dim, side, cls = (int(part.lstrip("dgcls")) for part in name.split("_"))
+        assert_close(positions.table("sincos-column", (1, side, side), dim, cls), tensor(stored, name))
     stored = np.load(golden("pretraining/posembed/bootmae_mocov3_sincos.npz"))
     grid = (1, int(stored["grid"]), int(stored["grid"]))
     for name in ("enc", "dec"):
@@ -118,7 +120,7 @@ def test_position_tables(golden: GoldenFinder) -> None:
         assert_close(positions.table("sincos-row", grid, expected.shape[1], 1), expected)
     stored = np.load(golden("pretraining/posembed/videomae_sinusoid1d.npz"))
     for name in stored.files:
-        assert_close(positions.sinusoid(*tensor(stored, name).shape), tensor(stored, name))
+        assert_close(sinusoid(*tensor(stored, name).shape), tensor(stored, name))
 
 
 def test_patches(golden: GoldenFinder) -> None:
@@ -144,7 +146,8 @@ def test_crop_boxes(golden: GoldenFinder) -> None:
         case = dict(zip(stored["columns"].tolist(), row.tolist(), strict=True))
         torch.manual_seed(int(case["torch_seed"]))
         size = int(case["H"]), int(case["W"])
-        box = sampling.choose_box(size, (case["scale_lo"], case["scale_hi"]), (3 / 4, 4 / 3), TorchDice())
+        dice: Any = TorchDice()
+        box = sampling.choose_box(size, (case["scale_lo"], case["scale_hi"]), (3 / 4, 4 / 3), dice)
         for kind in ("tv", "crop"):  # torchvision's, and CropMAE's, which draws the same
             expected = tuple(int(case[f"{kind}_{part}"]) for part in "ijhw")
             assert (box.top, box.left, box.height, box.width) == expected
@@ -205,7 +208,7 @@ def test_weight_decay_groups(golden: GoldenFinder) -> None:
     small = {"encoder.dim": 24, "encoder.depth": 1, "encoder.heads": 2, "views.size": 32}
     small |= {"decoders.0.dim": 16, "decoders.0.depth": 1, "decoders.0.heads": 2}
     recipe = load_recipe("mae", changes=small)
-    objective = make_objective(recipe)
+    objective: Any = make_objective(recipe)
     optimiser = optimise.optimiser_of(objective, recipe.optimiser)
     for group, kind in zip(optimiser.param_groups, ("decay", "no_decay"), strict=True):
         assert len(group["params"]) == len(stored[kind])

@@ -36,7 +36,7 @@ def test_rsp(golden: GoldenFinder) -> None:
     stored = np.load(path)
     changes = {"decoders.0.dim": 16, "decoders.0.depth": 2, "decoders.0.heads": 4,
                "options.groups": 4, "options.classes": 5}  # fmt: skip
-    objective = RSP(load_recipe("rsp", changes={**SIZES, **changes}))
+    objective: Any = RSP(load_recipe("rsp", changes={**SIZES, **changes}))
     fill(objective, path, rsp_name)
     pair = [View(tensor(stored, "src")), View(tensor(stored, "tgt"))]
     mask = masks.from_noise(objective.recipe.masks[1], objective.encoder.grid, tensor(stored, "mask_noise"))
@@ -85,7 +85,7 @@ def test_siameseim(golden: GoldenFinder) -> None:
     path = golden("pretraining/siameseim/sim_tiny.npz")
     stored = np.load(path)
     changes = {"decoders.*.dim": 24, "decoders.*.heads": 4, "decoders.0.depth": 1, "decoders.1.depth": 2}
-    objective = SiameseIM(load_recipe("siameseim", changes={**SIZES, **changes}))
+    objective: Any = SiameseIM(load_recipe("siameseim", changes={**SIZES, **changes}))
     state = {siameseim_name(name): value for name, value in published_weights(path).items()}
     state["teacher.0.positions.pos_embed"] = state["encoder.positions.pos_embed"]
     del state["unused"]  # the teacher's mask token is never read
@@ -129,7 +129,7 @@ def test_unigrad(golden: GoldenFinder) -> None:
 
 def test_dino(golden: GoldenFinder) -> None:
     stored = np.load(golden("pretraining/dino_ibot/dino_loss.npz"))
-    objective = DINO(load_recipe("dino", scale="tiny", changes={"options.prototypes": 7})).double()
+    objective: Any = DINO(load_recipe("dino", scale="tiny", changes={"options.prototypes": 7})).double()
     objective.centre.copy_(tensor(stored, "center_before_ep0"))
     for epoch in (0, 2, 4):
         student = tensor(stored, "student").requires_grad_()
@@ -146,7 +146,7 @@ def test_dino(golden: GoldenFinder) -> None:
 def test_teacher_temperature_rises_by_epoch(golden: GoldenFinder) -> None:
     stored = np.load(golden("pretraining/dino_ibot/dino_loss.npz"))
     changes = {"options.prototypes": 7, "options.temperature": [0.04, 0.07, 3], "optimiser.epochs": 5}
-    objective = DINO(load_recipe("dino", scale="tiny", changes=changes))
+    objective: Any = DINO(load_recipe("dino", scale="tiny", changes=changes))
     found = [objective.temperature(epoch / 5) for epoch in range(5)]
     np.testing.assert_allclose(found, stored["teacher_temp_schedule"], rtol=1e-12)
 
@@ -167,7 +167,7 @@ def test_ibot(golden: GoldenFinder) -> None:
     epoch = int(stored["epoch"])
     temperature = float(stored["teacher_temp2"][epoch])
     changes = {"options.prototypes": 7, "options.patch_temperature": [temperature, temperature, 2]}
-    objective = IBOT(load_recipe("ibot", scale="tiny", changes=changes)).double()
+    objective: Any = IBOT(load_recipe("ibot", scale="tiny", changes=changes)).double()
     objective.centre.copy_(tensor(stored, "center"))
     objective.patch_centre.copy_(tensor(stored, "center2"))
     crops, patches = tensor(stored, "student_cls").requires_grad_(), tensor(stored, "student_patch").requires_grad_()

@@ -40,7 +40,7 @@ def mae_st_name(name: str) -> str:
 def test_videomae(golden: GoldenFinder) -> None:
     path = golden("pretraining/videomae/videomae_tiny.npz")
     stored = np.load(path)
-    objective = tiny("videomae", **{"decoders.0.heads": 2})
+    objective: Any = tiny("videomae", **{"decoders.0.heads": 2})
     fill(objective, path, videomae_name)
     mask = masks.from_hidden(tensor(stored, "mask"))
     view = View(tensor(stored, "video"))
@@ -57,7 +57,7 @@ def test_videomae(golden: GoldenFinder) -> None:
 def test_mae_st(golden: GoldenFinder) -> None:
     path = golden("pretraining/mae_st/mae_st_tiny.npz")
     stored = np.load(path)
-    objective = tiny("mae-st", **{"decoders.0.heads": 4, "masks.0.ratio": float(stored["mask_ratio"])})
+    objective: Any = tiny("mae-st", **{"decoders.0.heads": 4, "masks.0.ratio": float(stored["mask_ratio"])})
     fill(objective, path, mae_st_name)
     mask = masks.from_noise(objective.recipe.masks[0], objective.encoder.grid, tensor(stored, "noise"))
     view = View(tensor(stored, "video"))

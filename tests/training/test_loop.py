@@ -14,12 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
+import corrkit
 from corrkit.backbones import load_backbone
 from corrkit.errors import RunError, UsageError
 from corrkit.training import checkpoint, loop
-from corrkit.training.loop import Options, pretrain
+from corrkit.training.loop import pretrain
 from corrkit.training.networks.encoder import Encoder
-from corrkit.training.recipe import load_recipe
+from corrkit.training.objectives import make_objective
+from corrkit.training.options import Options
+from corrkit.training.recipe import leaves, load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"views.size": 32, "encoder.patch": 8, "masks.1.ratio": 0.75, "encoder.depth": 1, "views.gap": [1, 3]}
@@ -154,12 +157,12 @@ def test_a_checkpoint_is_read_as_it_is(clips: Path, tmp_path: Path) -> None:
     assert dict(backbone.report.evidence)["heads"].startswith("3")
     assert backbone.stride == 8
     assert backbone(torch.zeros(1, 3, 32, 48)).shape == (1, 4, 6, 48)
-    assert checkpoint.read(path)["recipe"]["masks"][1]["ratio"] == 0.75
+    assert dict(leaves(checkpoint.read(path)["recipe"]))["masks.1.ratio"] == 0.75
 
 
 def test_features_of_a_checkpoint_are_the_encoder_s(clips: Path, tmp_path: Path) -> None:
     path = pretrain(siammae(), clips, tmp_path / "out", OPTIONS)
-    objective = loop.make_objective(siammae())
+    objective: Any = make_objective(siammae())
     checkpoint.load_model_state(objective, checkpoint.read(path)["model"])
     frames = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -170,7 +173,7 @@ def test_features_of_a_checkpoint_are_the_encoder_s(clips: Path, tmp_path: Path)
 def test_init_takes_over_the_encoder_of_a_checkpoint(clips: Path, tmp_path: Path) -> None:
     path = pretrain(siammae(), clips, tmp_path / "out", OPTIONS)
     sizes = {name: value for name, value in SMALL.items() if not name.startswith("masks")}
-    objective = loop.make_objective(load_recipe("mae", scale="tiny", changes=sizes))
+    objective: Any = make_objective(load_recipe("mae", scale="tiny", changes=sizes))
     count = checkpoint.start_from(objective, str(path))
     stored = checkpoint.read(path)["model"]
     assert count == sum(1 for name in stored if not name.startswith("decoder.") and name != "pos_embed")
@@ -220,7 +223,7 @@ class Scores:
 
 
 def test_the_encoder_is_scored_as_it_trains(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.corrkit, "Evaluator", Scores, raising=False)
+    monkeypatch.setattr(corrkit, "Evaluator", Scores, raising=False)
     options = dataclasses.replace(OPTIONS, evaluate_every=2, tasks=("davis",), picture_every=6)
     path = pretrain(siammae(**{"optimiser.rate": 0.01, "optimiser.reference": 0}), clips, tmp_path / "out", options)
     with (tmp_path / "out" / "scores.csv").open() as file:

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import multiprocessing
+from torch.multiprocessing.spawn import spawn as torch_spawn
 from training_ranks import CHANGES, WAYS, both_ways, halves, siammae_in_all_cases
 
 from corrkit.backbones import load_backbone
 from corrkit.errors import UsageError
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint
-from corrkit.training.loop import Options, pretrain
+from corrkit.training.loop import pretrain
 from corrkit.training.objectives import make_objective
+from corrkit.training.options import Options
 from corrkit.training.parallel import device_of
 from corrkit.training.recipe import load_recipe, recipe_names
 
@@ -50,7 +51,7 @@ def siammae(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def spawn(function: Any, *arguments: Any) -> None:
-    multiprocessing.spawn(function, (free_port(), *arguments), nprocs=2)
+    torch_spawn(function, (free_port(), *arguments), nprocs=2)
 
 
 def free_port() -> int:
@@ -59,7 +60,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def assert_equal_trees(found: Any, wanted: Any, **tolerance: float) -> None:
+def assert_equal_trees(found: Any, wanted: Any, **tolerance: Any) -> None:
     """Same keys and shapes, ordinary tensors, values within the tolerance."""
     if isinstance(wanted, dict):
         assert found.keys() == wanted.keys()
@@ -76,7 +77,7 @@ def assert_equal_trees(found: Any, wanted: Any, **tolerance: float) -> None:
         assert found == wanted
 
 
-def stored(folder: Path) -> dict[str, Any]:
+def stored(folder: Path) -> Any:
     return checkpoint.read(folder / "checkpoint.pth")
 
 
@@ -165,8 +166,9 @@ def test_nodes_find_each_other(clips: Path, tmp_path: Path) -> None:
     """Two nodes of one process each, on this machine, with the options that the docs name."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend",
-        "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "-m", "corrkit", "pretrain", "siammae", "--data", clips,
-        "--out", tmp_path / "out", "--scale", "tiny", "--steps", "2", "--batch", "1", "--parallel", "fsdp",
+        "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "-m", "corrkit", "pretrain", "siammae",
+        "--data", str(clips),
+        "--out", str(tmp_path / "out"), "--scale", "tiny", "--steps", "2", "--batch", "1", "--parallel", "fsdp",
         "--device", "cpu",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}

@@ -17,9 +17,10 @@ from torch import nn
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint, loop
 from corrkit.training.data.views import View
-from corrkit.training.loop import Options, pretrain
+from corrkit.training.loop import pretrain
 from corrkit.training.objectives import make_objective
 from corrkit.training.objectives.masked import Objective, Step
+from corrkit.training.options import Options
 from corrkit.training.recipe import load_recipe
 from corrkit.training.schema import Recipe
 
@@ -57,7 +58,7 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     too_large = functools.partial(torch.amp.GradScaler, init_scale=2.0**126)
-    monkeypatch.setattr(loop.torch.amp, "GradScaler", too_large)
+    monkeypatch.setattr(torch.amp, "GradScaler", too_large)
     options = dataclasses.replace(OPTIONS, precision="fp16", steps=1)
     tree = checkpoint.read(pretrain(siammae(), clips, tmp_path / "out", options))
     for name, before in initial_state(siammae()).items():

@@ -13,7 +13,7 @@ from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import UsageError
 from corrkit.training import checkpoint, objectives
-from corrkit.training.data import collate
+from corrkit.training.data import Sample, collate
 from corrkit.training.data.sampling import choose_frames
 from corrkit.training.data.views import View, make_views
 from corrkit.training.networks import masks
@@ -36,7 +36,8 @@ def batch(objective: Objective, size: int = 2) -> list[View]:
     picture = generator.integers(0, 255, (20, 26, 3), dtype=np.uint8).repeat(7, 0).repeat(7, 1)
     frames = [np.roll(picture, 5 * step, axis=1) for step in range(20)]
     items = [
-        [make_views([frames[index] for index in choose_frames(views, 20, dice)], views, dice)] for _ in range(size)
+        [Sample(*make_views([frames[index] for index in choose_frames(views, 20, dice)], views, dice))]
+        for _ in range(size)
     ]
     return [view.to(torch.device("cpu")) for view in collate(items)]
 
@@ -48,7 +49,7 @@ def tiny(name: str, **changes: Any) -> Objective:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_takes_two_steps_and_its_checkpoint_is_read(name: str, tmp_path: Path) -> None:
-    objective = tiny(name)
+    objective: Any = tiny(name)
     views = batch(objective)
     optimiser = optimiser_of(objective, objective.recipe.optimiser)
     for step in range(2):
@@ -69,7 +70,7 @@ def test_a_recipe_takes_two_steps_and_its_checkpoint_is_read(name: str, tmp_path
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_gradients_flow_into_the_encoder_and_not_into_teachers(name: str) -> None:
-    objective = tiny(name, **({"encoder.drop_path": 0.0}))
+    objective: Any = tiny(name, **({"encoder.drop_path": 0.0}))
     objective(batch(objective), 3, 0.5).loss.backward()
     without = [n for n, p in objective.encoder.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
@@ -87,7 +88,7 @@ CLIP_VITS = [
 
 @pytest.mark.parametrize("name", CLIP_VITS)
 def test_a_clip_recipe_s_checkpoint_gives_the_encoder_s_features_of_a_still_frame(name: str, tmp_path: Path) -> None:
-    objective = tiny(name).eval()
+    objective: Any = tiny(name).eval()
     checkpoint.save(tmp_path / "checkpoint.pth", checkpoint.checkpoint_tree(objective))
     backbone = load_backbone(tmp_path / "checkpoint.pth")
     frames = torch.randn(2, 3, 96, 96)
@@ -101,7 +102,7 @@ def test_a_clip_recipe_s_checkpoint_gives_the_encoder_s_features_of_a_still_fram
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
 def test_one_batch_is_learnt_by_heart(name: str) -> None:
-    objective = tiny(name, **{"encoder.drop_path": 0.0, "optimiser.clip": 0.0})
+    objective: Any = tiny(name, **{"encoder.drop_path": 0.0, "optimiser.clip": 0.0})
     views = batch(objective)
     optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 2e-3)
     losses = []
@@ -117,7 +118,7 @@ def test_one_batch_is_learnt_by_heart(name: str) -> None:
 @pytest.mark.parametrize("name", ["simmim", "maskfeat"])
 def test_a_head_without_blocks_predicts_the_patches_and_not_the_class_token(name: str) -> None:
     changes = {"views.size": 64, "encoder.depth": 1, "encoder.dim": 48, "encoder.heads": 2}
-    objective = make_objective(load_recipe(name, changes=changes))
+    objective: Any = make_objective(load_recipe(name, changes=changes))
     view = View(torch.zeros(1, 3, 64, 64))
     prediction = objective.predict(objective.recipe.branches[0], objective.encode([view], [None]))
     assert prediction.shape[:2] == (1, 16)
@@ -126,7 +127,7 @@ def test_a_head_without_blocks_predicts_the_patches_and_not_the_class_token(name
 
 def test_siammae_has_the_published_size_and_sees_nine_tokens() -> None:
     with torch.device("meta"):
-        objective = make_objective(load_recipe("siammae"))
+        objective: Any = make_objective(load_recipe("siammae"))
     assert sum(tensor.numel() for tensor in objective.encoder.state_dict().values()) == 21_665_664
     assert sum(tensor.numel() for tensor in objective.decoders.state_dict().values()) == 34_333_952
     mask = masks.draw(objective.recipe.masks[1], objective.encoder.grid, 2, seed=0)
@@ -136,7 +137,7 @@ def test_siammae_has_the_published_size_and_sees_nine_tokens() -> None:
 
 @pytest.mark.parametrize(("patch", "visible"), [(16, 9), (8, 39)])
 def test_the_encoder_processes_visible_tokens_only(patch: int, visible: int) -> None:
-    objective = make_objective(
+    objective: Any = make_objective(
         load_recipe("siammae", scale="tiny", changes={"views.size": 224, "encoder.patch": patch})
     )
     seen: list[int] = []
@@ -146,7 +147,7 @@ def test_the_encoder_processes_visible_tokens_only(patch: int, visible: int) -> 
     assert seen == [1 + (224 // patch) ** 2, 1 + visible]
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "joint encoder": {"encoder.joint": True, "encoder.view_vectors": 2},
     "joint decoder": {"decoders.0.blocks": "sm", "decoders.0.concatenates": True, "decoders.0.frame_vectors": 1},
     "cross decoder": {"decoders.0.blocks": "cm"},
@@ -161,7 +162,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ablations_of_siammae_are_options(variant: str) -> None:
-    objective = tiny("siammae", **VARIANTS[variant])
+    objective: Any = tiny("siammae", **VARIANTS[variant])
     result = objective(batch(objective), 0)
     result.loss.backward()
     assert result.loss.isfinite()
@@ -331,8 +332,9 @@ def test_images_of_another_size_are_masked_and_predicted_on_their_own_grid(name:
     with torch.no_grad():
         for objective in (large, small):  # without positions both are the same network
             for module in objective.modules():
-                if hasattr(module, "pos_embed"):
-                    module.pos_embed.zero_()
+                table = getattr(module, "pos_embed", None)
+                if isinstance(table, torch.Tensor):
+                    table.zero_()
     for key, value in large([view], 0, 0.5).parts.items():
         torch.testing.assert_close(value, small([view], 0, 0.5).parts[key])
         assert parts[key].isfinite()
@@ -340,7 +342,7 @@ def test_images_of_another_size_are_masked_and_predicted_on_their_own_grid(name:
 
 def test_omnimae_hides_three_quarters_of_an_image_and_learns_from_it() -> None:
     """144 tokens of one tubelet, of which 36 are seen; of the 288 of a clip, 29."""
-    objective = tiny("omnimae")
+    objective: Any = tiny("omnimae")
     seen: list[int] = []
     objective.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
     image = torch.randn(2, 3, 1, 96, 96).expand(-1, -1, 2, -1, -1)
@@ -351,7 +353,7 @@ def test_omnimae_hides_three_quarters_of_an_image_and_learns_from_it() -> None:
 
 
 def test_splitmask_sees_each_half_on_its_own() -> None:
-    objective = tiny("splitmask")
+    objective: Any = tiny("splitmask")
     seen: list[int] = []
     objective.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
     result = objective(batch(objective), 0)

@@ -16,14 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
+import corrkit
 from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import CheckpointError, CorrkitError, DataError, RunError, UsageError
 from corrkit.files.atomic import only_process
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint, loop
-from corrkit.training.data import build_index
+from corrkit.training.data import Samples, build_index
 from corrkit.training.loop import pretrain
+from corrkit.training.objectives import make_objective
 from corrkit.training.options import Options
 from corrkit.training.recipe import load_recipe
 from tests.training.test_loop import OPTIONS, KilledError, losses, siammae, stop_and_go_on
@@ -165,8 +167,8 @@ def test_a_gradient_that_is_not_finite_is_never_stepped_nor_saved(
 
 
 def test_weights_that_are_not_finite_are_not_saved(clips: Path, tmp_path: Path) -> None:
-    objective = loop.make_objective(siammae())
-    tree = checkpoint.checkpoint_tree(objective, step=1)
+    objective: Any = make_objective(siammae())
+    tree: Any = checkpoint.checkpoint_tree(objective, step=1)
     checkpoint.save(tmp_path / "checkpoint.pth", tree)
     tree["model"]["cls_token"] = tree["model"]["cls_token"] * float("nan")
     with pytest.raises(RunError, match="cls_token"):
@@ -199,7 +201,7 @@ def test_the_last_checkpoints_are_kept_and_gone_on_from(clips: Path, tmp_path: P
     assert {name: (out / name).read_bytes() for name in whole} == whole
 
 
-CHANGES = {
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "optimiser.rate": ({"optimiser.rate": 1e-4}, {}),
     "precision": ({}, {"precision": "bf16"}),
     "steps": ({}, {"steps": 8}),
@@ -252,8 +254,8 @@ def test_fewer_items_a_pass_take_the_same_items_in_the_same_order(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[tuple[int, int]] = []
-    samples_of = loop.Samples.__getitem__
-    monkeypatch.setattr(loop.Samples, "__getitem__", lambda self, key: taken.append(key) or samples_of(self, key))
+    samples_of = Samples.__getitem__
+    monkeypatch.setattr(Samples, "__getitem__", lambda self, key: taken.append(key) or samples_of(self, key))
     pretrain(siammae(), clips, tmp_path / "whole", OPTIONS)
     whole, taken[:] = list(taken), []
     with pytest.raises(KilledError):
@@ -310,7 +312,7 @@ class Scores:
 def test_scores_are_those_of_the_weights_that_eval_reads_and_of_the_average(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.corrkit, "Evaluator", Scores, raising=False)
+    monkeypatch.setattr(corrkit, "Evaluator", Scores, raising=False)
     options = dataclasses.replace(OPTIONS, evaluate_every=3, average=0.9, picture_every=6)
     path = pretrain(siammae(**{"optimiser.rate": 0.01, "optimiser.reference": 0}), clips, tmp_path / "out", options)
     with (tmp_path / "out" / "scores.csv").open() as file:

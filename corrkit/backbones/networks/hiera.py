@@ -17,6 +17,7 @@ from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import HieraRules, Stages, WindowedHieraRules
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 _MASK_UNIT = 8  # tokens per side of a mask unit, in every published model
 _PATCH_STRIDE = 4
@@ -211,7 +212,7 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
         stride=_PATCH_STRIDE * 2 ** (stage.number - 1),
         multiple=_PATCH_STRIDE * int(state["pos_embed_window"].shape[-1]),
         layer=stage.label,
-        position="absolute",
+        position="own",
         evidence=(("heads", f"{chosen} in the first stage: {why}"), ("layer", stage.words(len(depths)))),
         notes=unknown,
     )
@@ -220,8 +221,10 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
 def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[int, Stages, Stages] | None:
     """Heads, windows and blocks of global attention that transformers' config beside the file says."""
     config, dim = recognised.config, recognised.state["patch_embed.proj.weight"].shape[0]
-    windows, blocks = config.get("window_size_per_stage"), config.get("global_attention_blocks")
-    heads = config.get("num_attention_heads_per_stage")
+    windows, blocks, heads = (
+        _whole_numbers(config.get(name))
+        for name in ("window_size_per_stage", "global_attention_blocks", "num_attention_heads_per_stage")
+    )
     if not (windows and blocks and heads):
         return None
     require_obeyed(
@@ -236,7 +239,13 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
             "num_query_pool_stages": 3,
         },
     )
-    return heads[0], tuple(windows), tuple(blocks)
+    return heads[0], windows, blocks
+
+
+def _whole_numbers(value: Json) -> tuple[int, ...]:
+    """A list of whole numbers; () where a config says nothing, or anything else."""
+    numbers = [number for number in value if isinstance(number, int)] if isinstance(value, list) else []
+    return tuple(numbers) if isinstance(value, list) and len(numbers) == len(value) else ()
 
 
 class WindowedHiera(Network):

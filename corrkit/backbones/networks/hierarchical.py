@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
-from corrkit.files.jsontext import Json
 
 Shifts = Literal["each", "both"]
 
@@ -44,7 +43,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     windows = tuple(_window(recognised, number, table) for number, table in enumerate(tables))
     dim, channels, patch, _ = recognised.tensor("patch_embed.proj.weight", 4).shape
     stage = choose_stage(recognised, layer, len(depths), has_norm=True)
-    design = {
+    design: _Design = {
         "patch_size": patch,
         "in_chans": channels,
         "embed_dim": dim,
@@ -56,7 +55,14 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     }
     require_obeyed(
         recognised,
-        {"hidden_act": "gelu", "embed_dim": dim, "patch_size": patch, "window_size": windows[0], **_lists(design)},
+        {
+            "hidden_act": "gelu",
+            "embed_dim": dim,
+            "patch_size": patch,
+            "window_size": windows[0],
+            "depths": list(design["depths"]),
+            "num_heads": list(design["num_heads"]),
+        },
     )
     rules: SwinRules = recognised.system.rules
     network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage, rules.shifts)
@@ -77,6 +83,19 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     )
 
 
+class _Design(TypedDict, total=False):
+    """Arguments of timm's SwinTransformer, its own defaults for the others."""
+
+    patch_size: int
+    in_chans: int
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    window_size: Any  # one for all stages or one for each; timm's annotation lacks the latter
+    mlp_ratio: float
+    num_classes: int
+
+
 class Swin(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
@@ -91,7 +110,7 @@ class Swin(Network):
         shifts: see `SwinRules`.
     """
 
-    def __init__(self, design: dict[str, Json], side: int, stage: Stage, shifts: Shifts = "each") -> None:
+    def __init__(self, design: "_Design", side: int, stage: Stage, shifts: Shifts = "each") -> None:
         super().__init__()
         self.design, self.stage, self.shifts = design, stage, shifts
         self.layer, self.num_layers = stage.number, len(design["depths"])
@@ -121,11 +140,7 @@ class Swin(Network):
         return self._siblings[key]
 
 
-def _lists(design: dict[str, Json]) -> dict[str, list[int]]:
-    return {name: list(design[name]) for name in ("depths", "num_heads")}
-
-
-def _swin(design: dict[str, Json], size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
+def _swin(design: _Design, size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -53,11 +53,12 @@ def read_config(recognised: Recognised) -> tuple[dict[str, Json], str]:
         raise CheckpointError(
             f"{recognised.path} holds a configuration that is no YAML: {str(error)[:100]}.", "Get the file again."
         ) from error
-    found = {**config.get("DATA", {}), **config.get("MVIT", {})} if isinstance(config, dict) else {}
+    parts = [config.get(name) for name in ("DATA", "MVIT")] if isinstance(config, dict) else []
+    found = {str(name): value for part in parts if isinstance(part, dict) for name, value in part.items()}
     return found, "MVIT in the file's configuration"
 
 
-def read_designs(recognised: Recognised, config: dict[str, Json]) -> list[BlockDesign]:
+def read_designs(recognised: Recognised, config: Mapping[str, Json]) -> list[BlockDesign]:
     """What each block is made of. Raises CheckpointError where tensors of a block are missing."""
     state = recognised.state
     depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
@@ -73,9 +74,9 @@ def read_designs(recognised: Recognised, config: dict[str, Json]) -> list[BlockD
         if absent:
             raise missing(recognised, absent)
     query_strides = _query_strides(config, blocks)
-    adaptive = config.get("POOL_KV_STRIDE_ADAPTIVE")
+    adaptive = _numbers(config, "POOL_KV_STRIDE_ADAPTIVE")
     key_stride = _triple(adaptive) if adaptive else _usual_key_stride(rules, video)
-    listed = {int(entry[0]): _triple(entry[1:]) for entry in config.get("POOL_KV_STRIDE") or []}
+    listed = _of_blocks(config, "POOL_KV_STRIDE")
     designs = []
     for index, block in enumerate(blocks):
         query_stride = query_strides.get(index, (1, 1, 1))
@@ -160,9 +161,9 @@ def new_config(designs: Sequence[BlockDesign], *, video: bool, cls: bool) -> str
     return json.dumps({"MVIT": mvit})  # JSON is YAML
 
 
-def _query_strides(config: dict[str, Json], blocks: list[dict[str, Tensor]]) -> dict[int, Grid]:
+def _query_strides(config: Mapping[str, Json], blocks: list[dict[str, Tensor]]) -> dict[int, Grid]:
     if config:
-        return {int(entry[0]): _triple(entry[1:]) for entry in config.get("POOL_Q_STRIDE") or []}
+        return _of_blocks(config, "POOL_Q_STRIDE")
     widths = [block["attn.proj.weight"].shape[0] for block in blocks]
     return {index: (1, 2, 2) for index in range(1, len(blocks)) if widths[index] != widths[index - 1]}
 
@@ -172,25 +173,53 @@ def _usual_key_stride(rules: MViTRules, video: bool) -> Grid:
     return (1, side, side)
 
 
-def _triple(values: Json) -> Grid:
+def _of_blocks(config: Mapping[str, Json], name: str) -> dict[int, Grid]:
+    """A stride for each block that a setting lists, [block, (time,) rows, columns]."""
+    listed = config.get(name) or []
+    if not isinstance(listed, list):
+        raise _misread(name, listed)
+    rows = [_numbers({name: row}, name) for row in listed]
+    if any(len(row) < 3 for row in rows):
+        raise _misread(name, listed)
+    return {row[0]: _triple(row[1:]) for row in rows}
+
+
+def _numbers(config: Mapping[str, Json], name: str) -> tuple[int, ...]:
+    """A setting that is a list of two to four whole numbers; () where it isn't there or empty."""
+    value = config.get(name) or []
+    numbers = [number for number in value if isinstance(number, int)] if isinstance(value, list) else []
+    if not isinstance(value, list) or len(numbers) != len(value) or not (2 <= len(numbers) <= 4 or not numbers):
+        raise _misread(name, value)
+    return tuple(numbers)
+
+
+def _misread(name: str, value: Json) -> CheckpointError:
+    return CheckpointError(
+        f"The configuration in the file sets {name} to {repr(value)[:60]}, no list of whole numbers.",
+        "Get the file again.",
+    )
+
+
+def _triple(values: Sequence[int]) -> Grid:
     time, rows, columns = (1, *values)[-3:]
-    return int(time), int(rows), int(columns)
+    return time, rows, columns
 
 
-def patch_strides(weight: Tensor, config: dict[str, Json]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def patch_strides(weight: Tensor, config: Mapping[str, Json]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Stride and padding of the patch convolution."""
     usual = (2, 4, 4) if weight.ndim == 5 else (4, 4)
-    stride = tuple(config.get("PATCH_STRIDE") or usual)
-    padding = tuple(config.get("PATCH_PADDING") or (size // 2 for size in weight.shape[2:]))
+    stride = _numbers(config, "PATCH_STRIDE") or usual
+    padding = _numbers(config, "PATCH_PADDING") or tuple(size // 2 for size in weight.shape[2:])
     return stride[-(weight.ndim - 2) :], padding[-(weight.ndim - 2) :]
 
 
-def stored_grid(recognised: Recognised, config: dict[str, Json]) -> Grid | None:
+def stored_grid(recognised: Recognised, config: Mapping[str, Json]) -> Grid | None:
     """The grid of a table with one row per token."""
     if "pos_embed" not in recognised.state:
         return None
     rows = recognised.state["pos_embed"].shape[1] - int("cls_token" in recognised.state)
-    slices = max(int(config.get("NUM_FRAMES", 1)) // 2, 1)
+    frames = config.get("NUM_FRAMES", 1)
+    slices = max(frames // 2, 1) if isinstance(frames, int) else 1
     side = math.isqrt(rows // slices)
     if slices * side * side != rows:
         raise CheckpointError(

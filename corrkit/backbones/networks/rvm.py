@@ -46,7 +46,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         stride=patch,
         multiple=patch,
         layer="state" if executed is None else str(executed),
-        position="absolute",
+        position="own",
         mode=Mode(kind="recurrent" if executed is None else "framewise"),
         evidence=(
             ("heads", f"{chosen}: {why}"),

@@ -61,8 +61,9 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         has_cls_token="cls_token" in state,
         position=None,
     )
+    positions = _positions(recognised, dim)
     with torch.device("meta"):
-        network = TubeletTransformer(parts, _positions(recognised, dim), tubelet, executed, state)
+        network = TubeletTransformer(parts, positions, tubelet, executed, state)
     fill(network, recognised)
     return Built(
         network=network,
@@ -70,7 +71,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         stride=patch,
         multiple=patch,
         layer=str(executed),
-        position="rotary" if rules.position == "rotary" else "absolute",
+        position="rotary" if positions.kind == "rotary" else "own" if positions.kind == "trilinear" else "absolute",
         evidence=(
             ("heads", f"{chosen}: {why}"),
             (

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Tree
+from corrkit.checkpoints.opening.inert import MalformedError, Tree
 from corrkit.checkpoints.opening.tensors import TENSOR, Budget, to_tensor
 from corrkit.errors import CheckpointError
 

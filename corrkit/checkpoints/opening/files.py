@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, Tree, UnsupportedError
+from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, UnsupportedError
 from corrkit.checkpoints.opening.tensors import Budget
 from corrkit.errors import CheckpointError
+from corrkit.files.jsontext import Json
 
 # What zipfile and the readers of its entries raise on damaged archives, by experience of fuzzing.
 _ZIP_ERRORS = (
@@ -67,8 +68,8 @@ class Opened:
     container: str
     digest: str
     path: Path
-    config: dict[str, Tree] | None = None
-    preprocessor: dict[str, Tree] | None = None
+    config: dict[str, Json] | None = None
+    preprocessor: dict[str, Json] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -213,11 +214,12 @@ def _open_shards(index: Path) -> Opened:
     shards = {name: _open_file(index.parent / name) for name in names}
     tree: dict[str, Tree] = {}
     for tensor, name in weight_map.items():
-        if not isinstance(shards[name].tree, dict) or tensor not in shards[name].tree:
+        held = shards[name].tree
+        if not isinstance(held, dict) or tensor not in held:
             raise CheckpointError(
                 f"{index.parent / name} lacks {tensor}, which {index.name} promises.", "Get it again."
             )
-        tree[tensor] = shards[name].tree[tensor]
+        tree[tensor] = held[tensor]
     digests = "".join(f"{name} {shard.digest}\n" for name, shard in shards.items())
     first = shards[names[0]]
     return _with_configs(
@@ -241,7 +243,7 @@ def _with_configs(opened: Opened) -> Opened:
     return replace(opened, config=config, preprocessor=preprocessor)
 
 
-def _json(path: Path) -> dict[str, Tree]:
+def _json(path: Path) -> dict[str, Json]:
     try:
         if path.stat().st_size > _MAX_JSON:
             raise ValueError("larger than 4 MiB")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from corrkit.checkpoints.opening.pickles import (
+from corrkit.checkpoints.opening.inert import (
     QUANTISED_REMEDY,
     MalformedError,
     Source,
@@ -24,8 +24,8 @@ from corrkit.checkpoints.opening.pickles import (
     Stub,
     Tree,
     UnsupportedError,
-    require_key,
 )
+from corrkit.checkpoints.opening.pickles import require_key
 from corrkit.errors import CheckpointError
 
 _MIB = 1 << 20
@@ -234,12 +234,13 @@ def _view(budget: Budget, storage: Storage, dtype: torch.dtype, offset: Tree, si
 
 
 def _extents(values: Tree) -> tuple[int, ...]:
+    if not isinstance(values, list | tuple):
+        raise MalformedError("a tensor whose shape or stride is no list")
     if len(values) > _MAX_AXES:
         raise MalformedError("a tensor with endlessly many axes")
-    extents: tuple[int, ...] = tuple(values)
-    if not all(type(value) is int and 0 <= value < 1 << 40 for value in extents):
+    if not all(type(value) is int and 0 <= value < 1 << 40 for value in values):
         raise MalformedError("a tensor with an impossible shape or stride")
-    return extents
+    return tuple(values)
 
 
 def _dtype(named: Tree) -> torch.dtype:

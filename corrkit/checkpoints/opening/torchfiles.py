@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Names, Source, Span, Stub, Tree, Window, unpickle
+import torch
+
+from corrkit.checkpoints.opening.inert import MalformedError, Names, Source, Span, Stub, Tree
+from corrkit.checkpoints.opening.pickles import Window, unpickle
 from corrkit.checkpoints.opening.tensors import Budget, Storage, mapped, rebuilders, storage_dtype
 from corrkit.errors import CheckpointError
 
@@ -39,7 +42,7 @@ def read_zip(
     if order is not None and _record(content, order).read(16).strip() == b"big":
         raise CheckpointError(f"{path} was saved on a big-endian machine.", "Save it again on a usual one.")
 
-    def place(key: str, nbytes: int) -> Tree:
+    def place(key: str, nbytes: int) -> torch.Tensor:
         info = records.get(f"{root}/data/{key}")
         if info is None or info.file_size != nbytes:
             promised = f"the storage {key[:40]!r} is promised {nbytes} bytes"
@@ -69,7 +72,7 @@ class _Loader:
 
     names: Names
     budget: Budget
-    place: Callable[[str, int], Tree]
+    place: Callable[[str, int], torch.Tensor | None]
     depth: int = 0
     storages: dict[str, Storage] = field(default_factory=dict)
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 
-from corrkit.checkpoints.opening.pickles import MalformedError, Source, Stub, Tree
+from corrkit.checkpoints.opening.inert import MalformedError, Source, Stub, Tree
 from corrkit.checkpoints.opening.tensors import Budget, Storage, numpy_array
 
 _MAX_DEPTH = 100
@@ -106,6 +107,8 @@ class _Walk:
             return (Stub("torch.Tensor") if content is None else content.view(value.dtype)), _ONE_TENSOR
         if isinstance(value, Stub):
             return self.rebuild_stub(value, depth)
+        if not isinstance(value, dict | list | tuple):
+            return value, _VALUE
         self.budget.claim(_ITEM * (1 + len(value)), "a copy of a list or dict")
         keys = value if isinstance(value, dict) else range(len(value))
         items = value.values() if isinstance(value, dict) else value
@@ -131,7 +134,7 @@ class _Walk:
 _ITEM = 56  # bytes that an item takes in the copy and on the way to it, about
 
 
-def _is_module(value: Tree) -> bool:
+def _is_module(value: Tree) -> TypeGuard[Stub]:
     return isinstance(value, Stub) and (
         (value.has("_modules") and value.has("_parameters")) or value.name.startswith("__torch__.")  # TorchScript
     )

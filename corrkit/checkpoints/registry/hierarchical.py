@@ -7,7 +7,6 @@ from corrkit.checkpoints.rules import HieraRules, Stages, SwinRules, WindowedHie
 from corrkit.checkpoints.system import KINETICS, Layout, State, System
 
 HIERA_HEADS = {96: 1, 112: 2, 144: 2, 256: 4}  # facebookresearch/hiera b12b842 hiera/hiera.py:425
-_DECODER = "decoder of pre-training"
 
 
 def timm_downsampling(state: State) -> State:

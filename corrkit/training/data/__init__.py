@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,7 +24,7 @@ from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.sequence import ImageFolder
 from corrkit.frames.video import VideoFile
 from corrkit.training.data.sampling import choose_frames, size_at
-from corrkit.training.data.views import View, make_views
+from corrkit.training.data.views import Pixels, View, make_views
 from corrkit.training.schema import Views
 
 EMBEDDED = "embedded"
@@ -35,7 +36,7 @@ Fault = tuple[str, str]
 class Sample(NamedTuple):
     """Per view the pixels and the box, as `make_views` gives them; items that this one took the place of."""
 
-    pixels: list[Any]
+    pixels: list[Pixels]
     boxes: list[tuple[int, ...]]
     faults: tuple[Fault, ...] = ()
 
@@ -113,7 +114,7 @@ class Samples(Dataset[list[Sample]]):
         yield from (pool[turns[(at + ahead) % len(pool)]] for ahead in range(1, len(pool)))
 
 
-def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Any]:
+def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Pixels]:
     """Some frames of an item, uint8 RGB [H, W, 3]. Raises DataError naming the file."""
     entry = index.entries[item]
     path = training_clip(entry.path) if entry.kind == "rendered" else folder_of(index) / entry.path
@@ -136,7 +137,7 @@ def order(num_items: int, seed: int, place: int) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def _permutation(num_items: int, seed: int, epoch: int) -> Any:
+def _permutation(num_items: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(num_items)
 
 
@@ -183,7 +184,7 @@ class Batch:
         return Batch([view.pin_memory() for view in self.views], self.faults)
 
 
-def loader(samples: Samples, batches: Batches, workers: int) -> Iterator[Batch]:
+def loader(samples: Samples, batches: Batches, workers: int) -> Generator[Batch, None, None]:
     """Collated batches, an endless iterator; `workers` processes decode ahead (0: this one)."""
     yield from DataLoader(
         samples, batch_sampler=batches, num_workers=workers, collate_fn=_batch, pin_memory=torch.cuda.is_available(),
@@ -221,14 +222,14 @@ def workers_for(device: torch.device) -> int:
     return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) // ranks_here - 1))
 
 
-def collate(items: Sequence[Sequence[Sequence[Any]]]) -> list[View]:
-    """Samples (pixels, boxes, ...) of a batch of items, as one `View` per view."""
+def collate(items: Sequence[Sequence[Sample]]) -> list[View]:
+    """Samples of a batch of items, as one `View` per view."""
     flat = [sample for item in items for sample in item]
 
     def stacked(number: int) -> Tensor:
-        return torch.from_numpy(np.stack([pixels[number] for pixels, *_ in flat]))
+        return torch.from_numpy(np.stack([sample.pixels[number] for sample in flat]))
 
     return [
-        View(stacked(number), torch.tensor([boxes[number] for _, boxes, *_ in flat]))
-        for number in range(len(flat[0][0]))
+        View(stacked(number), torch.tensor([sample.boxes[number] for sample in flat]))
+        for number in range(len(flat[0].pixels))
     ]

@@ -38,13 +38,13 @@ class _SumOverRanks(torch.autograd.Function):
     """The sum on every rank; the gradient of a rank's part is the sum of all ranks' gradients."""
 
     @staticmethod
-    def forward(_: Any, mine: Tensor) -> Tensor:
+    def forward(_: object, mine: Tensor) -> Tensor:
         total = mine.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
+    def backward(_: object, gradient: Tensor) -> Tensor:
         return _SumOverRanks.forward(None, gradient)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Objective(nn.Module, Generic[Own]):
         return {}
 
 
-AnyObjective = Objective[Any]
+AnyObjective = Objective[object]
 """Whatever its own constants are."""
 
 T = TypeVar("T", bound=TargetOptions)

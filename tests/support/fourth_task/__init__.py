@@ -12,7 +12,8 @@ from corrkit.protocols import Protocol
 from corrkit.protocols.schema import MaskLabels
 from corrkit.task_table import Metric, TaskFacts
 from corrkit.tasks.contract import DataSet, Evidence, Scores
-from corrkit.tasks.davis import DavisClip, DavisTask
+from corrkit.tasks.davis import DavisTask
+from corrkit.tasks.davis_clips import DavisClip
 
 _SCHEMA = "corrkit.protocols.schema:"
 FACTS = TaskFacts(
@@ -39,13 +40,14 @@ class BoxTask(DavisTask):
 
     name = "boxes"
 
-    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet:
+    def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[DavisClip]:
         return replace(super().open(root, split=split, dataset_name=dataset_name), task=self.name)
 
     def truth(self, clip: DavisClip, protocol: Protocol) -> Callable[[int], Any]:
-        return clip.annotation
+        found: Callable[[int], Any] = clip.annotation
+        return found
 
-    def scorer(self, clip: DavisClip, protocol: Protocol, truth: Callable[[int], Any]) -> "BoxScorer":
+    def scorer(self, clip: DavisClip, protocol: Protocol, truth: Callable[[int], Any]) -> Any:
         return BoxScorer(truth)
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], protocol: Protocol, *, split: str) -> Scores:

@@ -1,0 +1,1 @@
+"""Several processes on one run: shares of the clips, ranks of torchrun, workers."""

@@ -1,0 +1,215 @@
+"""Several processes on one run: workers, shards, torchrun's ranks. Whoever evaluates, the files are the same."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from davis_folder import make_clip
+from hypothesis import given
+from hypothesis import strategies as st
+
+import corrkit
+from corrkit.errors import CheckpointError, DataError, UsageError
+from corrkit.manifests.clips import official_clips
+from corrkit.predictors.loading import Request
+from corrkit.processes.shares import Share
+from corrkit.processes.workers import Work
+from corrkit.protocols import load_protocol, override
+from corrkit.tasks import load_task
+
+SMALL = {"size": [64], "multiple": 16}
+MODEL = """
+import multiprocessing, os, signal, sys
+import torch, corrkit
+
+class Network(torch.nn.Module):
+    def forward(self, pixels):
+        {act}
+        return torch.nn.functional.avg_pool2d(pixels, 8)
+
+def model():
+    return corrkit.wrap(Network(), stride=8)
+"""
+IN_A_WORKER = "if multiprocessing.parent_process() is not None and pixels.shape[-1] > 100: "
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "DAVIS"
+    for name, frames in (("a", 3), ("b", 6), ("c", 5)):
+        make_clip(root, name, frames=frames, size=(48, 64))
+    make_clip(root, "wide", frames=4, size=(48, 128))
+    return root
+
+
+def model(tmp_path: Path, act: str = "pass") -> str:
+    file = tmp_path / "own.py"
+    file.write_text(MODEL.format(act=act), encoding="utf-8")
+    return f"py:{file}:model"
+
+
+def run_files(folder: Path) -> dict[str, bytes | dict[str, object]]:
+    """What must be the same, whoever evaluates: all but the timing of a record, and what run.json merely records."""
+    found: dict[str, bytes | dict[str, object]] = {}
+    for path in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+        found[str(path.relative_to(folder))] = path.read_bytes()
+        if path.parent.name == "clips" or path.name == "run.json":
+            document = json.loads(path.read_bytes())
+            document.pop("recorded", None)
+            document.get("record", {}).pop("timing", None)
+            found[str(path.relative_to(folder))] = document
+    return found
+
+
+def test_two_workers_write_the_files_of_one_process(data: Path, tmp_path: Path):
+    frames: dict[str, int] = {}
+    options = {"data": data, "save_predictions": True, **SMALL}
+    alone = corrkit.evaluate("davis", model(tmp_path), out=tmp_path / "one", **options)
+    together = corrkit.evaluate(
+        "davis",
+        model(tmp_path),
+        out=tmp_path / "two",
+        workers=2,
+        progress=lambda clip, done, total: frames.update({clip: done}),
+        **options,
+    )
+    assert together.summary == alone.summary
+    assert run_files(tmp_path / "two") == run_files(tmp_path / "one")
+    assert frames == {"a": 3, "b": 6, "c": 5, "wide": 4}
+    assert not list((tmp_path / "two" / "predictions").glob(".*"))
+
+
+def test_a_killed_worker_costs_its_clip(data: Path, tmp_path: Path):
+    spec = model(tmp_path, IN_A_WORKER + "os.kill(os.getpid(), signal.SIGKILL)")
+    result = corrkit.evaluate("davis", spec, data=data, out=tmp_path / "run", workers=2, **SMALL)
+    assert list(result.failures) == ["wide"]
+    assert "was killed by SIGKILL" in str(result.failures["wide"])
+    assert result.summary["partial"] == ["wide"]
+    assert sorted(path.stem for path in (tmp_path / "run" / "clips").iterdir()) == ["a", "b", "c"]
+    again = corrkit.evaluate("davis", spec, data=data, out=tmp_path / "run", **SMALL)
+    assert again.summary == corrkit.evaluate("davis", spec, data=data, **SMALL).summary
+
+
+def test_an_odd_clip_fails_in_a_worker_as_it_does_here(data: Path, tmp_path: Path):
+    (data / "JPEGImages" / "480p" / "b" / "00002.jpg").write_bytes(b"no picture")
+    here, there = (
+        corrkit.evaluate("davis", model(tmp_path), data=data, workers=workers, **SMALL) for workers in (1, 2)
+    )
+    assert there.summary == here.summary
+    assert {name: str(error) for name, error in there.failures.items()} == {
+        name: str(error) for name, error in here.failures.items()
+    }
+    assert isinstance(there.failures["b"], DataError)
+
+
+def test_a_fault_in_a_worker_ends_the_evaluation_with_its_traceback(data: Path, tmp_path: Path):
+    spec = model(tmp_path, IN_A_WORKER + "raise MemoryError('all gone')")
+    with pytest.raises(MemoryError, match="all gone") as caught:
+        corrkit.evaluate("davis", spec, data=data, workers=2, **SMALL)
+    assert "own.py" in "".join(caught.value.__notes__)
+
+
+def test_a_checkpoint_that_changes_meanwhile_is_refused(tmp_path: Path):
+    work = Work(
+        request=Request(spec=model(tmp_path)),
+        lanes=(("own.py-model", "another", load_protocol("dino", "davis")),),
+        task=load_task("davis"),
+    )
+    with pytest.raises(CheckpointError, match="has changed while"):
+        work.make()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"workers": 0}, "0 workers"), ({"workers": 2, "model": object}, "live model")]
+)
+def test_workers_that_cannot_be_are_refused(data: Path, options: dict[str, object], words: str):
+    chosen = {**options}
+    if chosen.pop("model", None) is not None:
+        import torch
+
+        network = corrkit.wrap(torch.nn.AvgPool2d(8), stride=8)
+    else:
+        network = "rgb"
+    with pytest.raises(UsageError, match=words):
+        corrkit.evaluate("davis", network, data=data, **chosen)
+
+
+def test_errors_and_protocols_travel_between_processes():
+    error = pickle.loads(pickle.dumps(DataError("a.png is no picture.", "Copy it again.")))
+    assert (type(error), error.problem, error.remedy) == (DataError, "a.png is no picture.", "Copy it again.")
+    protocol = override(load_protocol("dino", "davis"), {"radius": 3})
+    copy = pickle.loads(pickle.dumps(protocol))
+    assert copy == protocol
+    assert copy.published == protocol.published
+    with pytest.raises(TypeError):
+        copy.overrides["radius"] = 4
+
+
+class Frames:
+    """As much of a clip as shares look at."""
+
+    def __init__(self, name: str, num_files: int) -> None:
+        self.name, self.num_files = name, num_files
+
+
+@given(st.lists(st.integers(1, 200), max_size=40), st.integers(1, 9))
+def test_every_clip_is_in_one_share(lengths: list[int], count: int):
+    clips = [Frames(str(number), length) for number, length in enumerate(lengths)]
+    shares = [Share(index, count).of(clips) for index in range(count)]
+    names = [clip.name for share in shares for clip in share]
+    assert sorted(names) == sorted(clip.name for clip in clips)
+    for share in shares:
+        places = [int(clip.name) for clip in share]
+        assert places == sorted(places)
+
+
+def test_eight_ranks_are_balanced_on_the_clips_of_davis():
+    clips = [Frames(clip.clip, clip.num_frames or 0) for clip in official_clips("davis", "val")]
+    loads = [sum(clip.num_files for clip in Share(rank, 8).of(clips)) for rank in range(8)]
+    assert len(clips) == 30
+    assert max(loads) <= 1.25 * sum(loads) / 8
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
+def test_a_share_that_cannot_be_is_refused(text: str):
+    with pytest.raises(UsageError, match="is no share of the clips"):
+        Share.read(text)
+
+
+def command(*words: str, module: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *module, "-m", "corrkit", "eval", "davis", *words, "-q", "--set", "size=64"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_last_shard_prints_the_table(data: Path, tmp_path: Path):
+    words = ("--ckpt", "rgb", "--data", str(data), "--out")
+    one, first, last = (
+        command(*words, str(tmp_path / out), *shard)
+        for out, shard in (("one", ()), ("run", ("--shard", "2/2")), ("run", ("--shard", "1/2")))
+    )
+    assert (one.returncode, first.returncode, last.returncode) == (0, 0, 0)
+    assert first.stdout == ""
+    assert "2 clip(s)" in first.stderr
+    assert last.stdout == one.stdout
+    assert run_files(tmp_path / "run") == run_files(tmp_path / "one")
+
+
+def test_ranks_of_torchrun_write_the_files_of_one_process(data: Path, tmp_path: Path):
+    words = ("--ckpt", "rgb", "--data", str(data), "--out")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    one = command(*words, str(tmp_path / "one"))
+    both = command(*words, str(tmp_path / "both"), module=torchrun)
+    assert both.returncode == 0, both.stderr
+    assert both.stdout == one.stdout
+    assert run_files(tmp_path / "both") == run_files(tmp_path / "one")
