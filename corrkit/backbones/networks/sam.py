@@ -88,7 +88,7 @@ class SAMEncoder(Network):
         position: rule by which the stored table is resampled; SAM's own code takes no other size than the native one.
     """
 
-    def __init__(self, encoder: "VisionTransformerSAM", layer: int | None, position: str) -> None:
+    def __init__(self, encoder: "VisionTransformerSAM", layer: int | None, position: str | None) -> None:
         super().__init__()
         self.position = position
         self.encoder, self.num_layers = encoder, len(encoder.blocks)
