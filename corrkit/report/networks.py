@@ -83,7 +83,7 @@ def look(
         grid = (first.shape[0] * finer, first.shape[1] * finer)
         cell = min(int(point[0] * grid[1]), grid[1] - 1), min(int(point[1] * grid[0]), grid[0] - 1)
         sources: tuple[Source, ...] = ()
-        for step in matched(watched(itertools.chain([first], features)), itertools.repeat(None), grid, protocol):
+        for step in matched(watched(itertools.chain([first], features)), grid, protocol):
             if step.frame == frame:
                 row = slice(*step.affinity.offsets[cell[1] * grid[1] + cell[0] :][:2].tolist())
                 found = zip(step.affinity.indices[row].tolist(), step.affinity.weights[row].tolist(), strict=True)

@@ -10,30 +10,41 @@ from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
+from corrkit.manifests.published import PublishedNumber, by_table
 from corrkit.runs.columns import AUTOMATIC, Chosen, Column, ShownRow, number_in
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.fitting import EVERYTHING, Cell, Room
 from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.leaderboard_html import leaderboard_html
+from corrkit.runs.published import published_table
 from corrkit.runs.results import FULL_PRECISION
 from corrkit.runs.tables import MARKS
 from corrkit.task_table import leading_metrics, shown_metrics
+from corrkit.text import one_line, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas
 
 _SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex"}
 _PLAIN = "Per cent. Rows of different sections can't be compared."
+_PUBLISHED = "Published numbers under these protocols (not evaluated here)"
 _CONFLICT = "¶"
 _PAIRED = "sign-flip p (Holm over rows), and the smallest difference that these clips detect four times in five."
 
 
-def write_leaderboard(table: "pandas.DataFrame", path: Path, chosen: Chosen = AUTOMATIC) -> None:
+def write_leaderboard(
+    table: "pandas.DataFrame",
+    path: Path,
+    numbers: Sequence[PublishedNumber] = (),
+    chosen: Chosen = AUTOMATIC,
+) -> None:
     """Writes the table of `leaderboard` in the form of the suffix: .csv, .md, .tex or .html.
 
     Args:
         table: as `corrkit.leaderboard` returns it.
         path: where to.
+        numbers: published ones that follow: as rows of origin "published" in the CSV, else as a table of their own.
         chosen: which columns.
 
     Raises:
@@ -41,19 +52,56 @@ def write_leaderboard(table: "pandas.DataFrame", path: Path, chosen: Chosen = AU
         RunError: the file can't be written.
     """
     if path.suffix == ".csv":
-        write_atomic(path, csv_text(table, chosen))
+        write_atomic(path, csv_text(with_published(table, numbers), chosen, has_sources=bool(numbers)))
     elif path.suffix == ".html":
         rows, wanted = _rows(table), _wanted(chosen, "text")
-        write_atomic(path, leaderboard_html(_table(table, rows, wanted, chosen), wanted, rows))
+        blocks = [published_table(numbers, _PUBLISHED)] if numbers else []
+        write_atomic(path, leaderboard_html(_table(table, rows, wanted, chosen), wanted, rows, blocks))
     elif path.suffix in _SUFFIXES:
-        write_atomic(path, leaderboard_text(table, _SUFFIXES[path.suffix], chosen=chosen))
+        form = _SUFFIXES[path.suffix]
+        shown = leaderboard_text(table, form, chosen=chosen)
+        write_atomic(path, "\n".join([shown, *published_text(numbers, form)]))
     else:
         raise UsageError(f"{path} has no known suffix.", "Use .csv, .md, .tex or .html.")
 
 
-def csv_text(table: "pandas.DataFrame", chosen: Chosen = AUTOMATIC) -> str:
-    """The table as CSV: numbers with six digits, scores as fractions; equal runs give equal bytes."""
-    names = [column.name for column in chosen.of(is_short=True)]
+def with_published(table: "pandas.DataFrame", numbers: Sequence[PublishedNumber]) -> "pandas.DataFrame":
+    """The table with published numbers below it, of origin "published"; where they come from stands under "runs"."""
+    import pandas
+
+    known: list[dict[str, Json]] = []
+    for group in by_table(numbers):
+        first = group[0]
+        cells = {
+            "method": first.method,
+            "architecture": first.architecture,
+            "pretraining": first.data,
+            "stride": first.stride,
+            "protocol": " ".join(dict.fromkeys(f"{number.task}/{number.protocol}" for number in group)),
+            **{number.metric: number.per_cent / 100 for number in group},
+            "origin": "published",
+            "data": "; ".join(dict.fromkeys(number.dataset for number in group)),
+            "modified": first.overrides,
+            "runs": f"{first.source} ({first.certainty})",
+        }
+        known.append({k: spreadsheet_cell(one_line(v)) if isinstance(v, str) else v for k, v in cells.items()})
+    if not known:
+        return table
+    rows = pandas.DataFrame(known)
+    return pandas.concat([table.astype(object), rows.reindex(columns=table.columns).astype(object)], ignore_index=True)
+
+
+def published_text(numbers: Sequence[PublishedNumber], form: Format, width: int = 80) -> list[str]:
+    """The block of published numbers; none where there are none."""
+    return [render(published_table(numbers, _PUBLISHED), form, width)] if numbers else []
+
+
+def csv_text(table: "pandas.DataFrame", chosen: Chosen = AUTOMATIC, *, has_sources: bool = False) -> str:
+    """The table as CSV: numbers with six digits, scores as fractions; equal runs give equal bytes.
+
+    has_sources: whether rows are published numbers, whose sources stand under "runs": that column is there then.
+    """
+    names = list(dict.fromkeys([*(column.name for column in chosen.of(is_short=True)), *(["runs"] * has_sources)]))
     return str(table[names].map(_six_digits).to_csv(index=False, lineterminator="\n"))
 
 

@@ -27,6 +27,8 @@ TAKEN = {
         f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format --columns --wide"
     ),
     "protocols": "WHAT --explain --json --bibtex",
+    "published": "TASK --protocol --method --json --csv",
+    "verify": "ROW --ckpt --fetch --yes --task --data --device --by --out --json --quiet",
     "clips": "",
     "clips export": "FOLDER --task",
     "data": "",
@@ -37,7 +39,7 @@ TAKEN = {
     "systems": "WORD --json",
     "convert": "FILE OUT --heads --ckpt-key --system --layout",
     "pretrain": f"RECIPE {TRAINING}",
-    "leaderboard": "RUNS --out --reference --format --columns --wide --timing",
+    "leaderboard": "RUNS --out --reference --published --format --columns --wide --timing",
     "compare": "REFERENCE RUNS --fail-below --json --format",
     "report": "RUNS --out --figures --data --no-features --quiet",
     "regress": (

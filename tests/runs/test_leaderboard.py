@@ -402,7 +402,7 @@ def test_the_csv_is_short_with_six_digits_and_without_timing(finished, tmp_path)
     table = corrkit.leaderboard([finished(task, "a,b.pth", 0.4) for task in STATISTICS])
 
     def written(**chosen):
-        write_leaderboard(table, tmp_path / "board.csv", Chosen(**chosen))
+        write_leaderboard(table, tmp_path / "board.csv", chosen=Chosen(**chosen))
         (row,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
         return row
 

@@ -1,6 +1,6 @@
 """A predictor whose predictions are the truth, changed by a rule of the test's own."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from corrkit.backbones.contract import Report
@@ -18,6 +18,7 @@ class Scripted(Predictor):
     def __init__(self, name: str, rule: Rule = lambda _, truth: truth) -> None:
         self.name, self.digest, self._rule = name, f"scripted {name}", rule
 
-    def predict(self, clip: Any, task: Any, protocol: Any) -> Generator[Any, None, None]:
+    def predict(self, clip: Any, task: Any, protocol: Any) -> Generator[Any, None, Sequence[tuple[str, str]]]:
         for index in range(len(clip.frames)):
             yield self._rule(index, clip.annotation(index).copy())
+        return ()
