@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
 _SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex"}
-_PLAIN = "Per cent. Rows of different sections can't be compared."
+_APART = "Rows of different sections can't be compared."
 _PUBLISHED = "Published numbers under these protocols (not evaluated here)"
 _CONFLICT = "¶"
 _PAIRED = "sign-flip p (Holm over rows), and the smallest difference that these clips detect four times in five."
@@ -125,7 +125,7 @@ def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80, c
     shown = _table(table, _rows(table), wanted, chosen)
     if _is_for_paper(chosen, form):
         plain = tuple(tuple(replace(cell, detail="") for cell in row) for row in shown.rows)
-        shown = replace(shown, rows=plain, notes=(("", _PLAIN), *shown.notes[1:]))
+        shown = replace(shown, rows=plain, notes=(("", f"Per cent. {_APART}"), *shown.notes[1:]))
     return render(shown, form, sys.maxsize if chosen.is_wide else width)
 
 
@@ -231,7 +231,7 @@ def _heading(row: ShownRow, rows: list[ShownRow]) -> str:
 
 
 def _notes(rows: list[ShownRow], references: list[str]) -> list[tuple[str, str]]:
-    notes = [("", f"95 % intervals in brackets. {_PLAIN}")]
+    notes = [("", f"Per cent, with 95 % intervals in brackets. {_APART}")]
     if references:
         names = ", ".join(references)
         notes.append(("", f"Δ: difference from {names} on the same clips, with its interval, {_PAIRED}"))

@@ -56,7 +56,7 @@ def leaderboard_html(
         sections=sections,
         protocols=sorted({name for section in sections for name in section.protocols}),
         origins=list(dict.fromkeys(section.origin for section in sections)),
-        notes=[f"{mark} {text}".strip() for mark, text in table.notes],
+        notes=[f"{mark} {text}".strip() for mark, text in table.notes[1:]],  # units are said above
         further=[shown(one) for one in further],
     )
 
