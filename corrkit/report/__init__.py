@@ -6,6 +6,7 @@ from pathlib import Path
 from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
 from corrkit.pages import page
+from corrkit.report.figures import save_figures
 from corrkit.report.opening import open_run
 from corrkit.report.sections import sections
 from corrkit.runs.comparable import read_runs
@@ -51,6 +52,5 @@ def write_report(
     title = f"{', '.join(methods)}: corrkit report"
     write_atomic(out, page("report.html", title=title, methods=methods, sections=found))
     if figures is not None:
-        for figure in (figure for section in found for figure in section.figures):
-            figure.save(figures)
+        save_figures([figure for section in found for figure in section.figures], figures)
     return tuple(notes)

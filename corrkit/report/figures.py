@@ -1,6 +1,7 @@
 """A figure of a report: in the page as SVG or WebP, beside it as PNG."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,11 +48,21 @@ class Figure:
         """In pixels."""
         return self.pictures[0].height
 
-    def save(self, folder: Path) -> None:
-        """Writes NAME.png; of an animation the middle picture. Raises RunError where that fails."""
-        picture = painted(self.drawing) if self.drawing else self.pictures[len(self.pictures) // 2]
-        make_folder(folder)
-        write_atomic(folder / f"{_file_name(self.name)}.png", png(picture))
+    @property
+    def still(self) -> "Image.Image":
+        """For a paper: of an animation the middle picture."""
+        return painted(self.drawing) if self.drawing else self.pictures[len(self.pictures) // 2]
+
+
+def save_figures(figures: "Sequence[Figure]", folder: Path) -> None:
+    """Writes NAME.png for each; a name that is taken gets a number. Raises RunError where that fails."""
+    make_folder(folder)
+    taken: Counter[str] = Counter()
+    for figure in figures:
+        name = _file_name(figure.name)
+        taken[name] += 1
+        numbered = name if taken[name] == 1 else f"{name}-{taken[name]}"
+        write_atomic(folder / f"{numbered}.png", png(figure.still))
 
 
 def _file_name(name: str) -> str:

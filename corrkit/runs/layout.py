@@ -131,9 +131,16 @@ def _markdown(table: Table) -> str:
         lines += ["", _markdown_escape(grid.heading)] if grid.heading else []
         body = [[_markdown_cell(cell) for cell in row] for row in grid.rows]
         head = [_markdown_escape(text) for text in grid.head]
-        lines += ["", _pipes(head), _pipes(["---", *(["---:"] * (len(head) - 1))]), *map(_pipes, body)]
+        below = ["---:" if is_right else "---" for is_right in _of_numbers(grid)]
+        lines += ["", _pipes(head), _pipes(below), *map(_pipes, body)]
     notes = [f"{_markdown_escape(mark)} {_markdown_escape(text)}".strip() for mark, text in table.notes]
     return "\n".join([*lines, *(line for note in notes for line in ("", note))]) + "\n"
+
+
+def _of_numbers(grid: Grid) -> list[bool]:
+    """For each column whether it holds numbers, which stand at its right; the first is that of names."""
+    texts = ([cell.text.strip() for cell in grid.column(number)] for number in range(1, len(grid.head)))
+    return [False, *(all(re.match(r"[-+–\d]|$", text) for text in column) for column in texts)]
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -171,7 +178,7 @@ def _latex(table: Table) -> str:
             r"\centering\small",
             r"\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{_latex_escape(title)}}}",
-            rf"\begin{{tabular}}{{@{{}}l{'r' * (len(grid.head) - 1)}@{{}}}}",
+            rf"\begin{{tabular}}{{@{{}}{''.join('r' if is_right else 'l' for is_right in _of_numbers(grid))}@{{}}}}",
             r"\toprule",
             _latex_row([_latex_escape(text) for text in grid.head]),
             *body,

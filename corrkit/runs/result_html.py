@@ -26,5 +26,5 @@ def summary_html(summary: Summary) -> str:
         ],
         leading=leading.short or leading.name,
         clips=clips,
-        notes=[f"{mark} {text}".strip() for mark, text in table_notes([summary])],
+        notes=[f"{mark} {text}".strip() for mark, text in table_notes([summary])[1:]],
     )

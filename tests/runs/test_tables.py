@@ -129,6 +129,13 @@ def test_no_address_is_left_for_github_to_make_a_link_of(name):
     assert all(part.count("`") == 2 for part in re.findall(rf".{re.escape(name)}.", render(table, "markdown")))
 
 
+def test_numbers_stand_at_the_right_and_words_at_the_left():
+    rows = ((Cell(text="a"), Cell(text="vit"), Cell(text=" 9.1"), Cell(text="–")),)
+    table = Table(title="t", head=("", "net", "J", "F"), rows=rows)
+    assert "| --- | --- | ---: | ---: |" in render(table, "markdown")
+    assert r"\begin{tabular}{@{}llrr@{}}" in render(table, "latex")
+
+
 def test_a_link_in_a_name_is_text():
     table = Table(title="t", head=("", "a"), rows=((Cell(text="[x](javascript:1)"), Cell(text="61.2 [55.1, 67.3]")),))
     text = render(table, "markdown")
