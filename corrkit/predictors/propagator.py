@@ -114,11 +114,11 @@ class Propagator(Predictor):
 
     def notes_under(self, protocol: Protocol) -> tuple[str, ...]:
         """See `Predictor`."""
-        rule = protocol.features.position
+        rule, notes = protocol.features.position, self.under(protocol.features).report.notes
         if self.report.position != "own" or rule == "published":
-            return self.report.notes
+            return notes
         return (
-            *self.report.notes,
+            *notes,
             f"{self.report.system} resamples its positions by a rule of its own; that of the protocol ({rule}) is not "
             "applied.",
         )
