@@ -38,6 +38,7 @@ PIPELINE = (
     "scoring",
     "evaluator",
     "regression",
+    "verification",
 )
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)
