@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -66,30 +66,6 @@ def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, ob
     recipe: AnyRecipe = reader.read(Recipe, named, types_of={"options": OPTIONS[str(objective)]})
     _require_consistent(recipe, reader)
     return recipe
-
-
-def as_plain(value: object) -> Json:
-    """A recipe, or a part of one, as nested dicts and lists, for checkpoints and run files."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: as_plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [as_plain(item) for item in value]
-    assert isinstance(value, str | int | float | None), f"{value!r} is no constant"
-    return value
-
-
-def leaves(value: Json, name: str = "") -> list[tuple[str, Json]]:
-    """Every value of nested dicts and lists of dicts (`as_plain`) by its dotted name."""
-    pairs: Iterable[tuple[object, Json]]
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        pairs = enumerate(value)
-    else:
-        return [(name, value)]
-    return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}" if name else str(key))]
 
 
 def _document(name: str) -> Mapping[str, Json]:
