@@ -92,6 +92,8 @@ def nearest(
         renamed = re.compile("|".join(f"(?:{pattern})" for pattern, _ in layout.renames) or r"$.")
         for prefix in _prefixes(layout, tensors)[: 1 + _COMPARED // len(tensors)] if only is None else (only,):
             relative = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+            if only is None and _SHARE * len(relative) < len(tensors):
+                continue
             absent = [anchor for anchor in layout.anchors if not any(re.fullmatch(anchor, name) for name in relative)]
             if only is None and (
                 len(relative) < _SHARE * len(tensors) or not _fits_somewhere(layout, prefix, relative, tensors)
@@ -135,6 +137,7 @@ def _differs(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping
     return " and ".join([f"{', '.join(missing)} is missing"] * bool(missing) + other)
 
 
+_SHARE = 10  # a network is at least a tenth of a file's tensors: less is a block whose names are common
 _COMPARED = 50_000  # names of each layout: enough for some 50 prefixes of a usual file
 
 

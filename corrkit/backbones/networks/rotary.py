@@ -67,6 +67,11 @@ def rotation(variant: str, setting: Setting) -> Rotation:
     return VARIANTS[variant](setting)
 
 
+def stored_shape(variant: str, width: int) -> tuple[int, ...]:
+    """Of the frequencies that a file stores, for heads of `width` channels."""
+    return (2, width) if variant == "capi" else (width // 4,)
+
+
 def _axes(grid: Grid, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates of every cell, row-major: [N, 1] each."""
     return rows.repeat_interleave(grid[1])[:, None], columns.repeat(grid[0])[:, None]

@@ -98,6 +98,7 @@ class SAMEncoder(Network):
         """Output [B, h, w, C] of each block, before the neck."""
         encoder: Any = self.encoder
         x = encoder.patch_embed.proj(pixels).movedim(1, -1)  # [B, h, w, D]
+        assert self.position is not None, "a table has a rule"
         x = x + resample(encoder.pos_embed[0], (x.shape[1], x.shape[2]), self.position)
         for block in encoder.blocks[:upto]:
             x = block(x)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, chosen_layer, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill, missing, table_shape
 from corrkit.backbones.heads import assumption, choose_heads
 from corrkit.backbones.networks.base import Network, WindowRule
 from corrkit.backbones.networks.positions import resample, sinusoid
@@ -64,7 +64,6 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         has_cls_token="cls_token" in state,
         position=None,
     )
-    positions = _positions(recognised, dim)
     with torch.device("meta"):
         network = TubeletTransformer(parts, positions, tubelet, executed, state)
     fill(network, recognised)
@@ -126,7 +125,7 @@ class TubeletTransformer(Network):
         self.patch_embed.proj = nn.Conv3d(3, parts.dim, kernel, kernel)
         for name in ("cls_token", "pos_embed", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"):
             if name in state and not (name == "pos_embed" and positions.kind == "rotary"):
-                setattr(self, name, nn.Parameter(torch.empty(state[name].shape)))
+                setattr(self, name, nn.Parameter(torch.empty(table_shape(name, state[name], parts.dim))))
         self.blocks = nn.ModuleList(Block(parts) for _ in range(parts.depth))
         if "blocks.0.attn.scale" in state:
             for block in self.blocks:

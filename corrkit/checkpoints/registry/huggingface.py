@@ -92,8 +92,8 @@ ENTRIES = (
         source=_SOURCE,
         proven="golden",
         assumptions=(
-            "Without a config.json taken as a ViT, whose positions are resampled bicubically; DPT, which has the same "
-            "names, resamples them bilinearly.",
+            "Without a config.json taken as a ViT, whose positions are resampled bicubically; those of DPT's files, "
+            "which have the same names, are resampled bilinearly.",
         ),
     ),
     System(
