@@ -1,6 +1,7 @@
 """Goldens and data: tests/golden for its copies, else $CORRKIT_SHARED, else `shared` beside the repository."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,22 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def golden() -> "GoldenFinder":
     return GoldenFinder()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--parity", action="store_true", help="write what golden tests measure into docs/parity.csv")
+
+
+@pytest.fixture(scope="session")
+def parity(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Records the largest difference from published code, for docs/parity.md; see tests/support/parity.py."""
+    from parity import Parity, read, write
+
+    rewrites = request.config.getoption("--parity")
+    recorder = Parity(None if rewrites else read())
+    yield recorder
+    if rewrites:
+        write(recorder.found)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class Form:
 _FORMS = (
     Form(
         r"(.*\.)?(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|ia3_l|hada_w\w+|lokr_w\w+|oft_[rs]|vera_lambda_\w+"
-        r"|base_layer)(\.[\w.]*)?",
+        r")(\.[\w.]*)?|(.*\.)?base_layer\.(weight|bias)",  # DLA has a base_layer of its own, with numbered parts
         "an adapter (LoRA or another of peft) that is not merged into its base model",
         "Merge it into the base model where it was trained: model.merge_and_unload().save_pretrained(DIR).",
     ),

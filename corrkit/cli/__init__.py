@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "eval": "evaluate a checkpoint on DAVIS, VIP or JHMDB and print a results table",
         "score": "score predictions of any method, without a network",
         "protocols": "list protocols, or show every constant of one with its source",
+        "published": "print published numbers with their sources and how certain they are",
+        "verify": "reproduce the published numbers of a public checkpoint, and attest it",
         "clips": "export the embedded clips in the layouts of the three data sets",
         "data": "check a data set against its manifest, write a manifest, download",
         "inspect": "say what a checkpoint is and why, and how to evaluate it",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.talk import say
+from corrkit.cli.talk import agreed, say
 from corrkit.errors import UsageError
 from corrkit.task_table import task_facts, task_names
 
@@ -182,7 +182,7 @@ def _get(args: argparse.Namespace) -> int:
         raise UsageError(f"{source.title} has no address that could be downloaded from.", source.by_hand)
     if args.to is None:
         raise UsageError("There is no folder to download to.", "Name it with --to DIR.")
-    if not args.yes and not _agreed(args.to):
+    if not args.yes and not agreed(args.to):
         return UsageError.exit_code
     try:
         for file in files:
@@ -203,15 +203,6 @@ def _offer(source: "Source", files: "Sequence[SourceFile]") -> str:
         digest = "sha256 known" if file.sha256 else "md5 known" if file.md5 else "digest not known"
         lines.append(f"  file:    {file.url} ({size}, {digest}; {file.source})")
     return "\n".join(lines)
-
-
-def _agreed(folder: Path) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "Nobody is there to be asked.", "Repeat the command with --yes if the licence allows your use."
-        )
-    print(f"Download to {folder}? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def _get_one(file: "SourceFile", folder: Path) -> None:

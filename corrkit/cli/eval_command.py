@@ -81,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--submission", metavar="FILE", help="davis: also write a zip for the challenge server (first masks are enough)"
     )
-    parser.add_argument("--reference-rows", action="store_true", help="add identity (floor) and oracle (ceiling)")
+    parser.add_argument(
+        "--reference-rows", action="store_true", help="add floor and ceilings (identity, oracle, true matches)"
+    )
     parser.add_argument(
         "--against", type=Path, metavar="RUN", help="also compare with this finished run, as compare does"
     )
@@ -143,7 +145,8 @@ def run(args: argparse.Namespace) -> int:
         print_comparisons(comparisons, args.format)
     if args.submission and results:
         _submit(subject, results[0], Path(args.submission))
-    return max([code, judged(comparisons, args.fail_below), *(_closing_words(result) for result in results)])
+    closing = [_closing_words(result, _origin(args)) for result in results]
+    return max([code, judged(comparisons, args.fail_below), *closing])
 
 
 def _protocols(args: argparse.Namespace, task: str) -> "list[Protocol]":
@@ -351,6 +354,12 @@ def _describe(predictor: "Predictor") -> None:
         say(f"branch {branch}; --ckpt-key takes another one")
 
 
+def _origin(args: argparse.Namespace) -> str:
+    """The spec of a checkpoint of the hub; "" where an option makes another network of it."""
+    options = (args.heads, args.layer, args.layers, args.window, args.ckpt_key, args.system, args.layout)
+    return "" if any(option is not None for option in options) else args.ckpt
+
+
 def _left_to_others(results: "Sequence[Result]") -> bool:
     """Whether other shards have clips to finish before there is a table; says how many."""
     for result in results:
@@ -368,7 +377,11 @@ def _failures(result: "Result") -> int:
     return CorrkitError.exit_code if result.failures else 0
 
 
-def _closing_words(result: "Result") -> int:
+def _closing_words(result: "Result", origin: str) -> int:
+    from corrkit.runs.published import beside_published
+
+    for beside in beside_published(result.summary, origin):
+        say(beside.sentence())
     for note in result.notes:
         say(f"note: {note}")
     code = _failures(result)

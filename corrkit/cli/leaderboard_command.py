@@ -11,6 +11,7 @@ examples:
   corrkit leaderboard runs/*
   corrkit leaderboard runs/* --out leaderboard.csv
   corrkit leaderboard runs/* --out table.tex
+  corrkit leaderboard runs/* --published
   corrkit leaderboard runs/* --reference runs/dino_vits16-1a2b3c4d-davis-dino
 
 Official, own and embedded data, modified protocols, partial runs and reduced precision are kept apart and marked."""
@@ -30,21 +31,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="compare every row with this run on the same clips; once for each task at most",
     )
+    parser.add_argument(
+        "--published", action="store_true", help="also show the published numbers under the protocols of the runs"
+    )
     parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the printed table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table and writes --out."""
     from corrkit.runs.leaderboard import leaderboard
-    from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
+    from corrkit.runs.leaderboard_files import leaderboard_text, published_text, write_leaderboard
+    from corrkit.runs.published import numbers_beside
     from corrkit.tasks.roots import require_outside_data
 
     if args.out is not None:
         require_outside_data(args.out)
     table = leaderboard(args.runs, args.reference)
+    protocols = {identifier for identifiers in table["protocol"] for identifier in identifiers.split()}
+    numbers = numbers_beside(protocols) if args.published else ()
     if args.out is not None:
-        write_leaderboard(table, args.out)
-    print(leaderboard_text(table, args.format, shutil.get_terminal_size().columns), end="")
+        write_leaderboard(table, args.out, numbers)
+    width = shutil.get_terminal_size().columns
+    print(leaderboard_text(table, args.format, width), end="")
+    for text in published_text(numbers, args.format, width):
+        print(f"\n{text}", end="")
     for note in table.attrs["notes"]:
         say(f"note: {note}")
     return 0

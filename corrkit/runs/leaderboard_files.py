@@ -1,18 +1,23 @@
 """The leaderboard as CSV, Markdown, LaTeX or text."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
+from corrkit.files.jsontext import Json
+from corrkit.manifests.published import PublishedNumber, by_table
 from corrkit.runs.columns import ShownRow, columns, number_in
 from corrkit.runs.comparable import REFERENCE_PREDICTORS
 from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.runs.published import published_table
 from corrkit.runs.results import FULL_PRECISION
 from corrkit.runs.tables import MARKS
 from corrkit.task_table import shown_metrics
+from corrkit.text import one_line, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -22,19 +27,57 @@ _CONFLICT = "¶"
 _PAIRED = "sign-flip p (Holm over rows), and the smallest difference that these clips detect four times in five."
 
 
-def write_leaderboard(table: "pandas.DataFrame", path: Path) -> None:
+def write_leaderboard(table: "pandas.DataFrame", path: Path, numbers: Sequence[PublishedNumber] = ()) -> None:
     """Writes the table of `leaderboard` in the form of the suffix: .csv (every column), .md or .tex.
+
+    Args:
+        table: as `corrkit.leaderboard` returns it.
+        path: where to.
+        numbers: published ones that follow: as rows of origin "published" in the CSV, else as a table of their own.
 
     Raises:
         UsageError: another suffix.
         RunError: the file can't be written.
     """
     if path.suffix == ".csv":
-        write_atomic(path, table.to_csv(index=False, lineterminator="\n"))
+        write_atomic(path, with_published(table, numbers).to_csv(index=False, lineterminator="\n"))
     elif path.suffix in _SUFFIXES:
-        write_atomic(path, leaderboard_text(table, _SUFFIXES[path.suffix]))
+        form = _SUFFIXES[path.suffix]
+        write_atomic(path, "\n".join([leaderboard_text(table, form), *published_text(numbers, form)]))
     else:
         raise UsageError(f"{path} has no known suffix.", "Use .csv, .md or .tex.")
+
+
+def with_published(table: "pandas.DataFrame", numbers: Sequence[PublishedNumber]) -> "pandas.DataFrame":
+    """The table with published numbers below it, of origin "published"; where they come from stands under "runs"."""
+    import pandas
+
+    known: list[dict[str, Json]] = []
+    for group in by_table(numbers):
+        first = group[0]
+        cells = {
+            "method": first.method,
+            "architecture": first.architecture,
+            "pretraining": first.data,
+            "stride": first.stride,
+            "protocol": " ".join(dict.fromkeys(f"{number.task}/{number.protocol}" for number in group)),
+            **{number.metric: number.per_cent / 100 for number in group},
+            "origin": "published",
+            "data": "; ".join(dict.fromkeys(number.dataset for number in group)),
+            "modified": first.overrides,
+            "runs": f"{first.source} ({first.certainty})",
+        }
+        known.append({k: spreadsheet_cell(one_line(v)) if isinstance(v, str) else v for k, v in cells.items()})
+    if not known:
+        return table
+    rows = pandas.DataFrame(known)
+    return pandas.concat([table.astype(object), rows.reindex(columns=table.columns).astype(object)], ignore_index=True)
+
+
+def published_text(numbers: Sequence[PublishedNumber], form: Format, width: int = 80) -> list[str]:
+    """The block of published numbers; none where there are none."""
+    title = "Published numbers under these protocols (not evaluated here)"
+    return [render(published_table(numbers, title), form, width)] if numbers else []
 
 
 def leaderboard_text(table: "pandas.DataFrame", form: Format, width: int = 80) -> str:

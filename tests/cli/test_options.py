@@ -25,6 +25,8 @@ TAKEN = {
     ),
     "score": f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format",
     "protocols": "WHAT --explain --json --bibtex",
+    "published": "TASK --protocol --method --json --csv",
+    "verify": "ROW --ckpt --fetch --yes --task --data --device --by --out --json --quiet",
     "clips": "",
     "clips export": "FOLDER --task",
     "data": "",
@@ -35,7 +37,7 @@ TAKEN = {
     "systems": "WORD --json",
     "convert": "FILE OUT --heads --ckpt-key --system --layout",
     "pretrain": f"RECIPE {TRAINING}",
-    "leaderboard": "RUNS --out --reference --format",
+    "leaderboard": "RUNS --out --reference --published --format",
     "compare": "REFERENCE RUNS --fail-below --json --format",
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"

@@ -78,12 +78,12 @@ def evaluated(shared: Path, golden, folder: Path, run: str, protocol: str, model
     return result, entry, shared / "golden/davis/level2" / run / "pred"
 
 
-def assert_masks_and_scores_agree(result, entry, published: Path) -> None:
-    differing = 0
+def assert_masks_and_scores_agree(result, entry, published: Path, parity) -> None:
+    differing, compared = 0, 0
     for clip, num_frames in entry["clips"].items():
         ours = np.stack([read_mask(result.folder / "predictions" / clip / f"{i:05d}.png") for i in range(num_frames)])
         theirs = np.stack([read_mask(published / clip / f"{i:05d}.png") for i in range(num_frames)])
-        differing += int((ours != theirs).sum())
+        differing, compared = differing + int((ours != theirs).sum()), compared + ours.size
         print(f"{clip}: {(ours != theirs).sum()} of {ours.size} pixels differ")
         assert np.mean(ours == theirs) >= MASKS_AGREE, clip
         for object_id in range(1, theirs[0].max() + 1):
@@ -94,6 +94,8 @@ def assert_masks_and_scores_agree(result, entry, published: Path) -> None:
         value, expected = result.summary["metrics"][name], entry["scores"][name]
         print(f"{name}: {value:.6f}, published {expected:.6f}")
         assert abs(value - expected) <= SCORE_TOLERANCE, name
+        parity(result.summary["protocol"].partition("@")[0], "score", abs(value - expected), 1)
+    parity(result.summary["protocol"].partition("@")[0], "end to end", differing, compared, "pixels")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,9 @@ def assert_masks_and_scores_agree(result, entry, published: Path) -> None:
         pytest.param("vfs", "vfs", "cnn", marks=pytest.mark.slow),
     ],
 )
-def test_masks_and_scores_of_the_published_run(shared, golden, tmp_path, run, protocol, model):
-    assert_masks_and_scores_agree(*evaluated(shared, golden, tmp_path, run, protocol, model))
+def test_masks_and_scores_of_the_published_run(shared, golden, tmp_path, run, protocol, model, parity):
+    result, entry, published = evaluated(shared, golden, tmp_path, run, protocol, model)
+    assert_masks_and_scores_agree(result, entry, published, parity)
 
 
 def test_copy_at_another_size_stays_in_memory_and_is_what_predictions_are_scored_against(shared, golden, tmp_path):

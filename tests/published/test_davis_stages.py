@@ -41,7 +41,7 @@ def image_of(shared: Path, size: str, kind: str) -> Path:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("short_side", [64, 128])
-def test_frames_are_read_resized_and_normalised_as_published(shared, stages, size, short_side):
+def test_frames_are_read_resized_and_normalised_as_published(shared, stages, size, short_side, parity):
     key = f"dino/frame/{size}/{short_side}"
     expected = stages[key]
     height, width = map(int, size.split("x"))
@@ -49,7 +49,9 @@ def test_frames_are_read_resized_and_normalised_as_published(shared, stages, siz
     assert network == expected.shape[1:]
     prepare = FramePreparation(network, DINO.frames, MEAN, DINO.features.std)
     frame = read_image(image_of(shared, size, "img"))
-    np.testing.assert_allclose(prepare(frame).numpy(), expected, atol=1e-5)
+    ours = prepare(frame).numpy()
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    parity("davis/dino", "frames", np.abs(ours - expected).max(), expected.size)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -63,7 +65,7 @@ def test_network_size_follows_the_published_rule(stages, size):
 
 @pytest.mark.parametrize("size", [size for size in SIZES if size != "100x100"])
 @pytest.mark.parametrize(("short_side", "patch"), [(64, 8), (64, 16), (128, 8), (128, 16), (256, 8), (256, 16)])
-def test_labels_on_the_grid_equal_the_published_ones(shared, stages, size, short_side, patch):
+def test_labels_on_the_grid_equal_the_published_ones(shared, stages, size, short_side, patch, parity):
     key = f"{size}/{short_side}/{patch}"
     expected = stages[f"dino/seg/{key}"]
     mask = read_mask(image_of(shared, size, "lab"))
@@ -76,6 +78,7 @@ def test_labels_on_the_grid_equal_the_published_ones(shared, stages, size, short
     assert one_hot.shape == (*expected.shape, int(stages[f"dino/seg_classes/{key}"]))
     np.testing.assert_array_equal(one_hot.argmax(-1).numpy(), expected)
     assert torch.equal(one_hot.sum(-1), torch.ones(grid))
+    parity("davis/dino", "labels", (one_hot.argmax(-1).numpy() != expected).sum(), expected.size, "cells")
 
 
 def test_square_video_keeps_labels_on_the_feature_grid(stages):
@@ -88,7 +91,7 @@ READOUTS = {"dino": "dino_x16", "crw": "crw", "vfs": "vfs", "dinov3-notebook": "
 
 @pytest.mark.parametrize("case", ["a", "b", "c", "d"])
 @pytest.mark.parametrize("name", READOUTS)
-def test_readout_equals_the_published_one(stages, case, name):
+def test_readout_equals_the_published_one(stages, case, name, parity):
     soft = torch.from_numpy(stages[f"readout/{case}/soft"]).permute(1, 2, 0).contiguous()  # [h, w, L]
     expected = stages[f"readout/{case}/{READOUTS[name]}"]
     original: Any = tuple(map(int, stages[f"readout/{case}/size"]))
@@ -105,6 +108,7 @@ def test_readout_equals_the_published_one(stages, case, name):
     decoded = MaskCodec(every_id, geometry, labels, protocol.readout).decode(soft)
     # README: at least 99.9 % of pixels; equality is what this arithmetic reaches.
     np.testing.assert_array_equal(decoded, expected)
+    parity(f"davis/{name}", "read-out", (decoded != expected).sum(), expected.size, "pixels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,18 +142,20 @@ STAGES = [
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.key)
-def test_frames_of_the_other_code_bases(shared, stages, size, stage):
+def test_frames_of_the_other_code_bases(shared, stages, size, stage, parity):
     expected = stages[f"{stage.key}/frame/{size}{stage.side}"]
     frame = read_image(image_of(shared, size, "img"))
     network = stage.network(frame.shape[:2])
     assert network == expected.shape[1:]
     prepare = FramePreparation(network, stage.constants().frames, stage.mean, stage.std)
-    np.testing.assert_allclose(prepare(frame).numpy(), expected, atol=1e-5)
+    ours = prepare(frame).numpy()
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    parity(f"davis/{stage.protocol}", "frames", np.abs(ours - expected).max(), expected.size)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.key)
-def test_labels_of_the_other_code_bases(shared, stages, size, stage):
+def test_labels_of_the_other_code_bases(shared, stages, size, stage, parity):
     path = image_of(shared, size, "lab")
     mask = read_mask(path)
     network = stage.network(mask.shape)
@@ -160,16 +166,22 @@ def test_labels_of_the_other_code_bases(shared, stages, size, stage):
     soft = codec.encode(mask).numpy()
     if f"{stage.key}/seg/{size}{stage.side}" in stages or f"{stage.key}/seg/{size}{stage.side}/8" in stages:
         suffix = "/8" if stage.key == "dift" else ""
-        np.testing.assert_array_equal(codec.ids[soft.argmax(-1)], stages[f"{stage.key}/seg/{size}{stage.side}{suffix}"])
+        expected = stages[f"{stage.key}/seg/{size}{stage.side}{suffix}"]
+        np.testing.assert_array_equal(codec.ids[soft.argmax(-1)], expected)
+        parity(
+            f"davis/{stage.protocol}", "labels", (codec.ids[soft.argmax(-1)] != expected).sum(), expected.size, "cells"
+        )
         return
     colours = np.array(Image.open(path).getpalette(), np.uint8).reshape(-1, 3)[codec.ids, ::-1]  # BGR, of each channel
     order = [colours.tolist().index(colour) for colour in stages[f"{stage.key}/colours_bgr/{size}"].tolist()]
     assert len(order) == len(codec.ids)
-    np.testing.assert_allclose(soft[..., order], stages[f"{stage.key}/seg_soft/{size}"], atol=1e-6)
+    expected = stages[f"{stage.key}/seg_soft/{size}"]
+    np.testing.assert_allclose(soft[..., order], expected, atol=1e-6)
+    parity(f"davis/{stage.protocol}", "labels", np.abs(soft[..., order] - expected).max(), expected.size)
 
 
 @pytest.mark.parametrize("size", ["120x213", "213x120"])
-def test_colours_of_lab_and_grey_networks(shared, stages, size):
+def test_colours_of_lab_and_grey_networks(shared, stages, size, parity):
     frame = read_image(image_of(shared, size, "img"))
     lab = FramePreparation(frame.shape[:2], load_protocol("davis/crw").frames, (50, 0, 0), (50, 127, 127), "lab")
     np.testing.assert_allclose(lab(frame).numpy(), stages[f"mast/frame/{size}"], atol=1e-5)
@@ -178,7 +190,9 @@ def test_colours_of_lab_and_grey_networks(shared, stages, size):
     network = network_size(frame.shape[:2], uvc.frames, 1)
     assert network == expected.shape[:2]
     grey = FramePreparation(network, uvc.frames, (0, 0, 0), (1, 1, 1), "grey")
-    np.testing.assert_array_equal((grey(frame) * 256).numpy().round(), np.repeat(expected[None, ..., 0], 3, 0))
+    ours, theirs = (grey(frame) * 256).numpy().round(), np.repeat(expected[None, ..., 0], 3, 0)
+    np.testing.assert_array_equal(ours, theirs)
+    parity("davis/uvc", "frames", np.abs(ours - theirs).max(), theirs.size)
 
 
 def test_nearest_rounding_takes_each_side_by_itself():

@@ -48,7 +48,7 @@ def run(tmp_path: Path, data: Path, model, protocol: str, clips=None, **override
     return pck(result), joints
 
 
-def assert_joints_agree(joints: list[np.ndarray], arrays, grid: int) -> None:
+def assert_joints_agree(joints: list[np.ndarray], arrays, grid: int, parity, protocol: str) -> None:
     """The shares of joints that are off, in cells, among those that no tie of the read-out decides."""
     distances = []
     for number, ours in enumerate(joints):
@@ -62,18 +62,20 @@ def assert_joints_agree(joints: list[np.ndarray], arrays, grid: int) -> None:
     print(f"off by > {CLEARLY_OFF} cells: {np.mean(off > CLEARLY_OFF):.4f}, > {FAR_OFF}: {np.mean(off > FAR_OFF):.4f}")
     assert np.mean(off > CLEARLY_OFF) <= SHARE_CLEARLY_OFF
     assert np.mean(off > FAR_OFF) <= SHARE_FAR_OFF
+    parity(f"jhmdb/{protocol}", "end to end", np.mean(off > FAR_OFF), len(off), "joints")
 
 
 @pytest.mark.parametrize(
     ("name", "protocol", "stride"),
     [("patch_cropmae", "cropmae", 16), pytest.param("patch_crw", "crw", 8, marks=pytest.mark.slow)],
 )
-def test_patch_features_give_the_published_joints(shared, data, tmp_path, name, protocol, stride):
+def test_patch_features_give_the_published_joints(shared, data, tmp_path, name, protocol, stride, parity):
     arrays = np.load(shared / f"golden/jhmdb/e2e/{name}.npz")
     percent, joints = run(tmp_path, data, PatchBackbone(stride), protocol)
     print(percent, arrays["pck"])
-    assert_joints_agree(joints, arrays, 320 // stride)
+    assert_joints_agree(joints, arrays, 320 // stride, parity, protocol)
     assert np.abs(percent - arrays["pck"]).max() <= PCK_POINTS
+    parity(f"jhmdb/{protocol}", "score", np.abs(percent - arrays["pck"]).max() / 100, len(percent))
     without_ties = pck_without_read_out_ties(data, arrays, joints, load_protocol(protocol, "jhmdb"), 320 // stride)
     assert np.abs(without_ties - arrays["pck"]).max() <= PCK_POINTS
 
@@ -108,27 +110,27 @@ def pck_without_read_out_ties(data: Path, arrays, joints: list[np.ndarray], prot
 
 
 @pytest.mark.slow
-def test_vit_by_recipe_gives_the_published_joints(shared, data, tmp_path):
+def test_vit_by_recipe_gives_the_published_joints(shared, data, tmp_path, parity):
     golden = shared / "golden/jhmdb/e2e/cropmae.npz"
     arrays = np.load(golden)
     percent, joints = run(tmp_path, data, save_vit(golden, tmp_path / "vit.pth"), "cropmae")
     print(percent, arrays["pck"])
-    assert_joints_agree(joints, arrays, 20)
+    assert_joints_agree(joints, arrays, 20, parity, "cropmae")
     assert np.abs(percent - arrays["pck"]).max() <= PCK_POINTS
 
 
 @pytest.mark.slow
-def test_resnet_by_recipe_gives_the_published_joints(shared, data, tmp_path):
+def test_resnet_by_recipe_gives_the_published_joints(shared, data, tmp_path, parity):
     golden = shared / "golden/jhmdb/e2e/crw.npz"
     arrays = np.load(golden)
     percent, joints = run(tmp_path, data, save_crw_resnet18(golden, tmp_path / "crw.pth"), "crw")
     print(percent, arrays["pck"])
-    assert_joints_agree(joints, arrays, 40)
+    assert_joints_agree(joints, arrays, 40, parity, "crw")
     assert np.abs(percent - arrays["pck"]).max() <= PCK_POINTS
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("cropmae", "cropmae"), ("crw", "crw")])
-def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_path, name, protocol):
+def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_path, name, protocol, parity):
     from corrkit.frames.preparation import FramePreparation
 
     golden = shared / f"golden/jhmdb/e2e/{name}.npz"
@@ -140,7 +142,9 @@ def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_p
     else:
         backbone, step = corrkit.load_backbone(save_vit(golden, tmp_path / "vit.pth")).with_position("dino"), 2
     frame = FramePreparation((320, 320), constants.frames, backbone.mean, backbone.std)(clip.frames[0])
-    np.testing.assert_allclose(frame[:, ::8, ::8].numpy(), arrays["input_frame0_every8"], atol=1e-6)
+    ours, theirs = frame[:, ::8, ::8].numpy(), arrays["input_frame0_every8"]
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    parity(f"jhmdb/{protocol}", "frames", np.abs(ours - theirs).max(), theirs.size)
     with torch.no_grad():
         features = backbone(frame[None])[0, ::step, ::step].numpy()
     expected = arrays[f"features_frame0_every{step}"]

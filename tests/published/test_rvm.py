@@ -64,34 +64,39 @@ def run(task: str, data: Path, tmp_path: Path, patch: int):
 
 
 @pytest.mark.parametrize("name", ["patch", pytest.param("patch14", marks=pytest.mark.slow)])
-def test_davis_masks_and_scores(shared, davis, tmp_path, name):
+def test_davis_masks_and_scores(shared, davis, tmp_path, name, parity):
     arrays = np.load(shared / f"golden/davis/level1/rvm/e2e/{name}.npz")
     result = run("davis", davis, tmp_path, 14 if name == "patch14" else 16)
     for clip, (_, count) in CLIPS.items():
         ours = np.stack([read_mask(result.folder / f"predictions/{clip}/{i:05d}.png") for i in range(count)])
         print(f"{clip}: {(ours != arrays[f'{clip}/pred']).sum()} of {ours.size} pixels differ")
         assert np.mean(ours == arrays[f"{clip}/pred"]) >= PIXELS_AGREE
+        parity("davis/rvm", "end to end", (ours != arrays[f"{clip}/pred"]).sum(), ours.size, "pixels")
     for metric, value in zip(arrays["scores_names"], arrays["scores"], strict=True):
         print(metric, result.summary["metrics"][metric], value)
         assert abs(result.summary["metrics"][metric] - value) <= SCORES
+        parity("davis/rvm", "score", abs(result.summary["metrics"][metric] - value), 1)
 
 
-def test_vip_parts_and_scores(shared, vip, tmp_path):
+def test_vip_parts_and_scores(shared, vip, tmp_path, parity):
     arrays = np.load(shared / "golden/vip/rvm/patch.npz")
     result = run("vip", vip, tmp_path, 16)
     ours = np.stack([read_mask(result.folder / f"predictions/videos1/{n:012d}.png") for n in FRAMES])
     print(f"{(ours != arrays['videos1/pred']).sum()} of {ours.size} pixels differ")
     assert np.mean(ours == arrays["videos1/pred"]) >= PIXELS_AGREE
+    parity("vip/rvm", "end to end", (ours != arrays["videos1/pred"]).sum(), ours.size, "pixels")
     metrics = result.summary["metrics"]
     published = dict(zip(arrays["scores_names"].tolist(), arrays["scores"].tolist(), strict=True))
-    assert abs(metrics["mIoU"] - published.pop("mean IoU")) <= MEAN_IOU
+    mean_iou = published.pop("mean IoU")
+    assert abs(metrics["mIoU"] - mean_iou) <= MEAN_IOU
+    parity("vip/rvm", "score", abs(metrics["mIoU"] - mean_iou), 1)
     ours = np.array([value for name, value in metrics.items() if name.startswith("IoU/")])
     np.testing.assert_allclose(ours, list(published.values()), atol=MEAN_IOU)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["patch", "patch14"])
-def test_jhmdb_joints_and_scores(shared, tmp_path, name):
+def test_jhmdb_joints_and_scores(shared, tmp_path, name, parity):
     arrays = np.load(shared / f"golden/jhmdb/rvm/{name}.npz")
     grid = 22 if name == "patch14" else 20
     result = run("jhmdb", shared / "data/JHMDB", tmp_path, 320 // grid)
@@ -107,9 +112,11 @@ def test_jhmdb_joints_and_scores(shared, tmp_path, name):
     for limit, share in CELLS_OFF.items():
         print(f"off by > {limit} cells: {np.mean(distances > limit):.4f}")
         assert np.mean(distances > limit) <= share
+    parity("jhmdb/rvm", "end to end", np.mean(distances > 0.5), len(distances), "joints")
     for metric, value in zip(arrays["scores_names"], arrays["scores"], strict=True):
         print(metric, 100 * result.summary["metrics"][metric], value)
         assert abs(100 * result.summary["metrics"][metric] - value) <= PCK_POINTS
+        parity("jhmdb/rvm", "score", abs(result.summary["metrics"][metric] - value / 100), 1)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +129,7 @@ def test_jhmdb_joints_and_scores(shared, tmp_path, name):
         ("jhmdb", "jhmdb/rvm/patch14.npz", 14),
     ],
 )
-def test_network_input_and_first_maps(shared, request, task, path, patch):
+def test_network_input_and_first_maps(shared, request, task, path, patch, parity):
     arrays = np.load(shared / "golden" / path)
     data = shared / "data/JHMDB" if task == "jhmdb" else request.getfixturevalue(task)
     room, protocol = load_task(task), load_protocol("rvm", task)
@@ -137,3 +144,5 @@ def test_network_input_and_first_maps(shared, request, task, path, patch):
         codec = room.codec(clip, Geometry(original=clip.frames.size, network=size, grid=grid, stride=patch), protocol)
         first = codec.encode(clip.annotation(0)).numpy()
         np.testing.assert_allclose(first, arrays[f"{clip.name}/first_map"], atol=FIRST_MAP)
+        parity(f"{task}/rvm", "frames", 0, video.size)  # equal by digest
+        parity(f"{task}/rvm", "labels", np.abs(first - arrays[f"{clip.name}/first_map"]).max(), first.size)

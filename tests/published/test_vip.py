@@ -47,30 +47,34 @@ def run(data: Path, tmp_path: Path, model, protocol: str):
     return result
 
 
-def assert_masks_agree(result, published: dict[str, np.ndarray]) -> None:
+def assert_masks_agree(result, published: dict[str, np.ndarray], parity) -> None:
     """Each frame's masks, the published ones resized to the frames' size as their score does."""
     assert len(published) == len(FRAMES)
     for stem, theirs in published.items():
         ours = read_mask(result.folder / f"predictions/videos1/{stem}.png")
-        agreement = np.mean(ours == resize_nearest(theirs, ours.shape))
+        differs = ours != resize_nearest(theirs, ours.shape)
+        agreement = 1 - np.mean(differs)
+        parity(result.summary["protocol"].partition("@")[0], "end to end", differs.sum(), differs.size, "pixels")
         print(f"{stem}: {agreement:.6f} of pixels agree")
         assert agreement >= PIXELS_AGREE, stem
 
 
-def assert_scores_agree(result, arrays) -> None:
+def assert_scores_agree(result, arrays, parity) -> None:
     metrics = result.summary["metrics"]
     print(f"mIoU {metrics['mIoU']:.6f}, published {float(arrays['mean_iou']):.6f}")
-    assert abs(metrics["mIoU"] - arrays["mean_iou"]) <= MEAN_IOU
+    difference = abs(metrics["mIoU"] - float(arrays["mean_iou"]))
+    assert difference <= MEAN_IOU
+    parity(result.summary["protocol"].partition("@")[0], "score", difference, 1)
     ious = np.array([value for name, value in metrics.items() if name.startswith("IoU/")])
     np.testing.assert_array_equal(np.isnan(ious), np.isnan(arrays["iou"]))
 
 
 @pytest.mark.parametrize(("name", "protocol", "stride"), [("patch_cropmae", "cropmae", 16), ("patch_crw", "crw", 8)])
-def test_patch_features_give_the_published_masks(shared, data, tmp_path, name, protocol, stride):
+def test_patch_features_give_the_published_masks(shared, data, tmp_path, name, protocol, stride, parity):
     arrays = np.load(shared / f"golden/vip/e2e/{name}.npz")
     result = run(data, tmp_path, PatchBackbone(stride), protocol)
-    assert_masks_agree(result, {f"{n:012d}": arrays[f"pred_{n:012d}"] for n in FRAMES})
-    assert_scores_agree(result, arrays)
+    assert_masks_agree(result, {f"{n:012d}": arrays[f"pred_{n:012d}"] for n in FRAMES}, parity)
+    assert_scores_agree(result, arrays, parity)
 
 
 def published_masks(folder: Path) -> dict[str, np.ndarray]:
@@ -78,24 +82,24 @@ def published_masks(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_vit_by_recipe_gives_the_published_masks(shared, data, tmp_path):
+def test_vit_by_recipe_gives_the_published_masks(shared, data, tmp_path, parity):
     checkpoint = save_vit(shared / "golden/jhmdb/e2e/cropmae.npz", tmp_path / "vit.pth")
     result = run(data, tmp_path, checkpoint, "cropmae")
-    assert_masks_agree(result, published_masks(shared / "golden/vip/e2e/cropmae"))
-    assert_scores_agree(result, np.load(shared / "golden/vip/e2e/cropmae/scores.npz"))
+    assert_masks_agree(result, published_masks(shared / "golden/vip/e2e/cropmae"), parity)
+    assert_scores_agree(result, np.load(shared / "golden/vip/e2e/cropmae/scores.npz"), parity)
 
 
 @pytest.mark.slow
-def test_resnet_by_recipe_gives_the_published_masks(shared, data, tmp_path):
+def test_resnet_by_recipe_gives_the_published_masks(shared, data, tmp_path, parity):
     checkpoint = save_crw_resnet18(shared / "golden/jhmdb/e2e/crw.npz", tmp_path / "crw.pth")
     result = run(data, tmp_path, checkpoint, "crw")
-    assert_masks_agree(result, published_masks(shared / "golden/vip/e2e/crw"))
-    assert_scores_agree(result, np.load(shared / "golden/vip/e2e/crw/scores.npz"))
+    assert_masks_agree(result, published_masks(shared / "golden/vip/e2e/crw"), parity)
+    assert_scores_agree(result, np.load(shared / "golden/vip/e2e/crw/scores.npz"), parity)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "step"), [("cropmae", 4), ("crw", 8)])
-def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_path, name, step):
+def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_path, name, step, parity):
     weights = shared / f"golden/jhmdb/e2e/{name}.npz"
     if name == "crw":
         backbone = corrkit.load_backbone(save_crw_resnet18(weights, tmp_path / "crw.pth"))
@@ -106,7 +110,9 @@ def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_p
     rule = load_protocol(name, "vip").frames
     size = network_size(clip.frames.size, rule, backbone.multiple)
     frame = FramePreparation(size, rule, backbone.mean, backbone.std)(clip.frames[0])
-    np.testing.assert_allclose(frame[:, ::16, ::16].numpy(), arrays["input_frame0_every16"], atol=1e-6)
+    ours, theirs = frame[:, ::16, ::16].numpy(), arrays["input_frame0_every16"]
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    parity(f"vip/{name}", "frames", np.abs(ours - theirs).max(), theirs.size)
     with torch.no_grad():
         features = backbone(frame[None])[0, ::step, ::step].numpy()
     expected = arrays[f"features_frame0_every{step}"]

@@ -38,7 +38,7 @@ def sizes(arrays, case: str, *names: str) -> list[Any]:
         ("crw_240_s8_native_tall", "crw"),
     ],
 )
-def test_label_maps_of_the_crw_family_equal_the_published_ones(golden, case, protocol):
+def test_label_maps_of_the_crw_family_equal_the_published_ones(golden, case, protocol, parity):
     arrays = np.load(golden("jhmdb/labelmaps.npz"))
     original, network, scale = sizes(arrays, case, "frame_hw", "input_hw", "map_scale")
     expected = arrays[f"{case}/labels"]
@@ -46,11 +46,12 @@ def test_label_maps_of_the_crw_family_equal_the_published_ones(golden, case, pro
     joints = arrays[f"{case}/pos_img"].transpose(2, 1, 0) - 1
     maps = np.stack([points.encode(frame).numpy() for frame in joints])
     np.testing.assert_array_equal(maps, expected)
+    parity(f"jhmdb/{protocol}", "labels", np.abs(maps - expected).max(), expected.size)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["vfs_sigma4_sq", "vfs_sigma4_wide"])
-def test_label_maps_drawn_in_pixels_equal_the_published_ones(golden, case):
+def test_label_maps_drawn_in_pixels_equal_the_published_ones(golden, case, parity):
     arrays = np.load(golden("jhmdb/labelmaps.npz"))
     original, network, grid = sizes(arrays, case, "frame_hw", "input_hw", "grid_hw")
     points = codec("spa-then-temp", original=original, network=network, grid=grid, stride=8)
@@ -59,6 +60,7 @@ def test_label_maps_drawn_in_pixels_equal_the_published_ones(golden, case):
     np.testing.assert_array_equal(drawn.astype(np.float32), arrays[f"{case}/pose_map"].transpose(0, 3, 1, 2))
     maps = np.stack([points.encode(frame).permute(2, 0, 1).numpy() for frame in joints])
     np.testing.assert_array_equal(maps, arrays[f"{case}/labels_grid"])
+    parity("jhmdb/spa-then-temp", "labels", np.abs(maps - arrays[f"{case}/labels_grid"]).max(), maps.size)
 
 
 @pytest.mark.golden
@@ -75,17 +77,19 @@ def test_first_prediction_of_spa_then_temp_reads_the_published_map(golden, case)
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["20x20", "10x14", "40x40"])
 @pytest.mark.parametrize(("name", "count"), [("crw_top3", 3), ("cropmae_top5", 5)])
-def test_read_out_on_the_grid_equals_the_published_one(golden, case, name, count):
+def test_read_out_on_the_grid_equals_the_published_one(golden, case, name, count, parity):
     arrays = np.load(golden("jhmdb/readout.npz"))
     maps = torch.from_numpy(arrays[f"{case}/maps"][..., 1:]).permute(0, 3, 1, 2)
     cells = np.stack([np.nan_to_num(read_peaks(frame, count), nan=-1) for frame in maps])
     is_unique = arrays[f"{case}/{name}_unique"]
-    np.testing.assert_allclose(cells[is_unique], arrays[f"{case}/{name}"].transpose(0, 2, 1)[is_unique], atol=UNIQUE)
+    theirs = arrays[f"{case}/{name}"].transpose(0, 2, 1)[is_unique]
+    np.testing.assert_allclose(cells[is_unique], theirs, atol=UNIQUE)
+    parity(f"jhmdb/{name.partition('_')[0]}", "read-out", np.abs(cells[is_unique] - theirs).max(), theirs.size)
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["vfs", "vfs_up"])
-def test_read_out_at_frame_size_equals_the_published_one(golden, case):
+def test_read_out_at_frame_size_equals_the_published_one(golden, case, parity):
     arrays = np.load(golden("jhmdb/readout.npz"))
     if case == "vfs":
         maps = list(torch.from_numpy(arrays["vfs/maps"]))
@@ -94,7 +98,9 @@ def test_read_out_at_frame_size_equals_the_published_one(golden, case):
         maps = [resize_bilinear(frame, size) for frame in torch.from_numpy(arrays["vfs_up/grid_maps"])]
     pixels = np.stack([np.nan_to_num(read_peaks(frame, 5), nan=-1) for frame in maps])
     is_unique = arrays[f"{case}/coords_unique"].T
-    np.testing.assert_allclose(pixels[is_unique], arrays[f"{case}/coords"].transpose(2, 1, 0)[is_unique], atol=UNIQUE)
+    theirs = arrays[f"{case}/coords"].transpose(2, 1, 0)[is_unique]
+    np.testing.assert_allclose(pixels[is_unique], theirs, atol=UNIQUE)
+    parity("jhmdb/spa-then-temp", "read-out", np.abs(pixels[is_unique] - theirs).max(), theirs.size)
 
 
 def draw_plainly(x: float, y: float, height: int, width: int, sigma: float) -> np.ndarray:

@@ -59,28 +59,34 @@ def codec_of(arrays, case: str, protocol: str, *, grid: tuple[int, int]) -> tupl
         ("crw_native", "crw"),
     ],
 )
-def test_labels_of_the_crw_family_equal_the_published_ones(golden, case, protocol):
+def test_labels_of_the_crw_family_equal_the_published_ones(golden, case, protocol, parity):
     arrays = np.load(golden("vip/labels.npz"))
     codec, image = codec_of(arrays, case, protocol, grid=arrays[f"{case}/grid"].shape[:2])
     np.testing.assert_array_equal(codec.ids, arrays[f"{case}/label_set"][:, 0])
     np.testing.assert_array_equal(codec.to_network(image), arrays[f"{case}/label_at_network_size"])
     np.testing.assert_array_equal(codec.encode(image).numpy(), arrays[f"{case}/grid"])
     decoded = codec.decode(torch.from_numpy(arrays[f"{case}/decode_soft"]))
-    np.testing.assert_array_equal(decoded, arrays[f"{case}/decode_ids"])
+    expected = arrays[f"{case}/decode_ids"]
+    np.testing.assert_array_equal(decoded, expected)
+    grid = codec.encode(image).numpy()
+    parity(f"vip/{protocol}", "labels", np.abs(grid - arrays[f"{case}/grid"]).max(), grid.size)
+    parity(f"vip/{protocol}", "read-out", (decoded != expected).sum(), expected.size, "pixels")
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize(("case", "protocol"), [("vfs", "spa-then-temp"), ("uvc", "uvc")])
-def test_labels_by_nearest_equal_the_published_ones(golden, case, protocol):
+def test_labels_by_nearest_equal_the_published_ones(golden, case, protocol, parity):
     arrays = np.load(golden("vip/labels.npz"))
     expected = arrays[f"{case}/grid_ids"]
     codec, image = codec_of(arrays, case, protocol, grid=expected.shape)
-    np.testing.assert_array_equal(codec.ids[codec.encode(image).argmax(-1).numpy()], expected)
+    ours = codec.ids[codec.encode(image).argmax(-1).numpy()]
+    np.testing.assert_array_equal(ours, expected)
+    parity(f"vip/{protocol}", "labels", (ours != expected).sum(), expected.size, "cells")
 
 
 @pytest.mark.golden
 @pytest.mark.parametrize("case", ["vfs_vip_circle_nr24", "sptt_vip_square_nr32"])
-def test_masks_at_frame_size_equal_the_published_ones(golden, case):
+def test_masks_at_frame_size_equal_the_published_ones(golden, case, parity):
     arrays = np.load(golden("vip/propagation.npz"))
     label = arrays[f"{case}/label_image_at_input_size"]
     original: Any = tuple(map(int, arrays[f"{case}/frame_hw"]))
@@ -90,11 +96,13 @@ def test_masks_at_frame_size_equal_the_published_ones(golden, case):
     published = arrays[f"{case}/pred"]
     np.testing.assert_array_equal(codec.first_prediction(label), published[0])
     for soft, expected in zip(torch.from_numpy(arrays[f"{case}/soft"]), published[1:], strict=True):
-        np.testing.assert_array_equal(codec.decode(soft.permute(1, 2, 0)), expected)
+        decoded = codec.decode(soft.permute(1, 2, 0))
+        np.testing.assert_array_equal(decoded, expected)
+        parity("vip/spa-then-temp", "read-out", (decoded != expected).sum(), expected.size, "pixels")
 
 
 @pytest.mark.golden
-def test_masks_of_uvc_equal_the_published_ones(golden):
+def test_masks_of_uvc_equal_the_published_ones(golden, parity):
     arrays = np.load(golden("vip/propagation.npz"))
     published = arrays["uvc_vip_pre1_top5/pred_x8"]
     size = published.shape[1:]
@@ -103,7 +111,9 @@ def test_masks_of_uvc_equal_the_published_ones(golden):
     first = arrays["uvc_vip_pre1_top5/onehot0"].argmax(0).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     codec = MaskCodec(first, geometry, constants.labels, constants.readout)
     for soft, expected in zip(torch.from_numpy(arrays["uvc_vip_pre1_top5/soft"]), published, strict=True):
-        np.testing.assert_array_equal(codec.decode(soft.permute(1, 2, 0)), expected)
+        decoded = codec.decode(soft.permute(1, 2, 0))
+        np.testing.assert_array_equal(decoded, expected)
+        parity("vip/uvc", "read-out", (decoded != expected).sum(), expected.size, "pixels")
 
 
 def test_bilinear_label_resize_makes_false_ids_that_a_field_mends():
@@ -439,9 +449,11 @@ def test_every_enumerated_rule_changes_some_label_map_or_mask():
 
     for name, values in {
         "network_resize": ["none", "nearest", "nearest-opencv", "bilinear-opencv"],
-        "downsample": ["nearest", "bilinear"],
+        "downsample": ["nearest", "stride", "bilinear", "bilinear-corners"],
         "resolution": ["network", "original"],
         "minmax": ["none", "positive"],
         "first_frame": ["copy", "decoded", "network"],
     }.items():
         assert len({outcome(**{name: value}) for value in values}) == len(values), name
+    upsample = ["bilinear", "bilinear-corners", "nearest", "nearest-exact"]
+    assert len({outcome(upsample=value, resolution="original") for value in upsample}) == len(upsample)

@@ -64,7 +64,6 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         has_cls_token="cls_token" in state,
         position=None,
     )
-    positions = _positions(recognised, dim)
     with torch.device("meta"):
         network = TubeletTransformer(parts, positions, tubelet, executed, state)
     fill(network, recognised)

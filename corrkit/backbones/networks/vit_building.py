@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
-from corrkit.backbones.heads import USUAL, assumption, choose_heads
+from corrkit.backbones.heads import KNOWN, USUAL, assumption, choose_heads
 from corrkit.backbones.networks.vit import ALL_BIASES, Parts, VisionTransformer
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
 from corrkit.checkpoints.configuration import activation, epsilon, require_obeyed, rotary_base, switched_off
+from corrkit.checkpoints.published_heads import CLASSLESS
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
@@ -80,8 +82,16 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         layer=str(executed),
         position=position if position != "relative" or rules.relative else "none",  # type: ignore[arg-type]
         evidence=(("heads", f"{chosen}: {why}"), ("layer", _layer_words(executed, depth, parts))),
-        notes=assumption(chosen, why),
+        notes=assumption(chosen, why) + _contested(parts, why),
     )
+
+
+def _contested(parts: Parts, why: str) -> tuple[str, ...]:
+    """Where heads come from the table, and one network of the same tensors has others."""
+    words = CLASSLESS.get((parts.dim, parts.depth))
+    if words is None or parts.has_cls_token or parts.num_registers or not why.startswith(KNOWN):
+        return ()
+    return (f"{parts.heads} heads assumed ({why}); {words}.",)
 
 
 _STEM = r"patch_embed\.proj\.(\d+\.)?weight"
@@ -128,6 +138,12 @@ def _patch(recognised: Recognised) -> tuple[int, tuple[int, int], tuple[int, ...
     if not weights:
         raise missing(recognised, ["patch_embed.proj.weight"])
     dim, (channels, height, width) = weights[-1].shape[0], weights[0].shape[1:]
+    if channels != 3 and any(re.match(r"patch_embed\.(?!proj\.)", name) for name in recognised.state):
+        raise UnknownNetworkError(
+            f"{recognised.path}: {recognised.file_name(names[0])} takes {channels} channels of another network in "
+            "front of it, whose names corrkit doesn't know.",
+            ways_on(),
+        )
     if channels != 3:
         raise CheckpointError(
             f"{recognised.path}: {recognised.file_name(names[0])} takes {channels} input channels.",
@@ -167,9 +183,9 @@ def _tokens(recognised: Recognised) -> tuple[bool, int, int, tuple[int, int] | N
         tables = ("rel_pos_bias.", "blocks.0.attn.") if split else ()
         raise missing(recognised, ["pos_embed", *(f"{stem}relative_position_bias_table" for stem in tables)])
     if state["pos_embed"].ndim != 3:
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{recognised.path}: {recognised.file_name('pos_embed')} is {list(state['pos_embed'].shape)}, no table.",
-            "If the file is complete, its architecture is a variant that corrkit doesn't know.",
+            f"If the file is complete, its architecture is a variant that corrkit doesn't know. {ways_on()}",
         )
     length, first = state["pos_embed"].shape[1], int(has_cls)
     for rows in dict.fromkeys((first, 0, first + registers)):

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
+from corrkit.checkpoints.opening import arrays, copies, torchfiles, trees, unreadable
 from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, UnsupportedError
 from corrkit.checkpoints.opening.tensors import Budget, Pages
 from corrkit.errors import CheckpointError
@@ -80,8 +80,8 @@ def open_checkpoint(path: str | Path) -> Opened:
     """Opens a checkpoint file, or a folder of model.safetensors or pytorch_model.bin (sharded or not) with config.json.
 
     Raises:
-        CheckpointError: missing, empty, truncated, a git-LFS pointer, a web page, no checkpoint, damaged, or a file
-            that would call functions.
+        CheckpointError: missing, empty, truncated, a git-LFS pointer, a web page, no checkpoint, damaged, a file that
+            would call functions, or a folder that holds two different sets of weights under the same names.
     """
     path = Path(path)
     if not path.exists():
@@ -89,9 +89,17 @@ def open_checkpoint(path: str | Path) -> Opened:
     if path.is_dir():
         path, others = _weights_in(path)
         opened = _open_named(path)
-        unread = [f"{path.name} is read, {', '.join(others)} beside it not, nor compared with it"] if others else []
-        return replace(opened, notes=(*opened.notes, *unread))
+        return replace(opened, notes=(*opened.notes, *(_beside(path, opened, other) for other in others)))
     return _open_named(path)
+
+
+def _beside(path: Path, opened: Opened, other: str) -> str:
+    """What is said of weights that stand beside those that are read. Raises CheckpointError where they contradict."""
+    try:
+        tree = _open_named(path.with_name(other)).tree
+    except CheckpointError as error:
+        return f"{path.name} is read; {other} beside it can't be, so the two weren't compared: {error.problem}"
+    return f"{path.name} is read; {copies.compared(path.name, opened.tree, other, tree)}"
 
 
 def _open_named(path: Path) -> Opened:

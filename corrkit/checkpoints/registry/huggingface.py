@@ -91,6 +91,10 @@ ENTRIES = (
         rules=ViTRules(cls=None, eps=1e-12, position="size"),
         source=_SOURCE,
         proven="golden",
+        assumptions=(
+            "Without a config.json taken as a ViT, whose positions are resampled bicubically; those of DPT's files, "
+            "which have the same names, are resampled bilinearly.",
+        ),
     ),
     System(
         name="hf_siglip2_naflex",

@@ -299,6 +299,7 @@ ENTRIES = (
         model_types=("sam", "sam_vision_model"),
         signs=(r"neck\..*",),
         build="corrkit.backbones.networks.sam:build",
+        rules=ViTRules(),
         requires=("pos_embed",),
         source=_SOURCE,
         proven="golden",

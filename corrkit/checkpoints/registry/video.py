@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.naming import flatten
+from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.huggingface_layouts import HF
 from corrkit.checkpoints.registry.layouts import TIMM
 from corrkit.checkpoints.rules import MViTRules, TubeletRules, ViTRules
@@ -258,6 +259,8 @@ ENTRIES = (
         model_types=("videomae",),
         title="VideoMAE of Hugging Face, fine-tuned",
         layouts=(HF_VIDEOMAE,),
+        certain=marks.beside(r"(.*\.)?fc_norm\.weight"),  # of its classifier; else a norm may merely be missing
+        distinction="no norm follows the last block, as with use_mean_pooling",
         without=(r"layernorm\.weight",),
         build=_TUBELETS,
         rules=TubeletRules(final_norm="none", position="sinusoid", eps=1e-12),

@@ -1,0 +1,232 @@
+"""How much of a DAVIS number is the protocol? The same features under every protocol, and one factor changed at a time.
+
+    python benchmarks/protocol_sensitivity.py OUT [--ckpt SPEC ...] [--data ROOT] [--clips NAME,NAME] [--part ...]
+    python benchmarks/protocol_sensitivity.py OUT --table
+
+One part evaluates each checkpoint under every DAVIS protocol; the other starts at `dino` and takes over one group
+of constants at a time, and last all of them, from `cropmae` and from `dinov3-M`. Every evaluation is a run folder below
+OUT, resumed when the command is repeated. The table (Markdown) and OUT/sensitivity.svg show J&F and its difference from
+`dino`, with the 95 % interval of a bootstrap over clips. A protocol that a checkpoint can't be evaluated under (Lab or
+grey pictures, several networks) is left out by name. `--scale 0.5` halves sizes and radii, for a machine with little
+time: the differences between protocols stay of the same kind, the numbers are others.
+"""
+
+import argparse
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import corrkit
+from corrkit.errors import CorrkitError
+from corrkit.metrics.intervals import compare_paired
+from corrkit.protocols import Protocol, load_protocol, override, protocol_names
+from corrkit.protocols.explaining import differences
+from corrkit.runs.comparable import StoredRun, read_runs
+from corrkit.runs.pairing import protocol_of
+from corrkit.tasks import load_task
+
+BASE = "dino"
+TARGETS = ("cropmae", "dinov3-M")
+CHECKPOINTS = ("random:vit_tiny_patch16_224", "rgb", "hog", "demo")
+FACTORS: Mapping[str, tuple[str, ...]] = {
+    "size and resizing": ("frames.",),
+    "std": ("features.std",),
+    "position rule": ("features.position",),
+    "queue and first frame": ("memory.",),
+    "window": ("affinity.radius", "affinity.shape", "affinity.inclusive"),
+    "neighbours": ("affinity.topk", "affinity.ties"),
+    "temperature": ("affinity.temperature",),
+    "labels to the grid": ("labels.",),
+    "read-out": ("readout.",),
+}
+"""Groups of constants that are changed together, by the beginnings of their names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One evaluation: its place on the page, and the protocol."""
+
+    section: str
+    name: str
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What came out of a step for a checkpoint: J&F, and its difference from `dino` with interval, points."""
+
+    section: str
+    name: str
+    checkpoint: str
+    score: float
+    difference: float
+    interval: tuple[float, float] | None
+
+
+def steps(parts: Sequence[str]) -> Iterator[Step]:
+    """The base first: all others are compared with it."""
+    yield Step(section="protocols", name=BASE, protocol=load_protocol(BASE, "davis"))
+    for target in TARGETS if "factors" in parts else ():
+        yield from steps_towards(target)
+    for name in protocol_names("davis") if "protocols" in parts else ():
+        if name != BASE:
+            yield Step(section="protocols", name=name, protocol=load_protocol(name, "davis"))
+
+
+def steps_towards(target: str) -> Iterator[Step]:
+    base = load_protocol(BASE, "davis")
+    changes = {name: values[1] for name, values in differences([base, load_protocol(target, "davis")]).items()}
+    for factor, beginnings in FACTORS.items():
+        own = {name: value for name, value in changes.items() if name.startswith(beginnings)}
+        if own:
+            yield Step(section=f"{BASE} to {target}", name=factor, protocol=override(base, own))
+    left = [name for name in changes if not name.startswith(tuple(b for group in FACTORS.values() for b in group))]
+    assert not left, f"constants of no factor: {left}"
+    yield Step(section=f"{BASE} to {target}", name="all of them", protocol=override(base, changes))
+
+
+def scaled(protocol: Protocol, factor: float) -> Protocol:
+    """The protocol with sizes and radius multiplied; itself for 1."""
+    if factor == 1:
+        return protocol
+    frames = protocol.frames
+    sizes = {"frames.size": frames.size, "frames.stored_size": getattr(frames, "stored_size", ())}
+    changes = {name: [round(side * factor) for side in size] for name, size in sizes.items() if size}
+    return override(protocol, {**changes, "affinity.radius": protocol.affinity.radius * factor})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--ckpt", nargs="+", default=list(CHECKPOINTS), metavar="SPEC")
+    parser.add_argument("--data", default="embedded", help="a root in DAVIS layout; default: the embedded clips")
+    parser.add_argument("--clips", type=lambda text: text.split(","), help="only these clips (3 or more for intervals)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of sizes and radii")
+    parser.add_argument("--part", nargs="+", default=["factors", "protocols"], choices=["factors", "protocols"])
+    parser.add_argument("--table", action="store_true", help="only print what is finished")
+    args = parser.parse_args()
+    if not args.table:
+        for spec in args.ckpt:
+            for step in steps(args.part):
+                evaluated(spec, step, args)
+    rows = [row for spec in args.ckpt for row in rows_of(spec, args)]
+    print(table(rows))
+    (args.out / "sensitivity.svg").write_text(plot(rows), encoding="utf-8")
+
+
+def folder_of(spec: str, step: Step, out: Path) -> Path:
+    return out / spec.replace("/", "_").replace(":", "_") / f"{step.section} - {step.name}".replace(" ", "_")
+
+
+def evaluated(spec: str, step: Step, args: argparse.Namespace) -> None:
+    folder = folder_of(spec, step, args.out)
+    try:
+        result = corrkit.evaluate(
+            "davis", spec, data=args.data, clips=args.clips, protocol=scaled(step.protocol, args.scale), out=folder
+        )
+    except CorrkitError as error:
+        print(f"left out: {spec}, {step.name}: {error.problem}", flush=True)
+        return
+    print(f"{spec}, {step.section}, {step.name}: {100 * result.summary['metrics']['J&F-Mean']:.1f}", flush=True)
+
+
+def rows_of(spec: str, args: argparse.Namespace) -> Iterator[Row]:
+    """What is finished, in the order of the steps."""
+    base: StoredRun | None = None
+    for step in steps(args.part):
+        folder = folder_of(spec, step, args.out)
+        if not (folder / "summary.json").exists():
+            continue
+        (run,), _ = read_runs([folder])
+        base = base or run
+        difference, interval = paired(run, base)
+        score = 100 * run.summary["metrics"]["J&F-Mean"]
+        yield Row(
+            section=step.section,
+            name=step.name,
+            checkpoint=spec,
+            score=score,
+            difference=difference,
+            interval=interval,
+        )
+
+
+def paired(run: StoredRun, base: StoredRun) -> tuple[float, tuple[float, float] | None]:
+    """J&F of a run less that of the base on the same clips, points; each scored as its own protocol says."""
+    task = load_task("davis")
+    evidence = []
+    for one in (run, base):
+        protocol = protocol_of(one)
+        assert protocol is not None
+        evidence.append(task.evidence({clip: record.statistics for clip, record in one.records.items()}, protocol))
+    found = compare_paired(evidence[0].statistics, evidence[1].statistics, evidence[0].estimate)[0]
+    interval = None if found.interval is None else (100 * found.interval[0], 100 * found.interval[1])
+    return 100 * found.difference, interval
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: a section for the protocols and one for each target, a column for each checkpoint."""
+    checkpoints = list(dict.fromkeys(row.checkpoint for row in rows))
+    lines = []
+    for section in dict.fromkeys(row.section for row in rows):
+        lines += [f"\n| {section} | {' | '.join(f'`{name}`' for name in checkpoints)} |"]
+        lines += [f"|---|{'---|' * len(checkpoints)}"]
+        for name in dict.fromkeys(row.name for row in rows if row.section == section):
+            found = {row.checkpoint: row for row in rows if (row.section, row.name) == (section, name)}
+            cells = [cell(found[one]) if one in found else "" for one in checkpoints]
+            lines.append(f"| {f'`{name}`' if section == 'protocols' else name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cell(row: Row) -> str:
+    if row.name == BASE:
+        return f"{row.score:.1f}"
+    ends = "" if row.interval is None else f" [{row.interval[0]:+.1f}, {row.interval[1]:+.1f}]"
+    return f"{row.score:.1f} ({row.difference:+.1f}{ends})"
+
+
+COLOURS = ("#1f6f8b", "#d1495b", "#66a182", "#8d6a9f")
+
+
+def plot(rows: Sequence[Row]) -> str:
+    """An SVG: differences from `dino` with their intervals, a line for each step, a colour for each checkpoint."""
+    checkpoints = list(dict.fromkeys(row.checkpoint for row in rows))
+    shown = [row for row in rows if row.name != BASE]
+    names = list(dict.fromkeys((row.section, row.name) for row in shown))
+    ends = [end for row in shown for end in (row.difference, *(row.interval or ()))]
+    low, high = min([-1.0, *ends]), max([1.0, *ends])
+    left, width, step = 260, 520, 20
+
+    def x(value: float) -> float:
+        return left + width * (value - low) / (high - low)
+
+    height = 60 + step * len(names)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 40}" height="{height}" '
+        'font-family="sans-serif" font-size="11">',
+        f'<rect width="{left + width + 40}" height="{height}" fill="white"/>',
+        f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="30" y2="{height - 25}" stroke="#999"/>',
+    ]
+    for number, spec in enumerate(checkpoints):
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(f'<text x="{left + 150 * number}" y="16" fill="{colour}">{html.escape(spec)}</text>')
+    for line, (section, name) in enumerate(names):
+        y = 40 + step * line
+        label = name if section == "protocols" else f"{section}: {name}"
+        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{html.escape(label)}</text>')
+        for row in shown:
+            if (row.section, row.name) == (section, name):
+                number = checkpoints.index(row.checkpoint)
+                at, colour = y + 3 * (number - (len(checkpoints) - 1) / 2), COLOURS[number % len(COLOURS)]
+                if row.interval is not None:
+                    x1, x2 = map(x, row.interval)
+                    parts.append(f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{at}" y2="{at}" stroke="{colour}"/>')
+                parts.append(f'<circle cx="{x(row.difference):.1f}" cy="{at}" r="3" fill="{colour}"/>')
+    for value in sorted({round(low), 0, round(high)}):
+        parts.append(f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle">{value:+d}</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+if __name__ == "__main__":
+    main()
