@@ -2,15 +2,15 @@
 
 import copy
 import dataclasses
-import tomllib
 import typing
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from corrkit.constants import Reader, Text, packaged, with_parents
+from corrkit.constants import Reader, Text, packaged, parse_toml, with_parents
 from corrkit.errors import UsageError, closest
 from corrkit.files.jsontext import Json, table_of
+from corrkit.files.reading import regular_text
 from corrkit.training.schema import OPTIONS, AnyRecipe, DecoderSpec, EncoderSpec, Recipe, TargetOptions
 
 _ROOM, _FOLDER, _SUFFIX = "corrkit.training", "recipes", ".toml"
@@ -80,8 +80,8 @@ def _own_document(name: str) -> Mapping[str, Json]:
     if not name.endswith(_SUFFIX):
         return _document(name)
     try:
-        document = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = parse_toml(regular_text(Path(name)))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{name} can't be read as a recipe ({error}).", "Correct the file.") from None
     parent = document.get("extends", "mae")
     if parent not in recipe_names():
