@@ -72,7 +72,7 @@ def test_numbers_with_overrides_belong_to_runs_with_these():
     metrics = {"J&F-Mean": 0.695, "J-Mean": 0.67, "F-Mean": 0.72}
     plain = summary(protocol="vfs", digest=VFS50, metrics=metrics)
     assert beside_published(plain) == []  # ResNet-50 was published at radius 18
-    found = beside_published(plain | {"modified": {"affinity.radius": 18.0}})
+    found = beside_published({**plain, "modified": {"affinity.radius": 18.0}})
     assert [one.number.per_cent for one in found] == [69.5, 67.0, 72.0]
     off = copy.deepcopy(plain)
     off["modified"] = {"affinity.radius": 18.0}
@@ -81,12 +81,12 @@ def test_numbers_with_overrides_belong_to_runs_with_these():
 
 
 def test_eval_says_it_at_the_end(capsys, tmp_path: Path):
-    protocol = load_protocol("davis/dino")
+    protocol = load_protocol("davis/dinov3-S")
     result = Result(summary=summary(), protocol=protocol, statistics={}, folder=tmp_path)
     assert eval_command._closing_words(result, "a.pth") == 0
     assert "published J&F-Mean 72.7 (DINOv3 ViT-S/16" in capsys.readouterr().err
-    other = Result(summary=summary(digest="f" * 64), protocol=protocol, statistics={}, folder=tmp_path)
-    assert eval_command._closing_words(other, "a.pth") == 0
+    unknown = Result(summary=summary(digest="f" * 64), protocol=protocol, statistics={}, folder=tmp_path)
+    assert eval_command._closing_words(unknown, "a.pth") == 0
     assert "published" not in capsys.readouterr().err
 
 
