@@ -43,7 +43,9 @@ def parity(protocols: list[Protocol], measured: list[dict[str, str]]) -> str:
     for protocol in protocols:
         name = f"{protocol.task}/{protocol.name}"
         rows = [known.get((name, stage)) for stage in STAGES]
-        lines.append(f"| `{name}` | {' | '.join(cell(row) if row else '' for row in rows)} | {standing(rows)} |")
+        lines.append(
+            f"| `{name}` | {' | '.join(cell(row) if row else '' for row in rows)} | {standing(protocol, rows)} |"
+        )
     return "\n".join(lines)
 
 
@@ -57,11 +59,13 @@ def cell(row: dict[str, str]) -> str:
     return "equal" if difference == 0 else f"{difference:.1e}"
 
 
-def standing(rows: list[dict[str, str] | None]) -> str:
-    """Proven end to end, proven in parts, or source text alone."""
+def standing(protocol: Protocol, rows: list[dict[str, str] | None]) -> str:
+    """Proven end to end, proven in parts, or a source text alone."""
     has = {row["stage"] for row in rows if row}
     if "end to end" in has:
         return "runs of the published code"
+    if "run end to end" in protocol.proven:
+        return "runs of the published code (a slow test; not measured for this page yet)"
     return "parts of the published code" if has else "a source text, or nothing"
 
 
