@@ -10,6 +10,7 @@ from corrkit.predictors.together import predict_together
 from corrkit.protocols import Protocol
 from corrkit.protocols.reader import scoring_constants
 from corrkit.runs.records import ClipRecord
+from corrkit.tasks.clips import with_notes
 from corrkit.tasks.contract import ClipT, Label, Task, Truth
 from corrkit.tasks.thinned import read_once, thinned
 
@@ -65,7 +66,7 @@ def evaluate_clip(
         ClipRecord(
             clip=clip.name,
             frames=num_frames,
-            statistics=scorer.result(),
+            statistics=with_notes(scorer.result(), stream.notes),
             seconds=opened + stream.seconds + own,
         )
         for scorer, stream, own in zip(scorers, streams, scoring, strict=True)

@@ -13,9 +13,11 @@ from corrkit.errors import DataError
 from corrkit.evaluation import Result
 from corrkit.files.archive import open_root
 from corrkit.files.jsontext import Json
+from corrkit.predictors.together import Stream
 from corrkit.protocols import Protocol
 from corrkit.runs.results import CheckpointFacts, build_summary
 from corrkit.subject import Subject, open_subject
+from corrkit.tasks.clips import with_notes
 from corrkit.tasks.contract import AnyClip, ClipT, Predictions, Task, Truth
 from corrkit.tasks.roots import folders_below
 
@@ -151,11 +153,12 @@ def _score_clip(
     clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    for index, prediction in enumerate(predictions.read(clip, protocol)):
+    read = Stream(predictions.read(clip, protocol), None)
+    for index, prediction in enumerate(read):
         if prediction is not None:
             scorer.update(index, prediction)
             compared += 1
             truth = clip.annotation(index)
             is_float = prediction.dtype.kind == "f"
             equal = equal and truth is not None and np.array_equal(prediction, truth, equal_nan=is_float)
-    return scorer.result(), equal and compared > 0
+    return with_notes(scorer.result(), read.notes), equal and compared > 0

@@ -26,11 +26,21 @@ def lines(text: str) -> str:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Text that no spreadsheet computes: an apostrophe before what looks like a formula; numbers stay numbers."""
-    if not text.startswith(_COMPUTED):
+    """Text that no spreadsheet computes: an apostrophe before what looks like a formula; numbers stay numbers.
+
+    A CSV file can't say that a cell is text: programs decide by the characters that are left once quotes are taken off,
+    and those are what pandas reads. So the name itself has to change, and `from_spreadsheet_cell` undoes it.
+    """
+    if not text.lstrip("'").startswith(_COMPUTED):
         return text
     try:
         float(text)
     except ValueError:
         return f"'{text}"
     return text
+
+
+def from_spreadsheet_cell(cell: str) -> str:
+    """The text that `spreadsheet_cell` made a cell of."""
+    is_changed = cell.startswith("'") and cell.lstrip("'").startswith(_COMPUTED)
+    return cell[1:] if is_changed else cell

@@ -10,10 +10,11 @@ from corrkit.datasets.download import Progress as DownloadProgress
 from corrkit.datasets.download import download
 from corrkit.datasets.sources import SourceFile
 from corrkit.errors import CheckpointError, DataError, UsageError
-from corrkit.evaluation import Progress, Result, evaluate_together
+from corrkit.evaluation import Result, evaluate_together
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import to_json
 from corrkit.manifests.published import PublicCheckpoint, PublishedNumber, published_numbers
+from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.runs.attestations import Attestation, AttestedNumber, Identified

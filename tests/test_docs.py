@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from davis_folder import make_clip
+from davis_folder import make_clips
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -30,8 +30,7 @@ def blocks(kind: str) -> list:
 def folder(tmp_path: Path, golden) -> Path:
     """What the pages take for granted: a checkpoint, a data set in DAVIS layout, somebody's predictions."""
     shutil.copyfile(golden("checkpoints/mae_headrule/mae_pretrain_vit_headrule.pth"), tmp_path / "my_checkpoint.pth")
-    for name in ("a", "b", "c"):
-        make_clip(tmp_path / "DAVIS", name, frames=4, size=(48, 64))
+    make_clips(tmp_path / "DAVIS")
     shutil.copytree(tmp_path / "DAVIS/Annotations/480p", tmp_path / "predictions")
     shutil.copyfile(tmp_path / "predictions/a/00001.png", tmp_path / "predictions/a/00002.png")
     program = tmp_path / "bin" / "corrkit"  # the console script, also where corrkit is not installed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from corrkit.errors import DataError
 from corrkit.runs.layout import Cell, Table, render
 from corrkit.tasks.official_csvs import csv_text
-from corrkit.text import LONGEST, lines, one_line, spreadsheet_cell
+from corrkit.text import LONGEST, from_spreadsheet_cell, lines, one_line, spreadsheet_cell
 
 NASTY = [
     "\x1b[2Jgone",
@@ -61,6 +61,11 @@ def test_no_cell_is_a_formula_and_pandas_reads_back_what_was_written(text: str):
     table = pd.read_csv(io.StringIO(written), dtype={"name": str}, keep_default_na=False)
     assert list(table["name"]) == [cell]
     assert list(table["value"]) == [-0.25]
+
+
+@given(st.text() | st.text(alphabet="'=+-@a1"))
+def test_a_cell_tells_the_text_that_it_was_made_of(text: str):
+    assert from_spreadsheet_cell(spreadsheet_cell(text)) == text
 
 
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "-a", "\t=1"])

@@ -10,7 +10,7 @@ from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _SHOWN = 6
 
@@ -85,6 +85,15 @@ def fill(network: "nn.Module", recognised: Recognised) -> None:
     network.requires_grad_(False).eval()
 
 
+def table_shape(name: str, stored: "Tensor", dim: int) -> tuple[int, int, int]:
+    """The shape that a network expects of a token or a table of positions, however many rows the file's own has.
+
+    Tensors of another width or rank are then refused by `fill`.
+    """
+    has_rows = name not in ("cls_token", "pos_embed_class") and stored.ndim == 3
+    return 1, stored.shape[1] if has_rows else 1, dim
+
+
 def missing(recognised: Recognised, names: Iterable[str]) -> CheckpointError:
     """See `Recognised.missing`."""
     return recognised.missing(names)
@@ -103,11 +112,18 @@ def chosen_layer(recognised: Recognised, layer: int | str | None, depth: int) ->
     return number
 
 
-def to_float32(network: "nn.Module") -> None:
-    """Turns weights of another precision into float32, one by one."""
+def to_float32(network: "nn.Module", release: "Callable[[Tensor], None]") -> None:
+    """Turns weights of another precision into float32, one by one.
+
+    Args:
+        network: changed in place.
+        release: called with each weight of another precision, once it isn't needed any more.
+    """
     for tensor in network.state_dict(keep_vars=True).values():
         if tensor.is_floating_point() and tensor.dtype.itemsize != 4:
-            tensor.data = tensor.data.float()
+            narrow = tensor.data
+            tensor.data = narrow.float()
+            release(narrow)
 
 
 def _listed(names: Sequence[str], words: Callable[[str], str]) -> str:

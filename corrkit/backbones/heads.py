@@ -6,6 +6,7 @@ from corrkit.errors import CheckpointError
 
 USUAL = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
 """Names of the common sizes, by width and depth."""
+KNOWN = "published"
 USUAL_RULE = "the usual rule, since the size is of no published model"
 
 
@@ -53,7 +54,7 @@ def choose_heads(
             )
         return stored
     if (row := published(dim, depth, family)) is not None:
-        return row.heads, f"published for width {dim} and depth {depth}: {row.source}"
+        return row.heads, f"{KNOWN} for width {dim} and depth {depth}: {row.source}"
     if rows := contradictory(dim, depth):
         every = " or ".join(f"{row.heads} ({row.source})" for row in rows)
         raise UnknownHeadsError(

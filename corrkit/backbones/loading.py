@@ -1,6 +1,7 @@
 """From a spec to a backbone: a file, a folder, a built-in, a timm name, a function of one's own."""
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import json
@@ -16,7 +17,7 @@ from corrkit.errors import CheckpointError, UsageError, closest
 if TYPE_CHECKING:
     from corrkit.backbones.building import Built
     from corrkit.backbones.framewise import Framewise
-    from corrkit.checkpoints.opening import Opened
+    from corrkit.checkpoints.opening import Opened, Pages
     from corrkit.checkpoints.recognised import Recognised
     from corrkit.checkpoints.system import System
 
@@ -139,13 +140,14 @@ def open_layers(spec: str | Path, loading: Loading) -> "Callable[[int | str | No
     text = str(spec)
     if not _names_one_file(text) and (text in BUILT_IN or text.startswith(_PREFIXES) or _pair(text)):
         raise UsageError(f"{spec} has no layers to choose from.", "Leave --layers out.")
-    layers = _layers(spec, loading)
-    return lambda layer: _ready(layers(layer))
+    opened = open_spec(spec)
+    layers = _layers_of_any(opened, loading)
+    return lambda layer: _ready(layers(layer), opened.pages)
 
 
 def from_opened(opened: "Opened") -> "Framewise":
     """A backbone from an opened file, or from the same tree in memory. Raises CheckpointError."""
-    return _ready(_layers_of(opened, NO_OPTIONS)(None))
+    return _ready(_layers_of(opened, NO_OPTIONS)(None), opened.pages)
 
 
 def open_spec(spec: str | Path) -> "Opened":
@@ -186,8 +188,8 @@ def _from_files(path: str, loading: Loading) -> Backbone:
         from corrkit.backbones.fusion import fuse
 
         loading.refuse(path)
-        return fuse(*(_ready(_layers(part, loading)(None)) for part in pair))
-    backbone = _ready(_layers(path, loading)(loading.layer))
+        return fuse(*(_loaded(part, loading) for part in pair))
+    backbone = _loaded(path, loading)
     if loading.window is None:
         return backbone
     from corrkit.backbones.windowed import Windowed
@@ -195,11 +197,20 @@ def _from_files(path: str, loading: Loading) -> Backbone:
     return Windowed(backbone, loading.window)
 
 
-def _ready(backbone: "Framewise") -> "Framewise":
-    """With its weights in float32."""
+def _loaded(spec: str | Path, loading: Loading) -> "Framewise":
+    """The backbone of one layer; nothing else holds on to what the file has beside it."""
+    opened = open_spec(spec)
+    pages, backbone = opened.pages, _layers_of_any(opened, loading)(loading.layer)
+    del opened
+    gc.collect()  # what recognising found refers to itself, and to all tensors
+    return _ready(backbone, pages)
+
+
+def _ready(backbone: "Framewise", pages: "Pages | None" = None) -> "Framewise":
+    """With its weights in float32; the memory of mapped bytes that were converted is given back."""
     from corrkit.backbones.building import to_float32
 
-    to_float32(backbone.network)
+    to_float32(backbone.network, pages.release if pages is not None else lambda _: None)
     return backbone
 
 

@@ -50,6 +50,10 @@ def choose(
         losing = [place for place in places if any(_loses(place, rival, good, other) for rival in places)]
         leave_out(losing, f"{good} is evaluated, not {other}")
     primary = [place for place in places if not any(map(is_secondary, _segments(place)))]
+    # Twins such as student_backbone and teacher_backbone: of self-distillation the teacher is evaluated, of a smaller
+    # network's distillation the student, and nothing tells which it was.
+    twins = {re.sub(r"(^|\.|_)student(?=[._])", r"\1teacher", place, count=1) for place in primary} - {*primary}
+    primary += [place for place in places if place in twins]
     if primary:
         leave_out([place for place in places if place not in primary], "another network than the one evaluated")
     if len(places) > 1:

@@ -68,6 +68,41 @@ def rotary_base(config: Mapping[str, Json]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+# Names of transformers' activations; quick_gelu is a sigmoid approximation.
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu-tanh",
+    "gelu_new": "gelu-tanh",
+    "gelu_fast": "gelu-tanh",
+    "gelu_accurate": "gelu-tanh",
+    "quick_gelu": "quick-gelu",
+}
+
+
+def activation(recognised: "Recognised", default: str) -> str:
+    """The activation that the configuration beside a file names, in `ViTRules`' words, else the default.
+
+    Raises:
+        CheckpointError: for one that no network here has.
+    """
+    named = recognised.config.get("hidden_act")
+    if named is None or "model_type" not in recognised.config:
+        return default
+    if not isinstance(named, str) or named not in _ACTIVATIONS:
+        raise CheckpointError(
+            f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
+            f"Known: {', '.join(_ACTIVATIONS)}.",
+        )
+    return _ACTIVATIONS[named]
+
+
+def epsilon(recognised: "Recognised", default: float) -> float:
+    """What norms add to a variance, as the configuration beside a file says, else the default."""
+    value = recognised.config.get("layer_norm_eps", recognised.config.get("rms_norm_eps"))
+    return value if isinstance(value, float) else default
+
+
 def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Sequence[int]]) -> None:
     """Raises CheckpointError where the configuration beside a file says something else than its network has.
 

@@ -43,6 +43,8 @@ _RANKS = tuple(
         r"patch_embed\.proj\.weight|stem\.0\.weight|.*\.conv_dw\.weight|(.*\.)?conv\d\.weight|neck\.0\.weight": (4, 5),
         r".*mlp\.(fc1|fc2|w12|w3)\.weight": (2, 4),
         r".*attn\.(qkv|proj)\.weight|.*relative_position_bias_table|.*rel_pos_[hwt]": (2,),
+        r".*attn\.pool_[qkv]\.weight": (4, 5),
+        r"(.*\.)?norm\d?(_[qkv])?\.(weight|bias)": (1,),
         r"cls_token|reg_token": (3,),
         r"pos_embed\w*": (2, 3, 4, 5),
     }.items()

@@ -23,7 +23,7 @@ class Form:
 _FORMS = (
     Form(
         r"(.*\.)?(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|ia3_l|hada_w\w+|lokr_w\w+|oft_[rs]|vera_lambda_\w+"
-        r"|base_layer)(\.[\w.]*)?",
+        r")(\.[\w.]*)?|(.*\.)?base_layer\.(weight|bias)",  # DLA has a base_layer of its own, with numbered parts
         "an adapter (LoRA or another of peft) that is not merged into its base model",
         "Merge it into the base model where it was trained: model.merge_and_unload().save_pretrained(DIR).",
     ),
@@ -41,6 +41,12 @@ _FORMS = (
         r".*\.(qweight|qzeros|weight_packed|weight\.(absmax|quant_map|quant_state\..*)|SCB|weight_scale(_inv)?|_packed_params.*)",
         "quantised weights",
         "Get the weights in float32, float16 or bfloat16.",
+    ),
+    Form(
+        r"(.*\.)?_?flat_param(_\d+)?",
+        "parameters that FSDP has flattened, of one process",
+        "Save it where it was trained with StateDictType.FULL_STATE_DICT, or by "
+        "torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True.",
     ),
 )
 _SCALE = re.compile(r"(.*[._])?(scale|scales|scale_inv|amax)([._].*)?")

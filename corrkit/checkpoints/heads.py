@@ -16,6 +16,7 @@ _SHAPES: tuple[tuple[str, int, Literal["heads", "width"], int], ...] = (
     (r"rope_embed\.periods", 0, "width", 4),  # DINOv3: [hd / 4]
     (r"(blocks\.\d+\.attn\.)?rope\.freqs_cos", 1, "width", 1),  # EVA-02: [N, hd]
     (r"encoder\.blocks\.\d+\.residual1\.fn\.rope\.freqs", 1, "width", 1),  # CAPI: [2, hd]
+    (r"class_pos_emb", 1, "width", 2),  # MLCD: [1, hd / 2]
     (r"blocks\.\d+\.attn\.scale", 0, "heads", 1),  # VideoMAE v2's cosine attention: [heads, 1, 1]
     (r"blocks\.\d+\.attn\.rel_pos_h", 1, "width", 1),  # SAM: [offsets, hd]
 )

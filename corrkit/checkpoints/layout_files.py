@@ -58,7 +58,9 @@ class LayoutFile:
     norm: Literal["layer", "rms"]
     eps: float = field(metadata=POSITIVE)
     activation: Literal["gelu", "gelu-tanh", "quick-gelu"]
-    position: Literal["dino", "size", "bilinear", "bilinear-antialias", "antialias", "sincos", "none"]
+    position: Literal[
+        "dino", "size", "bilinear", "bilinear-antialias", "antialias", "crop", "nearest", "sincos", "none"
+    ]
 
 
 def read_layout(path: Path) -> System:

@@ -54,6 +54,9 @@ PUBLISHED = (
     Published(768, 11, 12, "facebookresearch/moco-v3 c349e6e vits.py", "mocov3"),
 )
 
+CLASSLESS = {(768, 12): "timm's vit_base_patch16_gap_224, which has no class token either, has 16 heads"}
+"""Width and depth of a network without class token to the words on another one that alone has other heads."""
+
 
 def published(width: int, depth: int, family: str) -> Published | None:
     """The row of a family for a size, else the one of all systems; None where the size is in neither."""

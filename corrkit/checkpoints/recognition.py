@@ -22,7 +22,7 @@ from corrkit.checkpoints.opening import Opened, require_usable
 from corrkit.checkpoints.recognised import CONVERTED, Recognised
 from corrkit.checkpoints.registry import LAYOUTS, PREFERS, SYSTEMS
 from corrkit.checkpoints.selection import Selection, first, relative, select
-from corrkit.checkpoints.statistics import mean_and_std
+from corrkit.checkpoints.statistics import mean_and_std, preprocessed
 from corrkit.checkpoints.system import Layout, System
 from corrkit.checkpoints.unrecognised import explain, explain_own, nearest
 from corrkit.errors import CheckpointError
@@ -101,9 +101,19 @@ def recognise(
             ("system", f"{entry.name}: {marks}"),
             ("branch", _branch(prefix, left_out, key)),
         ),
-        notes=(*opened.notes, *entry.notes, *(() if opened.config else entry.assumptions)),
+        notes=(*opened.notes, *entry.notes, *(() if opened.config else (*entry.assumptions, *_assumed(layout)))),
         config=configuration.vision_part(opened.config),
         tree=opened.tree,
+    )
+
+
+def _assumed(layout: Layout) -> tuple[str, ...]:
+    """What a file of transformers leaves to its config."""
+    if not layout.name.startswith("Hugging Face"):
+        return ()
+    return (
+        "Without the config.json that transformers writes beside its files, activation, epsilon and rotary base are "
+        "assumed to be the published ones.",
     )
 
 
@@ -208,8 +218,9 @@ def _statistics(
         if None not in stored:
             values = [(str(name), tensors[str(name)].flatten()[:4].tolist()) for name in stored]
             return mean_and_std(opened.path, values[0], values[1])
+    if (told := preprocessed(opened.path, opened.preprocessor or {})) is not None:
+        return told
     for source, names in (
-        (opened.preprocessor, ("image_mean", "image_std")),
         (opened.config, ("pretrained_cfg.mean", "pretrained_cfg.std")),
         (opened.config, ("preprocess_cfg.mean", "preprocess_cfg.std")),  # open_clip's
     ):

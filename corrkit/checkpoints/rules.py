@@ -89,10 +89,13 @@ class TubeletRules:
     position: "sinusoid" (VideoMAE: computed over all tokens, nothing stored), "stored" (one row per token, resized per
     time slice), "separable" (space plus time), "trilinear" (one row per token, resized in time too), "rotary".
     frames, side: of the clips of training; side only where nothing is stored and the width is a published one.
+    activation, eps: as in `ViTRules`.
     """
 
     heads: str = ""
     final_norm: Literal["affine", "none"] = "affine"
+    activation: Literal["gelu", "gelu-tanh"] = "gelu"
+    eps: float = 1e-6
     position: Literal["sinusoid", "stored", "separable", "trilinear", "rotary"]
     frames: int = 16
     side: int = 224

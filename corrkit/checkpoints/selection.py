@@ -75,7 +75,7 @@ def select(
         raise _question([*possible, *unmarked], opened)
     if kind is not None and not any(kind in system.model_types for system in SYSTEMS.values()):
         raise _other_model(kind, readings, opened)
-    raise _no_system(readings, tensors, opened)
+    raise _no_system(readings, tensors, opened, kind)
 
 
 def fitting(readings: Sequence[Candidate], tensors: "Mapping[str, Tensor]", opened: Opened) -> list[Selection]:
@@ -159,10 +159,16 @@ def _other_model(kind: str, readings: Sequence[Candidate], opened: Opened) -> Ch
     )
 
 
-def _no_system(readings: Sequence[Candidate], tensors: "Mapping[str, Tensor]", opened: Opened) -> CheckpointError:
-    """The error for names that no system has in this combination; it says what each would need."""
+def _no_system(
+    readings: Sequence[Candidate], tensors: "Mapping[str, Tensor]", opened: Opened, kind: str | None
+) -> CheckpointError:
+    """The error for names that no system has in this combination; it says what each would need.
+
+    `kind`: model type of the config beside the file, which only its own systems are compared with.
+    """
     lacking = []
-    for system in SYSTEMS.values():
+    systems = [system for system in SYSTEMS.values() if kind is None or kind in system.model_types]
+    for system in systems:
         for reading in readings:
             if reading.layout in system.layouts:
                 names = relative(tensors, reading.prefix)
@@ -172,8 +178,10 @@ def _no_system(readings: Sequence[Candidate], tensors: "Mapping[str, Tensor]", o
                     f"{plain(absent)} is missing" if absent else f"{extra} is too many" if extra else "others beside it"
                 )
                 lacking.append(f"{system.name} ({why})")
+    lacking = lacking or [f"{system.name} (other names)" for system in systems]
+    alike = "" if kind is None else f", with the config of {kind!r} beside it,"
     return UnknownNetworkError(
-        f"{opened.path} has {readings[0].layout.name} names in a combination that no known system has: it isn't "
+        f"{opened.path} has {readings[0].layout.name} names in a combination that{alike} no known system has: it isn't "
         f"{', '.join(dict.fromkeys(lacking))}.",
         ways_on(),
     )

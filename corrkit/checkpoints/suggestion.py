@@ -206,13 +206,25 @@ def _block_vectors(network: _Network) -> None:
     norms = [leaf for leaf in vectors if re.search(r"(^|[._])weight$", leaf)]
     scales = [leaf for leaf in vectors if re.search(r"gamma|scale|lambda|(^|[._])ls", leaf, re.IGNORECASE)]
     scales = [leaf for leaf in scales if leaf not in norms]
-    for leaf, number in _ordered(norms, lambda leaf: leaf.rpartition(".")[0]).items():
+    ordered = _beside_their_parts(network, norms) or _ordered(norms, lambda leaf: leaf.rpartition(".")[0])
+    for leaf, number in ordered.items():
         _take(network, leaf, f"norm{number}")
     inner = network.stem.removeprefix(network.prefix)
     for leaf, number in _ordered(scales, lambda leaf: re.sub(r"\.(gamma|scale|lambda\d?)$", "", leaf)).items():
         network.roles[f"blocks.*.ls{number}.gamma"] = f"{inner}*.{leaf}"
     taken = _taken(network)
     network.unclear += [f"{inner}*.{leaf}" for leaf in network.leaves if leaf not in taken]
+
+
+def _beside_their_parts(network: _Network, norms: list[str]) -> dict[str, int]:
+    """The norm in the module of attention and that in the module of the MLP; {} where they stand elsewhere."""
+    inner = f"{network.stem.removeprefix(network.prefix)}*."
+    roles = {canonical: name.removeprefix(inner).split(".")[0] for canonical, name in network.roles.items()}
+    attention, mlp = roles["blocks.*.attn.proj.weight"], roles.get("blocks.*.mlp.fc1.weight", "")
+    found = {
+        leaf: 1 if leaf.split(".")[0] == attention else 2 for leaf in norms if leaf.split(".")[0] in (attention, mlp)
+    }
+    return found if attention != mlp and len(norms) == 2 and {*found.values()} == {1, 2} else {}
 
 
 def _ordered(leaves: list[str], stem: Callable[[str], str]) -> dict[str, int]:
@@ -285,7 +297,7 @@ def _text(network: _Network, sentence: str, file: str) -> str:
     bare = [part for part, stem in weights.items() if f"{stem}.weight" in roles and f"{stem}.bias" not in roles]
     bare += ["qkv"] if "blocks.*.attn.q.weight" in roles and "blocks.*.attn.q.bias" not in roles else []
     bare += ["mlp"] if "blocks.*.mlp.gate.weight" in roles and "blocks.*.mlp.gate.bias" not in roles else []
-    biased = "blocks.*.norm1.bias" in roles
+    biased = "blocks.*.norm1.bias" in roles or "norm.bias" in roles
     lines = [
         f"# Proposed for {json.dumps(file)}: {json.dumps(sentence)[1:-1]}.",
         "# Shapes and names tell what stands here, but not how the network computes: check each line marked so.",

@@ -53,7 +53,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
             f"{path} has no backbone{under} that corrkit knows; its names are nearest to {near[0]}'s, where {near[1]}.",
             f"If the file was cut short, get the complete one. {ways_on()}",
         )
-    if any(map(_TEXT.fullmatch, tensors)):
+    if any(map(_TEXT.fullmatch, tensors)) and all(tensor.ndim < 4 for tensor in tensors.values()):
         return CheckpointError(
             f"{path} is a text model: it has word embeddings, but no patches.", "Name a vision model."
         )
@@ -83,18 +83,27 @@ def nearest(
 ) -> tuple[str, str] | None:
     """The layout that fits best though anchors differ, and how they do, in words; None where nothing fits.
 
-    Best: fewest missing, then most names that the layout renames, then most systems that use it. `only`: the prefix to
-    look at.
+    Best: fewest missing, then not inside a numbered part, then most names that the layout renames, then most systems
+    that use it. `only`: the prefix to look at; without it, a prefix counts under which much of the file stands and some
+    anchor is as in the layout: a convolution called conv1 in the middle of some network is no sign of anything.
     """
     best: tuple[tuple[int, ...], str, str] | None = None
     for layout in layouts:
         renamed = re.compile("|".join(f"(?:{pattern})" for pattern, _ in layout.renames) or r"$.")
         for prefix in _prefixes(layout, tensors)[: 1 + _COMPARED // len(tensors)] if only is None else (only,):
             relative = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+            if only is None and _SHARE * len(relative) < len(tensors):
+                continue
             absent = [anchor for anchor in layout.anchors if not any(re.fullmatch(anchor, name) for name in relative)]
+            if only is None and (
+                len(relative) < _SHARE * len(tensors) or not _fits_somewhere(layout, prefix, relative, tensors)
+            ):
+                continue
+            segments = prefix.split(".")
             rank = (
                 len(absent),
-                sum(map(is_secondary, prefix.split("."))),
+                sum(map(is_secondary, segments)),
+                sum(map(str.isdecimal, segments)),
                 -sum(renamed.match(name) is not None for name in relative),
                 -sum(layout in system.layouts for system in SYSTEMS.values()),
                 -len(prefix),
@@ -102,6 +111,18 @@ def nearest(
             found = (rank, layout.name, _differs(layout, prefix, relative, tensors))
             best = min(best or found, found)
     return None if best is None else best[1:]
+
+
+_SHARE = 0.1  # of the tensors of a file: with several networks and the state of an optimizer, one has more
+
+
+def _fits_somewhere(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping[str, Tensor]") -> bool:
+    """Whether some tensor has the name of an anchor and its number of dimensions."""
+    return any(
+        re.fullmatch(anchor, name) and wanted in (None, tensors[prefix + name].ndim)
+        for anchor, wanted in layout.anchors.items()
+        for name in relative
+    )
 
 
 def _differs(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping[str, Tensor]") -> str:
@@ -116,6 +137,7 @@ def _differs(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping
     return " and ".join([f"{', '.join(missing)} is missing"] * bool(missing) + other)
 
 
+_SHARE = 10  # a network is at least a tenth of a file's tensors: less is a block whose names are common
 _COMPARED = 50_000  # names of each layout: enough for some 50 prefixes of a usual file
 
 

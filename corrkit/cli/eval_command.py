@@ -81,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--submission", metavar="FILE", help="davis: also write a zip for the challenge server (first masks are enough)"
     )
-    parser.add_argument("--reference-rows", action="store_true", help="add identity (floor) and oracle (ceiling)")
+    parser.add_argument(
+        "--reference-rows", action="store_true", help="add floor and ceilings (identity, oracle, true matches)"
+    )
     parser.add_argument(
         "--against", type=Path, metavar="RUN", help="also compare with this finished run, as compare does"
     )

@@ -8,7 +8,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from corrkit.errors import DataError
 from corrkit.files.reading import entries, is_folder, read_file
@@ -49,7 +49,8 @@ def read_image(path: Path) -> "NDArray[np.uint8]":
     data = read_file(path, largest=_MAX_BYTES)
     with _explained(path, data):
         if data.startswith(_JPEG):
-            _require_sound_jpeg(data)
+            if (pixels := _strictly(data)) is not None:
+                return pixels
         else:
             _require_sound(data)
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -89,14 +90,24 @@ def require_pictures(paths: Sequence[Path], folder: Path, clip: str) -> None:
     raise DataError(f"{clip}: {folder} holds no frame ({there}; frames are {' '.join(SUFFIXES)}).", remedy)
 
 
-def _require_sound_jpeg(data: bytes) -> None:
-    """Raises ValueError with libjpeg's first warning; decodes at an eighth of the size, which reads all the data."""
+def _strictly(data: bytes) -> "NDArray[np.uint8] | None":
+    """Pixels of a JPEG, or None where OpenCV is needed for them: it turns by EXIF, and knows CMYK.
+
+    OpenCV goes on where data are wrong, so those are decoded first at an eighth of the size, which reads all the data.
+    The others are decoded once, by the library that OpenCV calls with the same settings.
+
+    Raises:
+        ValueError: libjpeg's first warning.
+    """
     import simplejpeg
 
     height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     _require_bound(width, height)
+    if colour in {"YCbCr", "Gray"} and b"Exif" not in data:
+        return cast("NDArray[np.uint8]", simplejpeg.decode_jpeg(data, "RGB", strict=True))
     target = "CMYK" if colour in {"CMYK", "YCCK"} else "GRAY"
     simplejpeg.decode_jpeg(data, target, min_height=1, min_width=1, min_factor=8, strict=True)
+    return None
 
 
 def _require_sound(data: bytes) -> None:
@@ -112,6 +123,9 @@ def _opened(data: bytes, formats: Sequence[str]) -> "Image.Image":
 
     image = Image.open(io.BytesIO(data), formats=list(formats))
     _require_bound(image.width, image.height)
+    count = getattr(image, "n_frames", 1)
+    if count > 1:
+        raise ValueError(f"it holds {count} pictures, an animation or pages; save one picture a file")
     return image
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from corrkit.errors import DataError
 from corrkit.files.reading import file_sha256
 from corrkit.manifests import manifest
+from corrkit.text import from_spreadsheet_cell, spreadsheet_cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,9 @@ def manifest_text(clips: Iterable[ManifestClip]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(clip) for clip in clips)
+    for clip in clips:
+        cells = asdict(clip).items()
+        writer.writerow({name: spreadsheet_cell(cell) if isinstance(cell, str) else cell for name, cell in cells})
     return text.getvalue()
 
 
@@ -97,7 +100,7 @@ def digest_of_files(paths: Sequence[Path]) -> str:
 
 
 def _clip_of_row(row: Mapping[str, str], where: str) -> ManifestClip:
-    values: dict[str, Any] = {column: row.get(column) or None for column in COLUMNS}
+    values: dict[str, Any] = {column: from_spreadsheet_cell(row.get(column) or "") or None for column in COLUMNS}
     for column in _REQUIRED:
         if values[column] is None:
             raise DataError(f"{where} has no {column}.", "Correct the manifest.")

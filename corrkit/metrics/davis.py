@@ -5,7 +5,7 @@ evaluation_method.py:45-57.
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ NUM_BINS = 4
 Decay = Literal["exact", "uint8"]
 LeftOut = Literal["first-last", "first"]
 Array = NDArray[np.float64]
+Rows = Sequence[ArrayLike] | Array
 
 
 def scored_frames(num_annotated: int, left_out: LeftOut) -> range:
@@ -65,23 +66,25 @@ def frame_statistics(values: ArrayLike, *, decay: Decay) -> tuple[float, float, 
     return _mean(frames), float(np.mean(frames > RECALL_THRESHOLD)), _mean(first) - _mean(last)
 
 
-def object_statistics(J: ArrayLike, F: ArrayLike, *, decay: Decay) -> Array:
+def object_statistics(J: Rows, F: Rows, *, decay: Decay) -> Array:
     """A clip's contribution to the table.
 
     Args:
-        J: region similarity [K, n] of K objects in n scored frames.
-        F: contour accuracy [K, n].
+        J: region similarity of K objects, a row [n] each of the frames in which that object is scored.
+        F: contour accuracy, likewise.
         decay: see `frame_statistics`.
 
     Returns:
-        [K, 6] with the columns of STATISTICS; NaN throughout for a clip without scored frames.
+        [K, 6] with the columns of STATISTICS; NaN throughout for an object without scored frames.
 
     Raises:
-        ValueError: J and F are not both [K, n].
+        ValueError: J and F are not rows of the same lengths.
     """
-    J, F = np.asarray(J, np.float64), np.asarray(F, np.float64)
-    if J.ndim != 2 or J.shape != F.shape:
-        raise ValueError(f"J and F are [objects, frames] both, not {J.shape} and {F.shape}")
+    shapes = [[np.shape(row) for row in rows] for rows in (J, F)]
+    if shapes[0] != shapes[1] or any(len(shape) != 1 for shape in shapes[0]):
+        raise ValueError(
+            f"J and F are [objects, frames] both, each row of its own length, not {shapes[0]} and {shapes[1]}"
+        )
     rows = [(*frame_statistics(j, decay=decay), *frame_statistics(f, decay=decay)) for j, f in zip(J, F, strict=True)]
     return np.array(rows, np.float64).reshape(-1, len(STATISTICS))
 

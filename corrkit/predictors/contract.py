@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 from corrkit.backbones.contract import Mode, Report
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import ClipT, Label, Task, Truth
+from corrkit.tasks.contract import ClipT, Label, Notes, Task, Truth
 
 
 class Predictor(ABC):
@@ -43,5 +43,8 @@ class Predictor(ABC):
     @abstractmethod
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
-    ) -> Generator[Label | None, None, None]:
-        """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted."""
+    ) -> Generator[Label | None, None, Notes]:
+        """Predictions of frames 0..T-1 in order, streaming; None for a frame that can't be predicted.
+
+        Returns at the end what is odd about them.
+        """

@@ -19,7 +19,8 @@ from corrkit.errors import ProtocolError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Features, Frames
-from corrkit.tasks.contract import AnyClip, ClipT, Codec, Geometry, Label, Task, Truth
+from corrkit.tasks.clips import some
+from corrkit.tasks.contract import AnyClip, ClipT, Codec, Geometry, Label, Notes, Task, Truth
 
 if TYPE_CHECKING:
     import torch
@@ -113,11 +114,11 @@ class Propagator(Predictor):
 
     def notes_under(self, protocol: Protocol) -> tuple[str, ...]:
         """See `Predictor`."""
-        rule = protocol.features.position
+        rule, notes = protocol.features.position, self.under(protocol.features).report.notes
         if self.report.position != "own" or rule == "published":
-            return self.report.notes
+            return notes
         return (
-            *self.report.notes,
+            *notes,
             f"{self.report.system} resamples its positions by a rule of its own; that of the protocol ({rule}) is not "
             "applied.",
         )
@@ -143,7 +144,7 @@ class Propagator(Predictor):
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
-    ) -> Generator[Label | None, None, None]:
+    ) -> Generator[Label | None, None, Notes]:
         """See `Predictor`. Memory holds the context, not the clip."""
         seen = self.network_input(clip, protocol)
         features = iter(self.under(protocol.features).encode(self.frames(clip, seen)))
@@ -156,27 +157,33 @@ class Propagator(Predictor):
         task: Task[ClipT, Label, Truth],
         protocol: Protocol,
         seen: NetworkInput,
-    ) -> Generator[Label | None, None, None]:
+    ) -> Generator[Label | None, None, Notes]:
         """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`."""
         from corrkit.propagation import propagate
 
-        first_annotation = clip.annotation(0)
-        assert first_annotation is not None, "Clip.check: a clip's first frame is annotated"
+        given = task.given(clip, protocol)
         first = next(features)
         finer = protocol.features.finer
         grid = (first.shape[0] * finer, first.shape[1] * finer)
         geometry = Geometry(original=clip.frames.size, network=seen.size, grid=grid, stride=self.stride / finer)
         codec = task.codec(clip, geometry, protocol)
-        labels = codec.encode(first_annotation).to(first.device)
+        maps = {index: codec.encode(label).to(first.device) for index, label in given.items()}
+        lost = [name for index, label in given.items() for name in codec.lost(label, maps[index])]
+        labels = maps.pop(0)
+        for later in maps.values():
+            later[..., 0] = 0  # background was there before
         if not protocol.memory.predict_first:
-            yield codec.first_prediction(first_annotation)
+            yield codec.first_prediction(given[0])
 
         def predicted(soft: "torch.Tensor") -> "torch.Tensor":
             return codec.encode(codec.decode(soft))
 
         every, classes = chain([first], features), self.classes(clip, codec)
-        for soft in propagate(every, labels, protocol=protocol, predicted=predicted, classes=classes):
+        for soft in propagate(
+            every, labels, later_labels=maps, protocol=protocol, predicted=predicted, classes=classes
+        ):
             yield codec.decode(soft)
+        return [("what is given without a cell on the grid can't be followed", some(lost))] if lost else []
 
     def classes(self, clip: ClipT, codec: Codec[Label]) -> "Iterator[torch.Tensor | None] | None":
         """What is known of the cells of every frame (see `propagate`); nothing."""

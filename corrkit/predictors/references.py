@@ -1,15 +1,15 @@
 """The rows that every table can be read against: the floor and the ceiling."""
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.contract import Report
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import ClipT, Codec, Geometry, Label, Task, Truth
+from corrkit.tasks.contract import ClipT, Codec, Geometry, Label, Notes, Task, Truth
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ def reference_predictors(predictors: Sequence[Predictor]) -> list[Predictor]:
 
 
 class Identity(Predictor):
-    """Repeats the first labels at original resolution: the floor that any tracker must beat."""
+    """Repeats the labels that are given at original resolution: the floor that any tracker must beat."""
 
     name = "identity"
     report = Report(system="identity", architecture="none", parameters=0)
@@ -33,11 +33,17 @@ class Identity(Predictor):
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
-    ) -> Generator[Label | None, None, None]:
+    ) -> Generator[Label | None, None, Notes]:
         """See `Predictor`."""
-        first = clip.annotation(0)
-        for _ in range(len(clip.frames)):
-            yield first
+        import numpy as np
+
+        given: Mapping[int, Any] = task.given(clip, protocol)
+        shown = given[0]
+        for index in range(len(clip.frames)):
+            if index in given and index > 0:
+                shown = np.where(given[index] > 0, given[index], shown)
+            yield shown
+        return ()
 
 
 class Oracle(Predictor):
@@ -56,7 +62,7 @@ class Oracle(Predictor):
 
     def predict(
         self, clip: ClipT, task: Task[ClipT, Label, Truth], protocol: Protocol
-    ) -> Generator[Label | None, None, None]:
+    ) -> Generator[Label | None, None, Notes]:
         """See `Predictor`."""
         from corrkit.frames.preparation import network_size
 
@@ -69,6 +75,7 @@ class Oracle(Predictor):
         for index in range(len(clip.frames)):
             annotation = clip.annotation(index)
             yield None if annotation is None else codec.decode(codec.encode(annotation))
+        return ()
 
 
 class MatchingOracle(Propagator):

@@ -11,7 +11,7 @@ from corrkit.backbones.layers import encode_together, network_key
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import ClipT, Label, Task, Truth
+from corrkit.tasks.contract import ClipT, Label, Notes, Task, Truth
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,16 +62,17 @@ def _stream(
 
 
 class Stream(Generic[Label]):
-    """The predictions of one lane, frame by frame, and what they cost.
+    """The predictions of one lane, frame by frame, what they cost, and in the end what is odd about them.
 
     Args:
         predictions: of frames 0, 1, ... in order.
         shared: the pass that their features come from, if any.
     """
 
-    def __init__(self, predictions: Generator[Label | None, None, None], shared: "_Pass | None") -> None:
+    def __init__(self, predictions: Generator[Label | None, None, Notes], shared: "_Pass | None") -> None:
         self._predictions, self._shared = predictions, shared
         self._own = 0.0
+        self.notes: Notes = ()
 
     def __iter__(self) -> Iterator[Label | None]:
         return self
@@ -80,6 +81,9 @@ class Stream(Generic[Label]):
         started, before = time.perf_counter(), self._in_pass
         try:
             return next(self._predictions)
+        except StopIteration as end:
+            self.notes = end.value or ()
+            raise
         finally:
             self._own += time.perf_counter() - started - (self._in_pass - before)
 

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from corrkit.errors import ProtocolError
-from corrkit.propagation.affinity import SparseAffinity, from_entries
+from corrkit.propagation.affinity import SparseAffinity, TiedRows, from_entries
 from corrkit.propagation.contexts import Context, SharedContexts
 from corrkit.propagation.scoring import Extent, Group, Plan, Tile, Workspace
 from corrkit.propagation.selection import (
     Candidates,
     best_positions,
+    copies_above,
     copies_taken,
     copies_taken_with_ties,
     weigh,
+    weigh_with_ties,
     widened,
 )
 from corrkit.propagation.window import Window
@@ -118,7 +120,7 @@ class Matcher:
         """Selection within each context frame; the results are averaged over all copies of all frames."""
         height, width, _ = query.shape
         total = sum(c.windowed + c.free for c in contexts)
-        rows, indices, weights = [], [], []
+        rows, indices, weights, tied = [], [], [], []
         for number, c in enumerate(contexts):
             for copies, alone in (
                 (c.windowed, replace(c, windowed=1, free=0)),
@@ -129,10 +131,12 @@ class Matcher:
                     rows.append(matched.rows())
                     indices.append(matched.indices + number * height * width)
                     weights.append(matched.weights * (copies / total))
+                    tied += [part.moved(columns=number * height * width, share=copies / total) for part in matched.tied]
         return from_entries(
             torch.cat(rows),
             torch.cat(indices),
             torch.cat(weights),
+            tied=tied,
             num_cells=height * width,
             num_context=len(contexts),
         )
@@ -160,7 +164,12 @@ class Matcher:
         rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
         num_context = max(len(own) for own in contexts)
         all_queries = from_entries(
-            rows, indices, weights, num_cells=len(queries) * height * width, num_context=num_context
+            rows,
+            indices,
+            weights,
+            tied=block.tied,
+            num_cells=len(queries) * height * width,
+            num_context=num_context,
         )
         return all_queries.parts([len(own) for own in contexts])
 
@@ -202,7 +211,11 @@ _Entries = tuple["Tensor", "Tensor", "Tensor"]  # rows (query frame times N plus
 
 
 class _Block:
-    """The matching of a block of query frames, group of tiles by group of tiles."""
+    """The matching of a block of query frames, group of tiles by group of tiles.
+
+    tied: rows with ties at the cut whose entries would be too many to list; complete once `entries` has gone through
+    all groups.
+    """
 
     def __init__(
         self,
@@ -216,6 +229,7 @@ class _Block:
     ) -> None:
         self.queries, self.windowed, self.free, self.plan = queries, windowed, free, plan
         self.window, self.affinity = window, affinity
+        self.tied: list[TiedRows] = []
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
         device = queries[0].device
         self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
@@ -229,10 +243,7 @@ class _Block:
         free_scores = self.plan.free_scores(features, group, self.free.seen())
         self._forbid(group, scores, free_scores)
         if self.affinity.topk == 0:
-            every = torch.ones(len(group.cells), dtype=torch.bool, device=group.cells.device)
-            none = torch.full((len(group.cells), 1), -torch.inf, device=group.cells.device)
-            log_total = self._log_total(group, scores, free_scores)
-            yield from self._entries_with_ties(group, scores, free_scores, every, none, log_total)
+            yield from self._entries_of_all(group, scores, free_scores)
             return
         candidates = self._candidates(group, scores, free_scores)
         taken, threshold, undecided = copies_taken(candidates, self.affinity)
@@ -242,7 +253,11 @@ class _Block:
         rows = group.members * self.num_cells + group.cells
         yield rows.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
         if bool(undecided.any()):
-            yield from self._entries_with_ties(group, scores, free_scores, undecided, threshold, log_total)
+            for tied in self._tied_rows(group, scores, free_scores, undecided, candidates, threshold, log_total):
+                if tied.is_long:
+                    self.tied.append(tied)
+                else:
+                    yield tied.entries()
 
     def _forbid(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
         """Makes similarities of cells of different classes -inf, where these are known."""
@@ -268,7 +283,7 @@ class _Block:
             cells = best_positions(frame_scores, min(count, self.num_cells))
             numbers = torch.tensor(self.free.numbers[place], device=cells.device)[group.members]
             indices = numbers.unsqueeze(1) * self.num_cells + cells
-            copies = self._copies_of_free(group, place, slice(None), cells)
+            copies = self._copies_of_free(group, place, slice(None), cells).expand_as(cells)
             parts.append(Candidates(values=frame_scores.gather(1, cells), indices=indices, copies=copies))
         return parts[0] if len(parts) == 1 else Candidates.best(parts, count)
 
@@ -295,10 +310,15 @@ class _Block:
         )
 
     def _copies_of_free(self, group: Group, place: int, rows: "slice | Tensor", cells: "Tensor") -> "Tensor":
-        """Copies of cells [R, c] of a free frame: its windowed copies count only inside the window."""
+        """Copies of cells [R, c] of a free frame: its windowed copies count only inside the window.
+
+        [R, 1] where it has none of those.
+        """
+        free = torch.tensor(self.free.free[place], device=cells.device)[group.members[rows]].unsqueeze(1)
+        if not any(self.free.windowed[place]):
+            return free
         dy = group.y[rows].unsqueeze(1) - cells // self.width
         dx = group.x[rows].unsqueeze(1) - cells % self.width
-        free = torch.tensor(self.free.free[place], device=cells.device)[group.members[rows]].unsqueeze(1)
         windowed = torch.tensor(self.free.windowed[place], device=cells.device)[group.members[rows]].unsqueeze(1)
         return free + windowed * self.window.admits(dy, dx)
 
@@ -328,35 +348,58 @@ class _Block:
         outside = (num_outside * copies[..., 0].sum(0)).log().unsqueeze(1)
         return torch.logaddexp(torch.logsumexp(scaled, (0, 2)).unsqueeze(1), outside)
 
-    def _entries_with_ties(
+    def _entries_of_all(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Iterator[_Entries]:
+        """Every cell that may be chosen."""
+        every = torch.ones(len(group.cells), dtype=torch.bool, device=group.cells.device)
+        log_total = self._log_total(group, scores, free_scores)
+        for member, rows, values, columns, copies in self._chunks(group, scores, free_scores, every):
+            taken = torch.cat([torch.where(v > -torch.inf, c, 0) for v, c in zip(values, copies, strict=True)], 1)
+            total = None if log_total is None else log_total[rows]
+            weights = weigh(torch.cat(list(values), 1), taken, self.affinity.temperature, total)
+            row, column = (taken > 0).nonzero(as_tuple=True)
+            yield member * self.num_cells + group.cells[rows[row]], columns[column], weights[row, column]
+
+    def _tied_rows(
         self,
         group: Group,
         scores: list["Tensor"],
         free_scores: list["Tensor"],
         undecided: "Tensor",
+        candidates: Candidates,
         threshold: "Tensor",
         log_total: "Tensor | None",
-    ) -> Iterator[_Entries]:
-        """Entries of rows whose k-th similarity is not unique, from all their similarities."""
+    ) -> Iterator[TiedRows]:
+        """Rows whose k-th similarity is not unique, from all their similarities."""
+        for member, rows, values, columns, copies in self._chunks(group, scores, free_scores, undecided):
+            own, least = candidates.of(rows), threshold[rows]
+            above = copies_above(own, least)
+            taken = copies_taken_with_ties(values, copies, least, above, self.affinity)
+            total = None if log_total is None else log_total[rows]
+            weight, more = weigh_with_ties(
+                torch.cat(list(values), 1), taken, least, above, own, self.affinity.temperature, total
+            )
+            yield TiedRows(
+                rows=member * self.num_cells + group.cells[rows],
+                columns=columns,
+                copies=taken,
+                weight=weight,
+                above=more,
+            )
+
+    def _chunks(
+        self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], chosen: "Tensor"
+    ) -> Iterator[tuple[int, "Tensor", Sequence["Tensor"], "Tensor", Sequence["Tensor"]]]:
+        """Some rows at a time: their query frame, the rows, values and copies per context frame, all columns."""
         for number, tile in enumerate(group.tiles):
             width = len(self.windowed.frames) * tile.keys.size + len(free_scores) * self.num_cells
             num_rows = max(1, _TIED_PAIRS // width)
-            in_tile = tile.first + undecided[tile.first : tile.last].nonzero().squeeze(1)
+            in_tile = tile.first + chosen[tile.first : tile.last].nonzero().squeeze(1)
+            tile_scores = scores[number] if scores else None
             for member in sorted(set(group.members[in_tile].tolist())):
-                of_member = in_tile[group.members[in_tile] == member]
-                for start in range(0, len(of_member), num_rows):
-                    rows = of_member[start : start + num_rows]
-                    tile_scores = scores[number] if scores else None
+                for rows in in_tile[group.members[in_tile] == member].split(num_rows):
                     per_frame = self._whole_rows(group, tile, member, rows, tile_scores, free_scores)
-                    values, indices, copies = zip(*per_frame, strict=True)
-                    taken = torch.cat(
-                        copies_taken_with_ties(list(values), list(copies), threshold[rows], self.affinity), 1
-                    )
-                    total = None if log_total is None else log_total[rows]
-                    weights = weigh(torch.cat(values, 1), taken, self.affinity.temperature, total)
-                    row, column = (taken > 0).nonzero(as_tuple=True)
-                    cells = member * self.num_cells + group.cells[rows[row]]
-                    yield cells, torch.cat(indices)[column], weights[row, column]
+                    values, columns, copies = zip(*per_frame, strict=True)
+                    yield member, rows, values, torch.cat(columns), copies
 
     def _whole_rows(
         self,
@@ -367,13 +410,17 @@ class _Block:
         tile_scores: "Tensor | None",
         free_scores: list["Tensor"],
     ) -> list[tuple["Tensor", "Tensor", "Tensor"]]:
-        """Per context frame of query frame `member`, in its order: values [R', W], indices [W], copies [R', W]."""
+        """Per context frame of query frame `member`, in its order: values [R', W], indices [W], copies.
+
+        Copies are [R', W], [R', 1] or [1, 1].
+        """
         columns = []  # with the frame's number in front
         local = rows - tile.first
+        outside = tile.outside.index_select(0, local % tile.queries.size)
         for place, numbers in enumerate(self.windowed.numbers):
             if numbers[member] >= 0 and tile_scores is not None:
-                values = tile_scores[place, local] + tile.outside[local % tile.queries.size]
-                copies = torch.full_like(values, self.windowed.windowed[place][member], dtype=torch.int64)
+                values = tile_scores[place].index_select(0, local).add_(outside)
+                copies = self.windowed_copies[place, member].view(1, 1)
                 columns.append((numbers[member], values, tile.cells, copies))
         every = torch.arange(self.num_cells, device=rows.device)
         for place, numbers in enumerate(self.free.numbers):

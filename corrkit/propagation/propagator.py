@@ -1,8 +1,10 @@
 """The propagation loop over a clip: features to affinities (label-free), then labels along them, and feedback."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +21,9 @@ from corrkit.protocols import Protocol, load_protocol, override
 if TYPE_CHECKING:
     from torch import Tensor
 
+    _Prepared = tuple[Tensor, Tensor | None]
+    """Features of a frame, and the classes of its cells, where these are known."""
+
 # Query frames that are matched at once: they share context frames, so products get wider; 4 gains about a quarter.
 _BLOCK = 4
 _BLOCK_BYTES = 32_000_000  # features read ahead for it, beyond the first query frame
@@ -29,11 +34,15 @@ def propagate(
     first_labels: "Tensor",
     *,
     protocol: str | Protocol = "davis/dino",
+    later_labels: "Mapping[int, Tensor]" = MappingProxyType({}),
     predicted: "Callable[[Tensor], Tensor] | None" = None,
     classes: "Iterable[Tensor | None] | None" = None,
     **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
+
+    Labels that enter later have a context of their own, which begins in their frame; there they take the place of
+    what was propagated (visinf/dense-ulearn-vos 88e5e35 infer_vos.py:163-288).
 
     Streams: besides the results it holds the context frames of at most four query frames, whatever the length of the
     clip; it reads at most three frames ahead of the one it yields.
@@ -42,6 +51,8 @@ def propagate(
         features: [T, h, w, C], or an iterable of [h, w, C] in the order of frames; any float type, any device.
         first_labels: [h, w, L], the label map of frame 0 in [0, 1]; h and w are `features.finer` times the features'.
         protocol: "TASK/NAME", or a `Protocol`.
+        later_labels: frame after 0 to the label map [h, w, L] of what enters there, 0 in every other channel, the
+            background's too.
         predicted: from a soft map [h, w, L] to the labels [h, w, L] of what is predicted from it, for protocols that
             feed predictions back (`labels.feedback`).
         classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
@@ -64,34 +75,96 @@ def propagate(
         raise ValueError(f"features have shape {tuple(features.shape)}, not [T, h, w, C]")
     if first_labels.ndim != 3 or 0 in first_labels.shape:
         raise ValueError(f"first_labels have shape {tuple(first_labels.shape)}, not [h, w, L]")
-    if not bool(torch.isfinite(first_labels).all()):
-        raise ValueError("first_labels hold NaN or infinite values")
+    if any(labels.shape != first_labels.shape for labels in later_labels.values()) or min(later_labels, default=1) < 1:
+        raise ValueError("later_labels belong to frames after 0, and have the shape of first_labels")
+    if not all(bool(torch.isfinite(labels).all()) for labels in (first_labels, *later_labels.values())):
+        raise ValueError("labels hold NaN or infinite values")
     if protocol.labels.feedback == "prediction" and predicted is None:
         raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
-    matched = _matched(iter(features), iter(classes or itertools.repeat(None)), (height, width), protocol)
-    return _transported(matched, first_labels.detach(), protocol, predicted)
+    later_labels = {frame: labels for frame, labels in sorted(later_labels.items()) if bool(labels.any())}
+    every = zip(_prepared(iter(features), (height, width), protocol), classes or itertools.repeat(None), strict=False)
+    prepared = _copies(every, 1 + len(later_labels))
+    first = _Start(0, first_labels.detach(), prepared[0], protocol)
+    later = [
+        _Start(frame, labels.detach(), own, protocol)
+        for (frame, labels), own in zip(later_labels.items(), prepared[1:], strict=True)
+    ]
+    return _transported(first, later, protocol, predicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Matched:
-    """A query frame with its context and the affinity to it."""
+    """A query frame with its context and the affinity to it; frames count from the first that was given."""
 
     frame: int
     context: list[Copies]
     affinity: SparseAffinity
 
 
-def _matched(
-    features: Iterator["Tensor"],
-    classes: "Iterator[Tensor | None]",
-    grid: tuple[int, int],
-    protocol: Protocol,
-) -> Iterator[_Matched]:
+class _Start:
+    """Labels that are given in one frame, on their way from there on, in a context of their own.
+
+    Args:
+        frame: where they are given.
+        labels: the label map [h, w, L] of that frame.
+        prepared: features and classes of every frame of the clip.
+        protocol: the rules.
+    """
+
+    def __init__(self, frame: int, labels: "Tensor", prepared: "Iterator[_Prepared]", protocol: Protocol) -> None:
+        self.frame, self.shape = frame, labels.shape
+        given = labels.reshape(-1, labels.shape[2]).float()
+        self.matched = _matched(prepared, protocol)
+        self._given, self._prepared, self._protocol = given, prepared, protocol
+        self._passed = 0  # frames before the start
+        self._channels = given.any(0).nonzero().flatten() if frame else slice(None)
+        self._first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of the start's frame, by role
+        if protocol.labels.rescale == "classes" and frame == 0:
+            # CRW rescales its prediction in place after storing it; at t = 0 that is a view of the long-term copy of
+            # frame 0, while the copies before the clip stay as they were (ajabri/videowalk 047f3f4
+            # code/test.py:146-152).
+            self._first["long-term"] = _rescaled_over_classes(given)
+        self._stored = {0: given}  # label maps [N, L], as propagated, by frame since the start
+
+    def carried(self, step: _Matched) -> "Tensor":
+        """The start's own channels [N, l] in a query frame."""
+        maps = [self._first[c.role] if c.role in self._first else self._stored[c.frame] for c in step.context]
+        own = torch.stack([m[:, self._channels].to(step.affinity.weights.device) for m in maps])
+        return transport(own, step.affinity)
+
+    def joins(self, soft: "Tensor", frame: int) -> "Tensor":
+        """Labels [N, L] of the clip's `frame` with the start's own in their place; frames come in order."""
+        while self._passed < min(frame, self.frame):
+            next(self._prepared)
+            self._passed += 1
+        if frame < self.frame:
+            return soft
+        if frame > self.frame:
+            soft = soft.clone()
+            soft[:, self._channels] = self.carried(next(self.matched))
+            return soft
+        if self._protocol.memory.predict_first:
+            next(self.matched)  # of the start's own frame, whose labels are given
+        share = self._given.sum(1, keepdim=True)
+        return (1 - share) * soft + share * self._given
+
+    def keep(self, labels: "Tensor", frame: int) -> None:
+        """Takes the labels [N, L] of the clip's `frame` as later frames read them."""
+        since = frame - self.frame
+        if since < 0:
+            return
+        if since == 0 < self.frame:
+            self._first = dict.fromkeys(self._first, labels)
+        self._stored[since] = labels
+        for old in [f for f in self._stored if f > 0 and not is_needed_later(f, since, self._protocol.memory)]:
+            del self._stored[old]
+
+
+def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[_Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
     memory, matcher = protocol.memory, Matcher(protocol.affinity)
-    prepared = zip(_prepared(features, grid, protocol), classes, strict=False)
-    remembered: dict[int, tuple[Tensor, Tensor | None]] = {}
+    remembered: dict[int, _Prepared] = {}
     start, size = (0, 1) if memory.predict_first else (1, 1)
     if not memory.predict_first:
         remembered.update(enumerate(itertools.islice(prepared, 1)))
@@ -142,6 +215,24 @@ def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Pro
         del ready
 
 
+def _copies(frames: "Iterator[_Prepared]", count: int) -> "list[Iterator[_Prepared]]":
+    """Iterators over the same frames; what the slowest has not read yet waits, and nothing else."""
+    waiting: list[deque[_Prepared]] = [deque() for _ in range(count)]
+
+    def read(own: "deque[_Prepared]") -> "Iterator[_Prepared]":
+        while True:
+            if not own:
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                for queue in waiting:
+                    queue.append(frame)
+                del frame
+            yield own.popleft()
+
+    return [read(own) for own in waiting]
+
+
 def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
     memory = protocol.memory
     first_differs = memory.predict_first or protocol.labels.rescale == "classes"
@@ -156,28 +247,22 @@ def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
 
 
 def _transported(
-    matched: Iterator[_Matched],
-    first_labels: "Tensor",
+    first: _Start,
+    later: Sequence[_Start],
     protocol: Protocol,
     predicted: "Callable[[Tensor], Tensor] | None",
 ) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
-    given = first_labels.reshape(-1, first_labels.shape[2]).float()
-    first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of frame 0, by role
-    if protocol.labels.rescale == "classes":
-        # CRW rescales its prediction in place after storing it; at t = 0 that is a view of the long-term copy of frame
-        # 0, while the copies before the clip stay as they were (ajabri/videowalk 047f3f4 code/test.py:146-152).
-        first["long-term"] = _rescaled_over_classes(given)
-    stored = {0: given}  # label maps [N, L] by frame, as propagated
-    for step in matched:
-        maps = [first[c.role] if c.role in first else stored[c.frame] for c in step.context]
-        soft = transport(torch.stack([m.to(step.affinity.weights.device) for m in maps]), step.affinity)
-        stored[step.frame], shown = _fed_back(soft, protocol)
+    for step in first.matched:
+        soft = first.carried(step)
+        for start in later:
+            soft = start.joins(soft, step.frame)
+        labels, shown = _fed_back(soft, protocol)
         if protocol.labels.feedback == "prediction" and predicted is not None:
-            stored[step.frame] = predicted(shown.view(first_labels.shape)).to(soft).view(soft.shape)
-        yield shown.view(first_labels.shape)
-        for old in [f for f in stored if f > 0 and not is_needed_later(f, step.frame, protocol.memory)]:
-            del stored[old]
+            labels = predicted(shown.view(first.shape)).to(soft).view(soft.shape)
+        for start in (first, *later):
+            start.keep(labels, step.frame)
+        yield shown.view(first.shape)
 
 
 def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:

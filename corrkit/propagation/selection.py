@@ -25,6 +25,10 @@ class Candidates:
     indices: "Tensor"
     copies: "Tensor"
 
+    def of(self, rows: "Tensor") -> "Candidates":
+        """Those of some of the queries."""
+        return Candidates(values=self.values[rows], indices=self.indices[rows], copies=self.copies[rows])
+
     @staticmethod
     def best(parts: "Sequence[Candidates]", count: int) -> "Candidates":
         """The best `count` of several sets of candidates of the same queries."""
@@ -91,28 +95,48 @@ def copies_taken(candidates: Candidates, affinity: Affinity) -> tuple["Tensor", 
     return taken, threshold, undecided.squeeze(1)
 
 
-def copies_taken_with_ties(
-    values: list["Tensor"], copies: list["Tensor"], threshold: "Tensor", affinity: Affinity
-) -> list["Tensor"]:
-    """The same for whole rows, one [R, W] entry of each list per context frame, in their order.
+def copies_above(candidates: Candidates, threshold: "Tensor") -> "Tensor":
+    """[M, c] int64: copies of the candidates that are more similar than the k-th one; these are all such cells."""
+    return torch.where(candidates.values > threshold, candidates.copies, 0)
 
-    Where all are kept (topk 0) there is no threshold to look at. "keep" takes everything at it. "exact" goes through
-    the cells at the threshold context frame by context frame, within one copy by copy, within that from low to high
-    cell, until k are taken.
+
+def copies_taken_with_ties(
+    values: Sequence["Tensor"],
+    copies: Sequence["Tensor"],
+    threshold: "Tensor",
+    above: "Tensor",
+    affinity: Affinity,
+) -> "Tensor":
+    """As `copies_taken` for whole rows, one [R, W] entry of each list per context frame, in their order.
+
+    "keep" takes everything at the threshold. "exact" goes through the cells at the threshold context frame by context
+    frame, within one copy by copy, within that from low to high cell, until k are taken.
+
+    Args:
+        values: similarities.
+        copies: how often the cells are there; of shape [1, 1] or [R, 1] where that is the same for several.
+        threshold: [R, 1], the k-th similarity.
+        above: [R, c], see `copies_above`.
+        affinity: topk and ties.
+
+    Returns:
+        [R, sum of W], of a small integer type.
     """
-    if affinity.topk == 0:
-        return [torch.where(v > -torch.inf, c, 0) for v, c in zip(values, copies, strict=True)]
+    most = max(int(c.max()) for c in copies)
+    copies = [c.to(torch.uint8 if most < 256 else torch.int32) for c in copies]
     if affinity.ties == "keep":
-        return [torch.where(v >= threshold, c, 0) for v, c in zip(values, copies, strict=True)]
-    above = [torch.where(v > threshold, c, 0) for v, c in zip(values, copies, strict=True)]
-    left = affinity.topk - sum(a.sum(1, keepdim=True) for a in above)
-    for taken, v, c in zip(above, values, copies, strict=True):
+        return torch.cat([torch.where(v >= threshold, c, 0) for v, c in zip(values, copies, strict=True)], 1)
+    taken = [torch.where(v > threshold, c, 0) for v, c in zip(values, copies, strict=True)]
+    left = affinity.topk - above.sum(1, keepdim=True)
+    for own, v, c in zip(taken, values, copies, strict=True):
         for copy in range(int(c.max())):
+            if not bool(left.any()):
+                return torch.cat(taken, 1)
             is_open = (v == threshold) & (c > copy)
             is_taken = is_open & (is_open.cumsum(1) <= left)
-            taken += is_taken
+            own += is_taken
             left = left - is_taken.sum(1, keepdim=True)
-    return above
+    return torch.cat(taken, 1)
 
 
 def widened(values: "Tensor") -> "Tensor":
@@ -146,3 +170,40 @@ def weigh(values: "Tensor", taken: "Tensor", temperature: float, log_total: "Ten
     if log_total is None:
         weights = weights / weights.sum(1, keepdim=True)
     return weights.float()
+
+
+def weigh_with_ties(
+    values: "Tensor",
+    taken: "Tensor",
+    threshold: "Tensor",
+    above: "Tensor",
+    candidates: Candidates,
+    temperature: float,
+    log_total: "Tensor | None",
+) -> tuple["Tensor", tuple["Tensor", "Tensor", "Tensor"]]:
+    """As `weigh` for whole rows [R, W]: what is taken at the threshold weighs alike, and few cells are above it.
+
+    Args:
+        values: see `weigh`, as taken, temperature and log_total.
+        taken: see values.
+        threshold: [R, 1], the k-th similarity.
+        above: [R, c], see `copies_above`.
+        candidates: of the rows.
+        temperature: see values.
+        log_total: see values.
+
+    Returns:
+        [R, 1] of `widened`, the weight of one copy at the threshold; and row, column and weight (float32) of what is
+        above it.
+    """
+    shift = widened(candidates.values[:, :1]) / temperature if log_total is None else log_total
+    at = (widened(threshold) / temperature - shift).exp()
+    total = torch.ones_like(at)
+    if log_total is None:
+        num_at = taken.sum(1, keepdim=True) - above.sum(1, keepdim=True)
+        shares = above * (widened(candidates.values) / temperature - shift).exp()
+        total = shares.sum(1, keepdim=True) + num_at * at
+    places = (values > threshold).nonzero() if bool(above.any()) else taken.new_empty((0, 2), dtype=torch.int64)
+    row, column = places.unbind(1)
+    weights = taken[row, column] * (widened(values[row, column]) / temperature - shift[row, 0]).exp() / total[row, 0]
+    return at / total, (row, column, weights.float())

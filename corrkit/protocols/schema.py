@@ -194,13 +194,18 @@ class DavisScore:
     """Which objects and frames are scored, and how (DAVIS).
 
     decay: "exact" bins of any length, or "uint8" which wraps beyond 256 scored frames as the official tool does.
-    objects: "first" scores the ids up to the largest of the first mask, as the official tool does; "all" those up to
-        the largest of any mask, so that an object that appears later is one that can't be predicted.
+    entries: "first" gives the objects of the first mask, and one that comes later is background; "appearance" gives
+        each object where a mask holds it first: it is propagated from there, in a context of its own, and scored in the
+        annotated frames after that one.
+    objects: "first" scores the ids up to the largest that is given, as the official tool does: one that is missing
+        counts; "present" those that are given; "all" those up to the largest of any mask, so that an object that is not
+        given is one that can't be predicted.
     left_out: of a clip's annotated frames, the "first-last" are not scored, or only the "first".
     """
 
     decay: Literal["exact", "uint8"]
-    objects: Literal["first", "all"]
+    entries: Literal["first", "appearance"]
+    objects: Literal["first", "present", "all"]
     left_out: Literal["first-last", "first"]
 
 

@@ -33,13 +33,14 @@ class ClipFiles:
     """Where one clip lies.
 
     name: unique in its data set. frames: its folder. annotation: its folder of masks, or its file. number: in its
-    split's order, from 0.
+    split's order, from 0. leads_in: whether frames before the first annotated one are no part of the clip.
     """
 
     name: str
     frames: Path
     annotation: Path
     number: int = 0
+    leads_in: bool = False
 
 
 class ImageClip(ABC):
@@ -217,7 +218,9 @@ class ImageClip(ABC):
         if len(numbers) < 2 or len(numbers) != len(self._frame_paths):
             return
         steps = [second - first for first, second in itertools.pairwise(numbers)]
-        step = max(min(steps), 1)
+        step = min(steps)
+        if step < 1:  # another number of the name counts the frames
+            return
         holes = [number for number, width in zip(numbers, steps, strict=False) if width > step]
         if holes:
             yield Fault(
@@ -306,6 +309,12 @@ def collected_notes(records: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...
         for sentence, detail in ((str(part) for part in list_of(note)) for note in list_of(record.get("notes", ()))):
             found.setdefault(sentence, []).append(f"{clip} ({detail})" if detail else clip)
     return sentences(found)
+
+
+def with_notes(statistics: Mapping[str, Json], notes: Sequence[tuple[str, str]]) -> dict[str, Json]:
+    """`Scorer.result()` with what else was noted of the clip, behind the scorer's own."""
+    noted = [*list_of(statistics.get("notes", ())), *map(list, notes)]
+    return {**statistics, "notes": noted} if notes else {**statistics}
 
 
 def sentences(noted: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ points [15, 2] float64 (x, y) in 0-based pixels (JHMDB). Type variables hold a t
 labels, and the truth that they are scored against.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -32,6 +32,9 @@ Truth = TypeVar("Truth")
 ClipT = TypeVar("ClipT", bound="AnyClip")
 ClipT_co = TypeVar("ClipT_co", bound="AnyClip", covariant=True)
 ClipT_contra = TypeVar("ClipT_contra", bound="AnyClip", contravariant=True)
+
+Notes = Sequence[tuple[str, str]]
+"""What is odd about a clip: a sentence, equal in all clips that have it, and the clip's detail."""
 
 Origin = Literal["official", "own", "embedded"]
 """Whose data: the benchmark's own, somebody's in its layout, or the clips that come with corrkit."""
@@ -125,6 +128,10 @@ class Codec(Protocol[Label]):
         """Soft label map [h, w, L] to a prediction of the original size."""
         ...
 
+    def lost(self, annotation: Label, labels: "Tensor") -> Sequence[str]:
+        """Names of what an annotation holds and no cell of `labels`, its label map, does."""
+        ...
+
     def first_prediction(self, annotation: Label) -> Label:
         """What stands for the prediction of frame 0 where it is not predicted (`readout.first_frame`)."""
         ...
@@ -214,8 +221,12 @@ class Predictions(Protocol[ClipT_contra, Label_co]):
         """Whether there is anything for this clip."""
         ...
 
-    def read(self, clip: ClipT_contra, protocol: ProtocolConstants) -> Iterator[Label_co | None]:
-        """Predictions of all scored frames in order, None for frames that are not scored. Raises DataError."""
+    def read(self, clip: ClipT_contra, protocol: ProtocolConstants) -> Generator[Label_co | None, None, Notes]:
+        """Predictions of all scored frames in order, None for frames that are not scored; at the end, what is odd.
+
+        Raises:
+            DataError: for predictions that are missing or can't be read.
+        """
         ...
 
 
@@ -240,6 +251,13 @@ class Task(Protocol[ClipT, Label, Truth]):
 
     def resaved(self, clip: ClipT, protocol: ProtocolConstants) -> ClipT:
         """The clip as the protocol's published preprocessing had saved it again, or the clip itself."""
+        ...
+
+    def given(self, clip: ClipT, protocol: ProtocolConstants) -> Mapping[int, Label]:
+        """The labels that a method is given: the annotation of frame 0, and what enters later by the frame it enters.
+
+        Later labels are id maps that hold nothing else.
+        """
         ...
 
     def codec(self, clip: ClipT, geometry: Geometry, protocol: ProtocolConstants) -> Codec[Label]:

@@ -1,6 +1,6 @@
 """DAVIS-2017 (and any folder in its layout): object masks, scored by region similarity J and contour accuracy F."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, list_of, number_of
 from corrkit.files.reading import is_folder
 from corrkit.manifests.clips import ManifestClip, official_clips
 from corrkit.metrics.davis import (
@@ -26,12 +26,14 @@ from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
-from corrkit.tasks.davis_clips import LATER_IDS, DavisClip
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
+from corrkit.tasks.davis_clips import DavisClip, entering
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
-from corrkit.tasks.masks import Mask, MaskCodec, read_mask, write_mask
+from corrkit.tasks.mask_clips import surplus_notes
+from corrkit.tasks.masks import Mask, MaskCodec, PaletteOrder, distinct_values, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.tasks.roots import shown_name, stray_caches
+from corrkit.tasks.split_folders import SplitFolders, find_splits
 
 J_MEAN, F_MEAN = STATISTICS.index("J-Mean"), STATISTICS.index("F-Mean")
 
@@ -42,16 +44,16 @@ class DavisTask:
     name = "davis"
     tree = DavisLayout.tree
 
-    def layout(self, root: Path) -> DavisLayout:
+    def layout(self, root: Path) -> DavisLayout | SplitFolders:
         """The layout at `root` or below it. Raises DataError with the expected tree."""
-        return find_layout(root)
+        return find_splits(root) or find_layout(root)
 
     def clip(self, files: ClipFiles, root: Path, official: ManifestClip | None = None) -> DavisClip:
         """The clip that lies in `files`."""
         return DavisClip(files, root, official)
 
     def open(self, root: Path, *, split: str, dataset_name: str | None) -> DataSet[DavisClip]:
-        """Opens a root in DAVIS-2017 or DAVIS-2016 layout. Raises DataError naming what is missing."""
+        """Opens a root in the layout of DAVIS, YouTube-VOS or MOSE. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
         known = {} if dataset_name else {clip.clip: clip for clip in official_clips(self.name, split)}
@@ -64,7 +66,7 @@ class DavisTask:
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*layout.notes, *notes, *stray_caches(layout.masks)),
+            notes=(*layout.notes, *notes, *stray_caches(dict.fromkeys(one.annotation.parent for one in files))),
         )
 
     def resaved(self, clip: DavisClip, protocol: Protocol) -> DavisClip:
@@ -73,9 +75,20 @@ class DavisTask:
         size = protocol.frames.stored_size
         return clip.resaved((size[0], size[1])) if size else clip
 
+    def given(self, clip: DavisClip, protocol: Protocol) -> dict[int, Mask]:
+        """The first mask, and by `score.entries` masks of the objects that enter later."""
+        given = {0: clip.first}
+        if protocol.score.entries == "appearance":
+            for index, identities in entering(clip.annotation, len(clip.frames)).items():
+                mask = clip.annotation(index)
+                assert mask is not None, "objects enter where there is a mask"
+                given[index] = np.where(np.isin(mask, identities), mask, np.uint8(0))
+        return given
+
     def codec(self, clip: DavisClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's mask codec."""
-        return MaskCodec(clip.first, geometry, protocol.labels, protocol.readout)
+        first, *later = self.given(clip, protocol).values()
+        return MaskCodec(first, geometry, protocol.labels, protocol.readout, later=later)
 
     def truth(self, clip: DavisClip, protocol: Protocol) -> Callable[[int], FrameOutlines]:
         """Outlines of the objects of a frame."""
@@ -83,7 +96,7 @@ class DavisTask:
         def outlines(index: int) -> FrameOutlines:
             annotation = clip.annotation(index)
             assert annotation is not None, "only scored frames are asked for"
-            return outline_objects(annotation, clip.count_objects(protocol.score.objects))
+            return outline_objects(annotation, max(clip.scored_objects(protocol.score), default=0))
 
         return outlines
 
@@ -98,9 +111,9 @@ class DavisTask:
         metrics = table_metrics(objects.values())
         intervals = bootstrap_intervals(evidence.statistics, evidence.estimate)
         per_object = {
-            f"{clip}_{position}": (float(row[J_MEAN]), float(row[F_MEAN]))
+            f"{clip}_{identity}": (float(row[J_MEAN]), float(row[F_MEAN]))
             for clip, rows in objects.items()
-            for position, row in enumerate(rows, start=1)
+            for identity, row in zip(_ids(records[clip]), rows, strict=True)
         }
         return Scores(
             metrics=metrics,
@@ -138,14 +151,14 @@ class DavisPredictions:
         """Whether FOLDER/CLIP is there."""
         return is_folder(self.folder / clip.name)
 
-    def read(self, clip: DavisClip, protocol: Protocol) -> Iterator[Mask | None]:
+    def read(self, clip: DavisClip, protocol: Protocol) -> Generator[Mask | None, None, Notes]:
         """Id masks of the scored frames, None for the others.
 
         In a clip of one object a prediction may hold 0 and 255 (or be of one bit), as DAVIS-2016's do; all of a clip
         are of one kind.
 
         Raises:
-            DataError: naming every missing frame, or the first mask of another kind.
+            DataError: naming every missing frame, or the first mask of another kind or with a re-ordered palette.
         """
         folder = self.folder / clip.name
         paths = [folder / f"{stem}.png" for stem in clip.stems]
@@ -158,17 +171,19 @@ class DavisPredictions:
                 "Add them; masks are named like the frames, with .png.",
             )
         kinds: dict[int, Path] = {}
+        order = PaletteOrder()
         for index, path in enumerate(paths):
             if index not in scored:
                 yield None
                 continue
-            ids = read_mask(path)
+            ids = order.read(path)
             yield _one_object(ids, path, kinds) if clip.num_objects == 1 else ids
+        return surplus_notes(folder, clip.stems)
 
 
 def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
     """A prediction of a clip of one object, its 255 read as that object; `kinds` keeps the first mask of each kind."""
-    values = set(np.unique(ids).tolist()) - {0}
+    values = set(distinct_values(ids)) - {0}
     if values not in ({1}, {VOID}):
         return ids  # empty, or of ids that the score refuses
     kinds.setdefault(values.pop(), path)
@@ -182,12 +197,20 @@ def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:
 def object_scores(record: Mapping[str, Json], protocol: Protocol) -> dict[str, float]:
     """J&F of each object of a clip, from `DavisScorer.result()`; names are the ids. NaN without a scored frame."""
     rows = _objects(record, protocol)
-    return {str(identity): float(row[J_MEAN] + row[F_MEAN]) / 2 for identity, row in enumerate(rows, start=1)}
+    return {
+        str(identity): float(row[J_MEAN] + row[F_MEAN]) / 2 for identity, row in zip(_ids(record), rows, strict=True)
+    }
+
+
+def _ids(record: Mapping[str, Json]) -> Sequence[int]:
+    """Of the rows of a record: 1, 2, 3, ... where it does not say."""
+    ids = [int(number_of(identity)) for identity in list_of(record.get("ids", ()))]
+    return ids or range(1, len(list_of(record["J"])) + 1)
 
 
 def _objects(record: Mapping[str, Json], protocol: Protocol) -> NDArray[np.float64]:
     """Statistics of each object of a clip, from `DavisScorer.result()`."""
-    region, contour = (np.asarray(record[name], np.float64) for name in ("J", "F"))
+    region, contour = ([np.asarray(row, np.float64) for row in list_of(record[name])] for name in ("J", "F"))
     return object_statistics(region, contour, decay=protocol.score.decay)
 
 
@@ -203,10 +226,10 @@ class DavisScorer:
     def __init__(self, clip: DavisClip, truth: Callable[[int], FrameOutlines], rules: DavisScore) -> None:
         self._clip, self._truth, self._rules = clip, truth, rules
         self._scored = frozenset(clip.scored_frames(rules.left_out))
-        num_objects = clip.count_objects(rules.objects)
-        self._region: list[list[float]] = [[] for _ in range(num_objects)]
-        self._contour: list[list[float]] = [[] for _ in range(num_objects)]
-        self._unpredicted = set(range(1, num_objects + 1))
+        self._entries = clip.scored_objects(rules)
+        self._region: dict[int, list[float]] = {identity: [] for identity in self._entries}
+        self._contour: dict[int, list[float]] = {identity: [] for identity in self._entries}
+        self._unpredicted = set(self._entries)
 
     def update(self, index: int, prediction: Mask) -> None:
         """Scores frame `index` where the protocol does. Raises DataError for an id that the clip lacks."""
@@ -215,28 +238,29 @@ class DavisScorer:
         name = f"{self._clip.name}: the prediction of frame {self._clip.stems[index]}"
         region, contour = region_contour(prediction, self._truth(index), name=name)
         self._unpredicted -= {identity for identity in self._unpredicted if (prediction == identity).any()}
-        for object_index in range(len(self._region)):
-            self._region[object_index].append(float(region[object_index]))
-            self._contour[object_index].append(float(contour[object_index]))
+        for identity, entry in self._entries.items():
+            if index > entry:
+                self._region[identity].append(float(region[identity - 1]))
+                self._contour[identity].append(float(contour[identity - 1]))
 
     def result(self) -> dict[str, Json]:
-        """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, if anything}."""
-        known = [note for note in self._clip.notes if self._rules.objects == "first" or note[0] != LATER_IDS]
-        notes = [list(note) for note in (*known, *self._notes())]
-        return {"J": self._region, "F": self._contour, **({"notes": notes} if notes else {})}
+        """{"J": [objects][frames], "F": [objects][frames], "notes": what is odd, "ids": where not 1, 2, 3, ...}."""
+        found: dict[str, Json] = {"J": [*self._region.values()], "F": [*self._contour.values()]}
+        if [*self._entries] != [*range(1, len(self._entries) + 1)]:
+            found["ids"] = [*self._entries]
+        notes = [list(note) for note in self._notes()]
+        return {**found, "notes": notes} if notes else found
 
     def _notes(self) -> Iterator[tuple[str, str]]:
+        yield from self._clip.notes_under(self._rules)
         if not self._scored:
             yield "clips without a scored frame (first, last and unannotated ones are not) count for nothing", ""
         elif self._clip.num_annotated < len(self._clip.stems):
             ends = "the first and the last" if self._rules.left_out == "first-last" else "the first"
             yield f"scored are the annotated frames but {ends} (left_out = {self._rules.left_out})", ""
-        lost = [identity for identity in sorted(self._unpredicted) if min(self._region[identity - 1], default=1) < 1]
+        lost = [identity for identity in sorted(self._unpredicted) if min(self._region[identity], default=1) < 1]
         if lost:
-            yield (
-                "objects that no scored prediction holds (small ones may have no cell on the grid) score 0",
-                f"id {some(lost)}",
-            )
+            yield "objects that no scored prediction holds score 0", f"id {some(lost)}"
 
 
 if TYPE_CHECKING:

@@ -1,21 +1,26 @@
 """One clip in DAVIS layout: which objects its masks hold, and what ids can't be or mean for the score."""
 
 import copy
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from corrkit.errors import DataError
+from corrkit.files.reading import numbered_files
+from corrkit.frames.pictures import SUFFIXES
 from corrkit.frames.resaved import ResavedFrames
 from corrkit.frames.sequence import FrameSequence
 from corrkit.manifests.clips import ManifestClip
 from corrkit.metrics.davis import LeftOut, scored_frames
 from corrkit.palette import VOID
+from corrkit.protocols.schema import DavisScore
 from corrkit.tasks.clips import some
 from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
-from corrkit.tasks.masks import Mask, resize_nearest
+from corrkit.tasks.masks import Mask, distinct_values, resize_nearest
 
 _BINARY = frozenset({0, VOID})
 _MOST_GAPS = 20
@@ -24,8 +29,8 @@ _MOST_OBJECTS = 100
 """More distinct values in one clip are noise or soft edges, not objects."""
 
 _LATER, _NOT_SCORED = "ids that come later", "objects that the first mask lacks count as background, and are not scored"
-LATER_IDS = f"{_LATER}: {_NOT_SCORED}"
-"""The note on them, which is not true of protocols that score the objects of all masks."""
+_GAPS, _COUNTED = "ids with gaps", "each missing id counts as an object, as in the official tool"
+_GIVEN, _NO_TRUTH = "masks that share no id", "they give objects where these enter, and are no ground truth to score"
 
 
 class DavisClip(MaskClip):
@@ -40,7 +45,7 @@ class DavisClip(MaskClip):
         """The same clip as a copy of frames and masks saved at `size` gives it (`frames.stored_size`)."""
         clip = copy.copy(self)  # with what is known of the files already
         clip._resaved_size = size
-        for made_of_pixels in ("frames", "first", "largest_id"):
+        for made_of_pixels in ("frames", "first", "largest_id", "_later_entries"):
             clip.__dict__.pop(made_of_pixels, None)
         return clip
 
@@ -50,8 +55,26 @@ class DavisClip(MaskClip):
         files = self.frame_files
         return files if self._resaved_size is None else ResavedFrames(files, self._resaved_size, self.name)
 
+    @cached_property
+    def _frame_paths(self) -> tuple[Path, ...]:
+        return self._all_frame_paths[len(self._leading_frames) :]
+
+    @cached_property
+    def _all_frame_paths(self) -> tuple[Path, ...]:
+        return tuple(numbered_files(self.files.frames, SUFFIXES))
+
+    @property
+    def _leading_frames(self) -> tuple[Path, ...]:
+        """Frames before the first annotated one, where they are no part of the clip."""
+        paths = self._all_frame_paths
+        if not self.files.leads_in or not any(path.stem in self._masks for path in paths):
+            return ()
+        return tuple(itertools.takewhile(lambda path: path.stem not in self._masks, paths))
+
     def scored_frames(self, left_out: LeftOut) -> Sequence[int]:
-        """Indices of the annotated frames that count; none where only the first is annotated (test sets)."""
+        """Indices of the annotated frames that count; none where masks only give objects (test sets)."""
+        if self._gives_objects_only:
+            return []
         annotated = [index for index in range(len(self.stems)) if self.is_annotated(index)]
         return [annotated[position] for position in scored_frames(len(annotated), left_out)]
 
@@ -80,9 +103,45 @@ class DavisClip(MaskClip):
         masks = (self.annotation(index) for index in range(len(self.stems)))
         return max(int(mask.max(initial=0)) for mask in masks if mask is not None)
 
-    def count_objects(self, rule: str) -> int:
-        """Objects that are scored under `score.objects`."""
-        return self.num_objects if rule == "first" else self.largest_id
+    def scored_objects(self, rules: DavisScore) -> Mapping[int, int]:
+        """Ids of the objects that are scored, ascending, to the index of the frame in which each is given."""
+        given = dict.fromkeys(set(distinct_values(self.first)) - {0}, 0)
+        if rules.entries == "appearance":
+            given |= self._later_entries
+        if rules.objects == "present":
+            return {identity: given[identity] for identity in sorted(given)}
+        largest = self.largest_id if rules.objects == "all" else max(self.num_objects, *given)
+        return {identity: given.get(identity, 0) for identity in range(1, largest + 1)}
+
+    def notes_under(self, rules: DavisScore) -> Iterator[tuple[str, str]]:
+        """The `notes` that are true under these rules, and what they make of objects that come later."""
+        untrue = set()
+        if rules.entries == "appearance" or rules.objects == "all":
+            untrue.add(f"{_LATER}: {_NOT_SCORED}")
+        if rules.objects == "present" or (rules.entries == "appearance" and self._has_all_ids):
+            untrue.add(f"{_GAPS}: {_COUNTED}")
+        yield from (note for note in self.notes if note[0] not in untrue)
+        if rules.entries == "appearance" and self._later_entries:
+            shown = [f"id {identity} in {self.stems[index]}" for identity, index in self._later_entries.items()]
+            yield "objects that enter later are given there, and scored after that", some(shown, 2)
+
+    @property
+    def _has_all_ids(self) -> bool:
+        """Whether each id up to the largest occurs in some mask."""
+        found = {*distinct_values(self.first), *self._later_entries} - {0}
+        return len(found) == max(found, default=0)
+
+    @cached_property
+    def _later_entries(self) -> dict[int, int]:
+        """Ids that the first mask lacks to the index of the frame whose mask holds them first; reads every mask."""
+        later = entering(self.annotation, len(self.stems))
+        return {identity: index for index, identities in later.items() for identity in identities}
+
+    @property
+    def _gives_objects_only(self) -> bool:
+        """Whether no id occurs in two masks, of which there are several: as in the valid set of YouTube-VOS."""
+        ids = [facts.ids for facts in self._facts]
+        return len(ids) > 1 and all(ids) and len(frozenset[int]().union(*ids)) == sum(map(len, ids))
 
     @cached_property
     def first(self) -> Mask:
@@ -104,7 +163,17 @@ class DavisClip(MaskClip):
     @cached_property
     def _first_values(self) -> frozenset[int]:
         stored = self.stored(0)
-        return frozenset() if stored is None else frozenset(np.unique(stored).tolist())
+        return frozenset() if stored is None else frozenset(distinct_values(stored))
+
+    def _missing_mask_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
+        """None where masks only give objects: that is said instead; and frames before the first mask."""
+        before = self._group("noted", "frames before the first mask", RESTORE, consequence="they are left out")
+        yield from before.extend(self._leading_frames, f"{len(self._leading_frames)} of them").faults()
+        if self._gives_objects_only:
+            group = self._group("noted", _GIVEN, RESTORE, consequence=_NO_TRUTH)
+            yield from group.extend(self.annotation_files).faults()
+        else:
+            yield from super()._missing_mask_faults(expected)
 
     def _id_faults(self, first: MaskFacts, expected: ManifestClip | None) -> Iterator[Fault]:
         kind = list(self._kind_faults(first))
@@ -142,9 +211,9 @@ class DavisClip(MaskClip):
         gaps = sorted(set(range(1, num_objects)) - first.ids) if first.ids else []
         gapped = self._group(
             "damaged",
-            "ids with gaps",
-            "Number the objects 1, 2, 3, ...",
-            consequence="each missing id counts as an object, as in the official tool",
+            _GAPS,
+            "Number the objects 1, 2, 3, ..., or say --set objects=present.",
+            consequence=_COUNTED,
         )
         if gaps:
             gapped.add(first.path, f"holds id {some(sorted(first.ids))}, but not {some(gaps)}")
@@ -160,6 +229,18 @@ class DavisClip(MaskClip):
             if beyond and not _is_binary(first.values):
                 later.add(facts.path, f"holds id {some(beyond)}, the first mask {some(sorted(first.ids))}")
         yield from later.faults()
+
+
+def entering(annotation: Callable[[int], Mask | None], num_frames: int) -> dict[int, list[int]]:
+    """Index of each frame after the first whose mask holds ids that no mask before it holds, to these ids."""
+    known, found = {0}, {}
+    for index in range(num_frames):
+        mask = annotation(index)
+        new = [] if mask is None else sorted(set(distinct_values(mask)) - known)
+        known.update(new)
+        if new and index:
+            found[index] = new
+    return found
 
 
 def _is_binary(first: frozenset[int]) -> bool:

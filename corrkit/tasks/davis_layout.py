@@ -29,7 +29,7 @@ _RESOLUTIONS = ("480p", "Full-Resolution")
 class DavisLayout:
     """root holds JPEGImages and Annotations; frames and masks are their folders of clips; lists maps split to file.
 
-    notes: how the root was found.
+    notes: how the root was found. leads_in: whether there may be frames before the first annotated one.
     """
 
     tree: ClassVar[tuple[str, ...]] = (
@@ -43,6 +43,7 @@ class DavisLayout:
     masks: Path
     lists: dict[str, Path]
     notes: tuple[str, ...] = ()
+    leads_in: bool = False
 
     @property
     def has_official_sizes(self) -> bool:
@@ -56,7 +57,7 @@ class DavisLayout:
 
     def files(self, folder: str) -> ClipFiles:
         """JPEGImages/480p/CLIP and Annotations/480p/CLIP."""
-        return ClipFiles(shown_name(folder), self.frames / folder, self.masks / folder)
+        return ClipFiles(shown_name(folder), self.frames / folder, self.masks / folder, leads_in=self.leads_in)
 
     def folder(self, files: ClipFiles) -> str:
         """CLIP."""
@@ -97,7 +98,10 @@ def find_layout(root: Path) -> DavisLayout:
     JPEGImages may be missing: masks alone are enough to score predictions.
     """
     found, notes = find_root(root, task="DAVIS", is_root=_is_root, expected=_EXPECTED)
-    frames, masks = _resolution(found)
+    there = [name for name in _RESOLUTIONS if is_folder(found / "Annotations" / name)]
+    if len(there) > 1:
+        notes = (*notes, f"{found} holds {' and '.join(there)}: {there[0]} is taken.")
+    frames, masks = (found / name / "/".join(there[:1]) for name in ("JPEGImages", "Annotations"))
     return DavisLayout(found, frames, masks, _split_lists(found), notes)
 
 
@@ -105,20 +109,12 @@ def _is_root(folder: Path) -> bool:
     return is_folder(folder / "Annotations")
 
 
-def _resolution(root: Path) -> tuple[Path, Path]:
-    frames, masks = root / "JPEGImages", root / "Annotations"
-    for name in _RESOLUTIONS:
-        if (masks / name).is_dir():
-            return frames / name, masks / name
-    return frames, masks
-
-
 def _split_lists(root: Path) -> dict[str, Path]:
     """Split name to list file: ImageSets/2017 first, then 2016 and 480p, then ImageSets itself, then other folders."""
     top = root / "ImageSets"
     years = [top / name for name in ("2017", "2016", "480p")]
     for folder in (*years, top, *(folder for folder in ordered(entries(top)) if folder not in years)):
-        lists = {path.stem: path for path in entries(folder) if path.suffix == ".txt"}
+        lists = {path.stem: path for path in entries(folder) if path.suffix.lower() == ".txt"}
         if lists:
             return lists
     return {}

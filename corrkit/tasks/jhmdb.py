@@ -1,6 +1,6 @@
 """JHMDB (and any folder in its layout): 15 joints per person, scored by PCK."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,12 @@ from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
 from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.faults import Fault
 from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
-from corrkit.tasks.joint_positions import read_joint_positions
+from corrkit.tasks.joint_positions import assumed_frame_size, read_joint_positions
 from corrkit.tasks.roots import shown_name
 
 _ANY_CLIP = ManifestClip(split="", clip="", folder="", width=320, height=240)
@@ -97,13 +97,26 @@ class JhmdbClip(ImageClip):
             differing = self._group("damaged", "joints that don't fit the frames", remedy, consequence=surplus)
             detail = f"joints of {len(joints)} frames, but {num_frames} frames are there"
             yield from differing.extend([path], detail).faults()
-        yield from self._outside_faults(joints)
+        yield from self._scale_faults(joints)
 
-    def _outside_faults(self, joints: Points) -> Iterator[Fault]:
-        """Joints outside of the frames: they may be pixels of frames of another size."""
+    def _scale_faults(self, joints: Points) -> Iterator[Fault]:
+        """Joints in pixels of frames of another size, by what the file tells, or else by where they lie."""
         try:
             height, width = self.frame_files.size
         except DataError:
+            return
+        assumed = assumed_frame_size(self.files.annotation)
+        if assumed is not None:
+            if assumed != (height, width):
+                remedy = "Use the frames that the joints were made for, or give joints in pixels of these."
+                other = self._group(
+                    "damaged",
+                    "joints in pixels of frames of another size",
+                    remedy,
+                    consequence="distances to what is predicted on these frames mean nothing",
+                )
+                detail = f"of {assumed[1]}x{assumed[0]}, the frames are {width}x{height}"
+                yield from other.extend([self.files.annotation], detail).faults()
             return
         outside = float(((joints < -1) | (joints > (width, height))).any(axis=-1).mean())
         if outside > _OUTSIDE:
@@ -115,6 +128,14 @@ class JhmdbClip(ImageClip):
             )
             detail = f"{outside:.0%} of them, frames are {width}x{height}"
             yield from group.extend([self.files.annotation], detail).faults()
+        elif self._official is None and (joints.max(axis=(0, 1)) < (width / 2, height / 2)).all():
+            group = self._group(
+                "noted",
+                "joints that never leave the upper left quarter of the frames",
+                "Give joints in pixels of the frames.",
+                consequence="they may count in pixels of frames of half the size",
+            )
+            yield from group.extend([self.files.annotation], f"frames are {width}x{height}").faults()
 
 
 class JhmdbTask:
@@ -153,6 +174,10 @@ class JhmdbTask:
     def resaved(self, clip: JhmdbClip, protocol: Protocol) -> JhmdbClip:
         """The clip itself: no published code saved this data set again."""
         return clip
+
+    def given(self, clip: JhmdbClip, protocol: Protocol) -> dict[int, Points]:
+        """The joints of frame 0."""
+        return {0: clip.joints[0]}
 
     def codec(self, clip: JhmdbClip, geometry: Geometry, protocol: Protocol) -> PointCodec:
         """Joints to maps and back; the same for every clip of one geometry."""
@@ -227,7 +252,7 @@ class JhmdbPredictions:
         """Whether there is a file of the clip in one of the forms of `read`."""
         return find_joints(self.folder, clip.name, clip.files.number) is not None
 
-    def read(self, clip: JhmdbClip, protocol: Protocol) -> Iterator[Points | None]:
+    def read(self, clip: JhmdbClip, protocol: Protocol) -> Generator[Points | None, None, Notes]:
         """Joints [J, 2] of every frame in order, None for frames without annotation; the protocol has no say.
 
         Raises:
@@ -243,6 +268,8 @@ class JhmdbPredictions:
             )
         for index in range(len(clip.frames)):
             yield joints[index] if index < clip.num_annotated else None
+        beyond = len(joints) - len(clip.frames)
+        return [("predictions of no frame are ignored", f"joints of {beyond} frames too many")] if beyond > 0 else []
 
 
 def _stacked(records: Mapping[str, Mapping[str, Json]]) -> NDArray[np.int64]:

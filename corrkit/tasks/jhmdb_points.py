@@ -56,6 +56,11 @@ class PointCodec:
             maps = resize_bilinear(maps, self._geometry.original)
         return self._read(maps)
 
+    def lost(self, annotation: Points, labels: "Tensor") -> list[str]:
+        """Joints [J, 2] that no cell of their label map [h, w, L] holds: they lie outside of the frame."""
+        held = (labels[..., int(self._labels.background) :].amax(dim=(0, 1)) > 0).tolist()
+        return [name for name, is_held in zip(JOINTS, held, strict=True) if not is_held]
+
     def first_prediction(self, annotation: Points) -> Points:
         """What stands for the prediction of frame 0 where it is not predicted like the others."""
         if self._readout.first_frame == "copy":

@@ -8,7 +8,7 @@ import itertools
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +22,7 @@ from corrkit.tasks.jhmdb_points import JOINTS, Points
 _LARGEST = 1 << 24
 """Bytes of a file, and of all that it unpacks to; JHMDB's have some 10 kB (40 frames, 15 joints)."""
 _FARTHEST = 1e6  # pixels; joints may lie outside the frame, but no frame is near this
+_EXACT = 1.0  # pixels; JHMDB's files agree to some digits
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15  # kinds of element
 _NUMERIC = range(6, 16)  # classes of matrix: double, single, int8 to uint64
@@ -36,17 +37,7 @@ def read_joint_positions(path: Path) -> Points:
     Raises:
         DataError: for a missing or undecodable file, one without `pos_img`, or values that are no positions.
     """
-    data = read_file(path, largest=_LARGEST)
-    try:
-        variables = dict(_variables(data))
-        if "pos_img" not in variables:
-            raise DataError(
-                f"{path} has no pos_img (it holds {', '.join(sorted(variables)[:5]) or 'nothing'}).",
-                "Use JHMDB's joint_positions.mat.",
-            )
-        positions = _numbers(variables["pos_img"], _order(data))
-    except (ValueError, struct.error, zlib.error) as error:
-        raise DataError(f"{path} can't be read as a MATLAB file ({error}).", _RESTORE) from None
+    positions = _matrices(path, ("pos_img",))["pos_img"]
     if positions.ndim == 2:  # MATLAB drops the last axis of a single frame
         positions = positions[..., None]
     if positions.ndim != 3 or positions.shape[:2] != (2, len(JOINTS)):
@@ -57,6 +48,45 @@ def read_joint_positions(path: Path) -> Points:
         raise DataError(f"{path}: pos_img holds values that are no positions.", _RESTORE)
     # MATLAB counts pixels from 1 (ajabri/videowalk 047f3f4 code/data/jhmdb.py:233-234).
     return np.ascontiguousarray(positions.transpose(2, 1, 0) - 1)
+
+
+def assumed_frame_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of the frames in whose pixels a joint_positions.mat counts; None where the file does not tell.
+
+    JHMDB stores each joint twice, in pixels and relative to the frame: with height H, width W and the person's scale s
+    pos_world is ((x / W - 0.5) W / H / s, (y / H - 0.5) / s).
+    """
+    try:
+        found = _matrices(path, ("pos_img", "pos_world", "scale"))
+    except DataError:
+        return None
+    if len(found) < 3 or found["pos_img"].shape != found["pos_world"].shape or found["pos_img"].ndim != 3:
+        return None
+    (x, y), world = found["pos_img"], found["pos_world"]
+    if found["scale"].size not in (1, x.shape[1]):
+        return None
+    from_centre = world * found["scale"].ravel()
+    relative = from_centre[1] + 0.5
+    height = float((y * relative).sum() / max((relative**2).sum(), 1e-9))
+    width = float(2 * (x - from_centre[0] * height).mean())
+    errors = np.abs(relative * height - y), np.abs(from_centre[0] * height + width / 2 - x)
+    is_told = np.isfinite(height + width) and max(error.max() for error in errors) < _EXACT
+    return (round(height), round(width)) if is_told else None
+
+
+def _matrices(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Those of the named variables that are there. Raises DataError for a damaged file, or one without the first."""
+    data = read_file(path, largest=_LARGEST)
+    try:
+        variables, order = dict(_variables(data)), _order(data)
+        if names[0] not in variables:
+            raise DataError(
+                f"{path} has no {names[0]} (it holds {', '.join(sorted(variables)[:5]) or 'nothing'}).",
+                "Use JHMDB's joint_positions.mat.",
+            )
+        return {name: _numbers(name, variables[name], order) for name in names if name in variables}
+    except (ValueError, struct.error, zlib.error) as error:
+        raise DataError(f"{path} can't be read as a MATLAB file ({error}).", _RESTORE) from None
 
 
 def _order(data: bytes) -> str:
@@ -101,14 +131,14 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         place = start + size + padding
 
 
-def _numbers(parts: list[tuple[int, bytes]], order: str) -> NDArray[np.float64]:
+def _numbers(name: str, parts: list[tuple[int, bytes]], order: str) -> NDArray[np.float64]:
     """A matrix of real numbers as float64. Raises ValueError for any other."""
     flags = struct.unpack_from(f"{order}I", parts[0][1])[0]
     kind = parts[3][0] if len(parts) == 4 else 0
     if flags & 0xFF not in _NUMERIC or flags & _COMPLEX or kind not in _TYPES:
-        raise ValueError("pos_img is no matrix of real numbers")
+        raise ValueError(f"{name} is no matrix of real numbers")
     shape = np.frombuffer(parts[1][1], f"{order}i4").tolist()
     values = np.frombuffer(parts[3][1], f"{order}{_TYPES[kind]}")
     if min(shape, default=-1) < 0 or math.prod(shape) != values.size:
-        raise ValueError(f"pos_img has {values.size} values and the shape {shape}")
+        raise ValueError(f"{name} has {values.size} values and the shape {shape}")
     return values.astype(np.float64).reshape(shape, order="F")

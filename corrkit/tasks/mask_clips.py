@@ -1,8 +1,7 @@
 """Clips whose annotations are id masks, one PNG for each annotated frame (DAVIS, VIP)."""
 
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +12,19 @@ from corrkit.errors import DataError
 from corrkit.files.reading import is_folder, numbered_files
 from corrkit.manifests.clips import ManifestClip
 from corrkit.palette import VOID
-from corrkit.tasks.clips import ImageClip, dangles
+from corrkit.tasks.clips import ImageClip, dangles, some
+from corrkit.tasks.contract import Notes
 from corrkit.tasks.faults import RESTORE, Fault
-from corrkit.tasks.masks import Colour, Mask, read_mask, read_mask_and_colours
+from corrkit.tasks.masks import (
+    KEEP_PALETTE,
+    Colour,
+    Mask,
+    PaletteOrder,
+    colours_of,
+    distinct_values,
+    read_mask,
+    read_mask_and_palette,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +100,13 @@ class MaskClip(ImageClip):
             if dangles(path):
                 continue
             try:
-                mask, colours = read_mask_and_colours(path)
+                mask, palette = read_mask_and_palette(path)
             except DataError as error:
                 found[path] = error
             else:
-                values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-                found[path] = MaskFacts(path, (mask.shape[0], mask.shape[1]), frozenset(values.tolist()), colours)
+                values = frozenset(distinct_values(mask))
+                size = (mask.shape[0], mask.shape[1])
+                found[path] = MaskFacts(path, size, values, colours_of(values, palette))
         return found
 
     @cached_property
@@ -152,17 +162,13 @@ class MaskClip(ImageClip):
             return self._facts[0].size if self._facts else None
 
     def _palette_faults(self) -> Iterator[Fault]:
-        """Masks that give a colour to another id than the masks before: adaptive palettes are ordered file by file."""
-        remedy = "Save masks with the palette kept in its order, not with an adaptive one."
-        differing = self._group("damaged", "mask with a re-ordered palette", remedy, stops=True)
-        known: dict[Colour, tuple[int, str]] = {}
+        """Masks that give a colour to another id than the masks before."""
+        differing = self._group("damaged", "mask with a re-ordered palette", KEEP_PALETTE, stops=True)
+        order = PaletteOrder()
         for facts in self._facts:
-            counts = Counter(facts.colours.values())
-            for identity, colour in facts.colours.items():
-                other, name = known.setdefault(colour, (identity, facts.path.name))
-                if other != identity and counts[colour] == 1:
-                    differing.add(facts.path, f"colour {colour} is id {identity}, but id {other} in {name}")
-                    break
+            breach = order.breach(facts.colours, facts.path.name)
+            if breach:
+                differing.add(facts.path, breach)
         yield from differing.faults()
 
     @abstractmethod
@@ -178,7 +184,7 @@ class MaskClip(ImageClip):
         annotated = [index for index, stem in enumerate(stems) if stem in self._masks]
         detail = f"{len(lacking)} of {len(stems)}, first {lacking[0]}"
         group = self._group(
-            "noted" if expected is None and _is_regular(annotated, len(stems)) else "missing",
+            "noted" if expected is None and is_regular(annotated, len(stems)) else "missing",
             "mask missing",
             RESTORE,
             consequence="frames without a mask are propagated through and not scored",
@@ -186,7 +192,14 @@ class MaskClip(ImageClip):
         yield from group.extend([self.files.annotation / f"{stem}.png" for stem in lacking], detail).faults()
 
 
-def _is_regular(annotated: Sequence[int], num_frames: int) -> bool:
+def surplus_notes(folder: Path, stems: Iterable[str]) -> Notes:
+    """A note on predictions of no frame: those of a method that counts frames from 1 are shifted by one."""
+    known = set(stems)
+    beyond = [path.name for path in numbered_files(folder, (".png",)) if path.stem not in known]
+    return [("predictions of no frame are ignored", some(beyond, 2))] if beyond else []
+
+
+def is_regular(annotated: Sequence[int], num_frames: int) -> bool:
     """Whether every n-th frame from the first on is annotated, to the clip's end."""
     steps = set(np.diff(annotated).tolist())
     return len(steps) == 1 and num_frames - 1 - annotated[-1] < next(iter(steps)) and annotated[0] == 0

@@ -146,9 +146,9 @@ def named_in_lists(paths: Iterable[Path]) -> set[str]:
     return {part for path in paths for line in list_lines(path) for part in re.split(r"[/\s]+", line)}
 
 
-def stray_caches(folder: Path) -> list[str]:
+def stray_caches(folders: Iterable[Path]) -> list[str]:
     """A note on label caches of other tools in clip folders (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
-    strays = [path for clip in entries(folder) for path in entries(clip) if path.suffix == ".npy"]
+    strays = [path for folder in folders for clip in entries(folder) for path in entries(clip) if path.suffix == ".npy"]
     return [f"{len(strays)} .npy label caches of another tool are ignored, e.g. {strays[0]}."] if strays else []
 
 

@@ -1,7 +1,7 @@
 """VIP (and any folder in its layout): 20 classes of body parts, scored by the data set's mean IoU."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,10 @@ from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
-from corrkit.tasks.contract import DataSet, Evidence, Geometry, Scores, Task, refuse_options
-from corrkit.tasks.faults import Fault
-from corrkit.tasks.mask_clips import MaskClip, MaskFacts
-from corrkit.tasks.masks import Mask, MaskCodec, read_mask, resize_nearest, write_mask
+from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
+from corrkit.tasks.faults import RESTORE, Fault
+from corrkit.tasks.mask_clips import MaskClip, MaskFacts, is_regular, surplus_notes
+from corrkit.tasks.masks import Mask, MaskCodec, PaletteOrder, resize_nearest, write_mask
 from corrkit.tasks.roots import shown_name, stray_caches
 from corrkit.tasks.vip_layout import VipLayout, find_layout
 
@@ -62,8 +62,14 @@ class VipClip(MaskClip):
             yield from self._group("noted", what, remedy, consequence=meaning).extend([first.path]).faults()
 
     def _missing_mask_faults(self, expected: ManifestClip | None) -> Iterator[Fault]:
-        """None: VIP labels some of its frames."""
-        yield from ()
+        """A note where not every n-th frame is labelled, as VIP labels them."""
+        stems = self._expected_stems(expected)
+        labelled = [index for index, stem in enumerate(stems) if stem in self._masks]
+        if len(labelled) > 1 and not is_regular(labelled, len(stems)):
+            group = self._group(
+                "noted", "labels at irregular steps", RESTORE, consequence="frames without a label are not scored"
+            )
+            yield from group.extend(self.annotation_files, f"{len(labelled)} of {len(stems)} frames").faults()
 
 
 class VipTask:
@@ -94,12 +100,16 @@ class VipTask:
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*layout.notes, *notes, *stray_caches(layout.labels)),
+            notes=(*layout.notes, *notes, *stray_caches([layout.labels])),
         )
 
     def resaved(self, clip: VipClip, protocol: Protocol) -> VipClip:
         """The clip itself: no published code saved this data set again."""
         return clip
+
+    def given(self, clip: VipClip, protocol: Protocol) -> dict[int, Mask]:
+        """The first label."""
+        return {0: _first(clip)}
 
     def codec(self, clip: VipClip, geometry: Geometry, protocol: Protocol) -> MaskCodec:
         """The clip's label codec."""
@@ -167,7 +177,7 @@ class VipPredictions:
         """Whether FOLDER/CLIP is there."""
         return is_folder(self.folder / clip.name)
 
-    def read(self, clip: VipClip, protocol: Protocol) -> Iterator[Mask | None]:
+    def read(self, clip: VipClip, protocol: Protocol) -> Generator[Mask | None, None, Notes]:
         """Id masks of the labelled frames, None for the others; brought to the labels' size by Pillow's nearest.
 
         Files are FOLDER/CLIP/FRAME.png, or FRAME_mask.png as CropMAE writes them.
@@ -188,11 +198,13 @@ class VipPredictions:
                 f"It holds {', '.join(found) or 'nothing'}.",
                 "Name predictions like the frames, FRAME.png or FRAME_mask.png.",
             )
+        order = PaletteOrder()
         for index, path in enumerate(paths):
             if path is None or not clip.is_annotated(index):
                 yield None
             else:
-                yield _to_size(read_mask(path), clip.frames.size, path)
+                yield _to_size(order.read(path), clip.frames.size, path)
+        return surplus_notes(folder, [name for stem in clip.stems for name in (stem, f"{stem}_mask")])
 
 
 class VipScorer:
@@ -250,8 +262,7 @@ class VipScorer:
         predicted, true = self._counts.sum(axis=0), self._counts.sum(axis=1)
         lost = [class_names()[k] for k in self._clip.first_classes if true[k] > predicted[k] == 0]
         if lost:
-            what = "classes of the first label that no prediction holds (small ones may have no cell on the grid)"
-            yield f"{what} score 0", some(lost)
+            yield "classes of the first label that no prediction holds score 0", some(lost)
 
 
 @cache

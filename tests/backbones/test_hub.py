@@ -179,17 +179,45 @@ def test_a_download_that_breaks_off_is_the_users_to_mend(hub, monkeypatch):
         load_backbone("hf:owner/tiny")
 
 
-@pytest.mark.parametrize("others", [["pytorch_model.bin"], ["pytorch_model.bin.index.json", "pytorch_model.bin"]])
-def test_a_folder_with_both_formats_takes_safetensors_and_says_so(tmp_path, others):
-    """As transformers does, also where the .bin files are sharded; their contents differ here."""
-    save_file(vit(0), tmp_path / "model.safetensors")
-    torch.save(vit(1), tmp_path / "pytorch_model.bin")
+def both_formats(folder, others, state):
+    """model.safetensors of one training, and .bin files with these tensors."""
+    save_file(vit(0), folder / "model.safetensors")
+    torch.save(state, folder / "pytorch_model.bin")
     if len(others) == 2:
-        weight_map = dict.fromkeys(vit(1), "pytorch_model.bin")
-        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        weight_map = dict.fromkeys(state, "pytorch_model.bin")
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+BOTH = pytest.mark.parametrize(
+    "others", [["pytorch_model.bin"], ["pytorch_model.bin.index.json", "pytorch_model.bin"]], ids=["whole", "sharded"]
+)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_folder_with_both_formats_takes_safetensors_and_compares(tmp_path, others, dtype):
+    """As transformers does, also where the .bin files are sharded, or keep another precision, or buffers."""
+    state = {**{name: tensor.to(dtype) for name, tensor in vit(0).items()}, "embeddings.position_ids": torch.arange(4)}
+    both_formats(tmp_path, others, state)
     opened = open_checkpoint(tmp_path)
     assert torch.equal(flatten(opened.tree)["layernorm.weight"], vit(0)["layernorm.weight"])
-    (note,) = opened.notes
-    assert note.startswith("model.safetensors is read, ")
-    assert all(name in note for name in others)
+    assert len(opened.notes) == len(others)
+    for name, note in zip(sorted(others), opened.notes, strict=True):
+        assert note.startswith(f"model.safetensors is read; {name} beside it holds the same {len(vit(0))} tensors")
+        assert note.endswith("1 tensor stands in only one of them")
     assert not open_checkpoint(tmp_path / "model.safetensors").notes
+
+
+@BOTH
+def test_a_folder_with_two_different_sets_of_weights_is_refused(tmp_path, others):
+    both_formats(tmp_path, others, {**vit(0), "layernorm.weight": vit(1)["layernorm.weight"] + 1})
+    with pytest.raises(CheckpointError, match=r"differ in 1 of \d+ tensors that both hold: layernorm\.weight"):
+        open_checkpoint(tmp_path)
+    assert not open_checkpoint(tmp_path / "model.safetensors").notes
+
+
+def test_weights_beside_that_can_not_be_compared_are_said_so(tmp_path):
+    both_formats(tmp_path, ["pytorch_model.bin"], {f"vit.{name}": tensor for name, tensor in vit(1).items()})
+    assert "has other names, so the two weren't compared" in open_checkpoint(tmp_path).notes[0]
+    (tmp_path / "pytorch_model.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert "can't be, so the two weren't compared" in open_checkpoint(tmp_path).notes[0]

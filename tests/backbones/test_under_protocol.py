@@ -100,6 +100,17 @@ def test_a_network_of_clips_sees_the_windows_of_the_protocol(golden):
     assert backbone.mode.kind == "framewise", "the backbone stays as it is"
 
 
+def test_a_result_says_that_the_protocol_shows_windows(golden):
+    backbone, _ = loaded(golden, "mvd")
+    predictor = Propagator(backbone, torch.device("cpu"), name="clips")
+    protocol = override(load_protocol("davis/rvm"), {"window": 4})
+    assert predictor.mode_under(protocol).sees_future
+    assert any("Windows of 4 frames" in note for note in predictor.notes_under(protocol))
+    of_single_frames = override(protocol, {"window": 0})
+    assert not predictor.mode_under(of_single_frames).sees_future
+    assert predictor.notes_under(of_single_frames) == backbone.report.notes
+
+
 def test_windows_that_contradict_the_protocol_are_refused(golden):
     backbone, _ = loaded(golden, "mvd")
     with pytest.raises(UsageError, match="--window asks for 4"):

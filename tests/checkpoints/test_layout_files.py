@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,8 +17,10 @@ from corrkit import load_backbone
 from corrkit.backbones.conversion import convert
 from corrkit.backbones.inspection import inspect
 from corrkit.backbones.loading import Loading
-from corrkit.checkpoints.layout_files import read_layout
+from corrkit.backbones.networks.positions import RULES as RULES_OF_POSITIONS
+from corrkit.checkpoints.layout_files import LayoutFile, read_layout
 from corrkit.checkpoints.opening import open_checkpoint
+from corrkit.checkpoints.registry.plain import ENTRIES as PLAIN
 from corrkit.checkpoints.suggestion import propose
 from corrkit.errors import CheckpointError
 
@@ -180,7 +184,7 @@ def test_branches_by_preference_and_prefix(place):
         (f"epsilon = 1\n{RULES}{NAMES}", "has unknown epsilon"),
         (f"heads = 0\n{RULES}{NAMES}", "heads is 0"),
         (f"heads = 7\n{RULES}{NAMES}", "7 heads"),
-        (f"{RULES}{NAMES}".replace('"size"', '"nearest"'), "position is 'nearest'"),
+        (f"{RULES}{NAMES}".replace('"size"', '"cubic"'), "position is 'cubic'"),
         (f"{RULES}{NAMES}".replace("0.3]", "0.3, 1]"), "mean is"),
         (f"{RULES}{NAMES}".replace("= 4", '= "four"'), "anchors.stem.conv.weight"),
         (f"{RULES}[anchors]\n", "anchors is empty"),
@@ -243,6 +247,77 @@ def test_a_proposal_for_telling_names_loads_to_the_same_features(place):
     assert torch.equal(proposed, features(place / "ours.pth", layout=place / "same.toml"))
 
 
+ODD = {
+    "keras": {
+        "patch_embed.proj": "embedding.conv2d",
+        "cls_token": "embedding.class",
+        "pos_embed": "embedding.position",
+        "attn.qkv": "multi_head_attention.to_qkv",
+        "attn.proj": "multi_head_attention.to_out",
+        "norm1": "attention_norm",
+        "norm2": "mlp_norm",
+        "mlp.fc1": "feed_forward.dense_1",
+        "mlp.fc2": "feed_forward.dense_2",
+        "blocks": "transformer.block",
+    },
+    "lucidrains": {
+        "patch_embed.proj": "to_patch_embedding.conv",
+        "pos_embed": "pos_embedding",
+        "attn.qkv": "attn.to_qkv",
+        "attn.proj": "attn.to_out.0",
+        "norm1": "attn.norm",
+        "norm2": "ff.net.0",
+        "mlp.fc1": "ff.net.1",
+        "mlp.fc2": "ff.net.4",
+        "blocks": "transformer.layers",
+    },
+    "torch": {
+        "patch_embed.proj": "tokenizer",
+        "cls_token": "class_embedding",
+        "pos_embed": "positional_encoding",
+        "attn.qkv.weight": "self_attn.in_proj_weight",
+        "attn.qkv.bias": "self_attn.in_proj_bias",
+        "attn.proj": "self_attn.out_proj",
+        "mlp.fc1": "linear1",
+        "mlp.fc2": "linear2",
+        "blocks": "layers",
+    },
+    "short": {
+        "patch_embed.proj": "pe",
+        "attn.qkv": "a.qkv",
+        "attn.proj": "a.o",
+        "norm1": "ln_1",
+        "norm2": "ln_2",
+        "mlp.fc1": "m.up",
+        "mlp.fc2": "m.down",
+        "blocks": "h",
+    },
+    "numbered": {
+        "patch_embed.proj": "stem.0",
+        "attn.qkv": "0.fn.qkv",
+        "attn.proj": "0.fn.out",
+        "norm1": "0.norm",
+        "norm2": "1.norm",
+        "mlp.fc1": "1.fn.0",
+        "mlp.fc2": "1.fn.3",
+        "blocks": "body",
+    },
+}
+
+
+@pytest.mark.parametrize("words", ODD.values(), ids=ODD)
+def test_a_proposal_for_odd_names_loads_to_the_same_features(place, words):
+    """Of five ways of writing a ViT; names of modules of torch, of PreNorm wrappers, of a few letters."""
+    torch.save({"model": renamed(words, head="pred_head")}, place / "odd.pth")
+    proposal = propose(open_checkpoint(place / "odd.pth"))
+    assert re.fullmatch(r"3 blocks of width 64 under model\.net\.enc(\.\w+)*, patches of 8 pixels", proposal.sentence)
+    assert "Not understood" not in proposal.text
+    (place / "proposed.toml").write_text(proposal.text)
+    (place / "same.toml").write_text(RULES.replace("1e-5", "1e-6") + NAMES)
+    expected = features(place / "ours.pth", layout=place / "same.toml")
+    assert torch.equal(features(place / "odd.pth", layout=place / "proposed.toml"), expected)
+
+
 def test_a_proposal_leaves_open_what_names_do_not_tell(place):
     """norm_a and norm_b have one shape: which comes first would be a guess."""
     proposal = propose(open_checkpoint(place / "ours.pth"))
@@ -293,6 +368,50 @@ def test_a_package_offers_systems(package: Path):
     assert json.loads(corrkit(package, "inspect", "timm.pth", "--json").stdout)["system"] == "vit"
     listed = json.loads(corrkit(package, "systems", "--json").stdout)
     assert {"dino", "vit", "ours"} <= {row["name"] for row in listed}
+
+
+@pytest.mark.slow
+def test_a_package_that_pip_installs_offers_systems(place: Path):
+    """Built from its pyproject.toml and installed into a folder of its own, as any user's."""
+    source = place / "source"
+    (source / "mylab_systems").mkdir(parents=True)
+    (source / "mylab_systems" / "__init__.py").write_text("")
+    (source / "mylab_systems" / "ours.toml").write_text(RULES + NAMES)
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "mylab-systems"\nversion = "1.0"\n'
+        '[project.entry-points."corrkit.systems"]\nmylab = "mylab_systems"\n'
+    )
+    site = place / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*install, "--target", str(site), str(source)], check=True)
+    done = corrkit(site, "inspect", str(place / "ours.pth"), "--json")
+    assert json.loads(done.stdout)["system"] == "ours"
+    assert "ours" in {row["name"] for row in json.loads(corrkit(site, "systems", "--json").stdout)}
+
+
+def test_every_field_of_a_plain_entry_can_be_said_in_a_layout_file():
+    """But for what recognises a file among others, which --layout replaces, and rules that read the file itself."""
+    recognising = {"name", "layouts", "signs", "beside", "without", "config", "shapes", "model_types", "certain"}
+    recognising |= {"distinction", "source", "proven", "notes", "assumptions", "build", "refuse", "title"}
+    files = {field.name for field in fields(LayoutFile)}
+    said = {"drop", "mean", "std", "heads", "prefix"} & files | {"rules", "prefers"}  # rules: field by field; prefer
+    by_file = {"cls", "row_first_heads"}  # as the file has them; MoCo v3's table in it tells heads
+    unsaid: list[tuple[str, str]] = []
+    for system in PLAIN:
+        if system.refuse is None:
+            used = {f.name for f in fields(system) if getattr(system, f.name) != f.default and getattr(system, f.name)}
+            rules = {f.name for f in fields(system.rules) if getattr(system.rules, f.name) != f.default}
+            names = {*used - recognising - said, *rules - files - by_file - {"absent"}}  # absent: no_bias
+            convert = [layout.name for layout in system.layouts if layout.convert]
+            unsaid += [(system.name, name) for name in (*names, *convert)]
+    # Kernels of flax are transposed; a SwiGLU that timm packs into fc1 is `conversions.packed_swiglu`'s.
+    packed = ("deit_distilled", "deit3", "timm_vit", "timm_vit_registers", "vit_mean_pooled", "vit")
+    assert {*unsaid} == {("jax_vit", "JAX ViT"), *((name, "timm ViT") for name in packed)}
+
+
+def test_a_layout_file_takes_every_rule_of_positions():
+    assert {*get_args(LayoutFile.__annotations__["position"])} == {*RULES_OF_POSITIONS, "sincos", "none"}
 
 
 def test_systems_are_listed_without_torch(tmp_path):

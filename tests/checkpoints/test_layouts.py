@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from corrkit.backbones import load_backbone
 from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening import open_checkpoint
+from corrkit.errors import CheckpointError
 from tests.checkpoints.test_goldens import TOLERANCE, distance
 
 MMPRETRAIN = (
@@ -200,3 +201,44 @@ def test_a_convolutional_stem_in_evaluation_mode(tmp_path):
     )
     torch.testing.assert_close(layers(x), expected)
     assert backbone(x).shape == (2, 2, 3, 32)
+
+
+@torch.no_grad()
+def test_a_resnet_as_a_numbered_sequence_gives_the_same(tmp_path):
+    """As lightly's examples build their backbones: nn.Sequential(*list(resnet.children())[:-1])."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    named = resnet18()
+    for buffer in named.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 2)
+    numbered = torch.nn.Sequential(*list(named.children())[:-1])
+    head = {"projection_head.layers.0.weight": torch.ones(3, 3)}
+    lightly = {f"backbone.{name}": tensor for name, tensor in numbered.state_dict().items()}
+    torch.save(named.state_dict(), tmp_path / "named.pth")
+    torch.save({"state_dict": {**lightly, **head}}, tmp_path / "numbered.ckpt")
+    frames = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    backbone = load_backbone(tmp_path / "numbered.ckpt")
+    assert backbone.report.system == "resnet"
+    assert torch.equal(backbone(frames), load_backbone(tmp_path / "named.pth")(frames))
+
+
+@pytest.mark.golden
+def test_twins_of_student_and_teacher_are_asked_about(golden, tmp_path):
+    """Of self-distillation the teacher is evaluated, of a smaller network's distillation the student."""
+    state, heads, frames, features = weights(golden, "mae")
+    twins = {f"student_backbone.vit.{key}": tensor + 1 for key, tensor in state.items()}
+    twins |= {f"teacher_backbone.vit.{key}": tensor for key, tensor in state.items()}
+    torch.save({"state_dict": twins}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"equally good: '.*student_backbone\.vit', '.*teacher_backbone\.vit'"):
+        load_backbone(tmp_path / "a.ckpt", heads=heads)
+    backbone = load_backbone(tmp_path / "a.ckpt", heads=heads, key="teacher_backbone")
+    with torch.no_grad():
+        assert distance(backbone(frames).numpy(), features) < TOLERANCE
+
+
+def test_flattened_parameters_of_fsdp_name_what_unflattens_them(tmp_path):
+    torch.save({"_flat_param": torch.zeros(9), "blocks.0._flat_param": torch.zeros(9)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"FSDP has flattened[\s\S]*FULL_STATE_DICT"):
+        load_backbone(tmp_path / "a.pth")

@@ -1,6 +1,7 @@
 """Systems are told by positive marks: nothing beside a network, or its absence, changes its features unsaid."""
 
 import copy
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -18,13 +19,19 @@ from corrkit.checkpoints.selection import fitting, select
 from corrkit.errors import CheckpointError
 from tests.checkpoints.test_goldens import GOLDENS, TOLERANCE, distance
 from tests.checkpoints.test_recognition import built
+from tests.checkpoints.test_resnet_goldens import SYSTEMS as RESNETS
+from tests.checkpoints.test_resnet_goldens import file_of as file_of
+from tests.checkpoints.test_transformers import CASES, CLIPS, written
 from tests.checkpoints.test_video_goldens import SYSTEMS as VIDEO
 from tests.checkpoints.test_wild import FIXTURES
 
 # Without the tensors beside them these files bear the names of a plainer system, whose entry says what it assumes.
 NOTED = ("don't tell", "assumed", "Taken as", "would need", "Without")
-EVERY = [*GOLDENS, *VIDEO, *(f"../checkpoints_wild/{name}" for name in FIXTURES)]
+EVERY = [*GOLDENS, *VIDEO, "simmim_swin", "fastmim_swin", *(f"../checkpoints_wild/{name}" for name in FIXTURES)]
 SAMPLE = ("mae", "dino", "dinov2_reg", "dinov3", "beit", "clip_openai", "pe_core", "hf_vit", "msn", "vjepa2")
+PEERS = [*CASES, *CLIPS]
+PEER_IDS = [f"{case.model}-{case.id}".rstrip("-") for case in PEERS]
+PEER_SAMPLE = ("ViTModel", "CLIPVisionModel", "Dinov2Model", "SwinModel", "VivitModel", "Swinv2Model")
 FOREIGN = ("target_encoder", "teacher", "model_ema", "decoder", "predictor", "head", "attn_pool", "anything")
 
 
@@ -57,18 +64,44 @@ def loads(name):
 def test_an_encoder_alone_or_beside_a_foreign_tensor_keeps_its_features(golden, name):
     try:
         checkpoint, heads, frames = opened(golden, name)
-        _, noted, expected = features(checkpoint, heads, frames)
+        features(checkpoint, heads, frames)
     except CheckpointError:
         assert name.startswith("..")  # refused as it is: tests/checkpoints/test_wild.py
         return
+    assert_kept(checkpoint, heads, frames, FOREIGN if name in SAMPLE else ())
+
+
+@pytest.mark.parametrize("case", PEERS, ids=PEER_IDS)
+def test_an_encoder_of_transformers_alone_or_without_its_config_keeps_its_features(case, tmp_path):
+    written(case, tmp_path)
+    checkpoint, heads, frames = opened_peer(case, tmp_path)
+    assert_kept(checkpoint, heads, frames, FOREIGN if case.model in PEER_SAMPLE else ())
+
+
+def opened_peer(case, folder):
+    """As `opened`, of a folder that transformers' class has written."""
+    heads = case.options.get("num_attention_heads") or first(case.options, "num_heads", "num_attention_heads_per_stage")
+    generator = torch.Generator().manual_seed(0)
+    return open_checkpoint(folder), heads, [torch.randn(1, 3, *size, generator=generator) for size in case.sizes[:2]]
+
+
+def first(options, *names):
+    """The first entry of the first list that is there."""
+    return next((options[name][0] for name in names if name in options), None)
+
+
+def assert_kept(checkpoint, heads, frames, foreign):
+    """Encoder alone, without a prefix, without a config, beside foreign tensors: equal, refused, asked, or noted."""
+    _, noted, expected = features(checkpoint, heads, frames)
     recognised = recognise(checkpoint)
     alone = {key: tensor for key, tensor in flatten(checkpoint.tree).items() if key in recognised.origins.values()}
     plain = {key.removeprefix(recognised.prefix): tensor for key, tensor in alone.items()}
-    foreign = [{f"{word}.weight": torch.ones(3, 3)} for word in FOREIGN] if name in SAMPLE else []
-    trees = [alone, plain, *({**alone, **beside} for beside in foreign)]
-    for tree in trees:
+    trees = [alone, plain, *({**alone, f"{word}.weight": torch.ones(3, 3)} for word in foreign)]
+    configs = [checkpoint.config, None] if checkpoint.config else [None]
+    for tree, config in itertools.product(trees, configs):
         try:
-            other, notes, found = features(replace(checkpoint, tree=tree), heads, frames)
+            lone = replace(checkpoint, tree=tree, config=config, preprocessor=None)
+            other, notes, found = features(lone, heads, frames)
         except CheckpointError:
             continue
         worst = max(
@@ -91,7 +124,28 @@ def test_no_order_of_entries_decides_alone(golden, name):
     except (CheckpointError, IndexError):
         assert name.startswith("..")
         return
-    every = fitting(readings, tensors, checkpoint)
+    assert_marked(taken, readings, checkpoint)
+
+
+@pytest.mark.parametrize("case", PEERS, ids=PEER_IDS)
+@pytest.mark.parametrize("config", ["config", "lone"])
+def test_no_order_of_entries_decides_alone_about_files_of_transformers(case, config, tmp_path):
+    written(case, tmp_path)
+    checkpoint = open_checkpoint(tmp_path)
+    checkpoint = checkpoint if config == "config" else replace(checkpoint, config=None)
+    tensors = flatten(checkpoint.tree)
+    readings, _ = choose(find([(key, tensor.ndim) for key, tensor in tensors.items()], LAYOUTS), PREFERS, case.model)
+    try:
+        taken = select(readings, tensors, checkpoint)
+    except CheckpointError:
+        assert config == "lone"  # then it is asked about
+        return
+    assert_marked(taken, readings, checkpoint)
+
+
+def assert_marked(taken, readings, checkpoint):
+    """A mark tells the system that is taken from every later entry of the same names with another network."""
+    every = fitting(readings, flatten(checkpoint.tree), checkpoint)
     later = every[[found.system for found in every].index(taken.system) + 1 :]
     same = [found.system for found in later if found.reading.layout == taken.reading.layout]  # else its anchors tell
     rivals = [system.name for system in same if network(system) != network(taken.system)]
@@ -134,29 +188,68 @@ UNMOVED = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.golden
-@pytest.mark.parametrize("name", [name for name in EVERY if loads(name)])
-@torch.no_grad()
-def test_every_tensor_that_counts_as_used_is_applied(golden, name):
-    checkpoint, heads, frames = opened(golden, name)
-    try:
-        recognised = recognise(checkpoint)
-        backbone = built(recognised, heads)
-    except CheckpointError:
-        assert name.startswith("..")
-        return
-    pristine = copy.deepcopy(backbone.network.float())
-    plain = backbone.network(frames[0])
-    idle = []
+def idle(pristine, frames):
+    """Tensors of a network that has not run yet whose change moves no feature."""
+    plain = copy.deepcopy(pristine)(frames)
+    unmoved = []
     for key in pristine.state_dict():
         changed = copy.deepcopy(pristine)
         tensor = changed.state_dict()[key]
         noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0))
         if tensor.is_floating_point():
             tensor += noise.abs() * tensor.abs().mean().clamp(min=1)  # variances stay positive
-        if torch.equal(changed(frames[0]), plain):
-            idle.append(key)
+        if torch.equal(changed(frames), plain):
+            unmoved.append(key)
+    return unmoved
+
+
+def assert_applied(recognised, heads, frames):
+    """Every tensor that counts as used moves the features, or `UNMOVED` has a reason why it can't."""
     system = recognised.system.name
     allowed = "|".join(pattern for key, pattern in UNMOVED.items() if key in ("", system))
-    assert not (unexplained := [key for key in idle if not re.fullmatch(allowed, key)]), (system, unexplained)
+    unmoved = idle(built(recognised, heads).network.float(), frames)
+    assert not (unexplained := [key for key in unmoved if not re.fullmatch(allowed, key)]), (system, unexplained)
+
+
+@torch.no_grad()
+def applied_golden(golden, name):
+    checkpoint, heads, frames = opened(golden, name)
+    try:
+        recognised = recognise(checkpoint)
+        built(recognised, heads)
+    except CheckpointError:
+        assert name.startswith("..")
+        return
+    assert_applied(recognised, heads, frames[0])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", SAMPLE)
+def test_every_tensor_that_counts_as_used_is_applied(golden, name):
+    applied_golden(golden, name)
+
+
+@pytest.mark.slow
+@pytest.mark.golden
+@pytest.mark.parametrize("name", [name for name in EVERY if loads(name) and name not in SAMPLE])
+def test_every_tensor_of_the_other_goldens_is_applied(golden, name):
+    applied_golden(golden, name)
+
+
+@pytest.mark.slow
+@pytest.mark.golden
+@pytest.mark.parametrize("name", RESNETS)
+@torch.no_grad()
+def test_every_tensor_of_a_resnet_is_applied(golden, file_of, name):
+    with np.load(golden(f"checkpoints/{name}") / "golden.npz") as arrays:
+        frames = torch.from_numpy(arrays["x"][:1])
+    assert_applied(recognise(open_checkpoint(file_of(name))), None, frames[..., :32, :32])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", PEERS, ids=PEER_IDS)
+@torch.no_grad()
+def test_every_tensor_of_a_file_of_transformers_is_applied(case, tmp_path):
+    written(case, tmp_path)
+    checkpoint, _, frames = opened_peer(case, tmp_path)
+    assert_applied(recognise(checkpoint), None, frames[0])

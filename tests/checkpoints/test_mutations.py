@@ -8,24 +8,26 @@ import collections
 import copy
 import dataclasses
 import functools
+import itertools
 import json
 import random
+import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from corrkit.backbones.building import to_float32
 from corrkit.backbones.contract import interface_of
-from corrkit.backbones.loading import Loading, _layers_of
-from corrkit.checkpoints.naming import flatten
+from corrkit.backbones.loading import Loading, examine_opened
 from corrkit.checkpoints.opening import Opened, open_checkpoint
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
 from tests.checkpoints.test_goldens import GOLDENS
+from tests.checkpoints.test_video_goldens import SYSTEMS
+from tests.checkpoints.test_wild import FIXTURES
 
 VALUES: tuple[Json, ...] = (
     None,
@@ -54,11 +56,25 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 DTYPES = (torch.int64, torch.uint8, torch.bool, torch.float16, torch.float64, torch.complex64)
 
 
+NAMES = [
+    *(f"checkpoints/{name}" for name in (*GOLDENS, *SYSTEMS, "fastmim_swin", "simmim_swin")),
+    *(f"checkpoints_wild/{name}" for name in FIXTURES),
+]
+
+
 @functools.cache
-def opened_golden(folder: Path) -> tuple[Opened, dict[str, Any]]:
+def opened_golden(folder: Path) -> tuple[Opened, dict[str, Any]] | None:
+    """None for a file of other code that is refused before anything is known of its tensors."""
     meta = json.loads((folder / "meta.json").read_text())
-    opened = open_checkpoint(folder / meta["file"])
-    return dataclasses.replace(opened, tree=flatten(opened.tree), metadata={}), meta
+    try:
+        return open_checkpoint(folder / meta["file"]), meta
+    except CheckpointError:
+        return None
+
+
+def heads_of(meta: dict[str, Any]) -> int | None:
+    heads = meta.get("heads_hint", meta.get("heads"))
+    return heads if isinstance(heads, int) else None
 
 
 def other_tensor(tensor: torch.Tensor, draw: random.Random) -> tuple[torch.Tensor, str]:
@@ -89,43 +105,69 @@ def other_tensor(tensor: torch.Tensor, draw: random.Random) -> tuple[torch.Tenso
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if path:
         yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, item in items:
         yield from paths(item, (*path, key))
 
 
+def at(tree: Any, path: Sequence[Any]) -> Any:
+    return functools.reduce(lambda part, key: part[key], path, tree)
+
+
+def replaced(tree: Any, path: Sequence[Any], value: Any) -> Any:
+    """A copy of the containers on the way to a path, with another value there."""
+    if not path:
+        return value
+    inner = replaced(tree[path[0]], path[1:], value)
+    if isinstance(tree, dict):
+        return {**tree, path[0]: inner}
+    changed = [*tree[: path[0]], inner, *tree[path[0] + 1 :]]
+    return tuple(changed) if isinstance(tree, tuple) else changed
+
+
+def other_value(value: Any, draw: random.Random) -> Any:
+    """Another value; of a text that holds settings, such as a YAML file, one with another setting."""
+    settings = list(re.finditer(r"(?<=[:=] )[^\n,]+", value)) if isinstance(value, str) else []
+    if not settings or draw.random() < 0.1:
+        return draw.choice(VALUES)
+    setting = draw.choice(settings)
+    return f"{value[: setting.start()]}{draw.choice(VALUES)}{value[setting.end() :]}"
+
+
 def mutate(opened: Opened, draw: random.Random) -> tuple[Opened, str]:
     """A copy with one to three changes, and what they are."""
-    tree, words = flatten(opened.tree), []
-    config: Any = copy.deepcopy(opened.config)
-    preprocessor: Any = copy.deepcopy(opened.preprocessor)
+    words: list[str] = []
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
-        source = draw.choice([part for part in (config, preprocessor) if part]) if config or preprocessor else None
-        if source and draw.random() < 0.4:
-            *above, last = draw.choice(list(paths(source)))
-            try:
-                functools.reduce(lambda part, key: part[key], above, source)[last] = value = draw.choice(VALUES)
-            except (KeyError, IndexError, TypeError):  # an earlier change has replaced what was above it
-                continue
-            words.append(f"config {[*above, last]} = {value!r}")
+        tensors: list[tuple[str, tuple[Any, ...]]] = []
+        values: list[tuple[str, tuple[Any, ...]]] = []
+        for part in ("tree", "config", "preprocessor", "metadata"):
+            for path in paths(getattr(opened, part)):
+                is_tensor = isinstance(at(getattr(opened, part), path), torch.Tensor)
+                (tensors if is_tensor else values).append((part, path))
+        part, path = draw.choice(values if values and (draw.random() < 0.4 or not tensors) else tensors)
+        whole = getattr(opened, part)
+        found = at(whole, path)
+        if isinstance(found, torch.Tensor):
+            value, change = other_tensor(found, draw)
         else:
-            name = draw.choice(list(tree))
-            tree[name], change = other_tensor(tree[name], draw)
-            words.append(f"{name} {change}")
-    return dataclasses.replace(opened, tree=tree, config=config, preprocessor=preprocessor), "; ".join(words)
+            value = other_value(found, draw)
+            change = f"= {str(value)[:200]!r}"
+        opened = dataclasses.replace(opened, **{part: replaced(whole, path, value)})
+        words.append(f"{part} {list(path)} {change}")
+    return opened, "; ".join(words)
 
 
 @torch.no_grad()
 def outcome(opened: Opened, meta: dict[str, Any]) -> str:
     """ "loaded", "refused", or where corrkit failed."""
     try:
-        backbone = _layers_of(opened, Loading(heads=meta.get("heads_hint")))(None)
+        backbone = examine_opened(opened, Loading(heads=heads_of(meta)))
     except CheckpointError:
         return "refused"
     except Exception as error:
         return _place(error)
     try:
-        to_float32(backbone.network)
+        backbone.network.float()
         multiple = interface_of(backbone).multiple
         side = -(-64 // multiple) * multiple
         backbone(torch.zeros(1, 3, side, side))
@@ -144,10 +186,9 @@ def check(golden: Any, count: int, seed: int) -> collections.Counter[str]:
     draw = random.Random(seed)
     counts: collections.Counter[str] = collections.Counter()
     failed: dict[str, list[str]] = collections.defaultdict(list)
-    names = list(GOLDENS)
-    for index in range(count):
-        name = names[index % len(names)]
-        opened, meta = opened_golden(golden(f"checkpoints/{name}"))
+    files = {name: file for name in NAMES if (file := opened_golden(golden(name))) is not None}
+    for _, name in zip(range(count), itertools.cycle(files), strict=False):
+        opened, meta = files[name]
         mutated, words = mutate(opened, draw)
         found = outcome(mutated, meta)
         if found in ("loaded", "refused"):

@@ -14,6 +14,7 @@ from corrkit.backbones import load_backbone
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.checkpoints.recognition import recognise
 from corrkit.errors import CheckpointError
+from tests.checkpoints.test_video_goldens import distance
 
 TOLERANCE = 1e-3  # of the features' scale: deep networks of convolutions (golden README-video.md)
 
@@ -148,13 +149,6 @@ def file_of(golden, tmp_path):
         return tmp_path / f"{name}.pth"
 
     return write
-
-
-@torch.no_grad()
-def distance(backbone, frames, published):
-    features = backbone(torch.from_numpy(frames)).numpy()
-    assert features.shape == published.shape
-    return np.abs(features - published).max() / np.abs(published).max()
 
 
 @pytest.mark.golden

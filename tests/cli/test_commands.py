@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from davis_folder import make_clip
+from davis_folder import make_clip, make_clips
 
 SMALL = ("--set", "size=[64]", "--set", "multiple=16")
 
@@ -29,10 +29,7 @@ def corrkit(*arguments: str, cwd: Path | None = None, **environment: str) -> sub
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    root = tmp_path / "DAVIS"
-    for name in ("a", "b", "c"):
-        make_clip(root, name, frames=4, size=(48, 64))
-    return root
+    return make_clips(tmp_path / "DAVIS")
 
 
 def test_help_and_version_load_nothing_heavy():

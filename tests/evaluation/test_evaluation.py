@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from colour_backbone import ColourBackbone, NaNBackbone
-from davis_folder import make_clip
+from davis_folder import make_clip, make_clips
 
 import corrkit
 import corrkit.subject
@@ -36,10 +36,7 @@ def evaluate(model, **options):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    root = tmp_path / "DAVIS"
-    for name in ("a", "b", "c"):
-        make_clip(root, name, frames=5, size=(48, 64))
-    return root
+    return make_clips(tmp_path / "DAVIS", frames=5)
 
 
 def run_bytes(folder: Path) -> dict[str, bytes]:

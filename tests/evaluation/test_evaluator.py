@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from davis_folder import make_clip
+from davis_folder import make_clip, make_clips
 from evaluator_ranks import SmallNet, divided_rank, failing_rank, rank_of_two, wrapped
 from torch.multiprocessing.spawn import spawn
 
@@ -22,10 +22,7 @@ from corrkit.errors import CorrkitError, UsageError
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    root = tmp_path / "DAVIS"
-    for name in ("a", "b", "c"):
-        make_clip(root, name, frames=4, size=(48, 64))
-    return root
+    return make_clips(tmp_path / "DAVIS")
 
 
 def train(data: Path | None, steps: int = 4) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from colour_backbone import ColourBackbone
-from davis_folder import make_clip
+from davis_folder import make_clips
 
 from corrkit.cli import main
 from corrkit.evaluation import evaluate_together
@@ -43,9 +43,7 @@ class CountingBackbone(ColourBackbone):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for name in ("a", "b", "c"):
-        make_clip(tmp_path / "DAVIS", name, frames=4, size=(64, 80))
-    return tmp_path / "DAVIS"
+    return make_clips(tmp_path / "DAVIS", size=(64, 80))
 
 
 def protocols() -> list[Protocol]:

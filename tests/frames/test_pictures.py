@@ -126,6 +126,23 @@ def test_every_mode_is_read_as_opencv_reads_it(tmp_path: Path, mode: str, form: 
     np.testing.assert_array_equal(read_image(path), expected[..., ::-1])
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 16), (33, 47), (60, 80)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "grey"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpegs_are_decoded_once_to_opencvs_pixels(
+    tmp_path: Path, size: tuple[int, int], subsampling: str, progressive: bool
+):
+    path = tmp_path / "frame"
+    pixels = PIXELS[: size[0], : size[1]]
+    options = {} if subsampling == "grey" else {"subsampling": subsampling}
+    pixels = pixels[..., 0] if subsampling == "grey" else pixels
+    for quality in (30, 95):
+        data = encoded("JPEG", pixels, quality=quality, progressive=progressive, **options)
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        path.write_bytes(data)
+        np.testing.assert_array_equal(read_image(path), expected)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_frames_are_turned_as_opencv_turns_them_and_masks_are_not(tmp_path: Path, form: str, orientation: int):
@@ -138,6 +155,18 @@ def test_frames_are_turned_as_opencv_turns_them_and_masks_are_not(tmp_path: Path
     assert ImageFolder([path]).size == expected.shape[:2] == ((80, 60) if orientation > 4 else (60, 80))
     path.write_bytes(encoded("PNG", PIXELS[..., 0], exif=exif))
     np.testing.assert_array_equal(read_mask(path), PIXELS[..., 0])
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_files_of_several_pictures_are_refused(tmp_path: Path, form: str):
+    """An animation or pages: which of them is the frame, or the mask, nobody said."""
+    path = tmp_path / "00000.png"
+    path.write_bytes(encoded(form, save_all=True, append_images=[Image.fromarray(PIXELS[::-1])]))
+    with pytest.raises(DataError, match=r"00000.png can't be decoded .*it holds 2 pictures"):
+        read_image(path)
+    path.write_bytes(encoded("PNG", PIXELS[..., 0], save_all=True, append_images=[Image.fromarray(PIXELS[..., 1])]))
+    with pytest.raises(DataError, match="it holds 2 pictures"):
+        read_mask(path)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF", "GIF", "JPEG2000"])

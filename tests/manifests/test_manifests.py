@@ -56,6 +56,15 @@ def test_recorded_hash_is_that_of_the_frames_at_hand(shared: Path):
     assert digest_of_files(paths) == clip.frames_sha256
 
 
+@pytest.mark.parametrize("name", ["=1+1", "-AbC_12", "@SUM(A1)", "'=quoted", "-0.5", "plain"])
+def test_a_clip_whose_name_looks_like_a_formula_is_read_back(tmp_path: Path, name: str):
+    clip = ManifestClip(split="val", clip=name, folder=f"{name}/{name}")
+    (tmp_path / "m.csv").write_text(manifest_text([clip]), encoding="utf-8")
+    cells = [row["clip"] for row in csv.DictReader(manifest_text([clip]).splitlines())]
+    assert not any(cell.startswith(("=", "@")) or cell == "-AbC_12" for cell in cells)
+    assert read_manifest(tmp_path / "m.csv") == (clip,)
+
+
 def test_digest_is_over_names_and_contents(tmp_path: Path):
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "b").write_bytes(b"")

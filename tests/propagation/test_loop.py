@@ -134,6 +134,68 @@ def test_memory_does_not_grow_with_the_clip(rule):
     assert late == early
 
 
+def later_object(h=6, w=8, at=(2, 3)):
+    """A label map of one cell of channel 2."""
+    labels = torch.zeros(h, w, 3)
+    labels[(*at, 2)] = 1
+    return labels
+
+
+@pytest.mark.parametrize("protocol", ["davis/dino", "davis/vfs", "davis/dense-ulearn-vos", "davis/rvm"])
+def test_what_enters_later_is_what_a_clip_that_begins_there_has(protocol: str):
+    """In its channel: an own context knows nothing of the frames before."""
+    features, first = moving_clip(frames=9)
+    first[..., 2] = 0
+    rules = {"radius": 2, "context": 3, "topk": 4, "long_term": [0]}
+    whole = list(corrkit.propagate(features, first, protocol=protocol, later_labels={3: later_object()}, **rules))
+    alone = list(corrkit.propagate(features[3:], later_object(), protocol=protocol, **rules))
+    before = list(corrkit.propagate(features[:4], first, protocol=protocol, **rules))
+    assert len(whole) == len(before) + len(alone) - (protocol == "davis/rvm")
+    shift = len(features) - len(whole)  # 1 where frame 0 is not predicted
+    for frame in range(1, 3):
+        assert torch.equal(whole[frame - shift], before[frame - shift])
+    assert torch.equal(whole[3 - shift][2, 3], torch.tensor([0.0, 0.0, 1.0]))
+    for frame in range(4, 9):
+        torch.testing.assert_close(whole[frame - shift][..., 2], alone[frame - 3 - shift][..., 2], rtol=0, atol=1e-6)
+        assert torch.count_nonzero(whole[frame - shift][..., 2]) > 0
+
+
+def test_what_enters_later_covers_what_was_there_and_leaves_the_rest():
+    features, first = moving_clip(frames=1)
+    first[..., 2] = 0
+    later = {2: later_object(at=(1, 1)), 99: later_object()}
+    still = features.expand(7, -1, -1, -1)
+    for frame, soft in enumerate(corrkit.propagate(still, first, radius=0, later_labels=later), start=1):
+        is_there = torch.zeros(6, 8, dtype=torch.bool)
+        is_there[1, 1] = frame >= 2
+        np.testing.assert_allclose(soft[..., 2], is_there, atol=1e-6)
+        np.testing.assert_allclose(soft[~is_there], first[~is_there], atol=1e-6)
+        assert bool((soft[is_there].argmax(-1) == 2).all())
+
+
+def test_memory_does_not_grow_with_the_clip_where_labels_enter_later():
+    shape = (5, 7, 11)
+
+    def alive():
+        gc.collect()
+        return sum(type(o) is torch.Tensor and o.shape == shape for o in gc.get_objects())
+
+    generator = torch.Generator().manual_seed(0)
+    frames = (torch.randn(shape, generator=generator) for _ in itertools.count())
+    later = {3: later_object(5, 7), 50: later_object(5, 7)}
+    predictions = corrkit.propagate(frames, torch.rand(5, 7, 3), context=4, later_labels=later)
+    found = [alive() for _ in (next(itertools.islice(predictions, n, None)) for n in (10, 30, 60))]
+    assert found[1] == found[0] <= 2 * 4 + 4 + 2 + 4  # of three starts: their contexts overlap, each has its first
+    assert found[2] <= found[1] + 4
+
+
+@pytest.mark.parametrize("labels", [{0: later_object()}, {-1: later_object()}, {2: later_object(5, 8)}])
+def test_later_labels_of_other_frames_and_shapes_are_refused(labels):
+    features, first = moving_clip()
+    with pytest.raises(ValueError, match="later_labels"):
+        corrkit.propagate(features, first, later_labels=labels)
+
+
 def test_inference_mode_may_come_and_go():
     features, first = moving_clip(frames=8)
     predictions, softs = corrkit.propagate(features, first), []

@@ -1,6 +1,7 @@
 """The kernel against the dense reference and against what its definition implies."""
 
 import itertools
+import time
 
 import hypothesis
 import numpy as np
@@ -32,10 +33,9 @@ def affinity_of(**changes):
 
 
 def dense(affinity):
-    """[N, F * N] of a sparse affinity."""
-    rows = torch.repeat_interleave(torch.arange(affinity.num_cells), affinity.offsets.diff())
-    full = torch.zeros(affinity.num_cells, affinity.num_context * affinity.num_cells)
-    return full.index_put((rows, affinity.indices), affinity.weights, accumulate=True).numpy()
+    """[N, F * N] of a sparse affinity: what it makes of labels that tell all context cells apart."""
+    identity = torch.eye(affinity.num_context * affinity.num_cells)
+    return transport(identity.view(affinity.num_context, affinity.num_cells, -1), affinity).numpy()
 
 
 def unit_features(generator, frames, h, w, channels):
@@ -112,6 +112,57 @@ def test_kernel_equals_the_dense_reference_over_several_tiles(shape, inclusive, 
     np.testing.assert_allclose(got, dense_affinity(features[0].numpy(), reference, affinity), atol=1e-5)
 
 
+def flat_features(kind, frames, h, w):
+    """Whole numbers, so that ties are exact: all cells alike, half of them, or of six kinds."""
+    rng = np.random.default_rng(4)
+    features = rng.integers(-9, 10, (frames, h, w, 8)).astype(np.float32)
+    if kind == "six kinds":
+        return torch.from_numpy(features[0, 0, :6][rng.integers(0, 6, (frames, h, w))])
+    features[:, :, : w if kind == "constant" else w // 2] = 1
+    return torch.from_numpy(features)
+
+
+@pytest.mark.parametrize("kind", ["constant", "half", "six kinds"])
+@pytest.mark.parametrize(("ties", "free"), [("keep", 0), ("keep", 1), ("exact", 1)])
+@pytest.mark.parametrize("scope", ["joint", "frame"])
+def test_flat_regions_equal_the_dense_reference(kind, ties, free, scope):
+    affinity = affinity_of(radius=3, ties=ties, topk=4, scope=scope, temperature=30.0)
+    features = flat_features(kind, 3, 13, 17)
+    contexts = [Context(features=features[1], windowed=2, free=free), Context(features=features[2])]
+    got = dense(match(features[0], contexts, affinity))
+    reference = [(features[1].numpy(), 2, free), (features[2].numpy(), 1, 0)]
+    np.testing.assert_allclose(
+        got, dense_affinity(features[0].numpy(), reference, affinity), rtol=1e-5, atol=FLOAT32_WEIGHTS
+    )
+
+
+@pytest.mark.parametrize("kind", ["constant", "half", "six kinds"])
+def test_flat_regions_are_not_listed_cell_by_cell(kind):
+    """All of a window's cells tie there; a list of them would take gigabytes on a large grid."""
+    features = flat_features(kind, 9, 30, 54)
+    affinity = match(features[0], [Context(features=f) for f in features[1:]], affinity_of())
+    pairs = features[0, ..., 0].numel() * 25 * 25 * 8
+    listed = affinity.indices.nbytes + affinity.weights.nbytes + sum(tied.copies.nbytes for tied in affinity.tied)
+    assert listed < 2.5 * pairs  # bytes; the boxes of the tiles are somewhat larger than the windows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["constant", "half", "six kinds"])
+def test_flat_features_take_at_most_three_times_as_long(kind):
+    noise = unit_features(torch.Generator().manual_seed(5), 9, 30, 54, 384)
+    flat = torch.nn.functional.normalize(flat_features(kind, 9, 30, 54).repeat(1, 1, 1, 48), dim=-1)
+    labels = torch.rand(8, 30 * 54, 3)
+    matchers = {"noise": Matcher(affinity_of()), "flat": Matcher(affinity_of())}
+    least = dict.fromkeys(matchers, float("inf"))
+    for _ in range(4):
+        for name, features in (("noise", noise), ("flat", flat)):
+            contexts = [Context(features=f) for f in features[1:]]
+            start = time.process_time()
+            transport(labels, matchers[name].match([features[0]], [contexts])[0])
+            least[name] = min(least[name], time.process_time() - start)
+    assert least["flat"] < 3 * least["noise"]
+
+
 @pytest.mark.parametrize("tile", [(1, 1), (2, 3), (5, 4), (19, 29)])
 @pytest.mark.parametrize("free", [0, 1])
 def test_tile_size_changes_nothing(monkeypatch, tile, free):
@@ -129,12 +180,11 @@ def test_tile_size_decides_no_tie(monkeypatch, tile, ties):
     features = torch.from_numpy(np.random.default_rng(3).integers(-1, 2, (3, 9, 10, 3)).astype(np.float32))
     contexts = [Context(features=features[1], windowed=2, free=1), Context(features=features[2])]
     affinity = affinity_of(radius=2, ties=ties)
-    usual = match(features[0], contexts, affinity)
+    usual = dense(match(features[0], contexts, affinity))
     monkeypatch.setattr(scoring, "tile_shape", lambda *args: tile)
-    other = match(features[0], contexts, affinity)
-    assert torch.equal(usual.indices, other.indices)
-    assert torch.equal(usual.offsets, other.offsets)
-    np.testing.assert_allclose(usual.weights.numpy(), other.weights.numpy(), atol=FLOAT32_WEIGHTS)
+    other = dense(match(features[0], contexts, affinity))
+    np.testing.assert_array_equal(usual > 0, other > 0)
+    np.testing.assert_allclose(usual, other, atol=FLOAT32_WEIGHTS)
 
 
 @pytest.mark.parametrize("free", [0, 1])
@@ -151,10 +201,9 @@ def test_query_frames_matched_together_equal_those_matched_alone(free, levels):
         contexts.append([first, *(Context(features=f) for f in frames[max(1, t - 2) : t])])
     together = Matcher(affinity).match(queries, contexts)
     for query, own, joint in zip(queries, contexts, together, strict=True):
-        alone = match(query, own, affinity)
-        assert torch.equal(alone.indices, joint.indices)
-        assert torch.equal(alone.offsets, joint.offsets)
-        np.testing.assert_allclose(alone.weights.numpy(), joint.weights.numpy(), atol=FLOAT32_WEIGHTS)
+        alone = dense(match(query, own, affinity))
+        np.testing.assert_array_equal(alone > 0, dense(joint) > 0)
+        np.testing.assert_allclose(alone, dense(joint), atol=FLOAT32_WEIGHTS)
 
 
 def test_context_frames_must_be_seen_by_consecutive_query_frames():

@@ -369,6 +369,7 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
     ("MaskReadout", "first_frame"): (first_mask, "copy"),
     ("DavisScore", "decay"): (long_clip_decay, "exact"),
     ("DavisScore", "objects"): (clip_with_a_late_object, "all"),
+    ("DavisScore", "entries"): (clip_with_a_late_object, "appearance"),
     ("DavisScore", "left_out"): (clip_with_a_late_object, "first"),
     ("VipScore", "score_first"): (vip_first_frame, False),
     ("VipScore", "counting"): (vip_mean("gt_value_21", "cropmae_L", "cropmae"), "histogram"),

@@ -111,7 +111,8 @@ def assert_masks_and_scores_agree(result, entry, published: Path, parity) -> Non
     ],
 )
 def test_masks_and_scores_of_the_published_run(shared, golden, tmp_path, run, protocol, model, parity):
-    assert_masks_and_scores_agree(*evaluated(shared, golden, tmp_path, run, protocol, model), parity)
+    result, entry, published = evaluated(shared, golden, tmp_path, run, protocol, model)
+    assert_masks_and_scores_agree(result, entry, published, parity)
 
 
 def test_copy_at_another_size_stays_in_memory_and_is_what_predictions_are_scored_against(shared, golden, tmp_path):

@@ -27,3 +27,10 @@ def make_clip(root: Path, name: str = "walk", frames: int = 4, size: tuple[int, 
     with (root / "ImageSets/2017/val.txt").open("a") as file:
         file.write(f"{name}\n")
     return root
+
+
+def make_clips(root: Path, frames: int = 4, size: tuple[int, int] = (48, 64)) -> Path:
+    """Three of them: a, b and c."""
+    for name in ("a", "b", "c"):
+        make_clip(root, name, frames, size)
+    return root

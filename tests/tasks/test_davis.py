@@ -1,5 +1,6 @@
 """DAVIS on disk: layouts, odd masks, and everything that can be wrong with a clip."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,15 @@ def test_layout_without_lists_takes_all_clips_and_says_so(tmp_path: Path):
     data = open_davis(tmp_path)
     assert [clip.name for clip in data.clips] == ["a", "b"]
     assert "no ImageSets" in data.notes[0]
+
+
+def test_of_two_resolutions_the_benchmarks_is_taken_and_both_are_named(tmp_path: Path):
+    root = make_clip(tmp_path / "DAVIS")
+    assert open_davis(root).notes == ()
+    for folder in ("JPEGImages", "Annotations"):
+        shutil.copytree(root / folder / "480p", root / folder / "Full-Resolution")
+    assert open_davis(root).notes == (f"{root} holds 480p and Full-Resolution: 480p is taken.",)
+    assert open_davis(root).clips[0].files.annotation == root / "Annotations/480p/walk"
 
 
 def test_2016_lists_name_files_not_clips(tmp_path: Path):

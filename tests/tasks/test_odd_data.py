@@ -1,6 +1,7 @@
 """Data as people have them: what annotations can't be is refused, what a score depends on is noted, by each command."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from davis_folder import make_clip
 from jhmdb_folder import make_clip as make_jhmdb_clip
 from jhmdb_folder import save_joints
 from PIL import Image
+from scipy.io import savemat
 from small_copies import pack
 from vip_folder import CATEGORY_IDS, save_label
 from vip_folder import make_clip as make_vip_clip
@@ -234,6 +236,20 @@ def test_objects_that_no_prediction_holds_are_noted(tmp_path: Path):
     assert any("no scored prediction holds" in note and "walk (id 2)" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("protocol", ["dino", "crw", "vfs", "dinov3-notebook"])
+@pytest.mark.parametrize(("side", "is_lost"), [(1, True), (40, False)])
+def test_objects_without_a_cell_on_the_grid_are_noted(protocol: str, side: int, is_lost: bool, tmp_path: Path):
+    """Decided on the label map: a pixel between the centres of cells of 8 pixels or more has none."""
+    make_clip(tmp_path, frames=3, size=(96, 128))
+    for path in masks_of(tmp_path):
+        ids = (read_mask(path) == 1).astype(np.uint8)
+        ids[50 : 50 + side, 81 : 81 + side] = 2
+        write_mask(path, ids)
+    rules = {"resize": "native", "size": [], "multiple": 1}
+    notes = corrkit.evaluate("davis", "rgb", data=tmp_path, protocol=protocol, **rules).notes
+    assert any("without a cell on the grid" in note and "walk (id 2)" in note for note in notes) == is_lost
+
+
 def test_a_data_set_whose_last_mask_is_missing_is_not_the_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from corrkit.manifests.clips import ManifestClip
     from corrkit.tasks import davis
@@ -308,6 +324,148 @@ def test_layouts_of_youtube_vos_and_visor_are_read(tmp_path: Path):
     assert evaluated(visor).summary["metrics"] == expected
 
 
+def make_split(root: Path, split: str, name: str, step: int = 1, frames: int = 9) -> Path:
+    """A clip in the layout of YouTube-VOS and MOSE: the split's folder holds JPEGImages and Annotations."""
+    made = make_clip(root / "made", frames=frames)
+    for folder in ("JPEGImages", "Annotations"):
+        for number, path in enumerate(sorted((made / folder / "480p/walk").iterdir())):
+            if number % step == 0:
+                place = root / split / folder / name / path.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+    shutil.rmtree(made)
+    return root
+
+
+def test_each_split_of_youtube_vos_and_mose_is_its_folder(tmp_path: Path):
+    root = make_split(make_split(tmp_path / "vos", "train", "a"), "valid", "b")
+    for split, clip in (("train", "a"), ("valid", "b"), ("val", "b")):
+        result = evaluated(root, split=split)
+        assert [*result.summary["per_clip"]] == [clip]
+        assert result.summary["data"]["name"] == "vos"
+        assert DataCheck("davis", root, split=split, expected=()).faults is not None
+    with pytest.raises(DataError, match="no split 'test'"):
+        evaluated(root, split="test")
+    assert checked(root)[0] == []
+
+
+def test_all_frames_of_youtube_vos_are_propagated_through(tmp_path: Path):
+    """Masks of every second frame, beginning in the third: the frames before it are no part of the clip."""
+    root = make_split(tmp_path / "vos", "valid", "a")
+    (root / "valid/JPEGImages").rename(tmp_path / "every")
+    (root / "valid_all_frames").mkdir()
+    (tmp_path / "every").rename(root / "valid_all_frames/JPEGImages")
+    for path in (root / "valid/Annotations/a").iterdir():
+        if int(path.stem) % 2 or int(path.stem) < 2:
+            path.unlink()
+    result = evaluated(root, split="valid_all_frames", left_out="first")
+    shapes = [read_mask(root / f"valid/Annotations/a/{index:05d}.png") for index in (2, 4, 6, 8)]
+    expected = np.mean(
+        [
+            [((m == k) & (shapes[0] == k)).sum() / ((m == k) | (shapes[0] == k)).sum() for m in shapes[1:]]
+            for k in (1, 2)
+        ]
+    )
+    assert result.summary["metrics"]["J-Mean"] == pytest.approx(expected, abs=1e-12)
+    assert any("before the first mask" in note and "2" in note for note in result.notes)
+
+
+# --- objects that enter later -----------------------------------------------------------------------------------------
+
+
+def make_late_clip(root: Path, names: dict[int, list[int]] | None = None, size: tuple[int, int] = (24, 32)) -> Path:
+    """Nine frames, every second annotated, of a square with id 1; a still one with id 2 enters in frame 4.
+
+    names: annotated frame to the ids that its mask holds.
+    """
+    height, width = size
+    make_clip(root, frames=9, size=size)
+    for path in masks_of(root):
+        index = int(path.stem)
+        ids = read_mask(path)
+        ids[ids == 2] = 0
+        ids[height * 5 // 8 : height * 7 // 8, width // 8 : width * 3 // 8] = 2 if index >= 4 else 0
+        ids[~np.isin(ids, (names or {}).get(index, [1, 2]))] = 0
+        write_mask(path, ids)
+        if index % 2 or (names and index not in names):
+            path.unlink()
+    return root
+
+
+def test_objects_that_enter_later_are_scored_after_their_entry(tmp_path: Path):
+    """By hand: scored are the frames 2, 4, 6 for id 1, and 6 alone for id 2, which is given in 4 and stands still."""
+    root = make_late_clip(tmp_path / "data")
+    default = evaluated(root)
+    assert default.summary["objects"] == 1
+    assert any("Ids that come later" in note and "not scored" in note for note in default.notes)
+
+    result = evaluated(root, entries="appearance")
+    record = result.csvs["per-sequence_results-val.csv"].splitlines()
+    assert [line.split(",")[0] for line in record[1:]] == ["walk_1", "walk_2"]
+    assert record[2] == "walk_2,1.000,1.000"
+    square = int((read_mask(masks_of(root)[0]) == 1).sum())
+    heights = 24 // 2 - 24 // 6
+    overlaps = [max(8 - moved, 0) * heights for moved in (2, 4, 6)]
+    first = np.mean([inside / (2 * square - inside) for inside in overlaps])
+    assert float(record[1].split(",")[1]) == pytest.approx(first, abs=6e-4)
+    assert not any("count as background" in note for note in result.notes)
+    assert any("enter later are given there" in note and "id 2 in 00004" in note for note in result.notes)
+
+    scored_last = evaluated(root, entries="appearance", left_out="first")
+    assert scored_last.summary["objects"] == 2
+
+
+def test_the_rules_of_which_objects_are_scored(tmp_path: Path):
+    """Id 2 alone in the first mask, id 1 from frame 4 on: the gap is an object, or what enters later, or nothing."""
+    root = make_late_clip(tmp_path / "data")
+    for path in masks_of(root):
+        relabel(path, {1: 2, 2: 1})
+
+    def objects(**rules) -> tuple[int, str]:
+        result = evaluated(root, **rules)
+        return result.summary["objects"], " ".join(result.notes)
+
+    assert objects()[0] == 2
+    assert "each missing id counts" in objects()[1]
+    assert objects(objects="present")[0] == 1
+    assert "each missing id counts" not in objects(objects="present")[1]
+    count, notes = objects(entries="appearance")
+    assert count == 2
+    assert "each missing id counts" not in notes
+    present = evaluated(root, objects="present").csvs["per-sequence_results-val.csv"].splitlines()
+    assert [line.split(",")[0] for line in present[1:]] == ["walk_2"], "rows keep their ids"
+
+
+def test_predictions_are_scored_by_the_same_rule_of_entry(tmp_path: Path):
+    root = make_late_clip(tmp_path / "data")
+    run = tmp_path / "run"
+    made = evaluated(root, entries="appearance", out=run, save_predictions=True)
+    again = corrkit.score("davis", pred=run / "predictions", data=root, entries="appearance")
+    assert again.summary["metrics"] == made.summary["metrics"]
+    with pytest.raises(DataError, match="holds id 2"):
+        corrkit.score("davis", pred=run / "predictions", data=root)
+
+
+@pytest.mark.parametrize("protocol", ["dino", "crw", "dense-ulearn-vos", "rvm", "timecycle"])
+def test_a_network_follows_what_enters_later(protocol: str, tmp_path: Path):
+    root = make_late_clip(tmp_path / "data", size=(96, 128))
+    rules = {"entries": "appearance", "left_out": "first", "size": [], "resize": "native", "stored_size": []}
+    tracked = corrkit.evaluate("davis", "rgb", data=root, protocol=protocol, **rules)
+    scores = [line.split(",") for line in tracked.csvs["per-sequence_results-val.csv"].splitlines()[1:]]
+    assert [name for name, *_ in scores] == ["walk_1", "walk_2"]
+    assert float(scores[1][1]) > 0.1, "without an entry it would be background: 0"
+
+
+def test_masks_that_only_give_objects_are_no_ground_truth(tmp_path: Path):
+    """YouTube-VOS's valid set: a mask of each object in the frame where it enters, and nothing of the others."""
+    root = make_late_clip(tmp_path / "data", {0: [1], 4: [2]})
+    problems, notes = checked(root)
+    assert problems == []
+    for result in (evaluated(root), evaluated(root, entries="appearance")):
+        assert np.isnan(result.summary["metrics"]["J&F-Mean"])
+        assert any("no ground truth to score" in note for note in (*result.notes, *notes))
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"videos": {}}', '{"videos": {"../up": {}}}'])
 def test_a_damaged_meta_json_is_named(content: str, tmp_path: Path):
     root = make_clip(tmp_path)
@@ -356,6 +514,53 @@ def test_predictions_of_two_kinds_are_refused_naming_both(tmp_path: Path):
     relabel(predictions / "walk/00002.png", {1: 255})
     with pytest.raises(DataError, match=r"00002\.png marks its object by 255, .*00001\.png by 1"):
         corrkit.score("davis", data=root, pred=predictions)
+
+
+def test_a_prediction_with_a_palette_of_its_own_is_refused(tmp_path: Path):
+    make_clip(tmp_path / "data", frames=5)
+    shutil.copytree(tmp_path / "data/Annotations/480p", tmp_path / "p")
+    path = tmp_path / "p/walk/00002.png"
+    image = Image.fromarray(np.array([0, 2, 1], np.uint8)[read_mask(path)])
+    image.putpalette(voc_palette()[[0, 2, 1]].tobytes())
+    image.save(path)
+    with pytest.raises(DataError, match=r"00002\.png has a re-ordered palette"):
+        corrkit.score("davis", data=tmp_path / "data", pred=tmp_path / "p")
+
+
+@pytest.mark.parametrize("task", ["davis", "vip"])
+def test_predictions_of_no_frame_are_noted(task: str, tmp_path: Path):
+    """Of a method that counts frames from 1 the last one is too many, and all are shifted."""
+    data, pred = tmp_path / "data", tmp_path / "p"
+    if task == "davis":
+        make_clip(data, frames=5)
+        shutil.copytree(data / "Annotations/480p", pred)
+    else:
+        make_vip_clip(data)
+        shutil.copytree(data / CATEGORY_IDS, pred)
+    options = {"data": data, "pred": pred, "allow_ground_truth": True}
+    assert not corrkit.score(task, **options).notes
+    last = max(pred.rglob("*.png"))
+    shutil.copy(last, last.with_stem("99999"))
+    (note,) = corrkit.score(task, **options).notes
+    assert "Predictions of no frame are ignored" in note
+    assert "99999.png" in note
+
+
+def test_joints_of_more_frames_than_the_clip_are_noted(tmp_path: Path):
+    truth = make_jhmdb_clip(tmp_path / "data")
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p/Ball_jump_f_nm_np1_fr_med_0.npy", np.concatenate([truth, truth]) + 1)
+    notes = corrkit.score("jhmdb", data=tmp_path / "data", pred=tmp_path / "p", dataset_name="mine").notes
+    assert any("joints of 4 frames too many" in note for note in notes)
+
+
+def test_labels_at_irregular_steps_are_noted(tmp_path: Path):
+    make_vip_clip(tmp_path)
+    assert not corrkit.evaluate("vip", "identity", data=tmp_path).notes
+    labels = sorted((tmp_path / CATEGORY_IDS).rglob("*.png"))
+    labels[1].unlink()
+    notes = corrkit.evaluate("vip", "identity", data=tmp_path).notes
+    assert any("Labels at irregular steps" in note and f"{len(labels) - 1} of {len(labels)}" in note for note in notes)
 
 
 def test_a_prediction_of_255_among_two_objects_is_refused(tmp_path: Path):
@@ -481,7 +686,30 @@ def test_frames_of_another_size_than_jhmdbs_are_noted(size: tuple[int, int], tmp
     make_jhmdb_clip(tmp_path, size=size)
     notes = corrkit.evaluate("jhmdb", "identity", data=tmp_path).notes
     assert any(f"({size[1]}x{size[0]})" in note and "320x240" in note for note in notes)
-    assert not corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name="mine").notes
+    own = corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name="mine").notes
+    assert all("upper left quarter" in note for note in own), "what else these frames are too large for is not known"
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 2, 3])
+@pytest.mark.parametrize("dataset_name", [None, "mine"])
+def test_the_frame_size_that_joints_assume_stands_in_their_file(
+    factor: float, dataset_name: str | None, tmp_path: Path
+):
+    """JHMDB's pos_world is pos_img relative to the frame: together they tell its size, whoever's the data are."""
+    height, width = 240, 320
+    truth = make_jhmdb_clip(tmp_path, size=(round(height * factor), round(width * factor)))
+    scale = np.linspace(0.3, 0.5, len(truth))
+    x, y = truth[..., 0] + 1, truth[..., 1] + 1
+    world = np.stack([(x / width - 0.5) * width / height, y / height - 0.5]) / scale[None, :, None]
+    path = tmp_path / "joint_positions/jump/Ball_jump_f_nm_np1_fr_med_0/joint_positions.mat"
+    found = {"pos_img": np.stack([x, y]).transpose(0, 2, 1), "pos_world": world.transpose(0, 2, 1), "scale": scale}
+    savemat(path, found)
+    notes = corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name=dataset_name).notes
+    assert any("of 320x240, the frames are" in note for note in notes)
+    assert any("of 320x240, the frames are" in problem for problem in checked(tmp_path, "jhmdb")[0])
+    savemat(path, found | {"pos_world": found["pos_world"] * 1.3})  # somebody's own unit tells nothing
+    notes = corrkit.evaluate("jhmdb", "identity", data=tmp_path, dataset_name=dataset_name).notes
+    assert not any("of 320x240, the frames are" in note for note in notes)
 
 
 def test_joints_outside_of_the_frames_are_noted_for_any_data(tmp_path: Path):

@@ -449,9 +449,11 @@ def test_every_enumerated_rule_changes_some_label_map_or_mask():
 
     for name, values in {
         "network_resize": ["none", "nearest", "nearest-opencv", "bilinear-opencv"],
-        "downsample": ["nearest", "bilinear"],
+        "downsample": ["nearest", "stride", "bilinear", "bilinear-corners"],
         "resolution": ["network", "original"],
         "minmax": ["none", "positive"],
         "first_frame": ["copy", "decoded", "network"],
     }.items():
         assert len({outcome(**{name: value}) for value in values}) == len(values), name
+    upsample = ["bilinear", "bilinear-corners", "nearest", "nearest-exact"]
+    assert len({outcome(upsample=value, resolution="original") for value in upsample}) == len(upsample)

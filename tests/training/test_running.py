@@ -26,9 +26,8 @@ from corrkit.training import checkpoint, loop
 from corrkit.training.data import Samples, build_index
 from corrkit.training.loop import pretrain
 from corrkit.training.objectives import make_objective
-from corrkit.training.options import Options
 from corrkit.training.recipe import load_recipe
-from tests.training.test_loop import OPTIONS, KilledError, losses, siammae, stop_and_go_on
+from tests.training.test_loop import OPTIONS, KilledError, losses, siammae, stop_and_go_on, stopped_before
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -223,19 +222,6 @@ def test_what_may_change_does_so_when_it_is_named_and_is_recorded(name: str, cli
     pretrain(recipe, clips, out, dataclasses.replace(changed, resume_with=(name,)))
     assert json.loads((out / "run.json").read_text())["history"][0]["step"] == 3
     pretrain(recipe, clips, out, changed)  # from now on it is the run's own
-
-
-def stopped_before(step: int, recipe: Any, clips: Path, out: Path, options: Options) -> None:
-    step_of = loop._Training._step
-
-    def stopped(self: Any, number: int, batches: Any) -> Any:
-        if number == step:
-            raise KilledError
-        return step_of(self, number, batches)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Training, "_step", stopped)
-        pretrain(recipe, clips, out, options)
 
 
 def test_what_may_not_change_stays_refused(clips: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, fill, missing
+from corrkit.backbones.building import Built, fill, missing, table_shape
 from corrkit.backbones.contract import Mode
 from corrkit.backbones.networks.base import Network, WindowRule
 from corrkit.backbones.networks.positions import resample
@@ -38,8 +38,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     state = recognised.state
     depths = _depths(recognised)
     weight = state["patch_embed.proj.weight"]
-    said = recognised.config.get("num_heads")
-    known = {weight.shape[0]: said[0]} if isinstance(said, list) and said else rules.heads
+    said = _whole_numbers(recognised.config.get("num_heads"))
+    known = {weight.shape[0]: said[0]} if said else rules.heads
     chosen, why = choose_heads(recognised, heads, weight.shape[0], known)
     require_obeyed(
         recognised,
@@ -127,7 +127,13 @@ class Hiera(Network):
         self.patch_embed, self.blocks = net.patch_embed, net.blocks
         for name in ("pos_embed", "pos_embed_spatial", "pos_embed_temporal"):
             if name in state:
-                setattr(self, name, nn.Parameter(torch.empty(state[name].shape)))
+                setattr(
+                    self,
+                    name,
+                    nn.Parameter(
+                        torch.empty(table_shape(name, state[name], state["patch_embed.proj.weight"].shape[0]))
+                    ),
+                )
         self.norm = nn.LayerNorm(net.num_features, eps=1e-6) if "norm.weight" in state else None
 
     def still(self, frames: Tensor) -> Tensor:
@@ -185,18 +191,21 @@ def build_sam2(recognised: Recognised, *, heads: int | None = None, layer: int |
     known = _said_by_config(recognised, depths) or rules.variants.get((dim, depths))
     chosen, why = choose_heads(recognised, heads, dim, {dim: known[0]} if known else {})
     ends = [sum(depths[: number + 1]) - 1 for number in range(len(depths))]
+    if len(depths) < 3:
+        raise CheckpointError(
+            f"{recognised.path} has {len(depths)} stages, and no SAM 2 has so few.",
+            "If the file is intact, its architecture is a variant that corrkit doesn't know.",
+        )
     windows, globals_ = known[1:] if known else (rules.windows, (ends[2],))
     stage = choose_stage(recognised, layer, len(depths), default=3)
-    for name in ("pos_embed", "pos_embed_window"):
-        if name not in state:
-            raise missing(recognised, [name])
+    table, _ = (recognised.tensor(name, 4) for name in ("pos_embed", "pos_embed_window"))
     with torch.device("meta"):
         net = HieraDet(
             embed_dim=dim,
             num_heads=chosen,
             num_classes=0,
             stages=depths,
-            global_pos_size=(state["pos_embed"].shape[2], state["pos_embed"].shape[3]),
+            global_pos_size=(table.shape[2], table.shape[3]),
             window_spec=windows,
             global_att_blocks=globals_,
             fix_init=False,
@@ -244,7 +253,7 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
 
 def _whole_numbers(value: Json) -> tuple[int, ...]:
     """A list of whole numbers; () where a config says nothing, or anything else."""
-    numbers = [number for number in value if isinstance(number, int)] if isinstance(value, list) else []
+    numbers = [number for number in value if type(number) is int and number >= 0] if isinstance(value, list) else []
     return tuple(numbers) if isinstance(value, list) and len(numbers) == len(value) else ()
 
 

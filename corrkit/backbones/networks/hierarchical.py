@@ -1,7 +1,6 @@
 """Swin and ConvNeXt V2 as dense feature extractors: timm's networks under their published names and rules."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.networks.base import Network
-from corrkit.backbones.networks.stages import Stage, choose_stage
+from corrkit.backbones.networks.stages import Stage, blocks_per_stage, choose_stage
 from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
@@ -34,7 +33,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
         CheckpointError: incomplete tensors, contradicting heads, a stage that doesn't exist.
     """
     state = recognised.state
-    depths = _depths(recognised, r"layers\.(\d+)\.blocks\.(\d+)\.")
+    depths = blocks_per_stage(recognised, r"layers\.(\d+)\.blocks\.(\d+)\.")
     tables = [_table(recognised, number) for number in range(len(depths))]
     if heads is not None and heads != tables[0].shape[1]:
         raise CheckpointError(
@@ -189,7 +188,7 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     from timm.models.convnext import ConvNeXt
 
     state = recognised.state
-    depths = _depths(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
+    depths = blocks_per_stage(recognised, r"stages\.(\d+)\.blocks\.(\d+)\.")
     dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
     stage = choose_stage(recognised, layer, len(depths), default=3)
     require_obeyed(recognised, {"hidden_act": "gelu", "depths": list(depths), "hidden_sizes": list(dims)})
@@ -229,18 +228,3 @@ class ConvNeXtStages(Network):
         for block in list(self.stages.children())[:upto]:
             x = block(x)
             yield x.permute(0, 2, 3, 1)
-
-
-def _depths(recognised: Recognised, pattern: str) -> tuple[int, ...]:
-    """Blocks per stage; gaps come out as missing tensors."""
-    counts: dict[int, int] = {}
-    for name in recognised.state:
-        match = re.match(pattern, name)
-        if match:
-            counts[int(match[1])] = max(counts.get(int(match[1]), 0), int(match[2]) + 1)
-    if sorted(counts) != list(range(len(counts))):
-        absent = next(number for number in range(len(counts)) if number not in counts)
-        raise missing(
-            recognised, [re.sub(r"\\\.", ".", pattern).replace(r"(\d+)", str(absent), 1).replace(r"(\d+)", "0")]
-        )
-    return tuple(counts[number] for number in sorted(counts))

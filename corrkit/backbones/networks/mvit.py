@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, chosen_layer, fill
+from corrkit.backbones.building import Built, chosen_layer, fill, table_shape
 from corrkit.backbones.networks.base import Network, WindowRule
 from corrkit.backbones.networks.mvit_design import (
     BlockDesign,
@@ -51,8 +51,15 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         )
     executed = chosen_layer(recognised, layer, len(designs))
     weight = state["patch_embed.proj.weight"]
+    embedding = patch_strides(weight, config)
+    if any(len(steps) != weight.ndim - 2 for steps in embedding):
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('patch_embed.proj.weight')} is {list(weight.shape)}, and the "
+            f"configuration in the file gives it strides {embedding[0]} and padding {embedding[1]}.",
+            "Get the file again, or the configuration of this network.",
+        )
     with torch.device("meta"):
-        network = MViT(state, designs, executed, patch_strides(weight, config), stored_grid(recognised, config))
+        network = MViT(state, designs, executed, embedding, stored_grid(recognised, config))
     fill(network, recognised)
     stride = network.stride
     video = weight.ndim == 5
@@ -128,7 +135,8 @@ class MViT(Network):
         self.patch_embed = nn.Module()
         self.patch_embed.proj = convolution(3, weight.shape[0], weight.shape[2:], *embedding)
         for name in ("cls_token", "pos_embed", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"):
-            setattr(self, name, nn.Parameter(torch.empty(state[name].shape)) if name in state else None)
+            shape = table_shape(name, state[name], weight.shape[0]) if name in state else None
+            setattr(self, name, None if shape is None else nn.Parameter(torch.empty(shape)))
         self.blocks = nn.ModuleList(Block(design) for design in designs)
         self.norm = nn.LayerNorm(designs[-1].out_dim, eps=_EPS) if "norm.weight" in state else None
         self.stride = embedding[0][-1] * math.prod(design.query_stride[-1] for design in designs[:layer])
@@ -237,12 +245,14 @@ class PoolingAttention(nn.Module):
             name = f"attn.pool_{part}.weight"
             stride = design.query_stride if part == "q" else design.key_stride
             if name in design.state:
-                setattr(self, f"pool_{part}", Pooling(design.state[name].shape, stride))
+                # Kernels of an even size would move the grid by half a cell, queries and keys apart.
+                kernel = (size | 1 for size in design.state[name].shape[2:])
+                setattr(self, f"pool_{part}", Pooling(torch.Size((self.width, 1, *kernel)), stride))
                 setattr(self, f"norm_{part}", nn.LayerNorm(self.width, eps=_EPS))
         for axis in "thw":
             name = f"attn.rel_pos_{axis}"
             if name in design.state:
-                setattr(self, f"rel_pos_{axis}", nn.Parameter(torch.empty(design.state[name].shape)))
+                setattr(self, f"rel_pos_{axis}", nn.Parameter(torch.empty(len(design.state[name]), self.width)))
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """Tokens [B, P + N, D] to [B, P + N', D'] and the grid of the pooled queries."""

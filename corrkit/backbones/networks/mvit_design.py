@@ -82,13 +82,13 @@ def read_designs(recognised: Recognised, config: Mapping[str, Json]) -> list[Blo
         query_stride = query_strides.get(index, (1, 1, 1))
         key_stride = tuple(max(key // query, 1) for key, query in zip(key_stride, query_stride, strict=True))  # type: ignore[assignment]
         attention_dim = block["attn.proj.weight"].shape[0]
-        width = block["attn.norm_k.weight"].shape[0] if "attn.norm_k.weight" in block else attention_dim
+        width = len(block["attn.norm_k.weight"]) if "attn.norm_k.weight" in block else attention_dim
         designs.append(
             BlockDesign(
                 dim=block["norm1.weight"].shape[0],
                 attention_dim=attention_dim,
                 out_dim=block["mlp.fc2.weight"].shape[0],
-                heads=attention_dim // width,
+                heads=max(attention_dim // max(width, 1), 1),
                 query_stride=query_stride,
                 key_stride=key_stride if adaptive or not config else listed.get(index, (1, 1, 1)),
                 adds_query=bool(config.get("RESIDUAL_POOLING", "attn.rel_pos_h" in block)),

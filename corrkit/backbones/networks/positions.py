@@ -1,7 +1,8 @@
 """Rules that resample a stored position embedding to another grid. They are not cosmetic: features change by per cents.
 
 facebookresearch/dino and everything evaluated with its code use "dino", Hugging Face "size", timm and DINOv2 with
-registers "antialias", perception_models "bilinear", TIPS and SigLIP 2 NaFlex "bilinear-antialias", RADIO "crop".
+registers "antialias", perception_models "bilinear", TIPS and SigLIP 2 NaFlex "bilinear-antialias", RADIO "crop",
+TimeSformer "nearest".
 """
 
 from collections.abc import Callable
@@ -53,6 +54,13 @@ def _crop(image: Tensor, grid: Grid) -> Tensor:
     return interpolate(image, size=(longer, longer), mode="bilinear", align_corners=False)[:, :, : grid[0], : grid[1]]
 
 
+def _nearest(image: Tensor, grid: Grid) -> Tensor:
+    """Facebookresearch/TimeSformer a5ef29a models/vit.py:208: as it stands wherever the count of cells is equal."""
+    if image.shape[2] * image.shape[3] == grid[0] * grid[1]:
+        return image.reshape(*image.shape[:2], *grid)
+    return interpolate(image, size=grid, mode="nearest")
+
+
 RULES: dict[str, Callable[[Tensor, Grid], Tensor]] = {
     "dino": _dino,
     "size": _interpolated("bicubic", antialias=False),
@@ -60,6 +68,7 @@ RULES: dict[str, Callable[[Tensor, Grid], Tensor]] = {
     "bilinear": _interpolated("bilinear", antialias=False),
     "bilinear-antialias": _interpolated("bilinear", antialias=True),
     "crop": _crop,
+    "nearest": _nearest,
 }
 
 

@@ -170,6 +170,8 @@ def _layer(recognised: Recognised, layer: int | str | None, rules: ResNetRules, 
         text = str(layer).removeprefix("layer")
         wanted = int(text) if text.isdecimal() else text
     if wanted not in known:
+        if layer is None and isinstance(wanted, int):  # another network that begins like a ResNet (HRNet)
+            raise missing(recognised, [f"layer{wanted}.0.conv1.weight"])
         raise CheckpointError(
             f"{recognised.path} has no layer {layer if layer is not None else wanted!r}.",
             f"Give --layer one of {', '.join(map(str, known))}.",

@@ -48,7 +48,8 @@ class Rotation:
 class Setting:
     """What a rotation depends on: the cells (h, w), the channels of one head, and the network's own facts.
 
-    stored: the grid of pre-training, where the network has one. frequencies: as the file stores them, where it does.
+    stored: the grid of pre-training, where the network has one. frequencies: what of them the file stores (MLCD: the
+    angles of its class token).
     base: of the frequencies, where a configuration gives it; None: the variant's own.
     """
 
@@ -64,6 +65,11 @@ class Setting:
 def rotation(variant: str, setting: Setting) -> Rotation:
     """The rotation of a key of `VARIANTS`."""
     return VARIANTS[variant](setting)
+
+
+def stored_shape(variant: str, width: int) -> tuple[int, ...]:
+    """Of the frequencies that a file stores, for heads of `width` channels."""
+    return (2, width) if variant == "capi" else (width // 4,)
 
 
 def _axes(grid: Grid, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,6 +130,18 @@ def _pe(setting: Setting) -> Rotation:
     return Rotation(angles.cos(), angles.sin(), interleaved=True)
 
 
+def _mlcd(setting: Setting) -> Rotation:
+    """Integer positions, row then column, tiled twice; the class token turns by learned angles that the file stores.
+
+    huggingface/transformers 5.24.0 models/mlcd/modeling_mlcd.py.
+    """
+    assert setting.frequencies is not None
+    frequencies = _powers(setting.base or 10000, setting.width)
+    row, column = _axes(setting.grid, *_counted(setting.grid))
+    angles = torch.cat([setting.frequencies, torch.cat([row * frequencies, column * frequencies], 1)]).repeat(1, 2)
+    return Rotation(angles.cos(), angles.sin(), interleaved=False)
+
+
 def _capi(setting: Setting) -> Rotation:
     """Coordinates 0 to 1, both ends included, on either axis; registers go round the edge of that square.
 
@@ -151,4 +169,5 @@ VARIANTS: dict[str, Callable[[Setting], Rotation]] = {
     "croco": _croco,
     "pe": _pe,
     "capi": _capi,
+    "mlcd": _mlcd,
 }

@@ -12,6 +12,7 @@ from corrkit.backbones.networks.base import Network
 from corrkit.backbones.networks.positions import resample
 from corrkit.checkpoints.configuration import require_obeyed
 from corrkit.checkpoints.recognised import Recognised
+from corrkit.checkpoints.rules import ViTRules
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer_sam import VisionTransformerSAM
@@ -31,6 +32,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     import torch
     from timm.models.vision_transformer_sam import VisionTransformerSAM
 
+    rules: ViTRules = recognised.system.rules
     state = recognised.state
     dim, _, patch, _ = recognised.tensor("patch_embed.proj.weight", 4).shape
     depth = recognised.depth("blocks")
@@ -60,7 +62,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     fill(encoder, recognised)
     executed = chosen_layer(recognised, layer, depth)
     return Built(
-        network=SAMEncoder(encoder, None if layer is None else executed),
+        network=SAMEncoder(encoder, None if layer is None else executed, rules.position),
         architecture=f"sam_vit_{dim}x{depth}_patch{patch}",
         stride=patch,
         multiple=patch,
@@ -83,12 +85,12 @@ class SAMEncoder(Network):
     Args:
         encoder: timm's network.
         layer: block whose output is taken; None: the neck's.
+        position: rule by which the stored table is resampled; SAM's own code takes no other size than the native one.
     """
 
-    position: str = "dino"  # SAM's own code takes no other size than the native one
-
-    def __init__(self, encoder: "VisionTransformerSAM", layer: int | None) -> None:
+    def __init__(self, encoder: "VisionTransformerSAM", layer: int | None, position: str | None) -> None:
         super().__init__()
+        self.position = position
         self.encoder, self.num_layers = encoder, len(encoder.blocks)
         self.layer, self.ends_in_neck = layer or self.num_layers, layer is None
 
@@ -96,6 +98,7 @@ class SAMEncoder(Network):
         """Output [B, h, w, C] of each block, before the neck."""
         encoder: Any = self.encoder
         x = encoder.patch_embed.proj(pixels).movedim(1, -1)  # [B, h, w, D]
+        assert self.position is not None, "a table has a rule"
         x = x + resample(encoder.pos_embed[0], (x.shape[1], x.shape[2]), self.position)
         for block in encoder.blocks[:upto]:
             x = block(x)

@@ -1,8 +1,10 @@
 """What builders of networks in stages decide in the same way: which stage, how many heads."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from corrkit.backbones.building import missing
 from corrkit.backbones.heads import UnknownHeadsError
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.errors import CheckpointError
@@ -72,3 +74,18 @@ def choose_heads(recognised: Recognised, given: int | None, width: int, known: M
             "Give --heads a divisor of it.",
         )
     return heads, why
+
+
+def blocks_per_stage(recognised: Recognised, pattern: str) -> tuple[int, ...]:
+    """How many blocks each stage has, by a pattern of names with the numbers of both; gaps are missing tensors."""
+    counts: dict[int, int] = {}
+    for name in recognised.state:
+        match = re.match(pattern, name)
+        if match:
+            counts[int(match[1])] = max(counts.get(int(match[1]), 0), int(match[2]) + 1)
+    if sorted(counts) != list(range(len(counts))):
+        absent = next(number for number in range(len(counts)) if number not in counts)
+        raise missing(
+            recognised, [re.sub(r"\\\.", ".", pattern).replace(r"(\d+)", str(absent), 1).replace(r"(\d+)", "0")]
+        )
+    return tuple(counts[number] for number in sorted(counts))

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corrkit.backbones.building import Built, chosen_layer, fill, missing
+from corrkit.backbones.building import Built, chosen_layer, fill, missing, table_shape
 from corrkit.backbones.heads import assumption, choose_heads
 from corrkit.backbones.networks.base import Network, WindowRule
 from corrkit.backbones.networks.positions import resample, sinusoid
 from corrkit.backbones.networks.rotary import Rotation
-from corrkit.backbones.networks.vit import Attention, Block, Parts
-from corrkit.checkpoints.configuration import require_obeyed
+from corrkit.backbones.networks.vit import ALL_BIASES, Attention, Block, Parts
+from corrkit.checkpoints.configuration import activation, epsilon, require_obeyed, switched_off
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import TubeletRules
@@ -47,8 +47,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
             f"{recognised.path} has tubelets of {channels} channels and {patch}x{width} pixels.",
             "Only square patches of RGB frames can be evaluated.",
         )
-    facts = {"hidden_size": dim, "num_hidden_layers": depth, "patch_size": patch, "tubelet_size": tubelet}
-    require_obeyed(recognised, {"hidden_act": "gelu", **facts})
+    positions = _positions(recognised, dim)
+    require_obeyed(recognised, _facts(recognised, depth, positions))
     chosen, why = choose_heads(recognised, dim, depth, heads, rules.heads)
     executed = chosen_layer(recognised, layer, depth)
     parts = Parts(
@@ -58,10 +58,12 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         patch=(patch, patch),
         hidden=_hidden(recognised),
         final_norm=rules.final_norm,
+        activation=activation(recognised, rules.activation),
+        eps=epsilon(recognised, rules.eps),
+        biases=ALL_BIASES - switched_off(recognised.config),
         has_cls_token="cls_token" in state,
         position=None,
     )
-    positions = _positions(recognised, dim)
     with torch.device("meta"):
         network = TubeletTransformer(parts, positions, tubelet, executed, state)
     fill(network, recognised)
@@ -82,7 +84,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         notes=(
             f"Each frame is repeated {tubelet} times to fill one tubelet.",
             *assumption(chosen, why),
-            *_assumed(rules, dim),
+            *_assumed(positions),
         ),
     )
 
@@ -123,7 +125,7 @@ class TubeletTransformer(Network):
         self.patch_embed.proj = nn.Conv3d(3, parts.dim, kernel, kernel)
         for name in ("cls_token", "pos_embed", "pos_embed_spatial", "pos_embed_temporal", "pos_embed_class"):
             if name in state and not (name == "pos_embed" and positions.kind == "rotary"):
-                setattr(self, name, nn.Parameter(torch.empty(state[name].shape)))
+                setattr(self, name, nn.Parameter(torch.empty(table_shape(name, state[name], parts.dim))))
         self.blocks = nn.ModuleList(Block(parts) for _ in range(parts.depth))
         if "blocks.0.attn.scale" in state:
             for block in self.blocks:
@@ -243,11 +245,13 @@ def _positions(recognised: Recognised, dim: int) -> Positions:
     if rules.position == "rotary":
         return Positions(kind="rotary", stored=(0, 0, 0))
     if rules.position == "sinusoid":
-        side = rules.side // int(state["patch_embed.proj.weight"].shape[-1]) if dim in rules.widths else 0
+        pixels = recognised.config.get("image_size", rules.side if dim in rules.widths else 0)
+        side = (pixels if isinstance(pixels, int) else 0) // int(state["patch_embed.proj.weight"].shape[-1])
         return Positions(kind="sinusoid", stored=(0, side, side))
     rows = int("cls_token" in state)
     told = entry(recognised.tree, "recipe.views.frames")  # corrkit's own checkpoints say it
-    slices = (told if isinstance(told, int) else rules.frames) // int(state["patch_embed.proj.weight"].shape[2])
+    said = recognised.config.get("num_frames", told)
+    slices = (said if isinstance(said, int) else rules.frames) // int(state["patch_embed.proj.weight"].shape[2])
     for count in (slices, *(n for n in (8, 4, 2, 16, 32, 1, 3, 5, 6) if n != slices)):
         cells, rest = divmod(state["pos_embed"].shape[1] - rows, count)
         if rest == 0 and math.isqrt(cells) ** 2 == cells:
@@ -259,8 +263,24 @@ def _positions(recognised: Recognised, dim: int) -> Positions:
     )
 
 
-def _assumed(rules: TubeletRules, dim: int) -> tuple[str, ...]:
-    if rules.position != "sinusoid" or dim in rules.widths:
+def _facts(recognised: Recognised, depth: int, positions: Positions) -> dict[str, int | list[int]]:
+    """What of a network a configuration beside its file may say too, under transformers' names."""
+    dim, _, tubelet, patch, _ = recognised.state["patch_embed.proj.weight"].shape
+    listed = isinstance(recognised.config.get("tubelet_size"), list)  # ViViT's holds the patch's sides too
+    sides: dict[str, int | list[int]] = {"tubelet_size": [tubelet, patch, patch]}
+    facts: dict[str, int | list[int]] = {
+        "hidden_size": dim,
+        "num_hidden_layers": depth,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in recognised.state,
+        **(sides if listed else {"tubelet_size": tubelet, "patch_size": patch}),
+    }
+    if positions.kind in ("stored", "trilinear"):
+        facts |= {"num_frames": positions.stored[0] * tubelet, "image_size": positions.stored[1] * patch}
+    return facts
+
+
+def _assumed(positions: Positions) -> tuple[str, ...]:
+    if positions.kind != "sinusoid" or positions.stored[1]:
         return ()
     return ("The grid of training isn't in the file: the square of the input's shorter side is taken for it.",)
 

@@ -17,8 +17,9 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from corrkit.backbones.networks.base import Network
 from corrkit.backbones.networks.positions import resample, sincos
 from corrkit.backbones.networks.relative import RelativeBias, Rule
-from corrkit.backbones.networks.rotary import Grid, Rotation, Setting, rotation
+from corrkit.backbones.networks.rotary import Grid, Rotation, Setting, rotation, stored_shape
 
+ALL_BIASES = frozenset({"patch", "qkv", "proj", "mlp"})
 _NUM_TABLES = 4  # networks under several position rules share what is kept
 
 
@@ -32,8 +33,8 @@ class Parts:
     the last block's output, "weightless" where the file stores none. biases: which projections have one.
     stem: widths of convolutions in place of the patch projection.
     layerscale, mlp_norm, pre_norm, patch_norm: whether the file has them. position: rule of `positions.RULES`, or
-    "sincos" where nothing is stored. rotary: a variant of `rotary.VARIANTS`; frequencies: the shape of
-    its stored frequencies, where the file has them; rotary_base: where a configuration gives it. relative: BEiT's
+    "sincos" where nothing is stored. rotary: a variant of `rotary.VARIANTS`; frequencies: whether
+    the file stores its frequencies; rotary_base: where a configuration gives it. relative: BEiT's
     tables, resampled by relative_rule.
     """
 
@@ -47,14 +48,14 @@ class Parts:
     norm: Literal["layer", "rms"] = "layer"
     final_norm: Literal["affine", "weightless", "none"] = "affine"
     eps: float = 1e-6
-    biases: frozenset[str] = frozenset({"patch", "qkv", "proj", "mlp"})
+    biases: frozenset[str] = ALL_BIASES
     has_cls_token: bool = True
     num_registers: int = 0
     position: str | None = "dino"
     position_rows: int = 1
     grid: Grid | None = None
     rotary: str | None = None
-    frequencies: tuple[int, ...] = ()
+    frequencies: bool = False
     rotary_base: float | None = None
     relative: Literal["shared", "blockwise"] | None = None
     relative_rule: Rule = "geometric"
@@ -279,7 +280,8 @@ class Frequencies(nn.Module):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.freqs = nn.Parameter(torch.empty(parts.frequencies))
+        assert parts.rotary is not None
+        self.freqs = nn.Parameter(torch.empty(stored_shape(parts.rotary, parts.dim // parts.heads)))
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

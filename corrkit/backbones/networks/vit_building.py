@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corrkit.backbones.building import Built, chosen_layer, fill, missing
-from corrkit.backbones.heads import USUAL, assumption, choose_heads
-from corrkit.backbones.networks.vit import Parts, VisionTransformer
-from corrkit.checkpoints.configuration import require_obeyed, rotary_base, switched_off
-from corrkit.checkpoints.heads import entry
+from corrkit.backbones.heads import KNOWN, USUAL, assumption, choose_heads
+from corrkit.backbones.networks.vit import ALL_BIASES, Parts, VisionTransformer
+from corrkit.checkpoints.completeness import UnknownNetworkError, ways_on
+from corrkit.checkpoints.configuration import activation, epsilon, require_obeyed, rotary_base, switched_off
+from corrkit.checkpoints.published_heads import CLASSLESS
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.errors import CheckpointError
@@ -50,15 +51,15 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         activation=_activation(recognised),
         norm=rules.norm,
         final_norm=_final_norm(recognised),
-        eps=_eps(recognised),
-        biases=frozenset({"patch", "qkv", "proj", "mlp"}) - rules.absent - switched_off(recognised.config),
+        eps=epsilon(recognised, rules.eps),
+        biases=ALL_BIASES - rules.absent - switched_off(recognised.config),
         has_cls_token=prefix,
         num_registers=registers,
         position=rules.position,
         position_rows=rows,
         grid=grid,
         rotary=rules.rotary,
-        frequencies=tuple(state["rope.freqs"].shape) if "rope.freqs" in state else (),
+        frequencies="rope.freqs" in state and rules.rotary is not None,
         rotary_base=rotary_base(recognised.config),
         relative=_relative(recognised),
         relative_rule=rules.relative_rule,
@@ -81,8 +82,16 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         layer=str(executed),
         position=position if position != "relative" or rules.relative else "none",  # type: ignore[arg-type]
         evidence=(("heads", f"{chosen}: {why}"), ("layer", _layer_words(executed, depth, parts))),
-        notes=assumption(chosen, why),
+        notes=assumption(chosen, why) + _contested(parts, why),
     )
+
+
+def _contested(parts: Parts, why: str) -> tuple[str, ...]:
+    """Where heads come from the table, and one network of the same tensors has others."""
+    words = CLASSLESS.get((parts.dim, parts.depth))
+    if words is None or parts.has_cls_token or parts.num_registers or not why.startswith(KNOWN):
+        return ()
+    return (f"{parts.heads} heads assumed ({why}); {words}.",)
 
 
 _STEM = r"patch_embed\.proj\.(\d+\.)?weight"
@@ -99,10 +108,10 @@ def from_timm(model: "nn.Module", layer: int | str | None = None) -> Built | Non
     from corrkit.checkpoints.registry import SYSTEMS
 
     first: Any = next(iter(getattr(model, "blocks", [])), None)
-    activation = _TIMM_ACTIVATIONS.get(type(getattr(getattr(first, "mlp", None), "act", None)).__name__)
-    if type(model) is not TimmViT or activation is None:
+    act = _TIMM_ACTIVATIONS.get(type(getattr(getattr(first, "mlp", None), "act", None)).__name__)
+    if type(model) is not TimmViT or act is None:
         return None
-    rules = replace(SYSTEMS["timm_vit"].rules, activation=activation, eps=first.norm1.eps, absent=_absent(model))
+    rules = replace(SYSTEMS["timm_vit"].rules, activation=act, eps=first.norm1.eps, absent=_absent(model))
     opened = Opened(tree=dict(model.state_dict()), container="timm", digest="", path=Path(type(model).__name__))
     try:
         recognised = recognise(opened)
@@ -129,6 +138,12 @@ def _patch(recognised: Recognised) -> tuple[int, tuple[int, int], tuple[int, ...
     if not weights:
         raise missing(recognised, ["patch_embed.proj.weight"])
     dim, (channels, height, width) = weights[-1].shape[0], weights[0].shape[1:]
+    if channels != 3 and any(re.match(r"patch_embed\.(?!proj\.)", name) for name in recognised.state):
+        raise UnknownNetworkError(
+            f"{recognised.path}: {recognised.file_name(names[0])} takes {channels} channels of another network in "
+            "front of it, whose names corrkit doesn't know.",
+            ways_on(),
+        )
     if channels != 3:
         raise CheckpointError(
             f"{recognised.path}: {recognised.file_name(names[0])} takes {channels} input channels.",
@@ -168,9 +183,9 @@ def _tokens(recognised: Recognised) -> tuple[bool, int, int, tuple[int, int] | N
         tables = ("rel_pos_bias.", "blocks.0.attn.") if split else ()
         raise missing(recognised, ["pos_embed", *(f"{stem}relative_position_bias_table" for stem in tables)])
     if state["pos_embed"].ndim != 3:
-        raise CheckpointError(
+        raise UnknownNetworkError(
             f"{recognised.path}: {recognised.file_name('pos_embed')} is {list(state['pos_embed'].shape)}, no table.",
-            "If the file is complete, its architecture is a variant that corrkit doesn't know.",
+            f"If the file is complete, its architecture is a variant that corrkit doesn't know. {ways_on()}",
         )
     length, first = state["pos_embed"].shape[1], int(has_cls)
     for rows in dict.fromkeys((first, 0, first + registers)):
@@ -241,44 +256,18 @@ def _final_norm(recognised: Recognised) -> Any:
     return rule
 
 
-# Names of transformers' activations; quick_gelu is a sigmoid approximation.
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_pytorch_tanh": "gelu-tanh",
-    "gelu_new": "gelu-tanh",
-    "gelu_fast": "gelu-tanh",
-    "gelu_accurate": "gelu-tanh",
-    "quick_gelu": "quick-gelu",
-}
-
-
 def _activation(recognised: Recognised) -> str:
     """The config's beside the file, else the system's."""
-    named = entry(recognised.config, "hidden_act")
     rules: ViTRules = recognised.system.rules
-    if named is None or "model_type" not in recognised.config:
-        return rules.activation
-    if "blocks.0.mlp.w12.weight" in recognised.state:  # a SwiGLU takes SiLU
-        if rules.gate == "config" and named != "silu":
-            raise CheckpointError(
-                f"{recognised.path}: the config beside it names the activation {named!r} for a gated network.",
-                "Only silu can be evaluated there.",
-            )
-        return rules.activation
-    if not isinstance(named, str) or named not in _ACTIVATIONS:
+    if "blocks.0.mlp.w12.weight" not in recognised.state:
+        return activation(recognised, rules.activation)
+    named = recognised.config.get("hidden_act")
+    if "model_type" in recognised.config and rules.gate == "config" and named not in (None, "silu"):
         raise CheckpointError(
-            f"{recognised.path}: config.json names the activation {named!r}, which corrkit doesn't know.",
-            f"Known: {', '.join(_ACTIVATIONS)}.",
+            f"{recognised.path}: the config beside it names the activation {named!r} for a gated network.",
+            "Only silu can be evaluated there.",
         )
-    return _ACTIVATIONS[named]
-
-
-def _eps(recognised: Recognised) -> float:
-    """The config's beside the file, else the system's."""
-    value = recognised.config.get("layer_norm_eps", recognised.config.get("rms_norm_eps"))
-    rules: ViTRules = recognised.system.rules
-    return value if isinstance(value, float) else rules.eps
+    return rules.activation
 
 
 def _facts(parts: Parts, state: "Mapping[str, Tensor]") -> dict[str, int]:

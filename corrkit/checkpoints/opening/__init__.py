@@ -2,6 +2,7 @@
 
 from corrkit.checkpoints.opening.files import Opened, open_checkpoint
 from corrkit.checkpoints.opening.inert import Stub
+from corrkit.checkpoints.opening.tensors import Pages
 from corrkit.checkpoints.opening.weights import require_usable
 
-__all__ = ["Opened", "Stub", "open_checkpoint", "require_usable"]
+__all__ = ["Opened", "Pages", "Stub", "open_checkpoint", "require_usable"]

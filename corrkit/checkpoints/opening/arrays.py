@@ -1,9 +1,11 @@
 """Files of arrays under names, without pickles: safetensors and .npz."""
 
+import json
 import math
 import mmap
 import zipfile
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -11,6 +13,30 @@ import torch
 from corrkit.checkpoints.opening.inert import MalformedError, Tree
 from corrkit.checkpoints.opening.tensors import TENSOR, Budget, to_tensor
 from corrkit.errors import CheckpointError
+
+# Of safetensors' format, to the names of torch's.
+_DTYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "BOOL": "bool",
+    "BF16": "bfloat16",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+
+
+class _Entry(TypedDict):
+    """Of a safetensors header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
 
 _MAX_HEADER = 8 << 20  # bytes of a safetensors header: some 60,000 tensors
 _PIECE = 1 << 20
@@ -31,12 +57,11 @@ def read_safetensors(path: Path, content: mmap.mmap, budget: Budget) -> tuple[di
             "Get the file again.",
         )
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {}
-            for name in file.keys():  # noqa: SIM118 (no mapping)
-                budget.claim(TENSOR, "so many tensors")
-                tensors[name] = file.get_tensor(name)
-            return tensors, file.metadata() or {}
+        with safe_open(path, "pt") as file:  # checks the header, and gives types; the bytes are viewed in our own map
+            start = 8 + int.from_bytes(content[:8], "little")
+            header: dict[str, _Entry] = json.loads(content[8:start])
+            names: list[str] = file.keys()
+            return {name: _viewed(content, start, header[name], budget) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError) as error:
         problem = str(error).removeprefix("Error while deserializing header: ")
         if "not fully covered" in problem:
@@ -47,6 +72,19 @@ def read_safetensors(path: Path, content: mmap.mmap, budget: Budget) -> tuple[di
         raise CheckpointError(
             f"{path} is a damaged safetensors file: {problem[:200]}.", "Get the file again."
         ) from error
+
+
+def _viewed(content: mmap.mmap, start: int, entry: _Entry, budget: Budget) -> torch.Tensor:
+    """The tensor of an entry of a header that was checked; its bytes are counted from `start`."""
+    budget.claim(TENSOR, "so many tensors")
+    dtype = getattr(torch, _DTYPES.get(entry["dtype"], ""), None)
+    if dtype is None:
+        raise ValueError(f"tensors of type {entry['dtype']}")
+    first, last = entry["data_offsets"]
+    if first == last:
+        return torch.empty(entry["shape"], dtype=dtype)
+    count = (last - first) // dtype.itemsize
+    return torch.frombuffer(content, dtype=dtype, count=count, offset=start + first).view(entry["shape"])
 
 
 def read_npz(path: Path, archive: zipfile.ZipFile, budget: Budget) -> dict[str, Tree]:

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from corrkit.checkpoints.opening import arrays, torchfiles, trees, unreadable
+from corrkit.checkpoints.opening import arrays, copies, torchfiles, trees, unreadable
 from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, UnsupportedError
-from corrkit.checkpoints.opening.tensors import Budget
+from corrkit.checkpoints.opening.tensors import Budget, Pages
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
 
@@ -62,6 +62,7 @@ class Opened:
         beside conventionally named weights, else None.
     metadata: the text entries of a safetensors header.
     notes: what was stubbed or changed on the way, as sentences.
+    pages: the mapped files that tensors are views of.
     """
 
     tree: Tree
@@ -72,14 +73,15 @@ class Opened:
     preprocessor: dict[str, Json] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pages: Pages = field(default_factory=Pages)
 
 
 def open_checkpoint(path: str | Path) -> Opened:
     """Opens a checkpoint file, or a folder of model.safetensors or pytorch_model.bin (sharded or not) with config.json.
 
     Raises:
-        CheckpointError: missing, empty, truncated, a git-LFS pointer, a web page, no checkpoint, damaged, or a file
-            that would call functions.
+        CheckpointError: missing, empty, truncated, a git-LFS pointer, a web page, no checkpoint, damaged, a file that
+            would call functions, or a folder that holds two different sets of weights under the same names.
     """
     path = Path(path)
     if not path.exists():
@@ -87,9 +89,17 @@ def open_checkpoint(path: str | Path) -> Opened:
     if path.is_dir():
         path, others = _weights_in(path)
         opened = _open_named(path)
-        unread = [f"{path.name} is read, {', '.join(others)} beside it not, nor compared with it"] if others else []
-        return replace(opened, notes=(*opened.notes, *unread))
+        return replace(opened, notes=(*opened.notes, *(_beside(path, opened, other) for other in others)))
     return _open_named(path)
+
+
+def _beside(path: Path, opened: Opened, other: str) -> str:
+    """What is said of weights that stand beside those that are read. Raises CheckpointError where they contradict."""
+    try:
+        tree = _open_named(path.with_name(other)).tree
+    except CheckpointError as error:
+        return f"{path.name} is read; {other} beside it can't be, so the two weren't compared: {error.problem}"
+    return f"{path.name} is read; {copies.compared(path.name, opened.tree, other, tree)}"
 
 
 def _open_named(path: Path) -> Opened:
@@ -146,7 +156,15 @@ def _open_file(path: Path) -> Opened:
     stubs = sorted(names.instantiated)
     if stubs:
         notes.append(f"kept as inert data: {', '.join(stubs[:8])}{', ...' if len(stubs) > 8 else ''}")
-    return Opened(tree=tree, container=container, digest=digest, path=path, metadata=metadata, notes=tuple(notes))
+    return Opened(
+        tree=tree,
+        container=container,
+        digest=digest,
+        path=path,
+        metadata=metadata,
+        notes=tuple(notes),
+        pages=Pages((content,)),
+    )
 
 
 def _read(path: Path, content: mmap.mmap, names: Names, budget: Budget) -> tuple[Tree, str, dict[str, str]]:
@@ -230,6 +248,7 @@ def _open_shards(index: Path) -> Opened:
             path=index.parent,
             metadata=first.metadata,
             notes=tuple(dict.fromkeys(note for shard in shards.values() for note in shard.notes)),
+            pages=Pages(tuple(content for shard in shards.values() for content in shard.pages.maps)),
         )
     )
 

@@ -135,6 +135,23 @@ def release(content: Source, offset: int, nbytes: int) -> None:
         content.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The maps that tensors of an opened checkpoint are views of."""
+
+    maps: tuple[mmap.mmap, ...] = ()
+
+    def release(self, tensor: torch.Tensor) -> None:
+        """Gives the memory of a tensor's mapped bytes back, once it has been copied; nothing for other tensors.
+
+        Reading them again is possible; what was written to them is lost.
+        """
+        for content in self.maps:
+            offset = tensor.data_ptr() - torch.frombuffer(content, dtype=torch.uint8, count=1).data_ptr()
+            if 0 <= offset < len(content):
+                release(content, offset, tensor.nbytes)
+
+
 def rebuilders(
     budget: Budget, load_bytes: Callable[[Tree], Tree], content: Source
 ) -> MappingProxyType[str, Callable[..., Tree]]:

@@ -57,6 +57,7 @@ ENTRIES = (
     System(
         name="tips",
         title="TIPS, TIPS v2",
+        model_types=("tipsv2", "tipsv2_vision_model"),
         layouts=(TIMM,),
         signs=(_LS,),
         shapes={r"register_tokens": (1, 1, None)},

@@ -55,6 +55,16 @@ INFLATED_RESNET = Layout(
     renames=((r"encoderVideo\.", ""),),
     convert=complete,
 )
+NUMBERED_RESNET = Layout(  # nn.Sequential(*list(resnet.children())[:-1]), as lightly's examples build it
+    name="ResNet as a numbered sequence",
+    anchors={r"0\.weight": 4, r"1\.running_mean": 1, r"4\.0\.conv1\.weight": 4, r"7\.0\.conv1\.weight": 4},
+    renames=(
+        (r"0\.", "conv1."),
+        (r"1\.", "bn1."),
+        *((rf"{number + 3}\.", f"layer{number}.") for number in range(1, 5)),
+    ),
+    convert=complete,
+)
 MM_RESNET = Layout(
     name="mmcv ResNet",
     anchors={r"conv1\.conv\.weight": 4, r"layer1\.0\.conv1\.conv\.weight": 4},
@@ -198,11 +208,14 @@ ENTRIES = (
     System(
         name="resnet",
         title="ResNet of an unknown system",
-        layouts=(RESNET, MM_RESNET, PADDED_RESNET),
+        layouts=(RESNET, MM_RESNET, PADDED_RESNET, NUMBERED_RESNET),
         build=_BUILD,
         rules=ResNetRules(),
         source="the dense variant of ajabri/videowalk 047f3f4 code/resnet.py:20",
         proven="unknown",
-        notes=("Evaluated as CRW's test does with any ResNet: layer 3 at stride 8.",),
+        notes=(
+            "Evaluated as CRW's test does with any ResNet: layer 3 at stride 8.",
+            "Plain strides are assumed: timm's resnetaa* and resnetblur* average or blur there, which no tensor tells.",
+        ),
     ),
 )

@@ -1,7 +1,9 @@
 """Networks in stages: Swin (SimMIM, FastMIM), ConvNeXt V2 and FCMAE, Hiera, SAM 2's image encoder."""
 
+import math
 import re
 
+from corrkit.checkpoints.conversions import ContradictionError, of_rank
 from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.rules import HieraRules, Stages, SwinRules, WindowedHieraRules
 from corrkit.checkpoints.system import KINETICS, Layout, State, System
@@ -28,7 +30,9 @@ def _dense(state: State) -> State:
     dense = {}
     for name, tensor in state.items():
         if name.endswith(".kernel"):
-            side = round(tensor.shape[0] ** 0.5)
+            side = math.isqrt(of_rank(name, tensor, 2, 3).shape[0])
+            if side * side != tensor.shape[0]:
+                raise ContradictionError(name, f"has {tensor.shape[0]} cells, which are no square kernel")
             kernel = tensor.permute(2, 1, 0) if tensor.ndim == 3 else tensor.t()[:, None]  # [out, in, k·k]
             dense[name.removesuffix("kernel") + "weight"] = kernel.unflatten(2, (side, side)).transpose(2, 3)
         else:

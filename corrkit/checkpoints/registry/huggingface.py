@@ -91,6 +91,10 @@ ENTRIES = (
         rules=ViTRules(cls=None, eps=1e-12, position="size"),
         source=_SOURCE,
         proven="golden",
+        assumptions=(
+            "Without a config.json taken as a ViT, whose positions are resampled bicubically; those of DPT's files, "
+            "which have the same names, are resampled bilinearly.",
+        ),
     ),
     System(
         name="hf_siglip2_naflex",
@@ -100,6 +104,20 @@ ENTRIES = (
         rules=ViTRules(heads="siglip", cls=False, activation="gelu-tanh", position="bilinear-antialias"),
         mean=HALF[0],
         std=HALF[1],
+        source=_SOURCE,
+        proven="golden",
+    ),
+    System(
+        name="hf_mlcd",
+        title="MLCD (Hugging Face)",
+        layouts=(HF_TOWER,),
+        model_types=("mlcd_vision_model", "mlcd"),
+        signs=(_PRE_NORM, r"class_pos_emb"),
+        drop=_BLIND_NORM,
+        rules=ViTRules(eps=1e-5, final_norm="none", position=None, rotary="mlcd", absent=frozenset({"patch"})),
+        requires=(*_CLIP_PARTS, "rope.freqs"),
+        mean=CLIP[0],
+        std=CLIP[1],
         source=_SOURCE,
         proven="golden",
     ),

@@ -85,6 +85,7 @@ _TOWER = (
     (r"embeddings\.patch_embedding\.", "patch_embed.proj."),
     (r"embeddings\.position_embedding\.weight$", "pos_embed"),
     (r"pre_layrnorm\.", "norm_pre."),  # sic
+    (r"class_pos_emb$", "rope.freqs"),
     (r"post_layernorm\.", "norm."),
     (r"encoder\.layers\.", "blocks."),
     (rf"{_BLOCK}layer_norm(\d)\.", r"\1norm\2."),

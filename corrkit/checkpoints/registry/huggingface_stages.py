@@ -86,6 +86,19 @@ HF_SWIN = Layout(
     ),
     convert=timm_downsampling,
 )
+HF_SWINV2 = Layout(
+    name="Hugging Face Swin V2",
+    anchors={
+        r"embeddings\.patch_embeddings\.projection\.weight": 4,
+        r"encoder\.layers\.0\.blocks\.0\.attention\.self\.logit_scale": 3,
+    },
+    renames=(
+        *HF_SWIN.renames,
+        (rf"{_WINDOW_BLOCK}attention\.self\.logit_scale$", r"\1attn.logit_scale"),
+        (rf"{_WINDOW_BLOCK}attention\.self\.continuous_position_bias_mlp\.", r"\1attn.cpb_mlp."),
+    ),
+    convert=timm_downsampling,
+)
 HF_CONVNEXT = Layout(
     name="Hugging Face ConvNeXt",
     anchors={r"embeddings\.patch_embeddings\.weight": 4, r"encoder\.stages\.0\.layers\.0\.dwconv\.weight": 4},
@@ -241,6 +254,15 @@ ENTRIES = (
         proven="golden",
     ),
     System(
+        name="hf_swinv2",
+        title="Swin V2 (Hugging Face)",
+        layouts=(HF_SWINV2,),
+        model_types=("swinv2",),
+        build="corrkit.backbones.networks.swin_v2:build",
+        source=_SOURCE,
+        proven="golden",
+    ),
+    System(
         name="hf_convnext",
         title="ConvNeXt, ConvNeXt V2 (Hugging Face)",
         layouts=(HF_CONVNEXT,),
@@ -277,6 +299,7 @@ ENTRIES = (
         model_types=("sam", "sam_vision_model"),
         signs=(r"neck\..*",),
         build="corrkit.backbones.networks.sam:build",
+        rules=ViTRules(),
         requires=("pos_embed",),
         source=_SOURCE,
         proven="golden",

@@ -22,6 +22,8 @@ _TIMM_RENAMES = (
     (rf"{_BLOCK}mlp\.w1\.", r"\1mlp.gate."),
     (rf"{_BLOCK}mlp\.w2\.", r"\1mlp.value."),
     (rf"{_BLOCK}mlp\.ffn_ln\.", r"\1mlp.norm."),
+    (rf"{_BLOCK}mlp\.c_fc\.", r"\1mlp.fc1."),  # TIPS v2 as transformers writes it
+    (rf"{_BLOCK}mlp\.c_proj\.", r"\1mlp.fc2."),
 )
 
 TIMM = Layout(

@@ -24,6 +24,22 @@ ENTRIES = (
         rules=ViTRules(),
         source="facebookresearch/deit 7e160fe",
         proven="golden",
+        notes=(
+            "DeiT's own code takes the native size only; at others positions are resampled as DINO does, while timm's "
+            "class antialiases.",
+        ),
+    ),
+    System(
+        name="timm_cait",
+        title="CaiT",
+        layouts=(TIMM,),
+        signs=(r"blocks_token_only\.\d+\.attn\.q\.weight", r"blocks\.\d+\.attn\.proj_l\.weight"),
+        refuse=(
+            "its attention mixes the heads, which corrkit's networks don't.",
+            "Name the architecture: timm:NAME=FILE, e.g. timm:cait_s24_224=FILE.",
+        ),
+        source="timm 1.0.31 models/cait.py; facebookresearch/deit 7e160fe cait_models.py",
+        proven="unknown",
     ),
     System(
         name="deit3",
@@ -127,7 +143,10 @@ ENTRIES = (
         without=(r"norm\.weight",),
         rules=ViTRules(cls=None, final_norm="none"),
         source="timm 1.0.31",
-        notes=("Patches of this network are never normalised: features are the last block's output.",),
+        notes=(
+            "Patches of this network are never normalised: features are the last block's output.",
+            "The names don't tell which system trained this ViT; position rule, mean and std are DINO's and MAE's.",
+        ),
     ),
     System(
         name="vit",

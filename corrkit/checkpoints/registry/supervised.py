@@ -12,11 +12,22 @@ _PROJECTION = {r"proj": "projection to the joint space with text"}
 
 ENTRIES = (
     System(
+        name="timm_sam",
+        title="SAM (image encoder) in timm's names",
+        layouts=(SAM,),
+        signs=(r"neck\..*", r"blocks\.\d+\.mlp\.fc1\.weight"),
+        build="corrkit.backbones.networks.sam:build",
+        rules=ViTRules(position="antialias"),
+        requires=("pos_embed",),
+        source="timm 1.0.31 models/vision_transformer_sam.py",
+    ),
+    System(
         name="sam",
         title="SAM (image encoder)",
         layouts=(SAM,),
-        signs=(r"neck\..*",),
+        signs=(r"neck\..*", r"blocks\.\d+\.mlp\.lin1\.weight"),
         build="corrkit.backbones.networks.sam:build",
+        rules=ViTRules(),
         requires=("pos_embed",),
         source="facebookresearch/segment-anything dca509f",
         proven="golden",

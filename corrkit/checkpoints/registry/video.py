@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from corrkit.checkpoints.heads import entry
 from corrkit.checkpoints.naming import flatten
+from corrkit.checkpoints.registry import marks
+from corrkit.checkpoints.registry.huggingface_layouts import HF
 from corrkit.checkpoints.registry.layouts import TIMM
 from corrkit.checkpoints.rules import MViTRules, TubeletRules, ViTRules
-from corrkit.checkpoints.system import KINETICS, Layout, System
+from corrkit.checkpoints.system import HALF, KINETICS, Layout, System
 
 if TYPE_CHECKING:
     from corrkit.checkpoints.opening import Opened
@@ -44,6 +46,39 @@ HF_VIDEOMAE = Layout(
         (r"encoder\.layer\.(\d+)\.layernorm_before\.", r"blocks.\1.norm1."),
         (r"encoder\.layer\.(\d+)\.layernorm_after\.", r"blocks.\1.norm2."),
         (r"layernorm\.", "norm."),
+    ),
+)
+HF_VIVIT = Layout(
+    name="Hugging Face ViViT",
+    anchors={
+        r"embeddings\.patch_embeddings\.projection\.weight": 5,
+        r"embeddings\.position_embeddings": 3,
+        r"encoder\.layer\.\d+\.attention\.attention\.query\.weight": 2,
+    },
+    renames=HF.renames,
+)
+TIMESFORMER = Layout(
+    name="TimeSformer",
+    anchors={
+        r"patch_embed\.proj\.weight": 4,
+        r"time_embed": 3,
+        r"blocks\.\d+\.temporal_attn\.qkv\.weight": 2,
+    },
+)
+HF_TIMESFORMER = Layout(
+    name="Hugging Face TimeSformer",
+    anchors={
+        r"embeddings\.patch_embeddings\.projection\.weight": 4,
+        r"encoder\.layer\.\d+\.attention\.attention\.qkv\.weight": 2,
+    },
+    renames=(
+        (r"embeddings\.time_embeddings$", "time_embed"),
+        *HF.renames,
+        (r"(blocks\.\d+\.)temporal_layernorm\.", r"\1temporal_norm1."),
+        (r"(blocks\.\d+\.)temporal_dense\.", r"\1temporal_fc."),
+        (r"(blocks\.\d+\.)temporal_attention\.attention\.", r"\1temporal_attn."),
+        (r"(blocks\.\d+\.)temporal_attention\.output\.dense\.", r"\1temporal_attn.proj."),
+        (r"(blocks\.\d+\.)attention\.attention\.", r"\1attn."),
     ),
 )
 MVIT = Layout(
@@ -184,14 +219,53 @@ ENTRIES = (
         proven="golden",
     ),
     System(
+        name="timesformer",
+        title="TimeSformer",
+        layouts=(TIMESFORMER,),
+        build="corrkit.backbones.networks.timesformer:build",
+        mean=KINETICS[0],
+        std=KINETICS[1],
+        source="facebookresearch/TimeSformer a5ef29a timesformer/models/vit.py",
+    ),
+    System(
+        name="hf_timesformer",
+        model_types=("timesformer",),
+        title="TimeSformer (Hugging Face)",
+        layouts=(HF_TIMESFORMER,),
+        build="corrkit.backbones.networks.timesformer:build",
+        mean=KINETICS[0],
+        std=KINETICS[1],
+        source="huggingface/transformers 5.24.0 models/timesformer/modeling_timesformer.py",
+        proven="golden",
+    ),
+    System(
+        name="hf_vivit",
+        model_types=("vivit",),
+        title="ViViT (Hugging Face)",
+        layouts=(HF_VIVIT,),
+        build=_TUBELETS,
+        rules=TubeletRules(position="stored", frames=32, activation="gelu-tanh"),
+        mean=HALF[0],
+        std=HALF[1],
+        source="huggingface/transformers 5.24.0 models/vivit/modeling_vivit.py",
+        proven="golden",
+        notes=(
+            "transformers' class takes clips of num_frames at its own size only; positions of other sizes are "
+            "resampled slice by slice, as OmniMAE's.",
+        ),
+    ),
+    System(
         name="hf_videomae_finetuned",
         model_types=("videomae",),
         title="VideoMAE of Hugging Face, fine-tuned",
         layouts=(HF_VIDEOMAE,),
+        certain=marks.beside(r"(.*\.)?fc_norm\.weight"),  # of its classifier; else a norm may merely be missing
+        distinction="no norm follows the last block, as with use_mean_pooling",
         without=(r"layernorm\.weight",),
         build=_TUBELETS,
-        rules=TubeletRules(final_norm="none", position="sinusoid"),
-        source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
+        rules=TubeletRules(final_norm="none", position="sinusoid", eps=1e-12),
+        source="huggingface/transformers 5.24.0 models/videomae/modeling_videomae.py",
+        proven="golden",
     ),
     System(
         name="hf_videomae",
@@ -199,8 +273,9 @@ ENTRIES = (
         title="VideoMAE of Hugging Face",
         layouts=(HF_VIDEOMAE,),
         build=_TUBELETS,
-        rules=TubeletRules(position="sinusoid"),
-        source="huggingface/transformers 01080c6 convert_videomae_to_pytorch.py",
+        rules=TubeletRules(position="sinusoid", eps=1e-12),
+        source="huggingface/transformers 5.24.0 models/videomae/modeling_videomae.py",
+        proven="golden",
     ),
     System(
         name="videomae_finetuned",

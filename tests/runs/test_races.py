@@ -1,0 +1,46 @@
+"""The whole program, started twice at once into one new folder with different settings."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from davis_folder import make_clip
+
+RACES = Path(__file__).parents[1] / "support" / "races.py"
+
+
+def races(data: Path, folder: Path, rounds: int) -> list[dict]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(RACES), str(data), str(folder), str(rounds)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def alone(folder: Path, name: str) -> tuple[str, list]:
+    """What a run has that nobody disturbs: its checkpoint, and J of each clip."""
+    records = [json.loads(path.read_text())["record"] for path in sorted((folder / name / "clips").iterdir())]
+    fingerprint = json.loads((folder / name / "run.json").read_text())["fingerprint"]
+    return fingerprint["checkpoint"], [record["statistics"]["J"] for record in records]
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.slow)])
+def test_of_two_evaluations_started_at_once_one_wins_and_the_folder_is_its_own(rounds: int, tmp_path: Path):
+    for name in ("walk", "run", "rest"):
+        make_clip(tmp_path / "data", name, frames=5)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    found = races(tmp_path / "data", folder, rounds)
+    assert len(found) == rounds
+    winners: Counter[str] = Counter()
+    for race in found:
+        assert sorted(race["codes"].values()) == [0, 2], race
+        winner, loser = sorted(race["codes"], key=race["codes"].__getitem__)
+        assert (race["owner"], race["records"]) == alone(folder, winner)
+        assert "made by" in race["messages"][loser]
+        winners[winner] += 1
+    print(f"{rounds} pairs: {dict(winners)}")
