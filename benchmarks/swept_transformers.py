@@ -158,7 +158,7 @@ def row_of(name: str, kind: str, model: Any, path: Path) -> Row:
 def encoder_of(model: Any) -> nn.Module:
     """The network below a head: what takes the pixels itself."""
     inner = getattr(model, getattr(model, "base_model_prefix", ""), None)
-    inner = model if inner is None else inner
+    inner = inner if hasattr(inner, "config") else model
     for name in ("vision_model", "vision_tower", "vision_encoder", "backbone"):
         part = getattr(inner, name, None)
         if part is not None and hasattr(part, "config"):
