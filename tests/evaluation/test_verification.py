@@ -89,9 +89,10 @@ def table(tmp_path: Path, monkeypatch, server: FileServer, value: float):
 @pytest.fixture
 def reachable(monkeypatch, server: FileServer) -> None:
     """The row's address leads to the local server."""
+    plain = SourceFile
 
     def local(*, url: str, **facts):
-        return SourceFile(url=url.replace("https://tiny", server.url), **facts)
+        return plain(url=url.replace("https://tiny", server.url), **facts)
 
     monkeypatch.setattr(verification, "SourceFile", local)
 
