@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from parity import Measured, Parity, read, write
@@ -61,22 +62,14 @@ def test_counts_add_up_and_differences_take_the_largest(tmp_path: Path):
 
 
 def test_attestations_are_shown_with_who_when_and_on_what(script):
-<<<<<<< HEAD
-    number: AttestedNumber = {
-=======
     number: Any = {
->>>>>>> published
         "task": "davis", "protocol": "davis/dino@1", "overrides": {}, "metric": "J&F-Mean", "published": 61.8,
         "value": 61.74, "tolerance": 1.0, "within": True, "source": "", "data": "DAVIS-2017 val", "data_identity": "x",
     }  # fmt: skip
     one: Attestation = {
         "checkpoint": "dino-vits16", "digest": "0", "identified": "fetched", "date": "2026-11-27", "by": "us",
         "device": "cpu", "precision": "float32", "versions": {"torch": "2.10"},
-<<<<<<< HEAD
-        "numbers": [number, other],
-=======
         "numbers": [number, number | {"metric": "J-Mean", "within": False}],
->>>>>>> published
     }  # fmt: skip
     text = script.attested([one])
     assert "| 61.8 | 61.74 | us, 2026-11-27 | cpu, torch 2.10 | DAVIS-2017 val |" in text

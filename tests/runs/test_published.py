@@ -73,14 +73,9 @@ def test_numbers_with_overrides_belong_to_runs_with_these():
     metrics = {"J&F-Mean": 0.695, "J-Mean": 0.67, "F-Mean": 0.72}
     plain = summary(protocol="vfs", digest=VFS50, metrics=metrics)
     assert beside_published(plain) == []  # ResNet-50 was published at radius 18
-<<<<<<< HEAD
-    radius = {"affinity.radius": 18.0}
-    found = beside_published(summary(protocol="vfs", digest=VFS50, metrics=metrics, modified=radius))
-=======
     modified = copy.deepcopy(plain)
     modified["modified"] = {"affinity.radius": 18.0}
     found = beside_published(modified)
->>>>>>> published
     assert [one.number.per_cent for one in found] == [69.5, 67.0, 72.0]
     off = copy.deepcopy(plain)
     off["modified"] = {"affinity.radius": 18.0}
