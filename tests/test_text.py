@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corrkit.errors import DataError
-from corrkit.runs.layout import Cell, Table, render
+from corrkit.runs.fitting import Cell
+from corrkit.runs.layout import Table, render
 from corrkit.tasks.official_csvs import csv_text
 from corrkit.text import LONGEST, from_spreadsheet_cell, lines, one_line, spreadsheet_cell
 
