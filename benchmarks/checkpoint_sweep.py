@@ -7,7 +7,7 @@ and how many heads are taken; where it loads, a network of the same class, as la
 features are those of the class's own code, at its native size and at a wider one. transformers and open_clip are asked
 twice, with the configuration beside the weights and without ("lone"); their networks are made small through their
 configurations. open_clip needs the package open_clip_torch. Outcomes: "equal" (within 1e-5 of the largest feature),
-"noted" (equal at the native size; what differs elsewhere follows a rule that the printed notes name), "asked" (for
+"noted" (equal but for what the printed notes say is assumed, or for the rule of positions that they name), "asked" (for
 heads, --system or a configuration), "refused", and what must not be: "wrong" (other features, heads or cells),
 "untrue" (called incomplete or damaged though whole), "crashed". "unmade": the library itself couldn't make it.
 """

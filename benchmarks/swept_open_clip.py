@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from swept import BLOCKS, LARGEST, Row, compared, constants, judge, opened_state, redraw
+from swept import BLOCKS, LARGEST, Row, compared, constants, judge, opened_state, redraw, unread
 from torch import Tensor, nn
 
 from corrkit.checkpoints.opening import Opened
@@ -70,7 +70,8 @@ def heads_of(model: Any) -> int | None:
 
 
 def row_of(name: str, config: dict[str, Any], beside: dict[str, Any] | None, model: Any) -> Row:
-    row, built = judge(opened(model, beside, constants(model)))
+    with unread():
+        row, built = judge(opened(model, beside, constants(model)))
     row = replace(row, name=name, kind=type(getattr(model.visual, "trunk", model.visual)).__name__)
     true = heads_of(model)
     if built is None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from swept import BLOCKS, LARGEST, Row, compared, constants, judge, opened_state, redraw
+from swept import BLOCKS, LARGEST, Row, compared, constants, judge, opened_state, redraw, unread
 from torch import Tensor, nn
 
 
@@ -28,7 +28,8 @@ def rows(names: list[str]) -> Iterator[Row]:
         except Exception as error:  # timm's own, of many kinds
             yield Row(name=name, outcome="unmade", words=f"{type(error).__name__}: {error}")
             continue
-        row, built = judge(opened_state(constants(model)))
+        with unread():
+            row, built = judge(opened_state(constants(model)))
         row = replace(row, name=name, kind=type(model).__name__)
         true = timm_heads(model)
         if built is not None and true and re.sub(r"\D.*", "", row.heads.lstrip("(")) not in ("", str(true)):

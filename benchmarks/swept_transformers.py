@@ -122,6 +122,9 @@ def small(config_class: Any) -> Any:
             given[name] = _SMALL[name]
         elif isinstance(value, list | tuple) and name in _STAGES:
             given[name] = _STAGES[name][: len(value)]
+    if "convnext" in getattr(usual, "model_type", ""):
+        given["patch_size"] = usual.patch_size if hasattr(usual, "patch_size") else None
+        given = {name: value for name, value in given.items() if value is not None}
     for name, part in parts.items():
         given[name] = part.to_dict() if part is not None else None
     return config_class(**given)
@@ -158,7 +161,7 @@ def row_of(name: str, kind: str, model: Any, path: Path) -> Row:
 def encoder_of(model: Any) -> nn.Module:
     """The network below a head: what takes the pixels itself."""
     inner = getattr(model, getattr(model, "base_model_prefix", ""), None)
-    inner = model if inner is None else inner
+    inner = inner if hasattr(inner, "config") else model
     for name in ("vision_model", "vision_tower", "vision_encoder", "backbone"):
         part = getattr(inner, name, None)
         if part is not None and hasattr(part, "config"):

@@ -33,6 +33,14 @@ class Text(str):
     __slots__ = ()
 
 
+def parse_toml(text: str) -> dict[str, Json]:
+    """A TOML document. Raises ValueError for what is none, thousands of digits or of brackets among it."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 @functools.cache
 def packaged(package: str, path: str) -> Mapping[str, Json]:
     """A TOML document that comes with corrkit, parsed once. It is shared: copy it before you change it."""

@@ -12,6 +12,7 @@ from corrkit.errors import RunError
 from corrkit.evaluation import evaluate
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import Json, from_json, table_of
+from corrkit.files.reading import regular_text
 from corrkit.inference import standard_defaults
 from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
@@ -136,7 +137,7 @@ def compare(measured: Baseline, baseline: Baseline, where: str = "the baseline")
 def read_baseline(path: Path) -> Baseline:
     """A baseline file. Raises RunError where it is missing or no baseline."""
     try:
-        document = from_json(path.read_text(encoding="utf-8"))
+        document = from_json(regular_text(path))
     except FileNotFoundError:
         raise RunError(f"{path} does not exist.", "Write it with --update, from a checkpoint that you trust.") from None
     except (OSError, ValueError) as error:

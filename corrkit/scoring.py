@@ -117,6 +117,8 @@ def _opened(path: Path, subject: Subject, options: Mapping[str, object]) -> Path
     if not path.exists():
         raise DataError(f"The prediction folder {path} does not exist.", "Correct --pred.")
     opened = open_root(path)
+    if not opened.is_dir():
+        raise DataError(f"{path} is neither a folder of predictions nor an archive of one.", "Correct --pred.")
     if opened == path:
         return opened
     for folder in (opened, *folders_below(opened)):

@@ -13,7 +13,14 @@ def one_line(text: str) -> str:
     """The text with every character escaped that is no visible one: control characters, line ends, bidi marks, ..."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    """As Python writes it; a byte of a file's name that is no UTF-8 (a lone surrogate of os.fsdecode) as that byte."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def lines(text: str) -> str:

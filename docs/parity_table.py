@@ -39,11 +39,15 @@ def updated(page: str, measured: list[dict[str, str]], attestations: list[Attest
 def parity(protocols: list[Protocol], measured: list[dict[str, str]]) -> str:
     """A row for each protocol, a column for each stage; a stage without a golden is empty."""
     known = {(row["protocol"], row["stage"]): row for row in measured}
-    lines = [f"| protocol | {' | '.join(STAGES.values())} | rests on |", f"|---|{'---|' * (len(STAGES) + 1)}"]
+    stages = [stage for stage in STAGES if any(row["stage"] == stage for row in measured)]
+    lines = [f"| protocol | {' | '.join(STAGES[stage] for stage in stages)} | rests on |"]
+    lines += [f"|---|{'---|' * (len(stages) + 1)}"]
     for protocol in protocols:
         name = f"{protocol.task}/{protocol.name}"
-        rows = [known.get((name, stage)) for stage in STAGES]
-        lines.append(f"| `{name}` | {' | '.join(cell(row) if row else '' for row in rows)} | {standing(rows)} |")
+        rows = [known.get((name, stage)) for stage in stages]
+        lines.append(
+            f"| `{name}` | {' | '.join(cell(row) if row else '' for row in rows)} | {standing(protocol, rows)} |"
+        )
     return "\n".join(lines)
 
 
@@ -57,12 +61,16 @@ def cell(row: dict[str, str]) -> str:
     return "equal" if difference == 0 else f"{difference:.1e}"
 
 
-def standing(rows: list[dict[str, str] | None]) -> str:
-    """Proven end to end, proven in parts, or source text alone."""
+def standing(protocol: Protocol, rows: list[dict[str, str] | None]) -> str:
+    """Proven end to end, proven in parts, or a source text alone."""
     has = {row["stage"] for row in rows if row}
     if "end to end" in has:
         return "runs of the published code"
-    return "parts of the published code" if has else "a source text, or nothing"
+    if "run end to end" in protocol.proven or "e2e/" in protocol.proven:
+        return "runs of the published code (not measured for this page yet)"
+    if has:
+        return "parts of the published code"
+    return "goldens (not measured for this page yet)" if "golden/" in protocol.proven else "no golden of its own"
 
 
 def open_points(protocols: list[Protocol]) -> str:

@@ -6,7 +6,6 @@ NAME.toml files in it.
 
 import functools
 import re
-import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ from typing import Literal
 from corrkit.checkpoints.registry import SYSTEMS
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import Layout, System
-from corrkit.constants import AT_LEAST_ONE, POSITIVE, Reader
+from corrkit.constants import AT_LEAST_ONE, POSITIVE, Reader, parse_toml
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
+from corrkit.files.reading import regular_text
 
 ENTRY_POINTS = "corrkit.systems"
 _MAX_FILE = 1 << 20  # bytes
@@ -68,7 +68,7 @@ def read_layout(path: Path) -> System:
     try:
         if path.stat().st_size > _MAX_FILE:
             raise CheckpointError(f"{path} is larger than 1 MiB.", "A layout file holds names and rules only.")
-        text = path.read_text(encoding="utf-8")
+        text = regular_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"The layout file {path} can't be read: {error}.", "Correct the path.") from error
     return _parsed(text, path.stem, str(path))
@@ -161,8 +161,8 @@ def installed() -> Mapping[str, System]:
 
 def _parsed(text: str, name: str, where: str) -> System:
     try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # no TOML, numbers of thousands of digits, thousands of brackets
+        document = parse_toml(text)
+    except ValueError as error:
         raise CheckpointError(f"{where} can't be read as TOML: {error}.", "Correct the file.") from error
     return parse_layout(document, name, where)
 

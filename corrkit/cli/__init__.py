@@ -50,6 +50,18 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the process's exit code."""
     _show_every_character()
     arguments = sys.argv[1:] if argv is None else argv
+    try:
+        code = _main(arguments)
+        sys.stdout.flush()
+    except OSError as error:  # of what is printed beside a command's own result: help, the version
+        if isinstance(error, BrokenPipeError):
+            _forget_stdout()
+            return 0
+        return _not_written(error)
+    return code
+
+
+def _main(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name in {"-h", "--help", "help"}:
         print(_overview())
@@ -115,16 +127,20 @@ def _run(command: object, args: argparse.Namespace) -> int:
             say(f"{_LESS_MEMORY} Finished clips of a run folder are kept.")
             return CorrkitError.exit_code
         if isinstance(error, OSError) and error.errno in _MENDABLE:
-            say(f"corrkit: {error.filename or 'stdout'} can't be written: {error.strerror}.")
-            say("Free some space or write elsewhere, then repeat the command.")
-            _forget_stdout()
-            return CorrkitError.exit_code
+            return _not_written(error)
         say(
             f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).\n"
             "Run the command again with --debug and report the traceback."
         )
         return EXIT_OUR_BUG
     return code
+
+
+def _not_written(error: OSError) -> int:
+    say(f"corrkit: {error.filename or 'stdout'} can't be written: {error.strerror}.")
+    say("Free some space or write elsewhere, then repeat the command.")
+    _forget_stdout()
+    return CorrkitError.exit_code
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -366,6 +366,8 @@ def _describe(predictor: "Predictor") -> None:
     branch = dict(report.evidence).get("branch", "")
     if "not '" in branch:
         say(f"branch {branch}; --ckpt-key takes another one")
+    elif "--ckpt-key" in branch:
+        say(f"branch {branch}")
 
 
 def _origin(args: argparse.Namespace) -> str:

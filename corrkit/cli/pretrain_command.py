@@ -129,7 +129,7 @@ def _changes(args: argparse.Namespace) -> dict[str, str]:
 
 def _show(recipe: "AnyRecipe") -> None:
     """Every constant with its dotted name, and what is unverified."""
-    from corrkit.training.recipe import as_plain, leaves
+    from corrkit.files.jsontext import as_plain, leaves
 
     for name, value in leaves(as_plain(recipe)):
         mark = "  [unverified]" if any(name == key or name.startswith(f"{key}.") for key in recipe.unverified) else ""

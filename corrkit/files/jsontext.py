@@ -1,8 +1,9 @@
 """JSON as corrkit writes it: NaN is null, floats round-trip exactly, keys keep their order."""
 
+import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
@@ -53,6 +54,30 @@ def with_nan(value: Json) -> Json:
     if isinstance(value, list):
         return [with_nan(item) for item in value]
     return math.nan if value is None else value
+
+
+def as_plain(value: object) -> Json:
+    """A dataclass of constants as nested dicts and lists, for checkpoints and run files."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [as_plain(item) for item in value]
+    assert isinstance(value, str | int | float | None), f"{value!r} is no constant"
+    return value
+
+
+def leaves(value: Json, name: str = "") -> list[tuple[str, Json]]:
+    """Every value of nested dicts and lists of dicts (`as_plain`) by its dotted name."""
+    pairs: Iterable[tuple[object, Json]]
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        pairs = enumerate(value)
+    else:
+        return [(name, value)]
+    return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}" if name else str(key))]
 
 
 def _refuse(constant: str) -> None:

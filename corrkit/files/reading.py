@@ -10,6 +10,7 @@ from pathlib import Path
 from corrkit.errors import DataError, UnreadableError
 
 _LFS_POINTER = b"version https://git-lfs"
+_LARGEST_TEXT = 64 << 20  # bytes
 _NUMBER = re.compile("([0-9]+)")
 
 
@@ -44,6 +45,20 @@ def require_regular(path: Path) -> None:
     if kind is None:
         raise DataError(f"{path} is missing.", "Restore it, or leave the clip out with --clips.")
     raise DataError(f"{path} is {kind}, not a file.", "Replace it by the data set's file.")
+
+
+def regular_text(path: Path, *, encoding: str = "utf-8") -> str:
+    """The text of a file that a user names, for a reader with errors of its own.
+
+    Raises:
+        OSError: missing, no regular file (reading a FIFO waits forever, a device never ends), or of more than 64 MiB.
+        UnicodeDecodeError: of another encoding.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_TEXT >> 20} MiB", str(path))
+    return path.read_text(encoding=encoding)
 
 
 def file_sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from corrkit.errors import DataError
-from corrkit.files.reading import file_sha256
+from corrkit.files.reading import file_sha256, regular_text
 from corrkit.manifests import manifest
 from corrkit.text import from_spreadsheet_cell, spreadsheet_cell
 
@@ -67,8 +67,7 @@ def official_splits(task: str) -> tuple[str, ...]:
 def read_manifest(path: Path) -> tuple[ManifestClip, ...]:
     """The clips of a manifest written by `manifest_text`. Raises DataError naming line and column of what is wrong."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(regular_text(path, encoding="utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} can't be read as a manifest ({error}).", _WRITE_ONE) from None
     missing = [column for column in _REQUIRED if not rows or column not in rows[0]]

@@ -4,9 +4,9 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, get_args, get_type_hints
+from typing import TypeVar, get_args, get_type_hints
 
 from corrkit.errors import DataError, UsageError, closest
 from corrkit.manifests import manifest
@@ -135,7 +135,7 @@ def public_checkpoint(name: str) -> PublicCheckpoint:
 
 def by_table(numbers: Iterable[PublishedNumber]) -> list[list[PublishedNumber]]:
     """Numbers of one row of a table together: all but task and metric agree, and so does the protocol's name."""
-    groups: dict[tuple[Any, ...], list[PublishedNumber]] = {}
+    groups: dict[tuple[Hashable, ...], list[PublishedNumber]] = {}
     for number in numbers:
         groups.setdefault((number.other_data, *(getattr(number, name) for name in _SHARED)), []).append(number)
     return list(groups.values())
@@ -147,7 +147,10 @@ _SHARED = (
 )  # fmt: skip
 
 
-def rows(kind: type, name: str) -> tuple[Any, ...]:
+RowT = TypeVar("RowT", PublishedNumber, PublicCheckpoint)
+
+
+def rows(kind: type[RowT], name: str) -> tuple[RowT, ...]:
     """The rows of a manifest file as `kind`, empty cells as None where that is allowed. Raises DataError."""
     reader = csv.DictReader(io.StringIO(manifest(name).read_text(encoding="utf-8")), strict=True)
     if reader.fieldnames != [field.name for field in fields(kind)]:
@@ -155,15 +158,16 @@ def rows(kind: type, name: str) -> tuple[Any, ...]:
     return tuple(_row(kind, row, f"{name} line {reader.line_num}") for row in reader)
 
 
-def _row(kind: type, row: Mapping[str, str], where: str) -> Any:
-    hints, values = get_type_hints(kind), {}
+def _row(kind: type[RowT], row: Mapping[str, str], where: str) -> RowT:
+    hints = get_type_hints(kind)
+    values: dict[str, str | int | float | None] = {}
     for name, text in row.items():
         types = get_args(hints[name]) or (hints[name],)
         try:
             values[name] = None if text == "" and type(None) in types else types[0](text)
         except ValueError:
             raise DataError(f"{where}: {name} is {text!r}, no number.", "Correct it.") from None
-    made = kind(**values)
+    made = kind(**values)  # type: ignore[arg-type]  # each value is of its field's own type
     problem = _problem(made)
     if problem:
         raise DataError(f"{where}: {problem}.", "Correct it.")

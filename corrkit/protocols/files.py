@@ -6,16 +6,16 @@ files in it, beside each other as here.
 
 import functools
 import re
-import tomllib
 import types
 from collections.abc import Mapping
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from corrkit.constants import with_parents
+from corrkit.constants import parse_toml, with_parents
 from corrkit.errors import ProtocolError, closest
 from corrkit.files.jsontext import Json
+from corrkit.files.reading import regular_text
 from corrkit.task_table import task_names
 
 ENTRY_POINTS = "corrkit.protocols"
@@ -57,10 +57,10 @@ def installed(task: str) -> Mapping[str, Traversable]:
 def read_document(document: Traversable) -> dict[str, Json]:
     """A parsed TOML document. Raises ProtocolError for a file that is missing or no TOML."""
     try:
-        return tomllib.loads(document.read_text(encoding="utf-8"))
+        return parse_toml(regular_text(document) if isinstance(document, Path) else document.read_text("utf-8"))
     except FileNotFoundError:
         raise ProtocolError(f"There is no protocol file {document}.", "Correct the path.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ProtocolError(f"{document} can't be read as TOML: {error}.", "Correct the file.") from error
 
 

@@ -34,6 +34,7 @@ from corrkit.files.atomic import (
     write_new,
 )
 from corrkit.files.jsontext import Json, from_json, table_of, to_json, with_nan
+from corrkit.files.reading import regular_text
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import Summary, read_summary, summary_csv
 
@@ -324,7 +325,7 @@ def _latest(paths: list[Path]) -> str:
 def _read_object(path: Path) -> dict[str, Json] | None:
     """The JSON object in a file; None where it is missing, truncated or anything else."""
     try:
-        value = from_json(path.read_text(encoding="utf-8"))
+        value = from_json(regular_text(path))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

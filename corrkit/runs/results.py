@@ -8,6 +8,7 @@ from typing import TypedDict, cast
 
 from corrkit.errors import RunError
 from corrkit.files.jsontext import Json, from_json, list_of, number_of, table_of, with_nan
+from corrkit.files.reading import regular_text
 from corrkit.protocols import Protocol
 from corrkit.runs.shapes import mismatches
 from corrkit.task_table import task_facts, task_names
@@ -189,7 +190,7 @@ def build_summary(
 def read_summary(path: Path) -> Summary:
     """Reads a summary.json; null metrics become NaN. Raises RunError where it is missing or no summary."""
     try:
-        document = from_json(path.read_text(encoding="utf-8"))
+        document = from_json(regular_text(path))
     except FileNotFoundError:
         raise RunError(
             f"{path} is missing.", "Give the folder of a finished run, or repeat its command to finish it."

@@ -280,6 +280,12 @@ class ImageClip(ABC):
             raise first.error(self.root)
 
 
+def clip_folder(folder: Path, clip: ImageClip) -> Path:
+    """The folder of a clip's predictions: named as the clip is shown, else as its frames' folder, of any bytes."""
+    shown = folder / clip.name
+    return shown if is_folder(shown) else folder / clip.files.frames.name
+
+
 def dangles(path: Path) -> bool:
     """Whether a path is a link to nothing."""
     return path.is_symlink() and not path.exists()

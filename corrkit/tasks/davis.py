@@ -25,7 +25,7 @@ from corrkit.metrics.region_contour import FrameOutlines, outline_objects, regio
 from corrkit.palette import VOID
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import DavisFrames, DavisScore
-from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
+from corrkit.tasks.clips import ClipFiles, are_official, clip_folder, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import DavisClip, entering
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
@@ -149,7 +149,7 @@ class DavisPredictions:
 
     def holds(self, clip: DavisClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return is_folder(self.folder / clip.name)
+        return is_folder(clip_folder(self.folder, clip))
 
     def read(self, clip: DavisClip, protocol: Protocol) -> Generator[Mask | None, None, Notes]:
         """Id masks of the scored frames, None for the others.
@@ -160,7 +160,7 @@ class DavisPredictions:
         Raises:
             DataError: naming every missing frame, or the first mask of another kind or with a re-ordered palette.
         """
-        folder = self.folder / clip.name
+        folder = clip_folder(self.folder, clip)
         paths = [folder / f"{stem}.png" for stem in clip.stems]
         scored = set(clip.scored_frames(protocol.score.left_out))
         missing = [paths[index].name for index in sorted(scored) if not paths[index].is_file()]

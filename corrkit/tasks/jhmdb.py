@@ -250,7 +250,7 @@ class JhmdbPredictions:
 
     def holds(self, clip: JhmdbClip) -> bool:
         """Whether there is a file of the clip in one of the forms of `read`."""
-        return find_joints(self.folder, clip.name, clip.files.number) is not None
+        return find_joints(self.folder, self._name(clip), clip.files.number) is not None
 
     def read(self, clip: JhmdbClip, protocol: Protocol) -> Generator[Points | None, None, Notes]:
         """Joints [J, 2] of every frame in order, None for frames without annotation; the protocol has no say.
@@ -258,7 +258,7 @@ class JhmdbPredictions:
         Raises:
             DataError: for missing or damaged files, naming the missing frames.
         """
-        joints = read_joints(self.folder, clip.name, clip.files.number, clip.frames.size, self.grid)
+        joints = read_joints(self.folder, self._name(clip), clip.files.number, clip.frames.size, self.grid)
         if len(joints) < clip.num_annotated:
             first, last = len(joints), clip.num_annotated - 1
             raise DataError(
@@ -270,6 +270,11 @@ class JhmdbPredictions:
             yield joints[index] if index < clip.num_annotated else None
         beyond = len(joints) - len(clip.frames)
         return [("predictions of no frame are ignored", f"joints of {beyond} frames too many")] if beyond > 0 else []
+
+    def _name(self, clip: JhmdbClip) -> str:
+        """As the clip is shown, or as its own folder is named, whose bytes may be any."""
+        names, number = (clip.name, clip.files.frames.name), clip.files.number
+        return next((name for name in names if find_joints(self.folder, name, number)), clip.name)
 
 
 def _stacked(records: Mapping[str, Mapping[str, Json]]) -> NDArray[np.int64]:

@@ -73,10 +73,10 @@ def colours_of(values: Iterable[int], palette: Sequence[int]) -> dict[int, Colou
 
 
 def distinct_values(ids: Mask) -> list[int]:
-    """The values of an id map [H, W], ascending; ten times as fast as np.unique."""
-    import cv2
-
-    return np.flatnonzero(cv2.calcHist([ids], [0], None, [256], [0, 256])).tolist()
+    """The values of an id map [H, W], ascending; many times as fast as np.unique, since ids come in runs."""
+    flat = ids.ravel()
+    starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    return [int(value) for value in np.unique(np.append(flat[:1], flat[starts]))]
 
 
 def _require_black_background(ids: Mask, palette: Sequence[int], path: Path) -> None:

@@ -19,7 +19,7 @@ from corrkit.metrics.confusion import NUM_CLASSES, Rule, class_areas, class_iou,
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.palette import VOID
 from corrkit.protocols import Protocol
-from corrkit.tasks.clips import ClipFiles, are_official, collected_notes, some
+from corrkit.tasks.clips import ClipFiles, are_official, clip_folder, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts, is_regular, surplus_notes
@@ -175,7 +175,7 @@ class VipPredictions:
 
     def holds(self, clip: VipClip) -> bool:
         """Whether FOLDER/CLIP is there."""
-        return is_folder(self.folder / clip.name)
+        return is_folder(clip_folder(self.folder, clip))
 
     def read(self, clip: VipClip, protocol: Protocol) -> Generator[Mask | None, None, Notes]:
         """Id masks of the labelled frames, None for the others; brought to the labels' size by Pillow's nearest.
@@ -187,7 +187,7 @@ class VipPredictions:
 
         Source: ajabri/videowalk 047f3f4 code/eval/eval_vip.py:107-109.
         """
-        folder = self.folder / clip.name
+        folder = clip_folder(self.folder, clip)
         paths = [_prediction(folder, stem) for stem in clip.stems]
         missing = [stem for index, stem in enumerate(clip.stems) if clip.is_annotated(index) and paths[index] is None]
         if missing:

@@ -16,12 +16,11 @@ from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening.inert import Tree
 from corrkit.errors import CheckpointError, RunError
 from corrkit.files.atomic import write_atomic
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, as_plain, leaves
 from corrkit.training.faults import StoredFaults
 from corrkit.training.networks.encoder import MaskedEncoder
 from corrkit.training.objectives.masked import AnyObjective
 from corrkit.training.parallel import whole
-from corrkit.training.recipe import as_plain, leaves
 
 State = dict[str, Tensor]
 _ENCODER, _REST = "encoder.", "decoder."

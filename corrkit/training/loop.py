@@ -14,7 +14,7 @@ import torch.distributed as dist
 import corrkit
 from corrkit.errors import RunError
 from corrkit.files.atomic import make_folder, only_process, remove_abandoned, write_atomic
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, as_plain
 from corrkit.frames.index import Index, Share
 from corrkit.training import checkpoint
 from corrkit.training.data import Batch, Batches, Samples, build_index, deaths_named, loader, workers_for
@@ -26,7 +26,6 @@ from corrkit.training.objectives.teacher import epoch_of, follow, frozen_copy
 from corrkit.training.optimise import clip_gradients, optimiser_of, schedule_of
 from corrkit.training.options import Options
 from corrkit.training.parallel import WAYS, described, device_of, gather, process_group, require_device, wait, whole
-from corrkit.training.recipe import as_plain
 from corrkit.training.reporting import EMA, Report, words
 from corrkit.training.resuming import accepted_changes, stop_signals
 from corrkit.training.schema import AnyRecipe

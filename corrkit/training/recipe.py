@@ -2,15 +2,15 @@
 
 import copy
 import dataclasses
-import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from corrkit.constants import Reader, Text, packaged, with_parents
+from corrkit.constants import Reader, Text, packaged, parse_toml, with_parents
 from corrkit.errors import UsageError, closest
 from corrkit.files.jsontext import Json, table_of
+from corrkit.files.reading import regular_text
 from corrkit.training.schema import OPTIONS, AnyRecipe, DecoderSpec, EncoderSpec, Recipe, TargetOptions
 
 _ROOM, _FOLDER, _SUFFIX = "corrkit.training", "recipes", ".toml"
@@ -68,30 +68,6 @@ def load_recipe(name: str, *, scale: str | None = None, changes: Mapping[str, ob
     return recipe
 
 
-def as_plain(value: object) -> Json:
-    """A recipe, or a part of one, as nested dicts and lists, for checkpoints and run files."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: as_plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [as_plain(item) for item in value]
-    assert isinstance(value, str | int | float | None), f"{value!r} is no constant"
-    return value
-
-
-def leaves(value: Json, name: str = "") -> list[tuple[str, Json]]:
-    """Every value of nested dicts and lists of dicts (`as_plain`) by its dotted name."""
-    pairs: Iterable[tuple[object, Json]]
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        pairs = enumerate(value)
-    else:
-        return [(name, value)]
-    return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}" if name else str(key))]
-
-
 def _document(name: str) -> Mapping[str, Json]:
     """The TOML document of a recipe of corrkit."""
     if name not in recipe_names():
@@ -104,8 +80,8 @@ def _own_document(name: str) -> Mapping[str, Json]:
     if not name.endswith(_SUFFIX):
         return _document(name)
     try:
-        document = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = parse_toml(regular_text(Path(name)))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{name} can't be read as a recipe ({error}).", "Correct the file.") from None
     parent = document.get("extends", "mae")
     if parent not in recipe_names():

@@ -9,10 +9,10 @@ import torch
 from corrkit.backbones import load_backbone
 from corrkit.backbones.loading import SHIPPED
 from corrkit.cli import main
-from corrkit.files.jsontext import table_of
+from corrkit.files.jsontext import as_plain, table_of
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint
-from corrkit.training.recipe import as_plain, load_recipe
+from corrkit.training.recipe import load_recipe
 
 MEGABYTE = 2**20
 DEMO = SHIPPED["demo"]

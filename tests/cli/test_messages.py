@@ -11,8 +11,11 @@ import torch
 from davis_folder import make_clip
 
 import corrkit
+from corrkit.backbones.loading import Loading
 from corrkit.cli import main
+from corrkit.cli.eval_command import _describe
 from corrkit.errors import UsageError
+from corrkit.predictors.loading import make_predictor
 
 
 @pytest.fixture
@@ -132,3 +135,17 @@ def test_names_from_files_never_steer_the_terminal(tmp_path: Path, capsys):
     captured = capsys.readouterr()
     assert "\x1b" not in captured.out + captured.err
     assert r"ok\x1b[2J" in captured.err
+
+
+@pytest.mark.golden
+def test_the_header_names_the_branch_taken_the_others_and_how_to_choose(golden, tmp_path: Path, capsys):
+    state = torch.load(golden("davis/models/probe_vit64_dino.pth"), weights_only=True)["teacher"]
+    torch.save({"teacher": state, "student": state}, tmp_path / "both.pth")
+
+    def header(key: str | None) -> str:
+        _describe(make_predictor(tmp_path / "both.pth", device="cpu", loading=Loading(heads=4, key=key)))
+        return capsys.readouterr().err
+
+    assert "branch 'teacher': not 'student': " in header(None)
+    assert "--ckpt-key takes another one" in header(None)
+    assert "branch 'student': chosen with --ckpt-key" in header("student")

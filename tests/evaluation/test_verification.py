@@ -14,6 +14,7 @@ from local_server import FileServer, serve
 import corrkit
 from corrkit import verification
 from corrkit.cli import main
+from corrkit.datasets.sources import SourceFile
 from corrkit.manifests import published
 from corrkit.manifests.clips import ManifestClip
 from corrkit.manifests.published import PublicCheckpoint, PublishedNumber
@@ -88,7 +89,7 @@ def table(tmp_path: Path, monkeypatch, server: FileServer, value: float):
 @pytest.fixture
 def reachable(monkeypatch, server: FileServer) -> None:
     """The row's address leads to the local server."""
-    plain = verification.SourceFile
+    plain = SourceFile
 
     def local(*, url: str, **facts):
         return plain(url=url.replace("https://tiny", server.url), **facts)

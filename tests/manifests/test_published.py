@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from corrkit.errors import DataError
-from corrkit.manifests import published
+from corrkit.manifests import manifest, published
 from corrkit.manifests.published import (
     PublicCheckpoint,
     by_table,
@@ -134,7 +134,7 @@ def test_only_digest_or_origin_identify_a_checkpoint(facts, digest, origin, expe
     ],
 )
 def test_a_damaged_table_is_named_with_its_line(monkeypatch, tmp_path: Path, old, new, words):
-    text = Path(str(published.manifest("checkpoints.csv"))).read_text(encoding="utf-8")
+    text = Path(str(manifest("checkpoints.csv"))).read_text(encoding="utf-8")
     (tmp_path / "checkpoints.csv").write_text(text.replace(old, new), encoding="utf-8")
     monkeypatch.setattr(published, "manifest", tmp_path.joinpath)
     with pytest.raises(DataError, match=words):

@@ -1,6 +1,7 @@
 """A published number beside a result: for an identified checkpoint, under its protocol, on the benchmark's data."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from corrkit.cli import eval_command
 from corrkit.errors import RunError
 from corrkit.evaluation import Result
 from corrkit.manifests.published import public_checkpoint
+from corrkit.protocols import load_protocol
 from corrkit.runs import attestations
 from corrkit.runs.attestations import read_attestation, shipped_attestations
 from corrkit.runs.published import beside_published, numbers_beside, published_table
@@ -71,7 +73,9 @@ def test_numbers_with_overrides_belong_to_runs_with_these():
     metrics = {"J&F-Mean": 0.695, "J-Mean": 0.67, "F-Mean": 0.72}
     plain = summary(protocol="vfs", digest=VFS50, metrics=metrics)
     assert beside_published(plain) == []  # ResNet-50 was published at radius 18
-    found = beside_published({**plain, "modified": {"affinity.radius": 18.0}})
+    modified = copy.deepcopy(plain)
+    modified["modified"] = {"affinity.radius": 18.0}
+    found = beside_published(modified)
     assert [one.number.per_cent for one in found] == [69.5, 67.0, 72.0]
     off = copy.deepcopy(plain)
     off["modified"] = {"affinity.radius": 18.0}
@@ -80,10 +84,11 @@ def test_numbers_with_overrides_belong_to_runs_with_these():
 
 
 def test_eval_says_it_at_the_end(capsys, tmp_path: Path):
-    result = Result(summary=summary(), folder=tmp_path)
+    protocol = load_protocol("davis/dinov3-M")
+    result = Result(summary=summary(), protocol=protocol, statistics={}, folder=tmp_path)
     assert eval_command._closing_words(result, "a.pth") == 0
     assert "published J&F-Mean 72.7 (DINOv3 ViT-S/16" in capsys.readouterr().err
-    assert eval_command._closing_words(Result(summary=summary(digest="f" * 64), folder=tmp_path), "a.pth") == 0
+    assert eval_command._closing_words(replace(result, summary=summary(digest="f" * 64)), "a.pth") == 0
     assert "published" not in capsys.readouterr().err
 
 

@@ -41,9 +41,8 @@ class Parity:
         assert stage in STAGES
         key, found = (protocol, stage), Measured(float(difference), unit, int(compared))
         self.found[key] = self.found[key].and_also(found) if key in self.found else found
-        if self.recorded is None:
-            return
-        assert key in self.recorded, f"{protocol}, {stage} is not in {FILE.name}: run pytest -m golden --parity"
+        if self.recorded is None or key not in self.recorded:
+            return  # the page claims nothing of a stage that is not in the file
         known = self.recorded[key]
         assert known.unit == unit
         assert found.difference <= OTHER_MACHINES * known.difference + ROUNDING[unit], (

@@ -254,6 +254,30 @@ def test_names_of_any_bytes_are_evaluated(tmp_path: Path, task: str):
     assert again.stdout == done.stdout
 
 
+@pytest.mark.parametrize("task", ["davis", "vip", "jhmdb"])
+@pytest.mark.parametrize("named", [rb"M\xe4dchen_jump_b_0", b"M\xe4dchen_jump_b_0"])
+def test_predictions_of_names_of_any_bytes_are_scored(
+    tmp_path: Path, task: str, named: bytes, capsys: pytest.CaptureFixture[str]
+):
+    """Named as the clip is shown, as corrkit saves them, or by the bytes of its own folder, as others do."""
+    frames = make_data(task, tmp_path / "data", frames=4)
+    annotations = annotations_of(task, tmp_path / "data") or tmp_path / "data/joint_positions/jump/a_jump_b_0"
+    for path in (*tmp_path.rglob("val*.txt"), *tmp_path.glob("data/splits/*")):
+        path.unlink()
+    for folder in (frames, annotations):
+        folder.rename(folder.with_name(os.fsdecode(b"M\xe4dchen_jump_b_0")))
+    run, split = tmp_path / os.fsdecode(b"r\xfcn"), "all" if task == "jhmdb" else "val"
+    options = {"data": tmp_path / "data", "split": split}
+    made = corrkit.evaluate(task, "identity", out=run, save_predictions=True, **options)
+    for path in (run / "predictions").iterdir():
+        path.rename(path.with_name(os.fsdecode(named) + path.suffix))
+    found = corrkit.score(task, pred=run / "predictions", **options)
+    np.testing.assert_equal(found.summary["metrics"], made.summary["metrics"])
+    assert [*found.summary["per_clip"]] == [r"M\xe4dchen_jump_b_0"]
+    assert main(["score", task, "--data", str(tmp_path / "data"), "--split", split, "--pred", str(run)]) == 2
+    assert r"r\xfcn lacks 1 of 1 clips: M\xe4dchen_jump_b_0" in capsys.readouterr().err, "the same bytes look the same"
+
+
 def test_a_table_survives_an_output_that_lacks_its_characters(tmp_path: Path):
     make_data("davis", tmp_path / "data")
     command = [sys.executable, "-m", "corrkit", "eval", "davis", "--ckpt", "rgb", "--data", str(tmp_path / "data")]

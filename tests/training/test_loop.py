@@ -17,12 +17,13 @@ from PIL import Image
 import corrkit
 from corrkit.backbones import load_backbone
 from corrkit.errors import RunError, UsageError
+from corrkit.files.jsontext import leaves
 from corrkit.training import checkpoint, loop
 from corrkit.training.loop import pretrain
 from corrkit.training.networks.encoder import Encoder
 from corrkit.training.objectives import make_objective
 from corrkit.training.options import Options
-from corrkit.training.recipe import leaves, load_recipe
+from corrkit.training.recipe import load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"views.size": 32, "encoder.patch": 8, "masks.1.ratio": 0.75, "encoder.depth": 1, "views.gap": [1, 3]}

@@ -12,6 +12,7 @@ import torch
 from corrkit.backbones import load_backbone
 from corrkit.cli import main
 from corrkit.errors import UsageError
+from corrkit.files.jsontext import as_plain
 from corrkit.training import checkpoint, objectives
 from corrkit.training.data import Sample, collate
 from corrkit.training.data.sampling import choose_frames
@@ -21,7 +22,7 @@ from corrkit.training.objectives import make_objective
 from corrkit.training.objectives.masked import Objective
 from corrkit.training.objectives.splitmask import info_nce
 from corrkit.training.optimise import optimiser_of
-from corrkit.training.recipe import as_plain, load_recipe, recipe_names
+from corrkit.training.recipe import load_recipe, recipe_names
 
 PACKAGE = Path(checkpoint.__file__).parent
 LIMITS = {"package": 2700, "loop": 300, "toml": 40, "code": 60}

@@ -138,6 +138,8 @@ def _latest_of_deepspeed(folder: Path) -> Path:
 
 def _open_file(path: Path) -> Opened:
     unreadable.require_whole(path)
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is a FIFO, socket or device, not a file.", "Name the checkpoint file itself.")
     names = Names()
     budget = Budget(path, path.stat().st_size)
     with _mapped(path) as content:
