@@ -226,7 +226,7 @@ def command(*words: str, module: tuple[str, ...] = ()) -> subprocess.CompletedPr
 
 
 def test_the_last_shard_prints_the_table(data: Path, tmp_path: Path):
-    words = ("--ckpt", "rgb", "--data", str(data), "--out")
+    words = ("--ckpt", "rgb", "--data", str(data), "--json", "--out")
     one, first, last = (
         command(*words, str(tmp_path / out), *shard)
         for out, shard in (("one", ()), ("run", ("--shard", "2/2")), ("run", ("--shard", "1/2")))
@@ -239,7 +239,7 @@ def test_the_last_shard_prints_the_table(data: Path, tmp_path: Path):
 
 
 def test_ranks_of_torchrun_write_the_files_of_one_process(data: Path, tmp_path: Path):
-    words = ("--ckpt", "rgb", "--data", str(data), "--out")
+    words = ("--ckpt", "rgb", "--data", str(data), "--json", "--out")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     one = command(*words, str(tmp_path / "one"))
     both = command(*words, str(tmp_path / "both"), module=torchrun)
