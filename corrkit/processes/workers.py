@@ -249,7 +249,7 @@ def _out_of_reach_of_the_keyboard() -> Iterator[None]:
 
 
 def _serve(work: Work, number: int, connection: Connection) -> None:
-    """What a worker does until it is dismissed, or nobody listens any more; an interrupt is for the process that asked."""
+    """What a worker does until it is dismissed, or nobody listens any more; the process that asked is interrupted."""
     try:
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             _evaluate_errands(work, number, connection)
