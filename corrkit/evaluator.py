@@ -161,6 +161,18 @@ class _Benchmark:
             functools.cache(opened.task.truth(opened.task.resaved(clip, opened.protocol), opened.protocol))
             for clip in self.subject.clips
         ]
+        for clip in self.subject.clips if every > 1 else ():
+            self._require_given(clip)
+
+    def _require_given(self, clip: AnyClip) -> None:
+        """Refuses to leave out a frame that gives an object: it would be given later, in a frame that is scored."""
+        task, protocol, every = self.subject.task, self.subject.protocol, self._every
+        lost = [index for index in task.given(task.resaved(clip, protocol), protocol) if index % every]
+        if lost:
+            raise UsageError(
+                f"every={every} leaves out frame {lost[0]} of {clip.name}, where an object enters.",
+                "Give another number, or leave entries=appearance out.",
+            )
 
     @property
     def description(self) -> dict[str, object]:

@@ -16,6 +16,8 @@ from corrkit.backbones.wrapped import Wrapped, wrap
 from corrkit.errors import CheckpointError, CorrkitError
 
 _INSTALLED = {"site-packages", "dist-packages"}
+_PROGRAM = {"__main__", "__mp_main__"}
+"""The program that runs, and what `multiprocessing` calls it in a process that it starts."""
 
 
 def from_function(spec: str) -> Backbone:
@@ -79,8 +81,10 @@ def _importing_from(folder: Path) -> Iterator[list[ModuleType]]:
 def _lies_in(module: ModuleType, folder: Path) -> bool:
     """Whether a module is the user's own code below a folder: not installed there, not corrkit, not the program run."""
     file = getattr(module, "__file__", None)
-    if not file or module.__name__.partition(".")[0] in {"corrkit", "__main__"}:
+    if not file or module.__name__.partition(".")[0] in {"corrkit", *_PROGRAM}:
         return False
+    if not Path(file).is_absolute():
+        return False  # torch.classes says "_classes.py", which would be one of the current folder; no import says such
     path = Path(file).resolve()
     return path.is_relative_to(folder) and not _INSTALLED & set(path.parts)
 

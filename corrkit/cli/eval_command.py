@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         _describe(predictor)
     results, rows, comparisons, code = [], [], [], 0
     shown: list[Summary] = []
+    is_left = rank > 0
     for task in tasks:
         try:
             protocols = _protocols(args, task)
@@ -138,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
             code = error.exit_code
             continue
         if rank > 0 or _left_to_others(found):
+            is_left = True
             code = max([code, *(_failures(result) for result in found)])
             continue
         results += found
@@ -148,6 +150,8 @@ def run(args: argparse.Namespace) -> int:
         except CorrkitError as error:
             say(f"failed: {error}")  # the results are there all the same
             code = error.exit_code
+    if is_left and not shown:
+        return code  # another process prints it
     if args.json:
         print_json(shown, comparisons if against else None, rows)
     elif rows:

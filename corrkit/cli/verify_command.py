@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.verification import verify
 
     if args.row is None:
+        if args.ckpt or args.fetch:
+            raise UsageError("A file was named, but no checkpoint that it is to be.", "Name its row: `corrkit verify`.")
         return _list(as_json=args.json)
     checkpoint = public_checkpoint(args.row)
     data = _data(args, checkpoint)

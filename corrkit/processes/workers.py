@@ -12,6 +12,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -202,7 +203,8 @@ class _Worker:
         self.number, self.errand = number, errand
         self.connection, other = context.Pipe()
         self._process: BaseProcess = context.Process(target=_serve, args=(work, number, other), daemon=True)
-        self._process.start()
+        with _out_of_reach_of_the_keyboard():
+            self._process.start()
         other.close()
         self.give(errand)
 
@@ -235,9 +237,19 @@ class _Worker:
         self.connection.close()
 
 
+@contextlib.contextmanager
+def _out_of_reach_of_the_keyboard() -> Iterator[None]:
+    """What is started here never sees the SIGINT that goes to the whole group, not even while it imports."""
+    resource_tracker.ensure_running()  # else started with the process, and unblocks SIGINT before that
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(work: Work, number: int, connection: Connection) -> None:
-    """What a worker does until it is dismissed, or nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked is interrupted, and ends its workers
+    """What a worker does until it is dismissed, or nobody listens any more; the process that asked is interrupted."""
     try:
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             _evaluate_errands(work, number, connection)

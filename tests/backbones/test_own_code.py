@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -57,6 +58,24 @@ def test_modules_of_one_name_come_from_their_own_folders(tmp_path: Path):
     assert (one(frames).mean().item(), two(frames).mean().item()) == (3, 5)
     assert "parts" not in sys.modules
     assert str(tmp_path / "one") not in sys.path
+
+
+def test_a_file_of_the_current_folder_is_the_same_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    spec = write(tmp_path / "a")
+    elsewhere = corrkit.load_backbone(f"{spec}:build").digest
+    monkeypatch.chdir(tmp_path / "a")  # where torch.classes, which calls its file "_classes.py", would lie
+    assert corrkit.load_backbone("py:model.py:build").digest == elsewhere
+
+
+@pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+def test_the_program_that_runs_is_no_part_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    spec = write(tmp_path / "a")
+    before = corrkit.load_backbone(f"{spec}:build").digest
+    program = ModuleType(name)
+    program.__file__ = str(tmp_path / "a" / "script.py")
+    Path(program.__file__).touch()
+    monkeypatch.setitem(sys.modules, name, program)
+    assert corrkit.load_backbone(f"{spec}:build").digest == before
 
 
 def test_an_edited_file_does_not_resume_with_the_old_score(tmp_path: Path):

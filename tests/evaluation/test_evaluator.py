@@ -18,6 +18,7 @@ from torch.multiprocessing.spawn import spawn
 
 import corrkit
 from corrkit.errors import CorrkitError, UsageError
+from corrkit.tasks.masks import read_mask, write_mask
 
 
 @pytest.fixture
@@ -193,6 +194,19 @@ def test_every_second_frame_is_the_clip_of_those_frames(tmp_path: Path):
     assert thinned != corrkit.Evaluator("davis", data=tmp_path / "DAVIS")(net)
     with pytest.raises(UsageError, match="every is 0"):
         corrkit.Evaluator("davis", data=tmp_path / "DAVIS", every=0)
+
+
+def test_a_frame_that_gives_an_object_is_not_left_out(tmp_path: Path):
+    """Id 2 enters in frame 3: of the frames 0, 2, 4, ... 4 would give it, and be scored for it."""
+    root = make_clip(tmp_path / "DAVIS", "a", frames=9, size=(48, 64))
+    for path in sorted((root / "Annotations/480p/a").iterdir())[:3]:
+        ids = read_mask(path)
+        write_mask(path, np.where(ids == 2, 0, ids).astype(np.uint8))
+    with pytest.raises(UsageError, match=r"every=2 leaves out frame 3 of a, where an object enters"):
+        corrkit.Evaluator("davis", data=root, every=2, entries="appearance")
+    net = wrapped(SmallNet().eval())
+    assert corrkit.Evaluator("davis", data=root, every=3, entries="appearance")(net)["davis/J&F-Mean"] > 0
+    assert corrkit.Evaluator("davis", data=root, every=2)(net)["davis/J&F-Mean"] > 0
 
 
 def test_frames_that_leave_nothing_to_score_are_refused(data: Path):

@@ -198,6 +198,8 @@ def test_without_data_nothing_is_fetched_or_evaluated(table, golden, capsys, mon
 
 
 def test_the_list_names_every_checkpoint(table, capsys):
+    assert main(["verify", "--ckpt", "some.pth"]) == 2  # the list would look like success
+    assert main(["verify", "--fetch", "weights"]) == 2
     assert main(["verify"]) == 0
     assert capsys.readouterr().out.startswith("tiny  davis/dino J&F-Mean")
     assert main(["verify", "--json"]) == 0

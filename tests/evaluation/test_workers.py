@@ -1,10 +1,13 @@
 """Several processes on one run: workers, shards, torchrun's ranks. Whoever evaluates, the files are the same."""
 
+import contextlib
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,36 @@ def test_a_checkpoint_that_changes_meanwhile_is_refused(tmp_path: Path):
         work.make()
 
 
+def test_an_interrupt_of_all_processes_ends_them_quietly_while_workers_start(data: Path, tmp_path: Path):
+    words = ("eval", "davis", "--ckpt", "rgb", "--data", str(data), "--set", "size=64", "--workers", "2", "--out")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "corrkit", *words, str(tmp_path / "run"), "-q"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while not any("spawn_main" in line for line in group(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.3)  # it imports, and is not ours yet
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 130
+        assert said.splitlines()[-1] == "corrkit: interrupted."
+        assert "Traceback" not in said
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def group(leader: int) -> list[str]:
+    """Command lines of the processes of a group."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,args="], capture_output=True, text=True, check=True).stdout
+    found = (line.split(maxsplit=1) for line in listed.splitlines())
+    return [words[1] for words in found if len(words) == 2 and words[0] == str(leader)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"), [({"workers": 0}, "0 workers"), ({"workers": 2, "model": object}, "live model")]
 )
@@ -193,7 +226,7 @@ def command(*words: str, module: tuple[str, ...] = ()) -> subprocess.CompletedPr
 
 
 def test_the_last_shard_prints_the_table(data: Path, tmp_path: Path):
-    words = ("--ckpt", "rgb", "--data", str(data), "--out")
+    words = ("--ckpt", "rgb", "--data", str(data), "--json", "--out")
     one, first, last = (
         command(*words, str(tmp_path / out), *shard)
         for out, shard in (("one", ()), ("run", ("--shard", "2/2")), ("run", ("--shard", "1/2")))
@@ -206,7 +239,7 @@ def test_the_last_shard_prints_the_table(data: Path, tmp_path: Path):
 
 
 def test_ranks_of_torchrun_write_the_files_of_one_process(data: Path, tmp_path: Path):
-    words = ("--ckpt", "rgb", "--data", str(data), "--out")
+    words = ("--ckpt", "rgb", "--data", str(data), "--json", "--out")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     one = command(*words, str(tmp_path / "one"))
     both = command(*words, str(tmp_path / "both"), module=torchrun)
