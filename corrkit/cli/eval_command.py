@@ -24,6 +24,7 @@ from corrkit.cli.arguments import (
 )
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
+from corrkit.text import one_line
 
 if TYPE_CHECKING:
     from corrkit.evaluation import Result
@@ -135,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         except CorrkitError as error:
             if args.task != "all":
                 raise
-            say(f"failed: {task}: {error}")  # the finished tasks keep their rows
+            say(*f"failed: {task}: {error}".split("\n"))  # the finished tasks keep their rows
             code = error.exit_code
             continue
         if rank > 0 or _left_to_others(found):
@@ -148,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             comparisons += _compared(found, against[task]) if against else []
         except CorrkitError as error:
-            say(f"failed: {error}")  # the results are there all the same
+            say(*f"failed: {error}".split("\n"))  # the results are there all the same
             code = error.exit_code
     if is_left and not shown:
         return code  # another process prints it
@@ -393,7 +394,7 @@ def _left_to_others(results: "Sequence[Result]") -> bool:
 
 def _failures(result: "Result") -> int:
     for clip, error in result.failures.items():
-        say(f"failed: {clip}: {error}")
+        say(*f"failed: {one_line(clip)}: {error}".split("\n"))
     return CorrkitError.exit_code if result.failures else 0
 
 
