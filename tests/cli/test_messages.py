@@ -13,7 +13,7 @@ from davis_folder import make_clip
 import corrkit
 from corrkit.backbones.loading import Loading
 from corrkit.cli import main
-from corrkit.cli.eval_command import _describe
+from corrkit.cli.eval_words import describe
 from corrkit.errors import UsageError
 from corrkit.predictors.loading import make_predictor
 
@@ -143,7 +143,7 @@ def test_the_header_names_the_branch_taken_the_others_and_how_to_choose(golden, 
     torch.save({"teacher": state, "student": state}, tmp_path / "both.pth")
 
     def header(key: str | None) -> str:
-        _describe(make_predictor(tmp_path / "both.pth", device="cpu", loading=Loading(heads=4, key=key)))
+        describe(make_predictor(tmp_path / "both.pth", device="cpu", loading=Loading(heads=4, key=key)))
         return capsys.readouterr().err
 
     assert "branch 'teacher': not 'student': " in header(None)
