@@ -122,6 +122,9 @@ def small(config_class: Any) -> Any:
             given[name] = _SMALL[name]
         elif isinstance(value, list | tuple) and name in _STAGES:
             given[name] = _STAGES[name][: len(value)]
+    if "convnext" in getattr(usual, "model_type", ""):
+        given["patch_size"] = usual.patch_size if hasattr(usual, "patch_size") else None
+        given = {name: value for name, value in given.items() if value is not None}
     for name, part in parts.items():
         given[name] = part.to_dict() if part is not None else None
     return config_class(**given)

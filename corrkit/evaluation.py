@@ -1,6 +1,8 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
-from collections.abc import Mapping, Sequence
+import math
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +20,37 @@ from corrkit.predictors.loading import Request, make_predictor
 from corrkit.processes.workers import ALONE, Errand, Staff
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run
+from corrkit.runs.result_html import summary_html
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.subject import Subject, open_subject
+from corrkit.task_table import task_facts
 from corrkit.tasks.contract import AnyClip
 from corrkit.tasks.roots import require_outside_data
 
 if TYPE_CHECKING:
     import pandas
     import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far an evaluation is.
+
+    done: clips that are finished or have failed, among them those taken over from a run that is resumed. total: clips.
+    frames_left: of the clips that are not done. metric: the one that leads; score: of the clips done so far, NaN where
+    there is none, of the first of several lanes.
+    """
+
+    done: int
+    total: int
+    taken_over: int
+    frames_left: int
+    metric: str
+    score: float
+
+
+Watch = Callable[[Standing], None]
+"""Called before the first clip, and after every one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +82,26 @@ class Result:
         ]
         return pandas.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
 
+    def report(self, out: str | Path = "report.html", *, figures: str | Path | None = None) -> Path:
+        """Writes a report (see `corrkit.report`) on the run, and returns where it is.
+
+        Args:
+            out: the HTML file.
+            figures: a folder for the figures as PNG.
+
+        Raises:
+            UsageError: the evaluation has no run folder.
+        """
+        if self.folder is None:
+            raise UsageError("Nothing of this result was written, so there is nothing to report on.", "Give out=.")
+        write = pkgutil.resolve_name("corrkit.report:write_report")
+        write([self.folder], Path(out), figures=None if figures is None else Path(figures))
+        return Path(out)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the table, its intervals drawn, and the clips."""
+        return summary_html(self.summary)
+
 
 def evaluate(
     task: str,
@@ -69,7 +114,7 @@ def evaluate(
     clips: Sequence[str] | None = None,
     dataset_name: str | None = None,
     device: str = "auto",
-    save_predictions: bool = False,
+    save_predictions: bool | None = None,
     heads: int | None = None,
     layer: int | str | None = None,
     key: str | None = None,
@@ -95,7 +140,8 @@ def evaluate(
         clips: names of the clips to evaluate; None takes all. A subset marks the result partial.
         dataset_name: name of a data set of one's own in the task's layout.
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
-        save_predictions: also write predictions into the run folder.
+        save_predictions: None keeps the predictions of clips that are evaluated now in the run folder, in the task's
+            own compressed files; True evaluates clips again that were finished without; False writes none.
         heads: attention heads of a checkpoint that can't tell.
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
@@ -145,8 +191,9 @@ def evaluate_together(
     lanes: Sequence[tuple[Predictor, Protocol]],
     *,
     outs: Sequence[str | Path | None],
-    save_predictions: bool = False,
+    save_predictions: bool | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
     staff: Staff = ALONE,
 ) -> list[Result]:
     """Evaluates several predictors, or one under several protocols, in lockstep, frame by frame.
@@ -160,6 +207,7 @@ def evaluate_together(
         outs: a run folder or None for each lane.
         save_predictions: as for `evaluate`, of the lanes that have a run folder.
         progress: as for `evaluate`.
+        watch: told how far the evaluation is.
         staff: which processes evaluate, and which share of the clips; a share needs a run folder.
 
     Raises:
@@ -174,7 +222,7 @@ def evaluate_together(
         Lane(predictor, protocol, None if out is None else open_run(Path(out), predictor, protocol, subject))
         for (predictor, protocol), out in zip(lanes, outs, strict=True)
     ]
-    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress, staff=staff)
+    _evaluate_clips(opened, subject, save_predictions=save_predictions, progress=progress, watch=watch, staff=staff)
     return [_finish(lane, subject) for lane in opened]
 
 
@@ -182,12 +230,13 @@ def _evaluate_clips(
     lanes: Sequence[Lane],
     subject: Subject,
     *,
-    save_predictions: bool,
+    save_predictions: bool | None,
     progress: Progress | None,
+    watch: Watch | None,
     staff: Staff,
 ) -> None:
     """Fills the lanes with this process's share; each clip is evaluated for the lanes that lack it."""
-    finished = [finished_clips(lane.run, save_predictions) if lane.run is not None else {} for lane in lanes]
+    finished = [finished_clips(lane.run, bool(save_predictions)) if lane.run is not None else {} for lane in lanes]
     for lane, done in zip(lanes, finished, strict=True):
         lane.records.update(done)
     lacking = {
@@ -205,6 +254,24 @@ def _evaluate_clips(
 
         pairs = [(lane.predictor, lane.protocol) for lane in lanes]
         left = [clip for clip in subject.clips if lacking.get(clip.name)]
+        waiting = {clip.name: clip.num_files for clip in left}
+        taken_over = len(lacking) - len(left)
+
+        def tell() -> None:
+            if watch is not None:
+                metric, score = _score_so_far(lanes[0], subject)
+                watch(
+                    Standing(
+                        done=len(lacking) - len(waiting),
+                        total=len(lacking),
+                        taken_over=taken_over,
+                        frames_left=sum(waiting.values()),
+                        metric=metric,
+                        score=score,
+                    )
+                )
+
+        tell()
         for one, outcomes in staff.outcomes(pairs, subject.task, left, errand, progress):
             for place, folder, outcome in zip(one.places, one.predictions, outcomes, strict=True):
                 if isinstance(outcome, CorrkitError):
@@ -212,14 +279,26 @@ def _evaluate_clips(
                 else:
                     lanes[place].keep(outcome, folder)
             stages.pop(one.clip.name).close()
+            del waiting[one.clip.name]
+            tell()
     for lane in lanes:
         if not staff.share.is_whole and lane.run is not None:
             lane.records |= {name: lane.records.get(name, record) for name, record in meanwhile(lane.run).items()}
         lane.put_in_order(clip.name for clip in subject.clips)
 
 
-def _stage(lane: Lane, stack: ExitStack, save_predictions: bool) -> Path | None:
-    return stack.enter_context(lane.run.staging()) if lane.run is not None and save_predictions else None
+def _score_so_far(lane: Lane, subject: Subject) -> tuple[str, float]:
+    """The leading metric of the records that a lane has: without interval, at little cost."""
+    statistics = {name: record.statistics for name, record in lane.records.items()}
+    evidence = subject.task.evidence(statistics, lane.protocol)
+    score = float(evidence.estimate(evidence.statistics.sum(axis=0))[0]) if evidence.units else math.nan
+    return task_facts(subject.task.name).leading.short or evidence.names[0], score
+
+
+def _stage(lane: Lane, stack: ExitStack, save_predictions: bool | None) -> Path | None:
+    if lane.run is None or save_predictions is False:
+        return None
+    return stack.enter_context(lane.run.staging())
 
 
 def _finish(lane: Lane, subject: Subject) -> Result:

@@ -75,7 +75,7 @@ def open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Su
             f"The run in {folder} can't be resumed: nothing tells whether {predictor.name} is the backbone it had.",
             "Give another folder, or give the backbone a `digest`.",
         )
-    return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances())
+    return Run.open(folder, _fingerprint(predictor, protocol, subject), _circumstances(predictor, subject))
 
 
 def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, object]:
@@ -117,14 +117,16 @@ def versions() -> dict[str, str]:
     return {"corrkit": __version__, "torch": torch.__version__}
 
 
-def _circumstances() -> dict[str, object]:
-    """What is recorded but may differ when a run is resumed."""
+def _circumstances(predictor: Predictor, subject: Subject) -> dict[str, object]:
+    """What is recorded but may differ when a run is resumed; "model" and "data" say where a report finds them."""
     import torch
 
     from corrkit.propagation.probe import products_are_bit_equal
 
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "model": None if predictor.origin is None else dict(predictor.origin),
+        "data": str(subject.dataset.root),
         "host": platform.node(),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corrkit.errors import DataError
-from corrkit.runs.layout import Cell, Table, render
+from corrkit.runs.fitting import Cell
+from corrkit.runs.layout import Table, render
 from corrkit.tasks.official_csvs import csv_text
 from corrkit.text import LONGEST, from_spreadsheet_cell, lines, one_line, spreadsheet_cell
 
@@ -54,12 +55,14 @@ def test_messages_are_bounded():
 
 @given(st.text(min_size=1))
 def test_no_cell_is_a_formula_and_pandas_reads_back_what_was_written(text: str):
-    cell = spreadsheet_cell(one_line(text))
-    written = csv_text([["name", "value"], [cell, "-0.25"]])
+    name = one_line(text)
+    cell = spreadsheet_cell(name)
+    written = csv_text([["name", "value"], [name, "-0.25"]])
     (row,) = csv.DictReader(io.StringIO(written))
     assert not row["name"].startswith(("@", "=", "\t", "\r"))
     table = pd.read_csv(io.StringIO(written), dtype={"name": str}, keep_default_na=False)
     assert list(table["name"]) == [cell]
+    assert from_spreadsheet_cell(table["name"][0]) == name
     assert list(table["value"]) == [-0.25]
 
 

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "pretrain": "train SiamMAE or a relative, scored as it trains",
         "leaderboard": "join runs into one table of comparable rows",
         "compare": "say whether a difference between runs is real, and where it comes from",
+        "report": "show runs as one HTML file: curves, pictures, what went wrong",
         "regress": "compare a checkpoint with a baseline on the embedded clips (CI)",
         "doctor": "say what this machine and installation can do",
     }

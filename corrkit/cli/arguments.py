@@ -3,6 +3,7 @@
 import argparse
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -43,6 +44,18 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """--json --format."""
     parser.add_argument("--json", action="store_true", help="print the summary (several: a list) as JSON, no table")
     parser.add_argument("--format", choices=["text", "markdown", "latex"], default="text", help="of the table")
+
+
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """--columns --wide."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--columns", metavar="NAME,NAME", type=names, help="of the table; default: what has room")
+    group.add_argument("--wide", action="store_true", help="every column, however wide the terminal is")
+
+
+def table_width(args: argparse.Namespace) -> int:
+    """Columns of the terminal; no end with --wide."""
+    return sys.maxsize if args.wide else shutil.get_terminal_size().columns
 
 
 def add_limit_argument(parser: argparse.ArgumentParser) -> None:
@@ -94,11 +107,11 @@ def one_or_all(items: Sequence[object]) -> object:
     return items[0] if len(items) == 1 else list(items)
 
 
-def print_table(summaries: "Sequence[Summary]", form: "Format") -> None:
-    """All summaries as a table, as wide as the terminal."""
+def print_table(summaries: "Sequence[Summary]", args: argparse.Namespace) -> None:
+    """All summaries as a table, by --format --columns --wide."""
     from corrkit.runs.tables import results_table
 
-    print(results_table(summaries, form, shutil.get_terminal_size().columns))
+    print(results_table(summaries, args.format, table_width(args), args.columns))
 
 
 def print_protocols(rows: "Sequence[ProtocolRow]", form: "Format") -> None:

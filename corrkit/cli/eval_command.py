@@ -10,6 +10,7 @@ from corrkit.cli.arguments import (
     add_data_arguments,
     add_limit_argument,
     add_output_arguments,
+    add_table_arguments,
     data_options,
     judged,
     names,
@@ -77,7 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", metavar="i/n", help="only the i-th of n shares of the clips; under torchrun the rank's"
     )
     parser.add_argument("--out", metavar="DIR", help="run folder; default runs/CKPT-DIGEST-TASK-PROTOCOL")
-    parser.add_argument("--save-predictions", action="store_true", help="write predictions into the run folder")
+    keeping = parser.add_mutually_exclusive_group()
+    keeping.add_argument(
+        "--save-predictions",
+        action="store_true",
+        default=None,
+        help="evaluate clips again that were finished without predictions; those of new ones are kept in any case",
+    )
+    keeping.add_argument(
+        "--no-keep", dest="save_predictions", action="store_false", help="don't keep predictions in the run folder"
+    )
     parser.add_argument(
         "--submission", metavar="FILE", help="davis: also write a zip for the challenge server (first masks are enough)"
     )
@@ -89,17 +99,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_limit_argument(parser)
     add_output_arguments(parser)
+    add_table_arguments(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
     from corrkit.processes.ranks import rank_and_count
+    from corrkit.runs.tables import require_metrics
     from corrkit.tasks.roots import require_outside_data
 
     if args.shard and rank_and_count():
         raise UsageError("Under torchrun each rank has its own share of the clips.", "Leave --shard out.")
     tasks = _tasks(args)
+    require_metrics(args.columns, tasks)
     against = _against(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
@@ -144,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     elif rows:
         print_protocols(rows, args.format)
     elif shown:
-        print_table(shown, args.format)
+        print_table(shown, args)
     if not args.json:
         print_comparisons(comparisons, args.format)
     if args.submission and results:
@@ -324,8 +337,9 @@ def _evaluate(
                 subject,
                 [*lanes, *references],
                 outs=[*folders, *[None] * len(references)],
-                save_predictions=args.save_predictions or bool(args.submission),
+                save_predictions=True if args.submission else args.save_predictions,
                 progress=progress,
+                watch=progress.watch,
                 staff=Staff(request=request, workers=1 if rank else args.workers, share=share),
             )
 
@@ -391,5 +405,13 @@ def _closing_words(result: "Result", origin: str) -> int:
     for note in result.notes:
         say(f"note: {note}")
     code = _failures(result)
-    say(f"run: {result.folder}")
+    say(f"run: {result.folder}{_kept(result)}")
     return code
+
+
+def _kept(result: "Result") -> str:
+    """The size of the predictions in the run folder, where there are any."""
+    folder = result.folder / "predictions" if result.folder is not None else None
+    size = 0 if folder is None else sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    words = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+    return f" (predictions {words}, none with --no-keep)" if size else ""

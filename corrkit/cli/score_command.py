@@ -5,6 +5,7 @@ import argparse
 from corrkit.cli.arguments import (
     add_data_arguments,
     add_output_arguments,
+    add_table_arguments,
     opened_subject,
     print_json,
     print_table,
@@ -27,15 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-ground-truth", action="store_true", help="score a copy of the ground truth, too")
     parser.add_argument("--csv-dir", metavar="DIR", help="write the task's official CSV files there")
     add_output_arguments(parser)
+    add_table_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores and prints the table."""
+    from corrkit.runs.tables import require_metrics
     from corrkit.scoring import score_subject
     from corrkit.tasks.roots import require_outside_data
 
     if args.csv_dir:
         require_outside_data(args.csv_dir, args.data)
+    require_metrics(args.columns, [args.task])
     result = score_subject(
         opened_subject(args, args.task),
         args.pred,
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json([result.summary])
     else:
-        print_table([result.summary], args.format)
+        print_table([result.summary], args)
     for note in result.notes:
         say(f"note: {note}")
     return 0

@@ -122,7 +122,8 @@ def _fetched(checkpoint: "PublicCheckpoint", args: argparse.Namespace) -> Path |
 
 def _text(attestation: "Attestation") -> str:
     """A line for each number, and how the file is known."""
-    from corrkit.runs.layout import Cell, Table, render
+    from corrkit.runs.fitting import Cell
+    from corrkit.runs.layout import Table, render
 
     head = ("Protocol", "Metric", "Published", "Here", "Difference", "Tolerance", "")
     rows = tuple(

@@ -1,9 +1,10 @@
 """What the pipeline asks of anything that predicts a clip."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from corrkit.backbones.contract import Mode, Report
+from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import ClipT, Label, Notes, Task, Truth
 
@@ -14,6 +15,7 @@ class Predictor(ABC):
     name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
     device_type: "cpu", "cuda" or "mps". seed_of: the method of which it is one training seed, where declared.
+    origin: the spec and options of loading from which it can be made again, None where it was given as an object.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Predictor(ABC):
     stride: int | None = None
     device_type: str = "cpu"
     seed_of: str | None = None
+    origin: Mapping[str, Json] | None = None
 
     def declare(self, name: str | None, seed_of: str | None) -> None:
         """Takes the user's own words for the tables, where there are any."""

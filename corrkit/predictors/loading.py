@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import NO_OPTIONS, Loading, load
 from corrkit.errors import UsageError
+from corrkit.files.jsontext import Json
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.predictors.references import Identity, Oracle
@@ -79,6 +80,7 @@ def make_predictor(
     target = resolve_device(device)
     if isinstance(model, str | Path):
         predictor = Propagator(load(model, loading), target, name=spec_name(model))
+        predictor.origin = _origin(model, loading)
         if str(model).startswith("random:"):
             predictor.seed_of = re.sub(r"@\d+$", "", predictor.name)
         return predictor
@@ -129,10 +131,17 @@ def layer_predictors(
     from corrkit.backbones.layers import load_layers
 
     target, name = resolve_device(device), spec_name(spec)
-    return [
-        Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}")
-        for backbone in load_layers(spec, layers, loading)
-    ]
+    predictors: list[Predictor] = []
+    for backbone in load_layers(spec, layers, loading):
+        predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
+        predictors[-1].origin = _origin(spec, replace(loading, layer=backbone.report.layer))
+    return predictors
+
+
+def _origin(spec: str | Path, loading: Loading) -> dict[str, Json]:
+    """What a run records, to be made again from elsewhere: a path that exists is made absolute."""
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in loading.given.items()}
+    return {"spec": str(Path(spec).resolve()) if Path(spec).exists() else str(spec), **options}
 
 
 def resolve_device(name: str) -> "torch.device":

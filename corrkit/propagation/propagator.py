@@ -94,7 +94,7 @@ def propagate(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Matched:
+class Matched:
     """A query frame with its context and the affinity to it; frames count from the first that was given."""
 
     frame: int
@@ -127,7 +127,7 @@ class _Start:
             self._first["long-term"] = _rescaled_over_classes(given)
         self._stored = {0: given}  # label maps [N, L], as propagated, by frame since the start
 
-    def carried(self, step: _Matched) -> "Tensor":
+    def carried(self, step: Matched) -> "Tensor":
         """The start's own channels [N, l] in a query frame."""
         maps = [self._first[c.role] if c.role in self._first else self._stored[c.frame] for c in step.context]
         own = torch.stack([m[:, self._channels].to(step.affinity.weights.device) for m in maps])
@@ -161,7 +161,19 @@ class _Start:
             del self._stored[old]
 
 
-def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[_Matched]:
+def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[Matched]:
+    """Where the labels of every frame come from, without labels: of those that are given in the first frame.
+
+    Args:
+        features: [h, w, C] of every frame.
+        grid: of the label maps, `features.finer` times (h, w).
+        protocol: the rules.
+    """
+    prepared = zip(_prepared(features, grid, protocol), itertools.repeat(None), strict=False)
+    return _matched(prepared, protocol)
+
+
+def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
     memory, matcher = protocol.memory, Matcher(protocol.affinity)
     remembered: dict[int, _Prepared] = {}
@@ -191,7 +203,7 @@ def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[_M
         size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
         block.clear()
         for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
-            yield _Matched(frame=frame, context=context, affinity=affinity)
+            yield Matched(frame=frame, context=context, affinity=affinity)
 
 
 def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator["Tensor"]:

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
 
+from corrkit.errors import UsageError, closest
 from corrkit.metrics.intervals import PairedDifference
 from corrkit.runs.comparable import StoredRun
-from corrkit.runs.layout import Cell
+from corrkit.runs.fitting import Cell
 from corrkit.runs.pairing import protocol_of
 from corrkit.runs.results import Summary
 from corrkit.runs.rows import Row
-from corrkit.runs.tables import per_cent
+from corrkit.runs.tables import score_cell
 from corrkit.task_table import leading_metrics, task_facts, task_names
 from corrkit.text import one_line, spreadsheet_cell
 
@@ -52,6 +53,8 @@ class Column:
 
     value: of a row; fractions, NaN where there is none. kind: pandas' type, where it isn't found out. head, cell: how
     the column is called and a row of the finished table shown to readers; without them it stands in the CSV only.
+    is_short: whether it stands in the short CSV. is_metric, is_setting: what it is; settings go to the heading where
+    all rows agree. is_timing: shown only where timing is asked for, since a second run has other values.
     """
 
     name: str
@@ -59,11 +62,47 @@ class Column:
     kind: str | None = None
     head: str = ""
     cell: Callable[[ShownRow], Cell] | None = None
+    is_short: bool = False
+    is_metric: bool = False
+    is_setting: bool = False
+    is_timing: bool = False
 
     def of(self, entry: Entry) -> object:
         """The value, fit for terminals and spreadsheets."""
         value = self.value(entry)
         return spreadsheet_cell(one_line(value)) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which columns of the leaderboard are wanted.
+
+    names: these, by their names in the CSV or by their heads; None for as many as there is room for, and the short set
+    in the CSV. is_wide: all there are. has_timing: also speed, which differs from run to run.
+    """
+
+    names: tuple[str, ...] | None = None
+    is_wide: bool = False
+    has_timing: bool = False
+
+    def of(self, *, is_short: bool) -> list[Column]:
+        """The columns, the method's first. is_short: of the short set, where nothing else is asked for.
+
+        Raises:
+            UsageError: there is no such column.
+        """
+        known = [column for column in columns() if self.has_timing or not column.is_timing]
+        if self.names is None:
+            return [column for column in known if self.is_wide or not is_short or column.is_short or column.is_timing]
+        by_name = {name: column for column in columns() for name in (column.name, column.head) if name}
+        for name in self.names:
+            if name not in by_name:
+                raise UsageError(f"The leaderboard has no column {name!r}.", closest(name, by_name))
+        wanted = dict.fromkeys(["method", *(by_name[name].name for name in self.names)])
+        return [by_name[name] for name in wanted]
+
+
+AUTOMATIC = Chosen()
 
 
 def number_in(row: ShownRow, name: str) -> float:
@@ -76,7 +115,7 @@ def columns() -> tuple[Column, ...]:
     """What a reader looks for first, then intervals, seeds and comparison by task, then where the row comes from."""
     scores = [(task, metric) for task in task_names() for metric in task_facts(task).shown]
     return (
-        Column(name="method", value=lambda entry: entry.row.any.name),
+        Column(name="method", value=lambda entry: entry.row.any.name, is_short=True),
         *_of_the_checkpoint(),
         *(
             Column(
@@ -84,16 +123,22 @@ def columns() -> tuple[Column, ...]:
                 value=partial(_score, task, metric.name),
                 head=metric.short,
                 cell=partial(_score_cell, metric.name),
+                is_short=True,
+                is_metric=True,
             )
             for task, metric in scores
         ),
         *(
-            Column(name=f"{metric.name} {end}", value=partial(_end, task, metric.name, number))
+            Column(
+                name=f"{metric.name} {end}",
+                value=partial(_end, task, metric.name, number),
+                is_short=metric == task_facts(task).leading,
+            )
             for task, metric in scores
             for number, end in enumerate(("low", "high"))
         ),
-        Column(name="precision", value=lambda entry: entry.summary["precision"]),
-        Column(name="frames_per_second", value=_speed, head="Frames/s", cell=_speed_cell),
+        Column(name="precision", value=lambda entry: entry.summary["precision"], is_short=True),
+        Column(name="frames_per_second", value=_speed, head="Frames/s", cell=_speed_cell, is_timing=True),
         Column(name="seeds", value=lambda entry: entry.seeds["seeds"], head="Over seeds", cell=_seeds_cell),
         *(
             Column(name=name, value=partial(_of_seeds, name))
@@ -112,6 +157,8 @@ def _of_the_checkpoint() -> tuple[Column, ...]:
             value=lambda entry: entry.summary["checkpoint"][name],
             head=head,
             cell=lambda row: Cell(text=str(row[name])),
+            is_short=True,
+            is_setting=True,
         )
 
     return (
@@ -122,6 +169,8 @@ def _of_the_checkpoint() -> tuple[Column, ...]:
             kind="Int64",
             head="Parameters",
             cell=lambda row: Cell(text=_millions(number_in(row, "parameters"))),
+            is_short=True,
+            is_setting=True,
         ),
         text("pretraining", "Pretraining"),
         Column(
@@ -130,10 +179,12 @@ def _of_the_checkpoint() -> tuple[Column, ...]:
             kind="Int64",
             head="Stride",
             cell=lambda row: Cell(text=_whole(number_in(row, "stride"))),
+            is_short=True,
+            is_setting=True,
         ),
         Column(name="input_size", value=_input_sizes),
         Column(name="layer", value=lambda entry: entry.summary["layer"] or ""),
-        Column(name="protocol", value=lambda entry: entry.joined(lambda run: run.summary["protocol"])),
+        Column(name="protocol", value=lambda entry: entry.joined(lambda run: run.summary["protocol"]), is_short=True),
     )
 
 
@@ -160,10 +211,10 @@ def _of_the_comparison(task: str) -> tuple[Column, ...]:
 
 def _of_the_origin() -> tuple[Column, ...]:
     return (
-        Column(name="origin", value=lambda entry: entry.row.any.origin),
-        Column(name="data", value=lambda entry: entry.joined(_data, "; ")),
-        Column(name="modified", value=lambda entry: entry.row.any.standing[1]),
-        Column(name="partial", value=lambda entry: " ".join(_missing(entry))),
+        Column(name="origin", value=lambda entry: entry.row.any.origin, is_short=True),
+        Column(name="data", value=lambda entry: entry.joined(_data, "; "), is_short=True),
+        Column(name="modified", value=lambda entry: entry.row.any.standing[1], is_short=True),
+        Column(name="partial", value=lambda entry: " ".join(_missing(entry)), is_short=True),
         Column(name="sees_future", value=lambda entry: entry.summary["checkpoint"]["sees_future"]),
         Column(name="conflict", value=lambda entry: entry.in_conflict),
         Column(name="reference", value=lambda entry: entry.is_reference),
@@ -228,18 +279,18 @@ def _input_size(run: StoredRun) -> str:
 
 
 def _score_cell(metric: str, row: ShownRow) -> Cell:
-    return Cell(text=per_cent(number_in(row, metric), _interval(row, metric)))
+    return score_cell(number_in(row, metric), _interval(row, metric))
 
 
 def _difference_cell(metric: str, row: ShownRow) -> Cell:
     difference = number_in(row, f"{metric} difference")
     if math.isnan(difference):
         return Cell(text="")
-    text = per_cent(difference, _interval(row, f"{metric} difference"))
+    shown = score_cell(difference, _interval(row, f"{metric} difference"))
     p, detectable = number_in(row, f"{metric} p Holm"), number_in(row, f"{metric} detectable")
     details = [f"p {p:.3f}" if p >= 0.001 else "p < 0.001"] if not math.isnan(p) else []
     details += [f"detects {100 * detectable:.1f}"] if not math.isnan(detectable) else []
-    return Cell(text=", ".join([text, *details]))
+    return replace(shown, detail=", ".join([shown.detail, *details]))
 
 
 def _speed_cell(row: ShownRow) -> Cell:

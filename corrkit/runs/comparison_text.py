@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from corrkit.metrics.intervals import LEVEL
 from corrkit.runs.comparison import Comparison, Paired, moved_most
-from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.runs.fitting import Cell
+from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.tables import benchmark_title, marks, per_cent
 
 SIGNIFICANT = 1 - LEVEL

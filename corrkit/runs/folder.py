@@ -2,7 +2,7 @@
 
     run.json                 {"fingerprint": compared on resume, "recorded": only kept}
     clips/<clip>.json        {"clip", "fingerprint" (digest), "sha256" (of all but the timing), "record"}, at its end
-    predictions/             only with --save-predictions
+    predictions/             not with --no-keep
     *.csv                    official files of the benchmark
     summary.csv, summary.json
 

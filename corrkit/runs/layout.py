@@ -1,10 +1,12 @@
 """Tables as text, Markdown or LaTeX (booktabs): cells and marks in, text out."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from corrkit.runs.fitting import EVERYTHING, Cell, Grid, Room, fitted, folded
 from corrkit.text import one_line
 
 Format = Literal["text", "markdown", "latex"]
@@ -12,16 +14,13 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "·": r"$\cdot$", "–": "--", "Δ": r"$\Delta$",
 }  # fmt: skip
+_LATEX_COLUMN = 48
+"""Characters of 9 pt that fit one column of a two-column paper (241 pt)."""
+_LINKED = re.compile(r"((?:[\w.+-]+@[\w-]+(?:\.[\w-]+)+)|(?:https?://|www\.)[^\s`|]+)")
+"""What GitHub takes for an address: https://github.github.com/gfm/#autolinks-extension-."""
+_SPECIAL = re.compile(r"[\\|*_<`~]|\[(?=[^\]]*\][\[(:])")
+"""Characters that Markdown reads as more than text; brackets where a link could follow."""
 _LATEX_MARKS = {"*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "¶": r"$^{\P}$"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """A cell: its text (spaces before it align numbers), the marks after it ("*†"), whether it is its column's best."""
-
-    text: str
-    marks: str = ""
-    best: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +28,7 @@ class Table:
     """A title, column heads, rows of as many cells, and footnotes as (mark, text); mark "" for a general remark.
 
     sections: heading and number of its first row, where rows fall into groups; empty for a table without groups.
+    room: what goes to the heading, and what is left out where there is no room.
     """
 
     title: str
@@ -36,24 +36,25 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[tuple[str, str], ...] = ()
     sections: tuple[tuple[str, int], ...] = ()
+    room: Room = EVERYTHING
 
 
 def render(table: Table, form: Format, width: int = 80) -> str:
-    """The table as text that ends with a newline.
+    """The table as text that ends with a newline: one line for each row, whatever the width.
 
     Args:
         table: what to show.
-        form: "text" for a terminal, "markdown" (a pipe table) or "latex" (booktabs).
-        width: columns of the terminal, for "text": a table that doesn't fit is shown with rows and columns exchanged,
-            and in several parts where that doesn't fit either.
+        form: "text" for a terminal, "markdown" (a pipe table that GitHub shows) or "latex" (booktabs, one column).
+        width: columns of the terminal, for "text": what has no room is left out as `table.room` says; a table that may
+            lose nothing goes on below with its first column again.
     """
-    table = _shown(table)
+    table = shown(table)
     if form == "markdown":
         return _markdown(table)
     return _latex(table) if form == "latex" else _text(table, width)
 
 
-def _shown(table: Table) -> Table:
+def shown(table: Table) -> Table:
     """The table with every text fit to be shown."""
     return replace(
         table,
@@ -66,22 +67,31 @@ def _shown(table: Table) -> Table:
 
 
 def _text(table: Table, width: int) -> str:
-    blocks = []
-    for heading, rows in _split(table):
-        grid = [list(table.head), *([cell.text + cell.marks for cell in row] for row in rows)]
-        if _total(grid) > width:
-            grid = [list(column) for column in zip(*grid, strict=True)]
-        blocks.extend([*_wrap(heading, width), ""] if heading else [])
-        blocks.append("\n\n".join(_text_part(part) for part in _parts(grid, width)) + "\n")
-    notes = [line for mark, text in table.notes for line in _wrap(f"{mark} {text}".strip(), width)]
+    blocks, left_out = [], dict[str, None]()
+    for section in _split(table):
+        grid = fitted(section, table.room, lambda grid: _total(_texts(grid)) <= width)
+        left_out |= dict.fromkeys(grid.left_out)
+        blocks.extend([*_wrap(grid.heading, width), ""] if grid.heading else [])
+        blocks.append("\n\n".join(_text_part(part) for part in _parts(_texts(grid), width)) + "\n")
+    said = f"No room for {', '.join(left_out)}{table.room.hint}." if left_out else ""
+    notes = [line for mark, text in (("", said), *table.notes) for line in _wrap(f"{mark} {text}".strip(), width)]
     return "\n".join([*_wrap(table.title, width), "", *blocks, *notes]).rstrip("\n") + "\n"
 
 
-def _split(table: Table) -> list[tuple[str, tuple[tuple[Cell, ...], ...]]]:
-    """Heading and rows of each section; one section without heading where there are none."""
+def _texts(grid: Grid) -> list[list[str]]:
+    """What a terminal shows, heads first."""
+    return [list(grid.head), *([cell.whole for cell in row] for row in grid.rows)]
+
+
+def _split(table: Table) -> list[Grid]:
+    """Each section with the columns that say something in it; one without heading where there are no sections."""
     sections = table.sections or (("", 0),)
     ends = [*(start for _, start in sections[1:]), len(table.rows)]
-    return [(heading, table.rows[start:end]) for (heading, start), end in zip(sections, ends, strict=True)]
+    grids = [
+        Grid(heading=heading, head=table.head, rows=table.rows[start:end])
+        for (heading, start), end in zip(sections, ends, strict=True)
+    ]
+    return [folded(grid, table.room) for grid in grids]
 
 
 def _text_part(grid: list[list[str]]) -> str:
@@ -117,24 +127,32 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _markdown(table: Table) -> str:
     lines = [f"**{_markdown_escape(table.title)}**"]
-    for heading, rows in _split(table):
-        lines += ["", _markdown_escape(heading)] if heading else []
-        body = [[_markdown_cell(cell) for cell in row] for row in rows]
-        head = [_markdown_escape(text) for text in table.head]
-        lines += ["", _pipes(head), _pipes(["---"] * len(head)), *map(_pipes, body)]
+    for grid in _split(table):
+        lines += ["", _markdown_escape(grid.heading)] if grid.heading else []
+        body = [[_markdown_cell(cell) for cell in row] for row in grid.rows]
+        head = [_markdown_escape(text) for text in grid.head]
+        below = ["---:" if is_right else "---" for is_right in _of_numbers(grid)]
+        lines += ["", _pipes(head), _pipes(below), *map(_pipes, body)]
     notes = [f"{_markdown_escape(mark)} {_markdown_escape(text)}".strip() for mark, text in table.notes]
     return "\n".join([*lines, *(line for note in notes for line in ("", note))]) + "\n"
 
 
+def _of_numbers(grid: Grid) -> list[bool]:
+    """For each column whether it holds numbers, which stand at its right; the first is that of names."""
+    texts = ([cell.text.strip() for cell in grid.column(number)] for number in range(1, len(grid.head)))
+    return [False, *(all(re.match(r"[-+–\d]|$", text) for text in column) for column in texts)]
+
+
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown_escape(cell.text.strip())
+    text = _markdown_escape((cell.text + cell.detail).strip())
     return (f"**{text}**" if cell.best else text) + _markdown_escape(cell.marks)
 
 
 def _markdown_escape(text: str) -> str:
-    for character in "\\|*_<":
-        text = text.replace(character, f"\\{character}")
-    return text
+    """What looks like an address ("PCK@0.1", a site) stands as code: GitHub makes links of those, escaped or not."""
+    return "".join(
+        f"`{part}`" if number % 2 else _SPECIAL.sub(r"\\\g<0>", part) for number, part in enumerate(_LINKED.split(text))
+    )
 
 
 def _pipes(cells: Sequence[str]) -> str:
@@ -142,21 +160,27 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _latex(table: Table) -> str:
-    body = []
-    for heading, rows in _split(table):
-        body += [r"\midrule"]
-        if heading:
-            body += [rf"\multicolumn{{{len(table.head)}}}{{l}}{{\emph{{{_latex_escape(heading)}}}}} \\"]
-        body += [_latex_row([_latex_cell(cell) for cell in row]) for row in rows]
+    r"""For one column of a paper at \small: what has no room is left out, first of all intervals."""
+    everything = folded(Grid(heading="", head=table.head, rows=table.rows), table.room)
+    grid = fitted(everything, table.room, lambda grid: _latex_width(grid) <= _LATEX_COLUMN)
+    starts = dict(_starts(table))
+    body = [r"\midrule"] if not table.sections else []
+    for number, row in enumerate(grid.rows):
+        if number in starts:
+            heading = rf"\parbox{{\columnwidth}}{{\raggedright\emph{{{_latex_escape(starts[number])}}}\strut}}"
+            body += [r"\midrule", rf"\multicolumn{{{len(grid.head)}}}{{@{{}}l@{{}}}}{{{heading}}} \\"]
+        body += [_latex_row([_latex_cell(cell) for cell in row])]
+    title = " · ".join(filter(None, [table.title, grid.heading]))
     notes = [rf"\par\footnotesize {_LATEX_MARKS.get(mark, '')} {_latex_escape(text)}" for mark, text in table.notes]
     return "\n".join(
         [
             r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_latex_escape(table.title)}}}",
-            rf"\begin{{tabular}}{{{'l' * len(table.head)}}}",
+            r"\centering\small",
+            r"\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{_latex_escape(title)}}}",
+            rf"\begin{{tabular}}{{@{{}}{''.join('r' if is_right else 'l' for is_right in _of_numbers(grid))}@{{}}}}",
             r"\toprule",
-            _latex_row([_latex_escape(text) for text in table.head]),
+            _latex_row([_latex_escape(text) for text in grid.head]),
             *body,
             r"\bottomrule",
             r"\end{tabular}",
@@ -167,8 +191,17 @@ def _latex(table: Table) -> str:
     )
 
 
+def _starts(table: Table) -> list[tuple[int, str]]:
+    return [(number, heading) for heading, number in table.sections]
+
+
+def _latex_width(grid: Grid) -> float:
+    """In characters, each gap between columns as one and a quarter."""
+    return sum(_widths(_texts(grid))) + 1.25 * (len(grid.head) - 1)
+
+
 def _latex_cell(cell: Cell) -> str:
-    text = _latex_escape(cell.text.strip())
+    text = _latex_escape((cell.text + cell.detail).strip())
     return (rf"\textbf{{{text}}}" if cell.best else text) + "".join(_LATEX_MARKS[mark] for mark in cell.marks)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from corrkit.metrics.intervals import PairedDifference, holm
 from corrkit.protocols import Protocol
 from corrkit.runs.comparison_text import difference_text, p_text
-from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.runs.fitting import Cell, Room
+from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.pairing import Statistics, pair_protocols
 from corrkit.runs.results import Summary
-from corrkit.runs.tables import benchmark_title, general_notes, marks, method_name, per_cent
+from corrkit.runs.tables import benchmark_title, general_notes, marks, method_name, score_cell
 from corrkit.task_table import TaskFacts, task_facts
 
 
@@ -87,7 +88,7 @@ def protocols_table(rows: Sequence[ProtocolRow], form: Format = "text", width: i
             Cell(text=label, marks="".join(marks(row.summary))),
             *((Cell(text=row.method),) if has_methods else ()),
             *(
-                Cell(text=per_cent(row.summary["metrics"].get(name, math.nan), row.summary["intervals"].get(name)))
+                score_cell(row.summary["metrics"].get(name, math.nan), row.summary["intervals"].get(name))
                 for name in shown
             ),
             Cell(text="" if row.found is None else difference_text(row.found.difference, row.found.interval)),
@@ -102,10 +103,18 @@ def protocols_table(rows: Sequence[ProtocolRow], form: Format = "text", width: i
             head=head,
             rows=cells,
             notes=(*general_notes(summaries), *_notes(rows)),
+            room=_room(shown),
         ),
         form,
         width,
     )
+
+
+def _room(metrics: Sequence[str]) -> Room:
+    """First go intervals of metrics that don't lead, then those metrics; the differences stay."""
+    further = list(reversed(metrics[1:]))
+    order = [*((name, True) for name in further), *((name, False) for name in further), (metrics[0], True)]
+    return Room(columns=tuple(order), hint="; a wider terminal shows them")
 
 
 def _labels(rows: Sequence[ProtocolRow]) -> list[str]:

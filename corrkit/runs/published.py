@@ -11,7 +11,8 @@ from corrkit.manifests.published import (
     published_numbers,
 )
 from corrkit.protocols import load_protocol, override
-from corrkit.runs.layout import Cell, Table
+from corrkit.runs.fitting import Cell
+from corrkit.runs.layout import Table
 from corrkit.runs.results import Summary
 from corrkit.task_table import task_facts, task_names
 

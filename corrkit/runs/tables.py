@@ -5,7 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from corrkit.runs.layout import Cell, Format, Table, render
+from corrkit.errors import UsageError, closest
+from corrkit.runs.fitting import EVERYTHING, Cell, Room
+from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.results import FULL_PRECISION, PlainCheckpoint, Summary, override_text
 from corrkit.task_table import task_facts
 
@@ -14,16 +16,36 @@ _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".t
 _LONGEST_NAME = 40
 
 
-def results_table(summaries: Sequence[Summary], form: Format = "text", width: int = 80) -> str:
+def results_table(
+    summaries: Sequence[Summary],
+    form: Format = "text",
+    width: int = 80,
+    columns: Sequence[str] | None = None,
+) -> str:
     """Tables of results: one for each benchmark, protocol and data, in the order of their first result.
 
     Args:
         summaries: results; reference rows (identity, oracle) are results like any other.
         form: "text", "markdown" or "latex".
-        width: columns of the terminal, for "text".
+        width: columns of the terminal, for "text"; `sys.maxsize` leaves nothing out.
+        columns: names of the metrics to show; None for those that there is room for.
+
+    Raises:
+        UsageError: a column that no table of these tasks has.
     """
-    tables = [table for group in _groups(summaries) for table in (_headline(group), *_details(group))]
+    require_metrics(columns, [summary["task"] for summary in summaries])
+    tables = [table for group in _groups(summaries) for table in (_headline(group, columns), *_details(group))]
     return "\n".join(render(table, form, width) for table in tables)
+
+
+def require_metrics(columns: Sequence[str] | None, tasks: Sequence[str]) -> None:
+    """Raises UsageError for a column that no table of results of these tasks has; before the work, where called so."""
+    known = [metric.name for task in dict.fromkeys(tasks) for metric in task_facts(task).metrics]
+    for name in columns or ():
+        if name not in known:
+            raise UsageError(
+                f"Tables of {', '.join(dict.fromkeys(tasks))} have no column {name!r}.", closest(name, known)
+            )
 
 
 def method_name(checkpoint: PlainCheckpoint) -> str:
@@ -58,6 +80,12 @@ def per_cent(value: float, interval: Sequence[float] | None = None) -> str:
     return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
+def score_cell(value: float, interval: Sequence[float] | None) -> Cell:
+    """A fraction as per cent, its interval as a detail."""
+    text = per_cent(value)
+    return Cell(text=text, detail="" if math.isnan(value) else per_cent(value, interval).removeprefix(text))
+
+
 def _groups(summaries: Sequence[Summary]) -> list[list[Summary]]:
     groups: dict[tuple[str, ...], list[Summary]] = {}
     for summary in summaries:
@@ -67,11 +95,31 @@ def _groups(summaries: Sequence[Summary]) -> list[list[Summary]]:
     return list(groups.values())
 
 
-def _headline(group: Sequence[Summary]) -> Table:
-    names = [name for name in group[0]["metrics"] if "/" not in name]
+def _headline(group: Sequence[Summary], columns: Sequence[str] | None) -> Table:
     first = group[0]
+    names = [name for name in first["metrics"] if "/" not in name]
+    if columns is not None:
+        names = [name for name in columns if name in names]
     rows = [(_method(summary), *(_score(summary, name) for name in names)) for summary in group]
-    return Table(title=benchmark_title(first), head=("", *names), rows=tuple(rows), notes=tuple(_notes(group)))
+    return Table(
+        title=benchmark_title(first),
+        head=("", *names),
+        rows=tuple(rows),
+        notes=tuple(table_notes(group)),
+        room=_room(first["task"], columns),
+    )
+
+
+def _room(task: str, columns: Sequence[str] | None) -> Room:
+    """First go metrics that the leaderboard doesn't show, then intervals, the leading metric's last of all."""
+    if columns is not None:
+        return EVERYTHING
+    facts = task_facts(task)
+    hidden = [metric.name for metric in reversed(facts.metrics) if not metric.short and metric != facts.leading]
+    further = [metric.name for metric in reversed(facts.shown) if metric != facts.leading]
+    order = [*((name, False) for name in hidden), *((name, True) for name in further)]
+    order += [*((name, False) for name in further), (facts.leading.name, True)]
+    return Room(columns=tuple(order), hint="; --wide shows all, --columns chooses")
 
 
 def _details(group: Sequence[Summary]) -> list[Table]:
@@ -109,7 +157,8 @@ def general_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
     return notes
 
 
-def _notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+def table_notes(group: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Mark and text of what readers of a table of these results must know: of all of them, then of each."""
     notes = general_notes(group)
     for summary in group:
         notes.extend((mark, f"{_method_text(summary)}: {sentence}") for mark, sentence in marks(summary).items())
@@ -126,4 +175,4 @@ def _method_text(summary: Summary) -> str:
 
 
 def _score(summary: Summary, name: str) -> Cell:
-    return Cell(text=per_cent(summary["metrics"].get(name, math.nan), summary["intervals"].get(name)))
+    return score_cell(summary["metrics"].get(name, math.nan), summary["intervals"].get(name))

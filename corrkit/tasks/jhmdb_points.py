@@ -20,6 +20,11 @@ JOINTS = (
     "right-knee", "left-knee", "right-wrist", "left-wrist", "right-ankle", "left-ankle",
 )  # fmt: skip
 """JHMDB's order (open-mmlab/mmpose ba8cf33 configs/_base_/datasets/jhmdb.py)."""
+BONES = (
+    (0, 1), (0, 2), (0, 3), (0, 4), (3, 7), (7, 11), (4, 8), (8, 12),
+    (1, 5), (1, 6), (5, 9), (9, 13), (6, 10), (10, 14),
+)  # fmt: skip
+"""Joints that a drawn skeleton connects."""
 
 
 class PointCodec:

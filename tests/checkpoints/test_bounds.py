@@ -13,7 +13,7 @@ import torch
 from checkpoints_watched import run_watched
 
 BOUND = 200 << 20
-SECONDS = 20
+SECONDS = 20  # of processor time
 DEMO = Path(__file__).parents[2] / "corrkit" / "backbones" / "demo" / "demo.pth"
 
 

@@ -26,7 +26,7 @@ TRANSFORMERS = {
     "dpt.modeling_dpt:DPTModel": "refused",
     "dpt.modeling_dpt:DPTModel (lone)": "noted",
     "convnext.modeling_convnext:ConvNextModel": "equal",
-    "convnext.modeling_convnext:ConvNextModel (lone)": "equal",
+    "convnext.modeling_convnext:ConvNextModel (lone)": "noted",
     "cvt.modeling_cvt:CvtModel": "refused",
     "cvt.modeling_cvt:CvtModel (lone)": "refused",
 }
@@ -86,3 +86,11 @@ def test_the_sweep_notices_other_features(square):
 
     row = Row(name="", outcome="equal")
     assert compared(row, built, peer, [(64, 64), (64, 96)]).outcome == "wrong"
+
+
+def test_a_convnext_with_larger_patches_is_refused():
+    from transformers import ConvNextConfig, ConvNextModel
+
+    config = ConvNextConfig(patch_size=8, depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32])
+    row, _ = judge(opened_state(ConvNextModel(config).state_dict()))
+    assert (row.outcome, "patches of 8x8" in row.words) == ("refused", True)

@@ -20,10 +20,12 @@ TRAINING = (
 TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
-        "--layout --device --workers --shard --out --save-predictions --submission --reference-rows --against "
-        "--fail-below --json --format --quiet"
+        "--layout --device --workers --shard --out --save-predictions --no-keep --submission --reference-rows "
+        "--against --fail-below --json --format --columns --wide --quiet"
     ),
-    "score": f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format",
+    "score": (
+        f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format --columns --wide"
+    ),
     "protocols": "WHAT --explain --json --bibtex",
     "published": "TASK --protocol --method --json --csv",
     "verify": "ROW --ckpt --fetch --yes --task --data --device --by --out --json --quiet",
@@ -37,8 +39,9 @@ TAKEN = {
     "systems": "WORD --json",
     "convert": "FILE OUT --heads --ckpt-key --system --layout",
     "pretrain": f"RECIPE {TRAINING}",
-    "leaderboard": "RUNS --out --reference --published --format",
+    "leaderboard": "RUNS --out --reference --published --format --columns --wide --timing",
     "compare": "REFERENCE RUNS --fail-below --json --format",
+    "report": "RUNS --out --figures --data --no-features --quiet",
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),

@@ -193,11 +193,20 @@ def test_backbone_without_digest_runs_but_cannot_be_resumed(data: Path, tmp_path
         evaluate(backbone, data=data, out=tmp_path / "run")
 
 
-def test_saving_predictions_of_a_finished_run_makes_them(data: Path, tmp_path: Path):
-    evaluate(ColourBackbone(), data=data, out=tmp_path / "run")
-    assert not (tmp_path / "run" / "predictions").exists()
-    evaluate(ColourBackbone(), data=data, out=tmp_path / "run", save_predictions=True)
-    assert len(list((tmp_path / "run" / "predictions").rglob("*.png"))) == 3 * 5
+def test_predictions_are_kept_unless_that_is_refused(data: Path, tmp_path: Path):
+    """A clip that was finished without them is not evaluated again, but where they are asked for."""
+    kept, without = tmp_path / "kept", tmp_path / "without"
+    evaluate(ColourBackbone(), data=data, out=kept)
+    assert len(list((kept / "predictions").rglob("*.png"))) == 3 * 5
+    evaluate(ColourBackbone(), data=data, out=without, save_predictions=False)
+    assert not (without / "predictions").exists()
+    (without / "clips/b.json").unlink()
+    seen: list[str] = []
+    evaluate(ColourBackbone(), data=data, out=without, progress=lambda clip, done, total: seen.append(clip))
+    assert set(seen) == {"b"}
+    assert {path.parent.name for path in (without / "predictions").rglob("*.png")} == {"b"}
+    evaluate(ColourBackbone(), data=data, out=without, save_predictions=True)
+    assert run_bytes(without) == run_bytes(kept)
 
 
 def test_other_data_of_the_same_content_is_another_run(data: Path, tmp_path: Path):

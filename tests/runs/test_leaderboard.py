@@ -7,18 +7,22 @@ import math
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import browser  # noqa: F401 - a fixture
 
 import corrkit
 from corrkit.errors import RunError, UsageError
 from corrkit.metrics.intervals import compare_paired, holm
 from corrkit.protocols import load_protocol, override
+from corrkit.runs.columns import Chosen
 from corrkit.runs.folder import Run
 from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
 from corrkit.runs.records import ClipRecord
@@ -329,7 +333,7 @@ def test_formulas_and_control_characters_in_names_do_nothing(finished, tmp_path)
     assert list(again["method"]) == list(table["method"])
     assert sorted(again["method"]) == sorted(["'=1+1", "'@b", r"'-c\x1b[2J", r"d\n,x"])
     assert "\x1b" not in (tmp_path / "board.csv").read_text()
-    assert [float(value) for value in again["J&F-Mean"]] == list(table["J&F-Mean"])
+    assert [float(value) for value in again["J&F-Mean"]] == [round(value, 6) for value in table["J&F-Mean"]]
 
 
 def test_runs_below_a_folder_are_found(finished, tmp_path):
@@ -388,15 +392,53 @@ def test_folders_that_hold_no_finished_run_are_named(finished, tmp_path):
         corrkit.leaderboard([run, tmp_path / "mistyped"])
 
 
-def test_the_csv_holds_every_column_to_the_last_bit(finished, tmp_path):
+SHORT = (
+    "method architecture parameters pretraining stride protocol J&F-Mean J-Mean F-Mean mIoU PCK@0.1 PCK@0.2 "
+    "J&F-Mean_low J&F-Mean_high mIoU_low mIoU_high PCK@0.1_low PCK@0.1_high precision origin data modified partial"
+)
+
+
+def test_the_csv_is_short_with_six_digits_and_without_timing(finished, tmp_path):
     table = corrkit.leaderboard([finished(task, "a,b.pth", 0.4) for task in STATISTICS])
-    write_leaderboard(table, tmp_path / "board.csv")
-    (again,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
-    assert list(again) == list(table)
-    for metric in ("J&F-Mean", "mIoU low", "PCK@0.2", "frames_per_second"):
-        assert float(again[metric]) == table[metric][0]
+
+    def written(**chosen):
+        write_leaderboard(table, tmp_path / "board.csv", chosen=Chosen(**chosen))
+        (row,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
+        return row
+
+    assert list(written()) == [name.replace("_", " ") for name in SHORT.split()]
+    assert list(written(is_wide=True)) == [name for name in table if name != "frames_per_second"]
+    assert list(written(is_wide=True, has_timing=True)) == list(table)
+    assert list(written(has_timing=True))[-1] != "frames_per_second"
+    assert written(has_timing=True)["frames_per_second"] == "5.000000"
+    assert list(written(names=("mIoU", "Stride", "runs"))) == ["method", "mIoU", "stride", "runs"]
+    again = written(is_wide=True)
+    for metric in ("J&F-Mean", "mIoU low", "PCK@0.2"):
+        assert again[metric] == f"{table[metric][0]:.6f}"
     assert again["method"] == "a,b"
     assert again["parameters"] == "21665664"
+    with pytest.raises(UsageError, match="no column 'mIuo'"):
+        written(names=("mIuo",))
+
+
+def test_a_second_run_changes_no_byte_of_the_table(finished, tmp_path):
+    for name, seconds in (("one", 2.0), ("two", 3.0)):
+        table = corrkit.leaderboard([finished("davis", spec, 0.4, seconds=seconds) for spec in ("a.pth", "b.pth")])
+        for suffix in (".csv", ".md", ".tex", ".html"):
+            write_leaderboard(table, tmp_path / f"{name}{suffix}")
+    for suffix in (".csv", ".md", ".tex", ".html"):
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+
+
+def test_seeds_are_a_column(finished):
+    folders = [finished("davis", f"b{n}.pth", 0.3, seed=n, checkpoint={"seed_of": "b"}) for n in range(2)]
+    text = leaderboard_text(corrkit.leaderboard(folders), "text", 120)
+    assert re.search(r"^Method +J&F +J +F +Over seeds$", text, re.MULTILINE)
+    assert len(re.findall(r"J&F \d\d\.\d ± \d\.\d \(n=2\)", text)) == 2
+
+
+def test_a_suffix_without_a_form_is_refused(finished, tmp_path):
+    table = corrkit.leaderboard([finished("davis", "a.pth", 0.4)])
     with pytest.raises(UsageError, match=r"board\.xlsx has no known suffix"):
         write_leaderboard(table, tmp_path / "board.xlsx")
 
@@ -415,7 +457,29 @@ def test_latex_is_grouped_with_the_best_in_bold_and_marks_as_footnotes(finished,
     assert r"$^{*}$ good\_one: modified protocol: affinity.radius=6.0" in text
     assert text.count(r"\emph{davis/dino@1 on DAVIS-2017 val}") == 2  # standard, modified
     assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in text.splitlines() if line.endswith(r"\\")} == {0, 7}
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in text.splitlines() if line.endswith(r"\\")} == {0, 3}
+
+
+def test_latex_fits_one_column_of_a_paper(finished, tmp_path):
+    """Compiled at the size that it asks for: TeX complains of every line that sticks out."""
+    program = shutil.which("pdflatex")
+    if program is None:
+        pytest.skip("needs a TeX: no pdflatex is installed")
+    names = ("random:vit_small_patch16_224@3", "a_checkpoint_with_a_rather_long_name.pth", "oracle", "b&c%.pth")
+    folders = [finished(task, name, 0.4 + n / 10) for n, name in enumerate(names) for task in STATISTICS]
+    folders += [finished("davis", "a.pth", 0.7, changes={"radius": 6}, origin="embedded")]
+    write_leaderboard(corrkit.leaderboard(folders), tmp_path / "board.tex")
+    paper = (
+        r"\documentclass[10pt,twocolumn]{article}\usepackage[margin=1in]{geometry}\setlength{\columnsep}{13pt}"
+        r"\usepackage{booktabs}\hfuzz=1pt\begin{document}\input{board}\end{document}"
+    )
+    (tmp_path / "paper.tex").write_text(paper)
+    command = [program, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
+    for metric in ("J\\&F", "mIoU", "PCK@0.1"):
+        assert metric in (tmp_path / "board.tex").read_text()
 
 
 def test_text_fits_the_terminal(finished):
@@ -434,4 +498,60 @@ def test_the_command_prints_the_table_and_names_what_it_left_out(finished, tmp_p
     assert "davis/dino@1 on DAVIS-2017 val" in done.stdout
     assert "unfinished" in done.stderr
     assert "unfinished" not in done.stdout
-    assert "| b | vit |" in (tmp_path / "board.md").read_text()
+    assert re.search(r"^\| b \| \*\*[\d.]+ \[", (tmp_path / "board.md").read_text(), re.MULTILINE)
+
+
+EVIL = "<script>alert(1)<script>&\"'"
+
+
+@pytest.fixture
+def board(finished, tmp_path) -> Path:
+    """Official rows of two protocols, embedded ones, one with a hostile name; with floor."""
+    folders = [finished("davis", name, skill) for name, skill in (("b.pth", 0.5), (EVIL, 0.7), ("identity", 0.2))]
+    folders += [finished("vip", "b.pth", 0.4), finished("davis", "c.pth", 0.9, protocol="davis/crw")]
+    folders += [finished("davis", "d.pth", 0.3, origin="embedded")]
+    write_leaderboard(corrkit.leaderboard(folders, reference=folders[0]), tmp_path / "board.html")
+    return tmp_path / "board.html"
+
+
+def test_the_page_holds_the_table_and_nothing_that_comes_alive(board: Path):
+    text = board.read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;script&gt;&amp;&#34;&#39;" in text
+    assert not re.search(r"(?:src|href)=|https?://(?!www\.w3\.org)|url\(", text)
+    assert text.count("<section ") == 3
+    # J&F, J and F of five rows of DAVIS, mIoU of one of VIP
+    assert len(re.findall(r'<i style="left: [\d.]+%; right: [\d.]+%">', text)) == 3 * 5 + 1
+    assert "Frames/s" not in text
+
+
+def test_the_page_is_sorted_and_filtered_in_a_browser(board: Path, browser):  # noqa: F811
+    script = """(() => {
+      const first = document.querySelector("section table");
+      const names = () => [...first.tBodies[0].rows].map((row) => row.cells[0].textContent.trim());
+      const head = [...first.querySelectorAll("th")];
+      const click = (name) => head.find((one) => one.textContent === name).querySelector("button").click();
+      const before = names();
+      click("J&F"); const down = names();
+      click("J&F"); const up = names();
+      click("mIoU"); const missing = names();
+      const shown = () => [...document.querySelectorAll("section")].filter((one) => !one.hidden).length;
+      const choose = (name, value) => {
+        const select = document.querySelector(`select[data-filter=${name}]`);
+        select.value = value; select.dispatchEvent(new Event("change"));
+      };
+      const counts = [shown()];
+      choose("protocol", "davis/crw@1"); counts.push(shown());
+      choose("protocol", ""); choose("origin", "embedded"); counts.push(shown());
+      choose("protocol", "davis/crw@1"); counts.push(shown());
+      choose("protocol", ""); choose("origin", ""); counts.push(shown());
+      return {before, down, up, missing, counts, width: innerWidth, page: document.documentElement.scrollWidth};
+    })()"""
+    for width in (390, 1280):
+        found = browser.seen(board, script, width=width, height=3000)
+        names = [EVIL, "b", "identity"]
+        assert found["down"] == names
+        assert found["up"] == names[::-1]
+        assert found["missing"][0] == "b"
+        assert found["counts"] == [3, 1, 1, 0, 3]
+        assert found["page"] <= found["width"] == width

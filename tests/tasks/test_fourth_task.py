@@ -64,6 +64,12 @@ def test_is_evaluated_scored_and_ranked(site: Path, data: Path, tmp_path: Path):
     assert "Box" in table.stdout
     assert f"{100 * summary['metrics']['Box-IoU']:.1f}" in table.stdout
 
+    page = tmp_path / "report.html"
+    reported = corrkit(site, "report", str(out), "--out", str(page))
+    assert reported.returncode == 0, reported.stderr
+    assert f"{100 * summary['metrics']['Box-IoU']:.1f}" in page.read_text()
+    assert "data:image/webp" in page.read_text()
+
     other = ("--ckpt", "identity", "--out", str(tmp_path / "other"), "--against", str(out), "--json", "-q")
     compared = corrkit(site, "eval", *options, *other)
     assert compared.returncode == 0, compared.stderr

@@ -192,13 +192,19 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     dims = tuple(int(state[f"stages.{number}.blocks.0.conv_dw.weight"].shape[0]) for number in range(len(depths)))
     stage = choose_stage(recognised, layer, len(depths), default=3)
     require_obeyed(recognised, {"hidden_act": "gelu", "depths": list(depths), "hidden_sizes": list(dims)})
+    patch = state["stem.0.weight"].shape[-1]
+    if patch != _STEM:  # timm would dilate later stages instead of halving the grid, others halve
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('stem.0.weight')} has patches of {patch}x{patch} pixels.",
+            f"Only ConvNeXts with patches of {_STEM}x{_STEM} pixels can be evaluated.",
+        )
     kind = "convnextv2" if "stages.0.blocks.0.mlp.grn.weight" in state else "convnext"
     with torch.device("meta"):
         net = ConvNeXt(
             depths=depths,
             dims=dims,
             kernel_sizes=state["stages.0.blocks.0.conv_dw.weight"].shape[-1],
-            patch_size=state["stem.0.weight"].shape[-1],
+            patch_size=_STEM,
             use_grn=kind == "convnextv2",
             ls_init_value=1.0 if "stages.0.blocks.0.gamma" in state else None,
             num_classes=0,
@@ -208,11 +214,14 @@ def build_convnext(recognised: Recognised, *, heads: int | None = None, layer: i
     return Built(
         network=network,
         architecture=f"{kind}_{dims[0]}_{'_'.join(map(str, depths))}",
-        stride=4 * 2 ** (stage.number - 1),
-        multiple=4 * 2 ** (stage.number - 1),
+        stride=_STEM * 2 ** (stage.number - 1),
+        multiple=_STEM * 2 ** (stage.number - 1),
         layer=stage.label,
         evidence=(("layer", stage.words(len(depths)) + " (the published norm acts on the mean only)"),),
     )
+
+
+_STEM = 4  # side of the published ConvNeXts' patches
 
 
 class ConvNeXtStages(Network):
