@@ -5,6 +5,7 @@ stdout carries the result, stderr the talk. Exit codes: 0 done, 1 a check failed
 """
 
 import argparse
+import contextlib
 import errno
 import importlib
 import io
@@ -149,10 +150,19 @@ def _run(command: object, args: argparse.Namespace) -> int:
 
 
 def _not_written(error: OSError) -> int:
-    say(f"corrkit: {error.filename or 'stdout'} can't be written: {error.strerror}.")
+    say(f"corrkit: {error.filename or _unnamed()} can't be written: {error.strerror}.")
     say("Free some space or write elsewhere, then repeat the command.")
     _forget_stdout()
     return CorrkitError.exit_code
+
+
+def _unnamed() -> str:
+    """Which file an error is of that names none: what stdout couldn't write it would still have to."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return "stdout"
+    return "a file"
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -164,7 +174,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _forget_stdout() -> None:
     """What is left in stdout's buffer goes nowhere: else Python would try to write it once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(io.UnsupportedOperation):  # a program's own stdout, no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overview() -> str:

@@ -69,9 +69,17 @@ def export(folder: Path, tasks: Sequence[str] = TASKS) -> list[Path]:
             roots.append(root)
     except OSError as error:
         raise RunError(
-            f"The embedded clips can't be written to {folder} ({error.strerror or error}).", "Name another folder."
+            f"The embedded clips can't be written to {folder} ({_reason(error)}).", "Name another folder."
         ) from error
     return roots
+
+
+def _reason(error: OSError) -> str:
+    """In few words; shutil's own error lists every file that couldn't be copied."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        (_, target, reason), *more = error.args[0]
+        return f"{target}: {reason}{f', and {len(more)} more' if more else ''}"
+    return error.strerror or str(error)
 
 
 def _check_tasks(tasks: Sequence[str]) -> None:

@@ -52,7 +52,7 @@ def write_new(path: Path, content: str | bytes) -> bool:
 @contextlib.contextmanager
 def placing(path: Path) -> Iterator[Path]:
     """A temporary file for a library to write, which takes the name `path` at the end, flushed; see `write_atomic`."""
-    with staging(path.parent) as stage, _explained(path):
+    with staging(path.parent) as stage, explained(path):
         yield stage / path.name
         _flush_file(stage / path.name)
         (stage / path.name).replace(path)
@@ -65,7 +65,7 @@ def staging(folder: Path) -> Iterator[Path]:
 
     Like a temporary file it is locked while its owner lives. Raises RunError where it can't be made.
     """
-    with _explained(folder):
+    with explained(folder):
         make_folder(folder)
         stage = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         stage.mkdir()
@@ -89,7 +89,7 @@ def publish(stage: Path, folder: Path) -> dict[str, bytes]:
         RunError: a file can't be written.
     """
     published = {}
-    with _explained(folder):
+    with explained(folder):
         parents: dict[Path, None] = {}
         for path in sorted(path for path in stage.rglob("*") if path.is_file()):
             name = path.relative_to(stage)
@@ -107,7 +107,7 @@ def make_folder(folder: Path) -> None:
     """Makes a folder and its missing parents, and flushes their entries. Raises RunError naming the folder."""
     if folder.is_dir():
         return
-    with _explained(folder):
+    with explained(folder):
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _flush_folder(folder.parent)
@@ -130,26 +130,26 @@ def only_process(folder: Path) -> Iterator[None]:
 
     The kernel lets go of the lock when the process dies. File systems without locks hold nothing.
     """
-    with (folder / ".lock").open("a+") as file:
+    with (folder / ".lock").open("a+b", buffering=0) as file:  # what a buffer couldn't write, closing would try again
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise RunError(
-                f"{folder} is in use by another process ({file.read().strip() or 'unknown'}).",
+                f"{folder} is in use by another process ({file.read().decode(errors='replace').strip() or 'unknown'}).",
                 "Wait for it, end it, or choose another --out.",
             ) from None
         except OSError:
             pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with explained(folder / ".lock"):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 
 def _write(path: Path, content: str | bytes, place: Callable[[Path, Path], None]) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with _explained(path):
+    with explained(path):
         make_folder(path.parent)
         try:
             _write_flushed(path, data, place)
@@ -239,8 +239,8 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns an OSError into a RunError with a remedy."""
+def explained(path: Path) -> Iterator[None]:
+    """Around what writes a path: turns an OSError, which seldom names the file, into a RunError with a remedy."""
     try:
         yield
     except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from corrkit.errors import RunError
-from corrkit.files.atomic import write_atomic
+from corrkit.files.atomic import explained, write_atomic
 
 Row = dict[str, float]
 
@@ -31,7 +31,7 @@ class Log:
         if len(self.rows) == 1 or not self.path.is_file():
             self.write()
             return
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with explained(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, list(self.rows[0])).writerow(row)
 
     def write(self) -> None:

@@ -1,6 +1,8 @@
 """What surrounds a command: full devices, FIFOs where files are named, documents that no parser can take."""
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import pytest
 from davis_folder import make_clip
 
 from corrkit.cli import COMMANDS, main
+from corrkit.errors import RunError
+from corrkit.runs.logs import Log
 
 FULL = Path("/dev/full")
 DOCUMENTS = {
@@ -94,6 +98,48 @@ def test_a_document_that_no_parser_takes_is_named(
     (tmp_path / "own.toml").write_text(DOCUMENTS[document])
     assert main([part.format(tmp_path / "own.toml") for part in NAMING[what]]) == 2
     assert "own.toml" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file grows: a write ends as it would on a full disk, within an open file, too."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+WRITING = {
+    "p/.lock": ["pretrain", "siammae", "--scale", "tiny", "--data", "data", "--out", "p", "--device", "cpu"],
+    "run/run.json": ["eval", "davis", "--ckpt", "rgb", "--data", "data", "--out", "run"],
+    "new.safetensors": ["convert", "demo", "new.safetensors"],
+    "clips": ["clips", "export", "clips", "--task", "davis"],
+    "own.toml": ["inspect", "demo", "--suggest", "own.toml"],
+    "m.csv": ["data", "manifest", "data", "--out", "m.csv"],
+}
+
+
+@pytest.mark.parametrize("target", WRITING)
+def test_a_full_disk_is_a_sentence_that_names_the_file(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "data", "a", frames=3, size=(48, 64))
+    with full_disk():
+        assert main(WRITING[target]) == 2
+    said = capsys.readouterr().err
+    assert f"{target} can't be written" in said or f"can't be written to {target}" in said
+    assert len(said.splitlines()) < 8
+    assert "[(" not in said
+
+
+def test_a_full_disk_behind_a_log_names_it(tmp_path: Path):
+    log = Log(tmp_path / "log.csv", 0)
+    log.add({"step": 1, "loss": 0.5})
+    with full_disk(), pytest.raises(RunError, match=r"log\.csv can't be written"):
+        log.add({"step": 2, "loss": 0.25})
 
 
 HELP = ["--help", *(f"{name} --help" for name in COMMANDS), "data check --help", "clips export --help"]
