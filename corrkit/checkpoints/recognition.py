@@ -24,7 +24,7 @@ from corrkit.checkpoints.registry import LAYOUTS, PREFERS, SYSTEMS
 from corrkit.checkpoints.selection import Selection, first, relative, select
 from corrkit.checkpoints.statistics import mean_and_std, preprocessed
 from corrkit.checkpoints.system import Layout, System
-from corrkit.checkpoints.unrecognised import explain, explain_own, nearest
+from corrkit.checkpoints.unrecognised import explain, explain_own, nearest_under
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _require_no_better(
     """Refuses to take another branch than the one its paper evaluates, only because that one lacks tensors."""
     better = preferred_but_incomplete(reading, tensors, layouts, prefers)
     if better is not None:
-        layout, absent = nearest(tensors, better, layouts) or (reading.layout.name, "a part of it is missing")
+        layout, absent = nearest_under(better, layouts, tensors) or (reading.layout.name, "a part of it is missing")
         raise CheckpointError(
             f"{opened.path} is incomplete: {better.removesuffix('.')!r} ({layout} names) is the branch to evaluate, "
             f"and {absent}.",

@@ -1,7 +1,7 @@
 """Why no backbone was found: the nearest thing to one that a file holds, and what to do."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from corrkit.checkpoints import configuration
@@ -47,7 +47,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
             "network in its names.",
             "Build it with transformers in a function of your own: py:FILE.py:FUNCTION.",
         )
-    near = nearest(tensors)
+    near = _nearest(tensors)
     if near is not None:
         return UnknownNetworkError(
             f"{path} has no backbone{under} that corrkit knows; its names are nearest to {near[0]}'s, where {near[1]}.",
@@ -67,7 +67,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
 
 def explain_own(opened: Opened, tensors: "Mapping[str, Tensor]", own: System) -> CheckpointError:
     """The error for a file that lacks what a layout file describes."""
-    near = nearest(tensors, layouts=own.layouts)
+    near = _best(_places(own.layouts, tensors), tensors)
     if near is None:
         words = f"no tensor has the name of an anchor; the names start with {', '.join(list(tensors)[:4])}"
     else:
@@ -78,47 +78,62 @@ def explain_own(opened: Opened, tensors: "Mapping[str, Tensor]", own: System) ->
     )
 
 
-def nearest(
-    tensors: "Mapping[str, Tensor]", only: str | None = None, layouts: Sequence[Layout] = LAYOUTS
-) -> tuple[str, str] | None:
-    """The layout that fits best though anchors differ, and how they do, in words; None where nothing fits.
+def nearest_under(prefix: str, layouts: Sequence[Layout], tensors: "Mapping[str, Tensor]") -> tuple[str, str] | None:
+    """The layout that fits best under a prefix though anchors differ, and how they do, in words."""
+    return _best([(layout, prefix) for layout in layouts], tensors)
 
-    Best: fewest missing, then not inside a numbered part, then most names that the layout renames, then most systems
-    that use it. `only`: the prefix to look at; without it, a prefix counts under which much of the file stands and some
-    anchor is as in the layout: a convolution called conv1 in the middle of some network is no sign of anything.
+
+def _nearest(tensors: "Mapping[str, Tensor]") -> tuple[str, str] | None:
+    """The same for the known layouts anywhere; None where nothing fits.
+
+    A prefix counts under which much of the file stands and some anchor is as in the layout: a convolution called conv1
+    in the middle of some network is no sign of anything.
+    """
+    return _best([place for place in _places(LAYOUTS, tensors) if _is_likely(*place, tensors)], tensors)
+
+
+def _best(places: "Iterable[tuple[Layout, str]]", tensors: "Mapping[str, Tensor]") -> tuple[str, str] | None:
+    """Of layouts and prefixes that one with fewest missing.
+
+    Then not inside a numbered part, then with most names that the layout renames, then used by most systems.
     """
     best: tuple[tuple[int, ...], str, str] | None = None
-    for layout in layouts:
+    for layout, prefix in places:
         renamed = re.compile("|".join(f"(?:{pattern})" for pattern, _ in layout.renames) or r"$.")
-        for prefix in _prefixes(layout, tensors)[: 1 + _COMPARED // len(tensors)] if only is None else (only,):
-            relative = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
-            if only is None and _SHARE * len(relative) < len(tensors):
-                continue
-            absent = [anchor for anchor in layout.anchors if not any(re.fullmatch(anchor, name) for name in relative)]
-            if only is None and (
-                len(relative) < _SHARE * len(tensors) or not _fits_somewhere(layout, prefix, relative, tensors)
-            ):
-                continue
-            segments = prefix.split(".")
-            rank = (
-                len(absent),
-                sum(map(is_secondary, segments)),
-                sum(map(str.isdecimal, segments)),
-                -sum(renamed.match(name) is not None for name in relative),
-                -sum(layout in system.layouts for system in SYSTEMS.values()),
-                -len(prefix),
-            )
-            found = (rank, layout.name, _differs(layout, prefix, relative, tensors))
-            best = min(best or found, found)
+        relative = _relative(prefix, tensors)
+        absent = [anchor for anchor in layout.anchors if not any(re.fullmatch(anchor, name) for name in relative)]
+        segments = prefix.split(".")
+        rank = (
+            len(absent),
+            sum(map(is_secondary, segments)),
+            sum(map(str.isdecimal, segments)),
+            -sum(renamed.match(name) is not None for name in relative),
+            -sum(layout in system.layouts for system in SYSTEMS.values()),
+            -len(prefix),
+        )
+        found = (rank, layout.name, _differs(layout, prefix, relative, tensors))
+        best = min(best or found, found)
     return None if best is None else best[1:]
+
+
+def _places(layouts: Sequence[Layout], tensors: "Mapping[str, Tensor]") -> Iterator[tuple[Layout, str]]:
+    """Each layout with the prefixes that it may stand under."""
+    for layout in layouts:
+        for prefix in _prefixes(layout, tensors)[: 1 + _COMPARED // len(tensors)]:
+            yield layout, prefix
+
+
+def _relative(prefix: str, tensors: "Mapping[str, Tensor]") -> list[str]:
+    return [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
 
 
 _SHARE = 0.1  # of the tensors of a file: with several networks and the state of an optimizer, one has more
 
 
-def _fits_somewhere(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping[str, Tensor]") -> bool:
-    """Whether some tensor has the name of an anchor and its number of dimensions."""
-    return any(
+def _is_likely(layout: Layout, prefix: str, tensors: "Mapping[str, Tensor]") -> bool:
+    """Whether much of the file stands there, and some tensor has the name of an anchor and its number of dimensions."""
+    relative = _relative(prefix, tensors)
+    return len(relative) >= _SHARE * len(tensors) and any(
         re.fullmatch(anchor, name) and wanted in (None, tensors[prefix + name].ndim)
         for anchor, wanted in layout.anchors.items()
         for name in relative
@@ -137,7 +152,6 @@ def _differs(layout: Layout, prefix: str, relative: list[str], tensors: "Mapping
     return " and ".join([f"{', '.join(missing)} is missing"] * bool(missing) + other)
 
 
-_SHARE = 10  # a network is at least a tenth of a file's tensors: less is a block whose names are common
 _COMPARED = 50_000  # names of each layout: enough for some 50 prefixes of a usual file
 
 

@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
                 _require_alike(subject, against[task])
             found, references = _evaluate(subject, protocols, request, predictors, args)
         except CorrkitError as error:
-            if args.task != "all":
+            if args.task != "all" or rank_and_count():  # ranks wait for each other at the end of every task
                 raise
             say(*f"failed: {task}: {error}".split("\n"))  # the finished tasks keep their rows
             code = error.exit_code

@@ -8,6 +8,8 @@ from typing import Protocol, Self, TypeVar
 
 from corrkit.errors import UsageError
 
+_MOST = 10_000  # shares
+
 
 class _Long(Protocol):
     """As much of a clip as shares look at."""
@@ -30,8 +32,11 @@ class Share:
     def read(cls, text: str) -> Self:
         """From "2/8", the second of eight. Raises UsageError."""
         match = re.fullmatch(r"(\d+)/(\d+)", text)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise UsageError(f"{text!r} is no share of the clips.", "--shard takes i/n with i from 1 to n, as in 2/8.")
+        if match is None or not 1 <= int(match[1]) <= int(match[2]) <= _MOST:
+            raise UsageError(
+                f"{text!r} is no share of the clips.",
+                f"--shard takes i/n with i from 1 to n, n up to {_MOST}, as in 2/8.",
+            )
         return cls(int(match[1]) - 1, int(match[2]))
 
     @property

@@ -69,7 +69,7 @@ def rotation(variant: str, setting: Setting) -> Rotation:
 
 def stored_shape(variant: str, width: int) -> tuple[int, ...]:
     """Of the frequencies that a file stores, for heads of `width` channels."""
-    return (2, width) if variant == "capi" else (width // 4,)
+    return {"capi": (2, width), "mlcd": (1, width // 2)}.get(variant, (width // 4,))
 
 
 def _axes(grid: Grid, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
