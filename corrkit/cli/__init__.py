@@ -150,19 +150,10 @@ def _run(command: object, args: argparse.Namespace) -> int:
 
 
 def _not_written(error: OSError) -> int:
-    say(f"corrkit: {error.filename or _unnamed()} can't be written: {error.strerror}.")
+    say(f"corrkit: {error.filename or 'stdout'} can't be written: {error.strerror}.")
     say("Free some space or write elsewhere, then repeat the command.")
     _forget_stdout()
     return CorrkitError.exit_code
-
-
-def _unnamed() -> str:
-    """Which file an error is of that names none: what stdout couldn't write it would still have to."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return "stdout"
-    return "a file"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

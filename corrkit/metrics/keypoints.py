@@ -103,5 +103,9 @@ def mean_pck(pck: Array) -> Array:
 
 
 def _length(vectors: Array) -> Array:
-    """Euclidean length [...] of [..., 2], rounded like np.linalg.norm of a single vector (a dot product)."""
-    return np.asarray(np.sqrt(np.vecdot(vectors, vectors)))
+    """Euclidean length [...] of [..., 2], rounded like np.linalg.norm of a single vector (a dot product).
+
+    Infinite where its square is more than floats hold: such a joint is no hit.
+    """
+    with np.errstate(over="ignore"):
+        return np.asarray(np.sqrt(np.vecdot(vectors, vectors)))

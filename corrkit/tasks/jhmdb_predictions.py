@@ -89,7 +89,8 @@ def from_cells(cells: Array, path: Path, size: tuple[int, int], grid: tuple[int,
     cells = cells if cells.dtype == np.float32 else cells.astype(np.float64)
     invisible = cells[0] < 0  # [J, T]
     scale = np.array([grid[0], grid[1]], cells.dtype)[:, None, None]
-    pixels = cells / scale * np.array([size[1], size[0]], cells.dtype)[:, None, None]
+    with np.errstate(over="ignore"):  # infinitely far away, which is no hit
+        pixels = cells / scale * np.array([size[1], size[0]], cells.dtype)[:, None, None]
     pixels[:, invisible] = np.nan
     return np.asarray(pixels.transpose(2, 1, 0), np.float64)
 

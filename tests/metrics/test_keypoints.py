@@ -188,3 +188,12 @@ def test_other_shapes_are_refused(shape):
         pck_counts(np.zeros(shape), np.zeros(shape), **CRW)
     with pytest.raises(ValueError, match="frames, joints, 2"):
         pck_counts(np.zeros((3, 15, 2)), np.zeros((2, 15, 2)), **CRW)
+
+
+def test_a_joint_farther_away_than_floats_reach_is_no_hit():
+    truth = 5 + np.tile(np.arange(30.0).reshape(15, 2), (3, 1, 1))
+    prediction = truth.copy()
+    prediction[1, 3] = 1e200
+    lost = pck_counts(truth, truth, **VFS) - pck_counts(prediction, truth, **VFS)
+    assert lost[:5, 3].tolist() == [1] * 5
+    assert lost.sum() == 5
