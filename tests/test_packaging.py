@@ -98,18 +98,6 @@ def test_the_cited_version_is_the_packages():
     assert f"\nversion: {version}\n" in citation
 
 
-def test_published_numbers_name_their_source_and_whether_they_were_checked():
-    import pandas as pd
-
-    table = pd.read_csv(REPOSITORY / "data_manifests/published.csv")
-    assert list(table) == ["task", "system", "architecture", "metric", "per_cent", "protocol", "source", "checked"]
-    assert not table.isna().any().any()
-    assert table["per_cent"].between(0, 100).all()
-    assert set(table["checked"]) == {"yes", "no"}
-    assert not table.duplicated(["task", "system", "architecture", "metric", "protocol"]).any()
-    assert table[table["checked"] == "yes"]["source"].str.contains(r" [0-9a-f]{7} ").all()
-
-
 def floors_of(project):
     return [*project["dependencies"], *project["optional-dependencies"]["test"]]
 

@@ -12,10 +12,14 @@ import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from corrkit import __version__
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, closest
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -70,11 +74,11 @@ def _main(arguments: list[str]) -> int:
         print(f"corrkit {__version__}")
         return 0
     if name not in COMMANDS:
-        say(f"corrkit: there is no command {name!r}. {closest(name, COMMANDS)}\nSee corrkit --help.")
+        say(f"corrkit: there is no command {name!r}. {closest(name, COMMANDS)}", "See corrkit --help.")
         return CorrkitError.exit_code
     _share_processors()
     command = importlib.import_module(f"corrkit.cli.{name}_command")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"corrkit {name}",
         description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
         epilog=getattr(command, "EXAMPLES", None),
@@ -85,6 +89,14 @@ def _main(arguments: list[str]) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(arguments[1:])
     return _run(command, args)
+
+
+class _Parser(argparse.ArgumentParser):
+    """The parser of a command; argparse itself ends with 0 where help can't be written."""
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        print(self.format_help(), end="", file=file)
+        sys.stdout.flush()
 
 
 def _show_every_character() -> None:
@@ -110,7 +122,7 @@ def _run(command: object, args: argparse.Namespace) -> int:
     except CorrkitError as error:
         if args.debug:
             raise
-        say(f"corrkit: {error}")
+        say(*f"corrkit: {error}".split("\n"))
         return error.exit_code
     except KeyboardInterrupt:
         say("corrkit: interrupted.")
@@ -129,8 +141,8 @@ def _run(command: object, args: argparse.Namespace) -> int:
         if isinstance(error, OSError) and error.errno in _MENDABLE:
             return _not_written(error)
         say(
-            f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).\n"
-            "Run the command again with --debug and report the traceback."
+            f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).",
+            "Run the command again with --debug and report the traceback.",
         )
         return EXIT_OUR_BUG
     return code

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports, and prints the data roots, one a line."""
     from corrkit.clips import export
+    from corrkit.tasks.roots import require_outside_data
 
+    require_outside_data(args.folder)
     for root in export(args.folder, tuple(dict.fromkeys(args.tasks or _TASKS))):
         sys.stdout.write(f"{root}\n")
     return 0

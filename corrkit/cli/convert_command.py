@@ -26,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
     """Writes the file and names it."""
     from corrkit.backbones.conversion import convert
     from corrkit.backbones.loading import Loading
+    from corrkit.tasks.roots import require_outside_data
 
+    require_outside_data(args.out)
     loading = Loading(heads=args.heads, key=args.ckpt_key, system=args.system, layout=args.layout)
     report = convert(args.file, args.out, loading)
     print(args.out)

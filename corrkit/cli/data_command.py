@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.talk import agreed, say
+from corrkit.cli.talk import agreed, say, show
 from corrkit.errors import UsageError
 from corrkit.task_table import task_facts, task_names
+from corrkit.text import one_line
 
 if TYPE_CHECKING:
     from corrkit.datasets.checking import DataCheck
@@ -74,13 +75,13 @@ def _check(args: argparse.Namespace) -> int:
     split, expected = _expected(args, task_facts(args.task).default_split)
     check = DataCheck(args.task, open_root(data), split=split, expected=expected)
     if not args.json:
-        print(expected_tree(args.task, split, expected))
+        show(*expected_tree(args.task, one_line(split), expected).split("\n"))
     faults: list[Fault] = []
     with tqdm(disable=None, leave=False, unit="clip", dynamic_ncols=True, file=sys.stderr) as bar:
 
         def progress(clip: str, done: int, total: int) -> None:
             bar.total = total
-            bar.set_postfix_str(clip, refresh=False)
+            bar.set_postfix_str(one_line(clip), refresh=False)
             bar.update(done - bar.n)
 
         for fault in check.faults(progress):
@@ -91,7 +92,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(args, split, check, faults)
     else:
-        print(_verdict(check, faults))
+        show(_verdict(check, faults))
     for note in check.notes:
         say(f"note: {note}")
     return 1 if faults else 0
@@ -120,9 +121,9 @@ def _print_fault(fault: "Fault", previous: "Fault | None") -> None:
     files = ", ".join(fault.files[:_SHOWN_FILES])
     count = f" ({len(fault.files)} files)" if len(fault.files) > 1 else ""
     more = ", ..." if len(fault.files) > _SHOWN_FILES else ""
-    print(f"{fault.kind:8} {where}{fault.problem}{count}{': ' if files else ''}{files}{more}")
+    show(f"{fault.kind:8} {where}{fault.problem}{count}{': ' if files else ''}{files}{more}")
     if fault.remedy and (previous is None or previous.remedy != fault.remedy):
-        print(f"         {fault.remedy}")
+        show(f"         {fault.remedy}")
 
 
 def _verdict(check: "DataCheck", faults: "Sequence[Fault]") -> str:
@@ -164,8 +165,12 @@ def _manifest(args: argparse.Namespace) -> int:
     text = manifest_text(describe(task, root, split=args.split or task_facts(task).default_split))
     if args.out:
         write_atomic(args.out, text)
-    else:
+    elif text.replace("\n", "").isprintable():
         sys.stdout.write(text)
+    else:
+        raise UsageError(
+            f"{args.data} has names with characters that could steer a terminal.", "Write the manifest with --out FILE."
+        )
     return 0
 
 
@@ -175,9 +180,9 @@ def _get(args: argparse.Namespace) -> int:
     source = read_source(args.task, args.sources)
     files = source.files_for(args.split)
     if args.only_print:
-        print("\n".join(file.url for file in files) or source.page)
+        show(*([file.url for file in files] or [source.page]))
         return 0
-    say(_offer(source, files))
+    say(*_offer(source, files))
     if not files:
         raise UsageError(f"{source.title} has no address that could be downloaded from.", source.by_hand)
     if args.to is None:
@@ -195,14 +200,14 @@ def _get(args: argparse.Namespace) -> int:
     return 0
 
 
-def _offer(source: "Source", files: "Sequence[SourceFile]") -> str:
+def _offer(source: "Source", files: "Sequence[SourceFile]") -> list[str]:
     unverified = "" if source.licence_verified else " [not verified]"
     lines = [source.title, f"  page:    {source.page}", f"  licence: {source.licence}{unverified}"]
     for file in files:
         size = f"{file.size / 1e6:,.1f} MB" if file.size else "size not known"
         digest = "sha256 known" if file.sha256 else "md5 known" if file.md5 else "digest not known"
         lines.append(f"  file:    {file.url} ({size}, {digest}; {file.source})")
-    return "\n".join(lines)
+    return lines
 
 
 def _get_one(file: "SourceFile", folder: Path) -> None:
@@ -215,7 +220,7 @@ def _get_one(file: "SourceFile", folder: Path) -> None:
 
         def progress(name: str, done: int, total: int | None) -> None:
             bar.total = total
-            bar.set_description_str(name, refresh=False)
+            bar.set_description_str(one_line(name), refresh=False)
             bar.update(done - bar.n)
 
         archive = download(file, folder, progress)

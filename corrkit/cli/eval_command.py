@@ -22,6 +22,7 @@ from corrkit.cli.arguments import (
     protocol_names,
     resolutions,
 )
+from corrkit.cli.eval_words import closing_words, describe, failures, left_to_others
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
 
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     rank, _ = rank_and_count() or (0, 1)
     args.quiet = args.quiet or rank > 0
     for predictor in predictors if rank == 0 else ():
-        _describe(predictor)
+        describe(predictor)
     results, rows, comparisons, code = [], [], [], 0
     shown: list[Summary] = []
     is_left = rank > 0
@@ -135,12 +136,12 @@ def run(args: argparse.Namespace) -> int:
         except CorrkitError as error:
             if args.task != "all":
                 raise
-            say(f"failed: {task}: {error}")  # the finished tasks keep their rows
+            say(*f"failed: {task}: {error}".split("\n"))  # the finished tasks keep their rows
             code = error.exit_code
             continue
-        if rank > 0 or _left_to_others(found):
+        if rank > 0 or left_to_others(found):
             is_left = True
-            code = max([code, *(_failures(result) for result in found)])
+            code = max([code, *(failures(result) for result in found)])
             continue
         results += found
         shown += [result.summary for result in (*found, *references)]
@@ -148,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             comparisons += _compared(found, against[task]) if against else []
         except CorrkitError as error:
-            say(f"failed: {error}")  # the results are there all the same
+            say(*f"failed: {error}".split("\n"))  # the results are there all the same
             code = error.exit_code
     if is_left and not shown:
         return code  # another process prints it
@@ -162,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
         print_comparisons(comparisons, args.format)
     if args.submission and results:
         _submit(subject, results[0], Path(args.submission))
-    closing = [_closing_words(result, _origin(args)) for result in results]
+    closing = [closing_words(result, _origin(args)) for result in results]
     return max([code, judged(comparisons, args.fail_below), *closing])
 
 
@@ -357,61 +358,7 @@ def _submit(subject: "Subject", result: "Result", file: Path) -> None:
     say(f"submission: {file}")
 
 
-def _describe(predictor: "Predictor") -> None:
-    """What was recognised, before the work starts."""
-    report = predictor.report
-    stride = f", stride {predictor.stride}" if predictor.stride else ""
-    tensors = f", {report.tensors_used} of {report.tensors_total} tensors used" if report.tensors_total else ""
-    future = " (sees later frames)" if predictor.mode.sees_future else ""
-    say(
-        f"{predictor.name}: {report.system}, {report.architecture}, {report.parameters:,} parameters{tensors}{stride}, "
-        f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}"
-    )
-    branch = dict(report.evidence).get("branch", "")
-    if "not '" in branch:
-        say(f"branch {branch}; --ckpt-key takes another one")
-    elif "--ckpt-key" in branch:
-        say(f"branch {branch}")
-
-
 def _origin(args: argparse.Namespace) -> str:
     """The spec of a checkpoint of the hub; "" where an option makes another network of it."""
     options = (args.heads, args.layer, args.layers, args.window, args.ckpt_key, args.system, args.layout)
     return "" if any(option is not None for option in options) else args.ckpt
-
-
-def _left_to_others(results: "Sequence[Result]") -> bool:
-    """Whether other shards have clips to finish before there is a table; says how many."""
-    for result in results:
-        if result.waiting:
-            say(
-                f"{len(result.waiting)} clip(s) of {result.folder} are left to other shards; the last one, or this "
-                "command without --shard, prints the table."
-            )
-    return any(result.waiting for result in results)
-
-
-def _failures(result: "Result") -> int:
-    for clip, error in result.failures.items():
-        say(f"failed: {clip}: {error}")
-    return CorrkitError.exit_code if result.failures else 0
-
-
-def _closing_words(result: "Result", origin: str) -> int:
-    from corrkit.runs.published import beside_published
-
-    for beside in beside_published(result.summary, origin):
-        say(beside.sentence())
-    for note in result.notes:
-        say(f"note: {note}")
-    code = _failures(result)
-    say(f"run: {result.folder}{_kept(result)}")
-    return code
-
-
-def _kept(result: "Result") -> str:
-    """The size of the predictions in the run folder, where there are any."""
-    folder = result.folder / "predictions" if result.folder is not None else None
-    size = 0 if folder is None else sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    words = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
-    return f" (predictions {words}, none with --no-keep)" if size else ""

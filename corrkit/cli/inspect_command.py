@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corrkit.cli.talk import show
+
 if TYPE_CHECKING:
     from corrkit.backbones.inspection import Inspection
 
@@ -46,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
         return _suggest(args)
     loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system, layout=args.layout)
     found = inspect(args.file, loading)
-    print(json.dumps(found, indent=2) if args.json else _text(found))
+    if args.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(*_lines(found))
     return 0
 
 
@@ -56,6 +61,7 @@ def _suggest(args: argparse.Namespace) -> int:
     from corrkit.checkpoints.suggestion import propose
     from corrkit.errors import UsageError
     from corrkit.files.atomic import write_atomic
+    from corrkit.tasks.roots import require_outside_data
 
     given = [f"--{name}" for name in ("heads", "layer", "system", "layout", "json") if getattr(args, name)]
     if given:
@@ -64,14 +70,15 @@ def _suggest(args: argparse.Namespace) -> int:
     if target.suffix != ".toml" or target.exists():
         wrong = "exists already" if target.exists() else "isn't named *.toml"
         raise UsageError(f"{target} {wrong}.", "Name a new file, *.toml.")
+    require_outside_data(target)
     proposal = propose(open_spec(args.file), args.ckpt_key)
     write_atomic(target, proposal.text)
-    print(f"{args.file}: {proposal.sentence}")
-    print(f"Check {target}, then: {shlex.join(['corrkit', 'inspect', args.file, '--layout', str(target)])}")
+    command = shlex.join(["corrkit", "inspect", args.file, "--layout", str(target)])
+    show(f"{args.file}: {proposal.sentence}", f"Check {target}, then: {command}")
     return 0
 
 
-def _text(found: "Inspection") -> str:
+def _lines(found: "Inspection") -> list[str]:
     mode = str(found["mode"]["kind"]) + (", sees later frames" if found["mode"]["sees_future"] else "")
     size = "any size" if found["multiple"] == 1 else f"sides in multiples of {found['multiple']}"
     lines = [
@@ -87,7 +94,7 @@ def _text(found: "Inspection") -> str:
     lines += _section("decisions", found["evidence"].items())
     lines += _section("left out", ((item["group"], item["reason"]) for item in found["dropped"]))
     lines += _section("notes", (("", note) for note in found["notes"]))
-    return "\n".join([*lines, "  evaluate", f"    {found['command']}"])
+    return [*lines, "  evaluate", f"    {found['command']}"]
 
 
 def _positions(found: "Inspection") -> str:

@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from corrkit.cli.arguments import assignment, names
+from corrkit.cli.talk import show
 
 if TYPE_CHECKING:
     from corrkit.training.schema import AnyRecipe
@@ -133,4 +134,4 @@ def _show(recipe: "AnyRecipe") -> None:
 
     for name, value in leaves(as_plain(recipe)):
         mark = "  [unverified]" if any(name == key or name.startswith(f"{key}.") for key in recipe.unverified) else ""
-        print(f"{name} = {value}{mark}")
+        show(f"{name} = {value}{mark}")

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from corrkit.cli.talk import show
 from corrkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--explain belongs to show.", "Write: corrkit protocols show TASK/NAME --explain.")
     if args.bibtex:
         entries = [_bibtex(protocol) for protocol in named]
-        print("\n\n".join(dict.fromkeys(entry for entry in entries if entry)))
+        show(*"\n\n".join(dict.fromkeys(entry for entry in entries if entry)).split("\n"))
     elif args.json:
         print(to_json(_json(verb, named)))
     else:
-        print({"list": _list, "show": lambda ps: _show(ps[0], explain=args.explain), "diff": _diff}[verb](named))
+        show(*{"list": _list, "show": lambda ps: _show(ps[0], explain=args.explain), "diff": _diff}[verb](named))
     return 0
 
 
@@ -70,17 +71,17 @@ def _request(words: list[str]) -> "tuple[str, list[Protocol]]":
     return "list", [load_protocol(name, task) for task in chosen for name in protocol_names(task)]
 
 
-def _list(protocols: "list[Protocol]") -> str:
+def _list(protocols: "list[Protocol]") -> list[str]:
     from corrkit.task_table import task_facts
 
     lines = []
     for protocol in protocols:
         mark = " (default)" if protocol.name == task_facts(protocol.task).default_protocol else ""
         lines.append(f"{protocol.identifier + mark:<40} {protocol.summary}")
-    return "\n".join(lines)
+    return lines
 
 
-def _show(protocol: "Protocol", *, explain: bool) -> str:
+def _show(protocol: "Protocol", *, explain: bool) -> list[str]:
     from corrkit.protocols.explaining import explanations
     from corrkit.protocols.reader import constants
 
@@ -88,23 +89,23 @@ def _show(protocol: "Protocol", *, explain: bool) -> str:
     lines += [f"  cite: {protocol.cite}"] * bool(protocol.cite)
     sentences = explanations(protocol.task)
     for dotted, value in constants(protocol).items():
-        lines.append(f"  {dotted} = {value}\n      {protocol.sources[dotted]}")
+        lines += [f"  {dotted} = {value}", f"      {protocol.sources[dotted]}"]
         lines += [f"      {sentences[dotted]}"] * explain
     for title, sentences_of in (("quirks", protocol.quirks), ("unreleased", protocol.unreleased)):
         lines += [f"  {title}:", *(f"  - {sentence}" for sentence in sentences_of)] if sentences_of else []
-    return "\n".join(lines)
+    return lines
 
 
-def _diff(protocols: "list[Protocol]") -> str:
+def _diff(protocols: "list[Protocol]") -> list[str]:
     from corrkit.protocols.explaining import differences
 
     rows = [["", *(protocol.identifier for protocol in protocols)]]
     rows += [[name, *map(_cell, values)] for name, values in differences(protocols).items()]
     if len(rows) == 1:
-        return f"{' and '.join(rows[0][1:])} hold the same constants."
+        return [f"{' and '.join(rows[0][1:])} hold the same constants."]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in padded)
+    return [line.rstrip() for line in padded]
 
 
 def _cell(value: object) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from corrkit.cli.talk import say
+from corrkit.cli.talk import say, show
 
 EXAMPLES = """\
 examples:
@@ -34,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.cli.progress import ClipProgress
     from corrkit.files.atomic import write_atomic
     from corrkit.regression import compare, describe, junit, measure, read_baseline, write_baseline
+    from corrkit.tasks.roots import require_outside_data
 
+    for target in (*([args.baseline] if args.update else []), *([args.junit] if args.junit else [])):
+        require_outside_data(target)
     baseline = None if args.update else read_baseline(args.baseline)
     options = {
         "device": args.device,
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         say(f"written: {args.baseline}")
         baseline = read_baseline(args.baseline)
     rows = compare(measured, baseline, str(args.baseline))
-    print("\n".join(describe(row) for row in rows))
+    show(*map(describe, rows))
     if args.junit:
         write_atomic(args.junit, junit(rows))
     return int(any(row.dropped for row in rows))

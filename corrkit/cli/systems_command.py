@@ -2,6 +2,8 @@
 
 import argparse
 
+from corrkit.cli.talk import show
+
 EXAMPLES = """\
 examples:
   corrkit systems
@@ -37,6 +39,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     width = max(len(system.name) for system in found)
     print(f"{'name'.ljust(width)}  proven   system")
-    for system in found:
-        print(f"{system.name.ljust(width)}  {proof(system).ljust(7)}  {system.title}")
+    show(*(f"{system.name.ljust(width)}  {proof(system).ljust(7)}  {system.title}" for system in found))
     return 0

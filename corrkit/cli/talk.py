@@ -1,15 +1,20 @@
-"""What commands say on stderr beside their result."""
+"""What commands print as text: results on stdout, talk on stderr; neither steers the terminal or fakes a line."""
 
 import sys
 from pathlib import Path
 
 from corrkit.errors import UsageError
-from corrkit.text import lines
+from corrkit.text import lines, one_line
 
 
-def say(text: str) -> None:
-    """Prints a remark; text from files can't steer the terminal."""
-    print(lines(text), file=sys.stderr)
+def show(*results: str) -> None:
+    """Prints lines of a result, whole; a line end within one is escaped as all that could steer the terminal is."""
+    print(*map(one_line, results), sep="\n")
+
+
+def say(*remarks: str) -> None:
+    """Prints remarks, each on one line of bounded length."""
+    print(*(lines(one_line(remark)) for remark in remarks), sep="\n", file=sys.stderr)
 
 
 def agreed(folder: Path) -> bool:

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = public_checkpoint(args.row)
     data = _data(args, checkpoint)
     out = Path(args.out or f"verify/{checkpoint.name}")
-    require_outside_data(out, *data.values())
+    for target in (out, *([args.fetch] if args.fetch else [])):
+        require_outside_data(target, *data.values())
     if args.ckpt is None and args.fetch is None:
         raise UsageError(f"No file of {checkpoint.name} was named.", "Name it with --ckpt, or get it with --fetch.")
     path = Path(args.ckpt) if args.ckpt else _fetched(checkpoint, args)

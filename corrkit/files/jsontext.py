@@ -11,10 +11,12 @@ Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | boo
 
 
 def to_json(value: object) -> str:
-    """Text of plain values, tuples and numpy numbers or arrays; ends with a newline. Raises ValueError for infinity."""
-    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    # Names of files may hold bytes that are no UTF-8 (lone surrogates): written as JSON's own escapes.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Text of plain values, tuples and numpy numbers or arrays; ends with a newline. Raises ValueError for infinity.
+
+    What isn't visible in names of files (bidi marks, lone surrogates of bytes that are no UTF-8) becomes JSON's escape.
+    """
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    return "\n".join(_escaped(line) for line in text.split("\n")) + "\n"
 
 
 def from_json(text: str) -> Json:
@@ -78,6 +80,12 @@ def leaves(value: Json, name: str = "") -> list[tuple[str, Json]]:
     else:
         return [(name, value)]
     return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}" if name else str(key))]
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line).replace("\x7f", "\\u007f")
 
 
 def _refuse(constant: str) -> None:

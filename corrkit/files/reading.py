@@ -58,7 +58,7 @@ def regular_text(path: Path, *, encoding: str = "utf-8") -> str:
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     if path.stat().st_size > _LARGEST_TEXT:
         raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_TEXT >> 20} MiB", str(path))
-    return path.read_text(encoding=encoding)
+    return path.read_bytes().decode(encoding)
 
 
 def file_sha256(path: Path) -> str:

@@ -23,6 +23,7 @@ from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.pictures import read_image
 from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
+from corrkit.text import one_line
 
 _SAVE_EVERY = 30.0  # seconds: what a killed indexing loses at most
 
@@ -126,7 +127,8 @@ def _say_changes(index: Index, listed: Mapping[str, int], stored: Path) -> None:
     for names, what in ((gone, "gone: others take their place"), (new, "new: this run leaves them out")):
         if names:
             shown = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-            print(f"since {stored} was made {len(names):,} of its files are {what} ({shown})", file=sys.stderr)
+            said = f"since {stored} was made {len(names):,} of its files are {what} ({shown})"
+            print(one_line(said), file=sys.stderr)
 
 
 def _listed(root: Path) -> dict[str, int]:

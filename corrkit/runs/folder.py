@@ -216,7 +216,8 @@ def clip_file_name(clip: str) -> str:
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]
     if len(quoted) > _LONGEST_NAME:
-        quoted = f"{quoted[:150]}%~{hashlib.sha256(clip.encode()).hexdigest()[:32]}"
+        readable = re.sub(r"(%[0-9A-F]{0,2})+$", "", quoted[:150])  # no part of a character
+        quoted = f"{readable}%~{hashlib.sha256(clip.encode()).hexdigest()[:32]}"
     return f"{quoted}.json"
 
 

@@ -7,6 +7,7 @@ from typing import TypedDict
 import torch.distributed as dist
 
 from corrkit.errors import DataError
+from corrkit.text import one_line
 from corrkit.training.data import Fault
 
 
@@ -49,7 +50,7 @@ class Faults:
         for path, why in (fault for part in parts for fault in part):
             self.replaced += 1
             if path not in self.reasons and rank == 0:
-                print(f"left out, the next takes its place: {why}", file=sys.stderr)
+                print(one_line(f"left out, the next takes its place: {why}"), file=sys.stderr)
             self.reasons.setdefault(path, why)
         if len(self.reasons) > max(1.0, self.limit * self.entries):
             listed = "\n".join(f"  {why}" for why in self.reasons.values())

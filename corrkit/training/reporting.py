@@ -14,6 +14,7 @@ from torch import Tensor
 from corrkit.runs.drawing import draw_columns, draw_curves
 from corrkit.runs.logs import Log, Row, duration
 from corrkit.task_table import task_facts, task_names
+from corrkit.text import one_line
 from corrkit.training.data.views import unit_range
 
 EMA = "ema/"
@@ -42,7 +43,7 @@ class Report:
     def say(self, *lines: str) -> None:
         """On stderr."""
         if lines and not self.quiet:
-            print(*lines, sep="\n", file=sys.stderr)
+            print(*map(one_line, lines), sep="\n", file=sys.stderr)
 
     @contextlib.contextmanager
     def timed(self, what: Literal["training", "waiting"]) -> Iterator[None]:

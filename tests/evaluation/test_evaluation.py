@@ -303,7 +303,7 @@ def test_overrides_mark_the_summary_as_modified(data: Path):
     ("arguments", "error", "words"),
     [
         ({"radis": 3}, ProtocolError, "Did you mean 'radius'"),
-        ({"topk": 0}, ProtocolError, "at least 1"),
+        ({"topk": -1}, ProtocolError, "at least 0"),
         ({"protocol": "dinoo"}, ProtocolError, "Did you mean 'dino'"),
         ({"protocol": "vip/cropmae"}, CorrkitError, "davis"),
         ({"clips": ["aa"]}, DataError, "Known: a, b, c"),

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -149,6 +150,12 @@ def test_a_file_of_another_digest_is_refused_before_any_work(table, data, golden
     assert verify(data, "--ckpt", str(file), "--out", str(tmp_path / "out")) == 2
     assert "begins with 00000000" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_fifo_in_place_of_the_file_is_refused(table, data, tmp_path: Path, capsys):
+    os.mkfifo(tmp_path / "fifo")
+    assert verify(data, "--ckpt", str(tmp_path / "fifo"), "--out", str(tmp_path / "out")) == 2
+    assert f"{tmp_path}/fifo" in capsys.readouterr().err
 
 
 def test_a_whole_digest_is_checked_by_the_download(table, reachable, data, tmp_path, capsys):

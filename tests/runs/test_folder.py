@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from corrkit.errors import RunError
@@ -26,6 +26,7 @@ RECORDS = st.dictionaries(
 
 
 @given(CLIP_NAMES)
+@example("a" * 30 + "\U0001f9ff" * 30)
 def test_a_clip_name_survives_its_file_name(name):
     file = clip_file_name(name)
     assert "/" not in file

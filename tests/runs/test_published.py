@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corrkit.cli import eval_command
+from corrkit.cli import eval_words
 from corrkit.errors import RunError
 from corrkit.evaluation import Result
 from corrkit.manifests.published import public_checkpoint
@@ -86,9 +86,9 @@ def test_numbers_with_overrides_belong_to_runs_with_these():
 def test_eval_says_it_at_the_end(capsys, tmp_path: Path):
     protocol = load_protocol("davis/dinov3-M")
     result = Result(summary=summary(), protocol=protocol, statistics={}, folder=tmp_path)
-    assert eval_command._closing_words(result, "a.pth") == 0
+    assert eval_words.closing_words(result, "a.pth") == 0
     assert "published J&F-Mean 72.7 (DINOv3 ViT-S/16" in capsys.readouterr().err
-    assert eval_command._closing_words(replace(result, summary=summary(digest="f" * 64)), "a.pth") == 0
+    assert eval_words.closing_words(replace(result, summary=summary(digest="f" * 64)), "a.pth") == 0
     assert "published" not in capsys.readouterr().err
 
 

@@ -8,6 +8,7 @@ audit hook can't be removed.
 import json
 import os
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import corrkit
@@ -30,6 +31,14 @@ CHANGES = (
     "os.chmod",
     "shutil.",
 )
+FOLDERS = {
+    "os.mkdir": (2,),
+    "os.rename": (2, 3),
+    "os.remove": (1,),
+    "os.rmdir": (1,),
+    "os.link": (2, 3),
+    "os.chmod": (2,),
+}  # which arguments are the open folders that an event's paths are seen from, or -1
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -53,12 +62,18 @@ class Watch:
             writes = bool(int(arguments[2] or 0) & WRITING)  # type: ignore[call-overload]
             return path.startswith(self.secret) or (writes and not self.may_write(path))
         if event.startswith(CHANGES):
-            paths = [os.path.realpath(os.fsdecode(a)) for a in arguments[:2] if isinstance(a, str | bytes)]
-            return not all(map(self.may_write, paths))
+            return not all(map(self.may_write, _changed(event, arguments)))
         return False
 
     def may_write(self, path: str) -> bool:
         return path.startswith(self.out) or path == "/dev/null"
+
+
+def _changed(event: str, arguments: tuple[object, ...]) -> list[str]:
+    paths = [os.fsdecode(a) for a in arguments[:2] if isinstance(a, str | bytes)]
+    opened = [arguments[index] for index in FOLDERS.get(event, ())]
+    folders = [f"/proc/self/fd/{number}" if number != -1 else "" for number in opened]
+    return [os.path.realpath(Path(folder, path)) for folder, path in zip_longest(folders, paths, fillvalue="")]
 
 
 def _flat(values: object) -> list[object]:

@@ -376,6 +376,15 @@ def test_nothing_is_written_inside_a_data_set(tmp_path: Path, where: str, named:
         ["leaderboard", "RUN", "--out", "DATA/board.csv"],
         ["pretrain", "siammae", "--data", "DATA/JPEGImages", "--out", "DATA/JPEGImages/x", "--scale", "tiny"],
         ["data", "manifest", "DATA", "--task", "davis", "--out", "DATA/m.csv"],
+        ["convert", "demo", "DATA/demo.safetensors"],
+        ["inspect", "demo", "--suggest", "DATA/own.toml"],
+        ["regress", "--ckpt", "rgb", "--baseline", "DATA/baseline.json", "--update"],
+        ["regress", "--ckpt", "rgb", "--baseline", "DATA/ImageSets/none.json", "--junit", "DATA/junit.xml"],
+        ["clips", "export", "DATA/clips"],
+        ["report", "RUN", "--out", "DATA/report.html"],
+        ["report", "RUN", "--out", "RUN.html", "--figures", "DATA/figures"],
+        ["verify", "dino-vits16", "--ckpt", "RUN", "--task", "davis", "--data", "DATA", "--out", "DATA/verify"],
+        ["verify", "dino-vits16", "--fetch", "DATA/weights", "--task", "davis", "--data", "DATA"],
     ],
 )
 def test_no_option_names_a_place_inside_a_data_set(tmp_path: Path, arguments: list[str], capsys):

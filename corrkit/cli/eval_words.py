@@ -1,0 +1,68 @@
+"""What `corrkit eval` says on stderr beside its table."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from corrkit.cli.talk import say
+from corrkit.errors import CorrkitError
+from corrkit.text import one_line
+
+if TYPE_CHECKING:
+    from corrkit.evaluation import Result
+    from corrkit.predictors.contract import Predictor
+
+
+def describe(predictor: "Predictor") -> None:
+    """What was recognised, before the work starts."""
+    report = predictor.report
+    stride = f", stride {predictor.stride}" if predictor.stride else ""
+    tensors = f", {report.tensors_used} of {report.tensors_total} tensors used" if report.tensors_total else ""
+    future = " (sees later frames)" if predictor.mode.sees_future else ""
+    say(
+        f"{predictor.name}: {report.system}, {report.architecture}, {report.parameters:,} parameters{tensors}{stride}, "
+        f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}"
+    )
+    branch = dict(report.evidence).get("branch", "")
+    if "not '" in branch:
+        say(f"branch {branch}; --ckpt-key takes another one")
+    elif "--ckpt-key" in branch:
+        say(f"branch {branch}")
+
+
+def left_to_others(results: "Sequence[Result]") -> bool:
+    """Whether other shards have clips to finish before there is a table; says how many."""
+    for result in results:
+        if result.waiting:
+            say(
+                f"{len(result.waiting)} clip(s) of {result.folder} are left to other shards; the last one, or this "
+                "command without --shard, prints the table."
+            )
+    return any(result.waiting for result in results)
+
+
+def failures(result: "Result") -> int:
+    """Names the clips without a score and why; the exit code that they ask for."""
+    for clip, error in result.failures.items():
+        say(*f"failed: {one_line(clip)}: {error}".split("\n"))
+    return CorrkitError.exit_code if result.failures else 0
+
+
+def closing_words(result: "Result", origin: str) -> int:
+    """Published values beside the result's own, notes, failures, where the run is; the exit code."""
+    from corrkit.runs.published import beside_published
+
+    for beside in beside_published(result.summary, origin):
+        say(beside.sentence())
+    for note in result.notes:
+        say(f"note: {note}")
+    code = failures(result)
+    say(f"run: {result.folder}{_kept(result)}")
+    return code
+
+
+def _kept(result: "Result") -> str:
+    """The size of the predictions in the run folder, where there are any."""
+    folder = result.folder / "predictions" if result.folder is not None else None
+    size = 0 if folder is None else sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    words = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+    return f" (predictions {words}, none with --no-keep)" if size else ""
