@@ -126,6 +126,7 @@ def test_a_checkpoint_that_changes_meanwhile_is_refused(tmp_path: Path):
         work.make()
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_all_processes_ends_them_quietly_while_workers_start(data: Path, tmp_path: Path):
     words = ("eval", "davis", "--ckpt", "rgb", "--data", str(data), "--set", "size=64", "--workers", "2", "--out")
     process = subprocess.Popen(
