@@ -100,7 +100,9 @@ def measure(data: Path, *, quick: bool) -> Values:
                         values |= run(
                             task, f"{name}-{spec}", folders, "--ckpt", spec, "--data", str(data / name), real=True
                         )
-    command(["leaderboard", *folders, "--out", "leaderboard.csv"])
+    # Revisions without the option write all columns.
+    every_column = ["--wide"] if "--wide" in command(["leaderboard", "--help"]) else []
+    command(["leaderboard", *folders, "--out", "leaderboard.csv", *every_column])
     for row in csv.DictReader(Path("leaderboard.csv").read_text(encoding="utf-8").splitlines()):
         values |= {f"leaderboard/{row['runs']}/{name}": value for name, value in row.items() if name not in UNCOMPARED}
     return values

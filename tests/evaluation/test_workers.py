@@ -134,6 +134,7 @@ def test_an_interrupt_of_all_processes_ends_them_quietly_while_workers_start(dat
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     try:
         while not any("spawn_main" in line for line in group(process.pid)):
