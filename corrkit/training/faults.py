@@ -4,11 +4,10 @@ import sys
 from collections.abc import Sequence
 from typing import TypedDict
 
-import torch.distributed as dist
-
 from corrkit.errors import DataError
 from corrkit.text import one_line
 from corrkit.training.data import Fault
+from corrkit.training.parallel import gather
 
 
 class StoredFaults(TypedDict):
@@ -43,11 +42,7 @@ class Faults:
         Raises:
             DataError: too many items can't be read; lists them.
         """
-        parts = [list(mine)]
-        if dist.is_initialized():
-            parts = [[]] * dist.get_world_size()
-            dist.all_gather_object(parts, list(mine))
-        for path, why in (fault for part in parts for fault in part):
+        for path, why in (fault for part in gather(list(mine)) for fault in part):
             self.replaced += 1
             if path not in self.reasons and rank == 0:
                 print(one_line(f"left out, the next takes its place: {why}"), file=sys.stderr)
