@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "leaderboard": "join runs into one table of comparable rows",
         "compare": "say whether a difference between runs is real, and where it comes from",
         "report": "show runs as one HTML file: curves, pictures, what went wrong",
+        "card": "tell others of runs: a model card for the hub, records of Every Eval Ever",
         "regress": "compare a checkpoint with a baseline on the embedded clips (CI)",
         "doctor": "say what this machine and installation can do",
     }
