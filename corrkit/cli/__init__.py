@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "report": "show runs as one HTML file: curves, pictures, what went wrong",
         "card": "tell others of runs: a model card for the hub, records of Every Eval Ever",
         "regress": "compare a checkpoint with a baseline on the embedded clips (CI)",
+        "docs": "say where the documentation is, or print a page of it",
         "doctor": "say what this machine and installation can do",
     }
 )

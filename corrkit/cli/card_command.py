@@ -12,7 +12,7 @@ examples:
   corrkit card runs/mae/* --model me/mae-small --out card
 
 Without --out the model card is printed: Markdown with results in its head, as the Hugging Face hub reads them. With it
-the folder gets README.md, .eval_results/corrkit.yaml, and records of Every Eval Ever. See docs/card.md."""
+the folder gets README.md, .eval_results/corrkit.yaml, and records of Every Eval Ever. See corrkit docs card."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

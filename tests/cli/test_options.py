@@ -46,6 +46,7 @@ TAKEN = {
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
+    "docs": "PAGE",
     "doctor": "",
 }
 

@@ -172,7 +172,7 @@ def test_a_real_run_is_told_with_a_command_without_folders(tmp_path):
     result = evaluate("davis", "rgb", out=tmp_path / "run", clips=["embedded-0"], size=[32], multiple=16)
     assert result.folder
     (told,), _ = told_runs([result.folder])
-    assert told.command.startswith("corrkit eval davis --ckpt rgb --protocol dino@1 --set ")
+    assert told.command.startswith("corrkit eval davis --ckpt rgb --protocol dino@1 --clips embedded-0 --set ")
     assert str(tmp_path) not in model_card([told])
 
 
