@@ -26,5 +26,8 @@ def run(args: argparse.Namespace) -> int:
     known = pages()
     width = max(map(len, known))
     show(f"{documentation()}:", *(f"  {name.ljust(width)}  {title}" for name, title in known.items()))
-    show("", "corrkit docs PAGE prints one; docs/README.md of a checkout says how a site is built of them.")
+    show(
+        "",
+        "corrkit docs PAGE prints one; `python build_site.py FOLDER` in that folder makes a site of them (extra docs).",
+    )
     return 0
