@@ -42,9 +42,11 @@ TAKEN = {
     "leaderboard": "RUNS --out --reference --published --format --columns --wide --timing",
     "compare": "REFERENCE RUNS --fail-below --json --format",
     "report": "RUNS --out --figures --data --no-features --trust --quiet",
+    "card": "RUNS --out --model --benchmark --by",
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
+    "docs": "PAGE",
     "doctor": "",
 }
 
