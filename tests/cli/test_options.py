@@ -45,7 +45,7 @@ TAKEN = {
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
-    "doctor": "",
+    "doctor": "--json",
 }
 
 
