@@ -42,7 +42,7 @@ def facts() -> Iterator[Fact]:
 
 def _processor() -> Fact:
     usable, there = processors(), os.cpu_count() or 1
-    name = _processor_name()
+    name = processor_name()
     return Fact(
         name="processor",
         text=f"{name}; {usable} of {there} usable",
@@ -50,7 +50,8 @@ def _processor() -> Fact:
     )
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """As the system tells it."""
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
