@@ -47,7 +47,7 @@ TAKEN = {
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
     "docs": "PAGE",
-    "doctor": "",
+    "doctor": "--json",
 }
 
 
