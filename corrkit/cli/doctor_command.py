@@ -7,7 +7,10 @@ examples:
   corrkit doctor"""
 
 _PACKAGES = ("torch", "timm", "opencv-python", "scipy", "pillow", "pandas", "tqdm", "numpy")
-_EXTRAS = {"av": "video", "huggingface_hub": "hub", "lightning": "lightning", "transformers": "hf"}
+_EXTRAS = {
+    "av": "video", "huggingface_hub": "hub", "lightning": "lightning", "transformers": "hf", "tensorboard": "log",
+    "wandb": "log", "trackio": "log",
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

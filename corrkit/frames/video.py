@@ -1,4 +1,7 @@
-"""Video files behind the same interface as image folders: OpenCV decodes, only the frames that are asked for."""
+"""Video files behind the same interface as image folders: OpenCV decodes, only the frames that are asked for.
+
+A video that lies in an uncompressed tar is read at its place there (`path` is then an `ArchivePath`).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError
+from corrkit.files.archive import ArchivePath
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 
@@ -78,7 +82,16 @@ class VideoFile:
         return len(self)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
+        capture = cv2.VideoCapture(_address(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise DataError(f"{self.path} can't be decoded as a video.", "Check or remove the file.")
         return capture
+
+
+def _address(path: Path) -> str:
+    """What FFmpeg opens: the file, or the bytes of a tar that are its member (its protocol "subfile")."""
+    place = getattr(path, "place", None)
+    if not isinstance(path, ArchivePath) or place is None:
+        return str(path)
+    start, size = place
+    return f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"

@@ -58,9 +58,10 @@ def require_device(device: torch.device) -> torch.device:
 
 
 def described(device: torch.device) -> str:
-    """Its name, and its memory where that is known."""
+    """Its name, and its memory."""
     if device.type != "cuda":
-        return device.type
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return f"{device.type} ({os.cpu_count()} cores, {memory / 2**30:.0f} GiB)"
     found = torch.cuda.get_device_properties(device)
     return f"{found.name} ({found.total_memory / 2**30:.0f} GiB)"
 

@@ -16,16 +16,15 @@ from PIL import Image
 from corrkit.errors import DataError
 from corrkit.frames import index as frames_index
 from corrkit.frames.index import Entry
+from corrkit.frames.items import build_index, read_frames
 from corrkit.frames.video import VideoFile
 from corrkit.training.data import (
     Batches,
     Sample,
     Samples,
-    build_index,
     collate,
     loader,
     order,
-    read_frames,
     workers_for,
 )
 from corrkit.training.data.sampling import Box, choose_frames, size_at
@@ -116,7 +115,7 @@ def test_lists_name_clips_with_and_without_their_frames(folder: Path, tmp_path: 
         index = build_index(folder / "list.csv", tmp_path / f"{len(text)}.json")
         assert index.entries == (Entry("clip", "folder", 6), Entry("photo.png", "image", 1))
         assert [path for path, _ in index.broken] == ["absent.mp4"]
-        assert index.summary == "1 clips and 1 images, 1 left out"
+        assert index.summary == "1 clips of 6 frames and 1 images, 1 left out"
         assert read_frames(index, 0, (2,))[0].max() == 80
     (folder / "list.csv").write_text("clip six\n")
     with pytest.raises(DataError, match=r"list\.csv, line 1"):
@@ -128,8 +127,8 @@ def test_files_are_opened_once_for_all_runs_and_by_each_rank_its_share(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     opened: list[str] = []
-    row = frames_index._row
-    monkeypatch.setattr(frames_index, "_row", lambda path, frames: opened.append(path.name) or row(path, frames))
+    real = frames_index._open
+    monkeypatch.setattr(frames_index, "_open", lambda *of: opened.append(of[1]) or real(*of))
     parts: list[Any] = []
 
     def gather(found: Any) -> list[Any]:
