@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from corrkit.errors import DataError, RunError
+from corrkit.frames.colours import Colours
 from corrkit.frames.index import Index
 from corrkit.frames.items import read_frames
 from corrkit.training.data.sampling import choose_frames, size_at
@@ -28,10 +29,11 @@ Fault = tuple[str, str]
 
 
 class Sample(NamedTuple):
-    """Per view the pixels and the box, as `make_views` gives them; items that this one took the place of."""
+    """Per view the pixels, box and colours, as `make_views` gives them; items that this one took the place of."""
 
     pixels: list[Pixels]
     boxes: list[tuple[int, ...]]
+    colours: Sequence[Colours] = ()
     faults: tuple[Fault, ...] = ()
 
 
@@ -199,7 +201,10 @@ def collate(items: Sequence[Sequence[Sample]]) -> list[View]:
     def stacked(number: int) -> Tensor:
         return torch.from_numpy(np.stack([sample.pixels[number] for sample in flat]))
 
+    def rows(number: int) -> Tensor | None:
+        return torch.tensor([sample.colours[number] for sample in flat]) if flat[0].colours else None
+
     return [
-        View(stacked(number), torch.tensor([sample.boxes[number] for sample in flat]))
+        View(stacked(number), torch.tensor([sample.boxes[number] for sample in flat]), rows(number))
         for number in range(len(flat[0].pixels))
     ]
