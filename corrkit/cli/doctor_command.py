@@ -31,6 +31,7 @@ def _facts() -> list[tuple[str, str]]:
     import torch
 
     from corrkit import __version__
+    from corrkit.frames.pyav import decodes_alike
     from corrkit.propagation.probe import products_are_bit_equal
     from corrkit.tasks.sources import ENVIRONMENT
 
@@ -45,6 +46,7 @@ def _facts() -> list[tuple[str, str]]:
         ("cuda", ", ".join(gpus) or "none"),
         ("mps", "yes" if torch.backends.mps.is_available() else "none"),
         ("products bit-equal", bit_equal),
+        ("H.264 decoded by", "PyAV" if decodes_alike() else "OpenCV (no PyAV on the same FFmpeg)"),
         (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT, "not set (the embedded clips are used)")),
     ]
 

@@ -5,7 +5,9 @@ of the others only those are decoded that something refers to (benchmarks/data_s
 can't be loaded without an FFmpeg of the system's, so it was not measured.
 """
 
+import functools
 import itertools
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,18 +33,35 @@ def read_frames(address: str, indices: Sequence[int], num_frames: int) -> "list[
         num_frames: of the video.
 
     Returns:
-        uint8 RGB [H, W, 3] each. None without PyAV, and for other codecs, containers and colours, videos that are
-        damaged, stored turned, or with another number of frames.
+        uint8 RGB [H, W, 3] each. None without PyAV (see `decodes_alike`), and for other codecs, containers and colours,
+        videos that are damaged, stored turned, or with another number of frames.
     """
-    try:
-        import av
-    except ImportError:
+    if not decodes_alike():
         return None
+    import av
+
     try:
         with av.open(address) as container:
             return _read(container, indices, num_frames)
     except (av.FFmpegError, IndexError, ValueError):  # OpenCV decides, and says what is wrong
         return None
+
+
+@functools.cache
+def decodes_alike() -> bool:
+    """Whether PyAV is there and built on the FFmpeg of OpenCV.
+
+    Colours are converted otherwise by another, even of the same major version (PyAV 16.0 and OpenCV 5.0: "full.mp4" of
+    tests/frames/test_pyav.py).
+    """
+    import cv2
+
+    try:
+        import av
+    except ImportError:
+        return False
+    used = dict(re.findall(r"(avcodec|swscale):\s+YES \((\d+\.\d+)\.", cv2.getBuildInformation()))
+    return used == {name: "%d.%d" % av.library_versions[f"lib{name}"][:2] for name in ("avcodec", "swscale")}
 
 
 def _read(container: Any, indices: Sequence[int], num_frames: int) -> "list[NDArray[np.uint8]] | None":

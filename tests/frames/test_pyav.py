@@ -1,7 +1,6 @@
 """Frames by PyAV are OpenCV's to the last bit, or left to it."""
 
 import tarfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ import pytest
 from corrkit.frames import pyav, shards
 from corrkit.frames.video import VideoFile, _address
 
-pytestmark = pytest.mark.skipif(find_spec("av") is None, reason="needs PyAV, the extra `video`")
+pytestmark = pytest.mark.skipif(
+    not pyav.decodes_alike(), reason="needs PyAV, the extra `video`, of the FFmpeg that OpenCV is built on"
+)
 
 WANTED = ((0,), (39,), (3, 20), (13,), (25, 26, 39))
 
@@ -82,6 +83,18 @@ def test_only_what_is_wanted_and_what_it_refers_to_is_decoded(tmp_path: Path, mo
     monkeypatch.setattr(pyav, "_decoded", lambda *of: taken.append(len(of[2])) or decoded(*of))
     assert pyav.read_frames(str(path), (13, 14, 38), 40) is not None
     assert taken == [2, 1]  # from two key frames
+
+
+@pytest.mark.parametrize("library", ["libavcodec", "libswscale"])
+def test_another_ffmpeg_than_opencv_s_is_not_used(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import av
+
+    path = encoded(tmp_path / "plain.mp4")
+    monkeypatch.setattr(av, "library_versions", {**av.library_versions, library: (1, 0, 0)})
+    monkeypatch.setattr(pyav, "decodes_alike", pyav.decodes_alike.__wrapped__)
+    assert pyav.read_frames(str(path), (3,), 40) is None
 
 
 def test_a_video_in_a_tar_is_read_where_it_lies(tmp_path: Path) -> None:
