@@ -51,8 +51,8 @@ def read_frames(address: str, indices: Sequence[int], num_frames: int) -> "list[
 def decodes_alike() -> bool:
     """Whether PyAV is there and built on the FFmpeg of OpenCV.
 
-    Colours are converted otherwise by another, even of the same major version (PyAV 16.0 and OpenCV 5.0: "full.mp4" of
-    tests/frames/test_pyav.py).
+    Another one, even of the same major version, converts the colours of videos tagged BT.709 otherwise (PyAV 16.0 on
+    FFmpeg 8.0, beside OpenCV 5.0 on 8.1).
     """
     import cv2
 
@@ -61,7 +61,7 @@ def decodes_alike() -> bool:
     except ImportError:
         return False
     used = dict(re.findall(r"(avcodec|swscale):\s+YES \((\d+\.\d+)\.", cv2.getBuildInformation()))
-    return used == {name: "%d.%d" % av.library_versions[f"lib{name}"][:2] for name in ("avcodec", "swscale")}
+    return used == {name: ".".join(map(str, av.library_versions[f"lib{name}"][:2])) for name in ("avcodec", "swscale")}
 
 
 def _read(container: Any, indices: Sequence[int], num_frames: int) -> "list[NDArray[np.uint8]] | None":
