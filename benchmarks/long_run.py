@@ -3,7 +3,7 @@
     mount -t tmpfs -o size=64m none OUT     # a small file system, so that its disk can be filled
     python benchmarks/long_run.py OUT [--steps 10000] [--every 500]
 
-Data are small clips of frames of which one in twenty is damaged. Both trainings take the same items, four a step, with
+Data are small clips of frames of which one in twenty is damaged. Both trainings take the same items, two a step, with
 a ViT of width 32 at 32 pixels. The undisturbed one has two processes. The other goes from two to one and back to two;
 every `--every` steps a process that decodes is killed, every third time one that trains; once the disk is full. After
 each, the same command is repeated. It prints what happened, and how far the losses of each step are apart.
@@ -31,12 +31,13 @@ from corrkit.runs.logs import Row, read_log
 
 CLIPS, FRAMES, DAMAGED = 80, 6, 20
 """Clips, frames of each, and one in how many of them is damaged."""
-SMALL = ("views.size=32", "views.gap=[1,3]", "encoder.dim=32", "encoder.depth=1", "masks.1.ratio=0.75")
+SMALL = ("views.size=32", "views.gap=[1,3]", "encoder.dim=32", "encoder.depth=1", "masks.1.ratio=0.75",
+         "views.repeat=1")  # fmt: skip
 COMMON = (
     *("--scale", "tiny", "--device", "cpu", "--workers", "1", "--log-every", "1", "--picture-every", "0"),
     *("--save-every", "50", "--keep", "2", "--damaged", "1", "--resume-with", "ranks"),
 )
-OF_RANKS = {1: ("--batch", "2", "--accumulate", "2"), 2: ("--batch", "2", "--accumulate", "1")}
+OF_RANKS = {1: ("--batch", "1", "--accumulate", "2"), 2: ("--batch", "1", "--accumulate", "1")}
 LARGEST_DISK = 1 << 28  # bytes; a larger one is not filled
 PATIENCE = 20
 """Starts in a row that may add no step."""
@@ -80,6 +81,7 @@ class Trouble:
     every: int
     reached: int = 0
     full: bool = False
+    told: int = 0
 
     def __post_init__(self) -> None:
         self.kills = iter(range(self.every, self.steps, self.every))
@@ -97,7 +99,8 @@ class Trouble:
         self.reached = max(self.reached, step)
         if step >= self.next_kill:
             self._kill(launched, step)
-        elif self.ranks != started_with:
+        elif self.ranks != started_with and self.told != launched:
+            self.told = launched
             send(signal.SIGTERM, trainers(launched))  # saves, and ends with 0
             note(f"step {step}: told to stop, to go on with {self.ranks} rank(s)")
         elif step >= self.full_at and not self.full:
