@@ -65,5 +65,5 @@ def test_processes_are_killed_and_ranks_change(
     assert "steps with the same samples replaced: 600" in said
     one, other = (read_log(tmp_path / name / "log.csv") for name in ("undisturbed", "disturbed"))
     assert [row["step"] for row in other] == list(range(1, 601))
-    assert one[:200] == other[:200]  # two ranks, as undisturbed
-    assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in one], rel=1e-3)
+    assert [row["replaced"] for row in other] == [row["replaced"] for row in one]
+    assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in one], rel=1e-5)
