@@ -4,8 +4,8 @@
     python benchmarks/long_run.py OUT [--steps 10000] [--every 500]
 
 Data are small clips of frames of which one in twenty is damaged. Both trainings take the same items, two a step, with
-a ViT of width 32 at 32 pixels. The undisturbed one is one process. The other has two in the first and in the last tenth
-of the steps, else one that accumulates; every `--every` steps a process that decodes is killed, every third time one that
+a ViT of width 32 at 32 pixels. The undisturbed one is one process. The other has two at its beginning and at its end,
+between them one that accumulates; every `--every` steps a process that decodes is killed, every third time one that
 trains; once the disk is full. After each, the same command is repeated. It prints what happened, and how far the losses
 of each step are apart.
 """
@@ -93,7 +93,8 @@ class Trouble:
     @property
     def ranks(self) -> int:
         """Two, then one, then two again."""
-        return 1 if self.steps // 10 <= self.reached < 9 * self.steps // 10 else 2
+        edge = self.steps // 10 + self.every // 2
+        return 1 if edge <= self.reached < self.steps - edge else 2
 
     def strike(self, out: Path, launched: int, started_with: int, step: int) -> None:
         """Does what is due at a step that a run has reached."""
