@@ -50,6 +50,7 @@ PIPELINE = (
     "evaluator",
     "regression",
     "verification",
+    "diagnosis",
 )
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)

@@ -14,7 +14,7 @@ from corrkit.cli import COMMANDS
 DATA = "--data --split --clips --dataset-name --protocol --set"
 TRAINING = (
     "--data --out --show --scale --set --init --heads --batch --accumulate --steps --seed --workers --precision --ema "
-    "--parallel --device --keep --resume-with --damaged --log-every --picture-every --save-every --eval-every "
+    "--parallel --device --keep --resume-with --damaged --log --log-every --picture-every --save-every --eval-every "
     "--eval-tasks --embedded-clips"
 )
 TAKEN = {
@@ -47,7 +47,7 @@ TAKEN = {
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
     "docs": "PAGE",
-    "doctor": "",
+    "doctor": "--json",
 }
 
 
