@@ -93,7 +93,7 @@ class Trouble:
     @property
     def ranks(self) -> int:
         """Two, then one, then two again."""
-        edge = self.steps // 10 + self.every // 2
+        edge = self.steps // 20 + self.every // 2
         return 1 if edge <= self.reached < self.steps - edge else 2
 
     def strike(self, out: Path, launched: int, started_with: int, step: int) -> None:
