@@ -2,8 +2,8 @@
 
 The table of packets says where key frames are, so that decoding begins at the nearest one, and which frames are wanted:
 of the others only those are decoded that something refers to. Measured on two pairs of frames of five files: 0.9 to 1.6
-times less CPU time, most where there are many B-frames; 1.3 in all. torchcodec 0.17 can't be loaded without an FFmpeg of
-the system's, so it was not measured.
+times less CPU time, most where there are many B-frames; 1.3 in all. torchcodec 0.17 was not measured: without an FFmpeg
+of the system's it can't be loaded.
 """
 
 import functools
