@@ -70,7 +70,7 @@ def open_tracker(name: str, out: Path, settings: Mapping[str, Json], first: int)
             return PROGRAMS[name](out, settings, first)
     except ImportError as error:
         raise UsageError(
-            f"--log {name} needs a package that isn't installed ({error}).", "pip install 'corrkit[log]'"
+            f"--log {name} needs a package that isn't installed ({error}).", "pip install 'corrkit[loggers]'"
         ) from None
     except Exception as error:  # as above
         raise UsageError(f"--log {name} doesn't start ({error}).", _REMEDIES[name]) from None

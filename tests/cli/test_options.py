@@ -41,11 +41,13 @@ TAKEN = {
     "pretrain": f"RECIPE {TRAINING}",
     "leaderboard": "RUNS --out --reference --published --format --columns --wide --timing",
     "compare": "REFERENCE RUNS --fail-below --json --format",
-    "report": "RUNS --out --figures --data --no-features --quiet",
+    "report": "RUNS --out --figures --data --no-features --trust --quiet",
+    "card": "RUNS --out --model --benchmark --by",
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
-    "doctor": "",
+    "docs": "PAGE",
+    "doctor": "--json",
 }
 
 
