@@ -186,7 +186,7 @@ class _Training:
         return dict(zip(totals, values.tolist(), strict=True))
 
     def _sow(self, seed: int) -> None:
-        """Of dropout and the like. torch.manual_seed formats a stack for each kind of GPU: 4 ms, where there is none."""
+        """Of dropout and the like. Where there is no GPU, torch.manual_seed formats a stack for each kind: 4 ms."""
         (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
 
     def _seed(self, step: int, number: int) -> int:
