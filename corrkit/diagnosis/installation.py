@@ -15,6 +15,7 @@ EXTRAS = MappingProxyType(
         "hub": (("huggingface_hub",), "checkpoints hf:OWNER/NAME"),
         "lightning": (("lightning",), "the callback for Lightning"),
         "hf": (("transformers", "accelerate"), "the callback for transformers' Trainer"),
+        "loggers": (("tensorboard", "wandb", "trackio"), "pretrain --log"),
     }
 )
 """Extra to the packages that it brings, and what needs them."""
@@ -39,6 +40,8 @@ def _codecs() -> Iterator[Fact]:
     import cv2
     from PIL import features
 
+    from corrkit.frames.pyav import decodes_alike
+
     built = cv2.getBuildInformation()
     jpeg, png, avcodec = (_built_with(built, name) for name in ("JPEG", "PNG", "avcodec"))
     yield Fact(
@@ -60,9 +63,10 @@ def _codecs() -> Iterator[Fact]:
         value={"pillow": pillow, "zlib": zlib, "libjpeg-turbo": turbo},
     )
     av = version("av")
+    used = "decodes H.264" if decodes_alike() else "is not used: another FFmpeg than OpenCV's"
     yield Fact(
         name="videos",
-        text=f"OpenCV with avcodec {avcodec}; PyAV {av or 'is not installed, and not needed'}",
+        text=f"OpenCV with avcodec {avcodec}; PyAV {f'{av} {used}' if av else 'is not installed, and not needed'}",
         value={"avcodec": avcodec, "av": av},
     )
 
