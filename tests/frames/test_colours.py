@@ -2,6 +2,8 @@
 
 from random import Random
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from PIL import Image
 from corrkit.frames.colours import Colours, coloured, coloured_together, draw_colours
 
 PLAIN = Colours(False, 1.0, 1.0, 1.0, 0.0, False, 0.0, False)
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "brightness": {"jittered": True, "brightness": 1.4},
     "contrast": {"jittered": True, "contrast": 0.6},
