@@ -1,7 +1,6 @@
 """Colour augmentation: drawn once, done by Pillow or on tensors with the same look."""
 
 from random import Random
-
 from typing import Any
 
 import numpy as np
