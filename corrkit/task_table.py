@@ -39,7 +39,8 @@ class TaskFacts:
     (`corrkit.protocols.schema`); its protocols are offered as any (`corrkit.protocols.files`). submission:
     "module:function" that writes a file for its challenge server, where there is one. objects: "module:function" from a
     clip's `Scorer.result()` and the protocol to the leading metric of each of its objects, where parts are those of one
-    clip. embedded: whether clips for it come with corrkit.
+    clip. embedded: whether clips for it come with corrkit. training_split: the split on which a constant may be chosen
+    before it is reported on another, where the benchmark has one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TaskFacts:
     submission: str | None = None
     objects: str | None = None
     embedded: bool = False
+    training_split: str | None = None
 
     @property
     def shown(self) -> tuple[Metric, ...]:
@@ -126,6 +128,7 @@ _DAVIS = TaskFacts(
     submission="corrkit.tasks.davis_submission:write_submission",
     objects="corrkit.tasks.davis:object_scores",
     embedded=True,
+    training_split="train",
 )
 
 _VIP = TaskFacts(
@@ -139,6 +142,7 @@ _VIP = TaskFacts(
     parts="classes",
     protocol_groups=_schema(labels="MaskLabels", readout="MaskReadout", score="VipScore"),
     embedded=True,
+    training_split="train",
 )
 
 _JHMDB = TaskFacts(

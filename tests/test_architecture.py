@@ -40,6 +40,7 @@ PIPELINE = (
     "evaluator",
     "regression",
     "verification",
+    "sweeping",
 )
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)

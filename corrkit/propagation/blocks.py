@@ -1,11 +1,15 @@
-"""The matching of a block of query frames that share context frames: scores, candidates, what is taken, its weights."""
+"""The matching of a block of query frames that share context frames: scores, candidates, what is taken, its weights.
+
+Similarities know nothing of k, ties and temperature, and those with the widest of several contexts hold those with the
+narrower ones: one set of scores serves all of them.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from corrkit.propagation.affinity import TiedRows
+from corrkit.propagation.affinity import SparseAffinity, TiedRows, from_entries
 from corrkit.propagation.contexts import SharedContexts
 from corrkit.propagation.scoring import Group, Plan, Tile
 from corrkit.propagation.selection import (
@@ -28,19 +32,68 @@ ANY = -1
 """The class of cells that any other may match."""
 _TIED_PAIRS = 500_000  # similarities of rows with ties that are worked on at a time
 
-Entries = tuple["Tensor", "Tensor", "Tensor"]
-"""Rows (query frame times N plus cell), indices, weights: [E] each."""
+Scores = tuple[list["Tensor"], list["Tensor"]]
+"""Similarities of a group: [F, B * m, P] of each tile with the windowed context frames, [R, N] with each free one."""
 
 
 def _differ(classes: "Tensor", others: "Tensor") -> "Tensor":
     return (classes != others) & (classes != ANY) & (others != ANY)
 
 
-class Block:
-    """The matching of a block of query frames, group of tiles by group of tiles.
+class Taken:
+    """What one rule of selection takes of a block, and its weights under each of several temperatures.
 
-    tied: rows with ties at the cut whose entries would be too many to list; complete once `entries` has gone through
-    all groups.
+    Args:
+        affinities: alike in topk and ties.
+    """
+
+    def __init__(self, affinities: Sequence[Affinity]) -> None:
+        self.affinities, self.rule = affinities, affinities[0]
+        self._rows: list[Tensor] = []
+        self._indices: list[Tensor] = []
+        self._weights: list[list[Tensor]] = [[] for _ in affinities]
+        self._tied: list[list[TiedRows]] = [[] for _ in affinities]
+
+    def add(self, rows: "Tensor", indices: "Tensor", weights: Sequence["Tensor"]) -> None:
+        """Takes entries: rows (query frame times N plus cell), indices, weights of each affinity; [E] each."""
+        self._rows.append(rows)
+        self._indices.append(indices)
+        for own, further in zip(self._weights, weights, strict=True):
+            own.append(further)
+
+    def add_tied(self, tied: Sequence[TiedRows]) -> None:
+        """Takes rows with ties at the cut, which differ in weights alone; as a list where that is the shorter form."""
+        if tied[0].is_long:
+            for own, further in zip(self._tied, tied, strict=True):
+                own.append(further)
+        else:
+            listed = [one.entries() for one in tied]
+            self.add(*listed[0][:2], [weights for _, _, weights in listed])
+
+    def found(self, num_cells: int, num_context: int) -> dict[Affinity, SparseAffinity]:
+        """All of it by affinity."""
+        found = from_entries(
+            torch.cat(self._rows),
+            torch.cat(self._indices),
+            [torch.cat(weights) for weights in self._weights],
+            tied=self._tied,
+            num_cells=num_cells,
+            num_context=num_context,
+        )
+        return dict(zip(self.affinities, found, strict=True))
+
+
+class Block:
+    """The matching of a block of query frames with one context each, group of tiles by group of tiles.
+
+    Args:
+        queries: features [h, w, C] of each query frame.
+        classes: as for `Matcher.match`.
+        windowed: context frames that the window restricts.
+        free: the others.
+        plan: the tiles.
+        window: that of all affinities.
+        affinities: distinct ones, alike but for topk, ties and temperature.
     """
 
     def __init__(
@@ -51,39 +104,76 @@ class Block:
         free: SharedContexts,
         plan: Plan,
         window: Window,
-        affinity: Affinity,
+        affinities: Sequence[Affinity],
     ) -> None:
         self.queries, self.windowed, self.free, self.plan = queries, windowed, free, plan
-        self.window, self.affinity = window, affinity
-        self.tied: list[TiedRows] = []
+        self.window = window
+        rules = dict.fromkeys((affinity.topk, affinity.ties) for affinity in affinities)
+        self.taken = [Taken([one for one in affinities if (one.topk, one.ties) == rule]) for rule in rules]
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
         device = queries[0].device
         self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
         self.classes = classes
         self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
 
-    def entries(self, group: Group) -> Iterator[Entries]:
-        """The entries of a group of tiles; rows with ties at the cut come after the others."""
+    def scores(self, group: Group) -> Scores:
+        """Of a group of tiles; valid until the next call."""
         features = self.plan.rows_of(group, self.queries)  # [R, C]
         scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
         free_scores = self.plan.free_scores(features, group, self.free.seen())
         self._forbid(group, scores, free_scores)
-        if self.affinity.topk == 0:
-            yield from self._entries_of_all(group, scores, free_scores)
-            return
-        candidates = self._candidates(group, scores, free_scores)
-        taken, threshold, undecided = copies_taken(candidates, self.affinity)
-        log_total = self._log_total(group, scores, free_scores)
-        weights = weigh(candidates.values, taken, self.affinity.temperature, log_total)
-        kept = (taken > 0) & ~undecided.unsqueeze(1)
+        return scores, free_scores
+
+    def narrow(self, group: Group, scores: Scores, wider: "Block") -> None:
+        """Makes of the scores of a wider context those of this one: -inf wherever a query frame sees less here."""
+        for place, lost in self.windowed.hidden(wider.windowed):
+            for tile, tile_scores in zip(group.tiles, scores[0], strict=True):
+                size = tile.queries.size
+                tile_scores[place, lost.first * size : lost.last * size] = -torch.inf
+        for place, lost in self.free.hidden(wider.free):
+            scores[1][place][(group.members >= lost.first) & (group.members < lost.last)] = -torch.inf
+
+    def take(self, group: Group, scores: Scores) -> None:
+        """Selects in a group of tiles, by every rule."""
+        most = max(taken.rule.topk for taken in self.taken)
+        candidates = self._candidates(group, *scores, most) if most else None
+        for taken in self.taken:
+            if candidates is None or taken.rule.topk == 0:
+                self._take_all(taken, group, *scores)
+            else:
+                self._take_best(taken, group, *scores, candidates.first(taken.rule.topk + 1))
+
+    def found(self, num_context: int) -> dict[Affinity, SparseAffinity]:
+        """What was taken by affinity, rows of all query frames; once all groups are gone through."""
+        num_rows, found = len(self.queries) * self.num_cells, dict[Affinity, SparseAffinity]()
+        for taken in self.taken:
+            found |= taken.found(num_rows, num_context)
+        return found
+
+    def _take_best(
+        self,
+        taken: Taken,
+        group: Group,
+        scores: list["Tensor"],
+        free_scores: list["Tensor"],
+        candidates: Candidates,
+    ) -> None:
+        """The k best cells of each row; rows with ties at the cut come after the others."""
+        copies, threshold, undecided = copies_taken(candidates, taken.rule)
+        totals = [self._log_total(group, scores, free_scores, one) for one in taken.affinities]
+        kept = (copies > 0) & ~undecided.unsqueeze(1)
         rows = group.members * self.num_cells + group.cells
-        yield rows.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
+        taken.add(
+            rows.unsqueeze(1).expand_as(kept)[kept],
+            candidates.indices[kept],
+            [
+                weigh(candidates.values, copies, one.temperature, total)[kept]
+                for one, total in zip(taken.affinities, totals, strict=True)
+            ],
+        )
         if bool(undecided.any()):
-            for tied in self._tied_rows(group, scores, free_scores, undecided, candidates, threshold, log_total):
-                if tied.is_long:
-                    self.tied.append(tied)
-                else:
-                    yield tied.entries()
+            for tied in self._tied_rows(taken, group, scores, free_scores, undecided, candidates, threshold, totals):
+                taken.add_tied(tied)
 
     def _forbid(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
         """Makes similarities of cells of different classes -inf, where these are known."""
@@ -101,9 +191,9 @@ class Block:
             if classes is not None:
                 frame_scores.masked_fill_(_differ(own, classes.flatten()), -torch.inf)
 
-    def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Candidates:
+    def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], topk: int) -> Candidates:
         """The k + 1 best distinct cells of each row, over all context frames."""
-        count = self.affinity.topk + 1
+        count = topk + 1
         parts = [self._best_in_window(group, scores, count)] if scores else []
         for place, frame_scores in enumerate(free_scores):
             cells = best_positions(frame_scores, min(count, self.num_cells))
@@ -148,20 +238,21 @@ class Block:
         windowed = torch.tensor(self.free.windowed[place], device=cells.device)[group.members[rows]].unsqueeze(1)
         return free + windowed * self.window.admits(dy, dx)
 
-    def _log_total(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> "Tensor | None":
+    def _log_total(
+        self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], affinity: Affinity
+    ) -> "Tensor | None":
         """[R, 1] logsumexp over the frame (then the only one) or over the windows, where the protocol asks for it."""
-        if self.affinity.normalise == "kept":
+        if affinity.normalise == "kept":
             return None
-        if self.affinity.normalise == "window":
-            return torch.cat(
-                [self._log_total_of_windows(group, *pair) for pair in zip(group.tiles, scores, strict=True)]
-            )
+        if affinity.normalise == "window":
+            of_tiles = zip(group.tiles, scores, strict=True)
+            return torch.cat([self._log_total_of_windows(group, *pair, affinity.temperature) for pair in of_tiles])
         tiles = group.tiles if scores else []
         inside = [tile_scores[0] + tile.outside for tile_scores, tile in zip(scores, tiles, strict=True)]
-        scaled = [widened(s) / self.affinity.temperature for s in (*inside, *free_scores)]
+        scaled = [widened(s) / affinity.temperature for s in (*inside, *free_scores)]
         return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
 
-    def _log_total_of_windows(self, group: Group, tile: Tile, scores: "Tensor") -> "Tensor":
+    def _log_total_of_windows(self, group: Group, tile: Tile, scores: "Tensor", temperature: float) -> "Tensor":
         """[B * m, 1] logsumexp over the windows of all context frames, with 0 for each cell outside of the picture.
 
         Source: zlai0/MAST a57b043 models/colorizer.py (SpatialCorrelationSampler, which pads with zeros).
@@ -169,48 +260,59 @@ class Block:
         members = group.members[tile.first : tile.last]
         copies = widened(self.windowed_copies[:, members].unsqueeze(2).float())  # [F, B * m, 1]
         inside = (scores.view(len(scores), -1, *tile.outside.shape) + tile.outside).view(scores.shape)
-        scaled = widened(inside) / self.affinity.temperature + copies.log()
+        scaled = widened(inside) / temperature + copies.log()
         num_outside = (self.window.size - (tile.outside == 0).sum(1)).repeat(len(members) // len(tile.outside))
         outside = (num_outside * copies[..., 0].sum(0)).log().unsqueeze(1)
         return torch.logaddexp(torch.logsumexp(scaled, (0, 2)).unsqueeze(1), outside)
 
-    def _entries_of_all(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Iterator[Entries]:
+    def _take_all(self, taken: Taken, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
         """Every cell that may be chosen."""
         every = torch.ones(len(group.cells), dtype=torch.bool, device=group.cells.device)
-        log_total = self._log_total(group, scores, free_scores)
+        totals = [self._log_total(group, scores, free_scores, one) for one in taken.affinities]
         for member, rows, values, columns, copies in self._chunks(group, scores, free_scores, every):
-            taken = torch.cat([torch.where(v > -torch.inf, c, 0) for v, c in zip(values, copies, strict=True)], 1)
-            total = None if log_total is None else log_total[rows]
-            weights = weigh(torch.cat(list(values), 1), taken, self.affinity.temperature, total)
-            row, column = (taken > 0).nonzero(as_tuple=True)
-            yield member * self.num_cells + group.cells[rows[row]], columns[column], weights[row, column]
+            all_values = torch.cat(list(values), 1)
+            kept = torch.cat([torch.where(v > -torch.inf, c, 0) for v, c in zip(values, copies, strict=True)], 1)
+            row, column = (kept > 0).nonzero(as_tuple=True)
+            taken.add(
+                member * self.num_cells + group.cells[rows[row]],
+                columns[column],
+                [
+                    weigh(all_values, kept, one.temperature, None if total is None else total[rows])[row, column]
+                    for one, total in zip(taken.affinities, totals, strict=True)
+                ],
+            )
 
     def _tied_rows(
         self,
+        taken: Taken,
         group: Group,
         scores: list["Tensor"],
         free_scores: list["Tensor"],
         undecided: "Tensor",
         candidates: Candidates,
         threshold: "Tensor",
-        log_total: "Tensor | None",
-    ) -> Iterator[TiedRows]:
-        """Rows whose k-th similarity is not unique, from all their similarities."""
+        totals: Sequence["Tensor | None"],
+    ) -> Iterator[list[TiedRows]]:
+        """Rows whose k-th similarity is not unique, from all their similarities: under each affinity."""
         for member, rows, values, columns, copies in self._chunks(group, scores, free_scores, undecided):
             own, least = candidates.of(rows), threshold[rows]
             above = copies_above(own, least)
-            taken = copies_taken_with_ties(values, copies, least, above, self.affinity)
-            total = None if log_total is None else log_total[rows]
-            weight, more = weigh_with_ties(
-                torch.cat(list(values), 1), taken, least, above, own, self.affinity.temperature, total
-            )
-            yield TiedRows(
-                rows=member * self.num_cells + group.cells[rows],
-                columns=columns,
-                copies=taken,
-                weight=weight,
-                above=more,
-            )
+            kept = copies_taken_with_ties(values, copies, least, above, taken.rule)
+            all_values = torch.cat(list(values), 1)
+            tied = []
+            for one, total in zip(taken.affinities, totals, strict=True):
+                log_total = None if total is None else total[rows]
+                weight, more = weigh_with_ties(all_values, kept, least, above, own, one.temperature, log_total)
+                tied.append(
+                    TiedRows(
+                        rows=member * self.num_cells + group.cells[rows],
+                        columns=columns,
+                        copies=kept,
+                        weight=weight,
+                        above=more,
+                    )
+                )
+            yield tied
 
     def _chunks(
         self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], chosen: "Tensor"

@@ -29,6 +29,16 @@ class Candidates:
         """Those of some of the queries."""
         return Candidates(values=self.values[rows], indices=self.indices[rows], copies=self.copies[rows])
 
+    def first(self, count: int) -> "Candidates":
+        """The best `count` of each query. As contiguous rows, whose sums don't depend on what was cut off."""
+        if self.values.shape[1] <= count:
+            return self
+        return Candidates(
+            values=self.values[:, :count].contiguous(),
+            indices=self.indices[:, :count].contiguous(),
+            copies=self.copies[:, :count].contiguous(),
+        )
+
     @staticmethod
     def best(parts: "Sequence[Candidates]", count: int) -> "Candidates":
         """The best `count` of several sets of candidates of the same queries."""

@@ -20,7 +20,9 @@ _LINKED = re.compile(r"((?:[\w.+-]+@[\w-]+(?:\.[\w-]+)+)|(?:https?://|www\.)[^\s
 """What GitHub takes for an address: https://github.github.com/gfm/#autolinks-extension-."""
 _SPECIAL = re.compile(r"[\\|*_<`~]|\[(?=[^\]]*\][\[(:])")
 """Characters that Markdown reads as more than text; brackets where a link could follow."""
-_LATEX_MARKS = {"*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "¶": r"$^{\P}$"}
+_LATEX_MARKS = {
+    "*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "¶": r"$^{\P}$", "‖": r"$^{\|}$",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,9 @@ from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.results import FULL_PRECISION, PlainCheckpoint, Summary, override_text
 from corrkit.task_table import task_facts
 
-MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
+MARKS: Mapping[str, str] = MappingProxyType(
+    {"modified": "*", "partial": "†", "precision": "‡", "future": "§", "tuned": "‖"}
+)
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar", ".pyth")
 _LONGEST_NAME = 40
 
@@ -69,7 +71,14 @@ def marks(summary: Summary) -> dict[str, str]:
         found[MARKS["precision"]] = f"reduced precision: {summary['precision']}"
     if summary["checkpoint"].get("sees_future"):
         found[MARKS["future"]] = "features of a frame depend on later frames"
+    if "tuned_on" in summary:
+        found[MARKS["tuned"]] = tuned_text(summary["tuned_on"])
     return found
+
+
+def tuned_text(split: str) -> str:
+    """What must be known of a setting that was chosen on clips that it is reported on."""
+    return f"tuned-on-{split}: the setting was chosen on the clips that it is reported on"
 
 
 def per_cent(value: float, interval: Sequence[float] | None = None) -> str:

@@ -248,10 +248,11 @@ def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
     eval_video_segmentation.py:102-110); with 1e-12 added to the divisor it becomes 0 (xvjiarui/VFS 8e055cc
     vanilla_tracker.py:162-180).
     """
-    low = maps.amin(dim=(1, 2), keepdim=True)
-    span = (maps - low).amax(dim=(1, 2), keepdim=True)
-    stretched = (maps - low) / (span + guard)
-    return stretched.where(maps.amax(dim=(1, 2), keepdim=True) > 0, maps)
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    is_positive = high > 0
+    # The largest of differences is the difference of the largest: rounding keeps order. (x - 0) / 1 is x.
+    low, span = low.where(is_positive, 0.0), (high - low + guard).where(is_positive, 1.0)
+    return (maps - low).div_(span)
 
 
 def minmax_with_zero(maps: "Tensor") -> "Tensor":
