@@ -4,12 +4,13 @@ Similarities know nothing of k, ties and temperature, and those with the widest 
 narrower ones: one set of scores serves all of them.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from corrkit.propagation.affinity import SparseAffinity, TiedRows, from_entries
+from corrkit.propagation.affinity import SparseAffinity, TiedRows
 from corrkit.propagation.contexts import SharedContexts
 from corrkit.propagation.scoring import Group, Plan, Tile
 from corrkit.propagation.selection import (
@@ -22,6 +23,7 @@ from corrkit.propagation.selection import (
     weigh_with_ties,
     widened,
 )
+from corrkit.propagation.taken import Taken
 from corrkit.propagation.window import Window
 from corrkit.protocols.schema import Affinity
 
@@ -36,51 +38,20 @@ Scores = tuple[list["Tensor"], list["Tensor"]]
 """Similarities of a group: [F, B * m, P] of each tile with the windowed context frames, [R, N] with each free one."""
 
 
+def _runs(places: Sequence[int]) -> list[slice]:
+    """Rising numbers as slices of those that follow each other."""
+    starts = [n for n, place in enumerate(places) if n == 0 or place != places[n - 1] + 1]
+    ends = [*starts[1:], len(places)][: len(starts)]
+    return [slice(places[start], places[end - 1] + 1) for start, end in zip(starts, ends, strict=True)]
+
+
+def _of_each(parts: Sequence["Tensor"]) -> "Tensor":
+    """Parts [F, ...] one after the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
 def _differ(classes: "Tensor", others: "Tensor") -> "Tensor":
     return (classes != others) & (classes != ANY) & (others != ANY)
-
-
-class Taken:
-    """What one rule of selection takes of a block, and its weights under each of several temperatures.
-
-    Args:
-        affinities: alike in topk and ties.
-    """
-
-    def __init__(self, affinities: Sequence[Affinity]) -> None:
-        self.affinities, self.rule = affinities, affinities[0]
-        self._rows: list[Tensor] = []
-        self._indices: list[Tensor] = []
-        self._weights: list[list[Tensor]] = [[] for _ in affinities]
-        self._tied: list[list[TiedRows]] = [[] for _ in affinities]
-
-    def add(self, rows: "Tensor", indices: "Tensor", weights: Sequence["Tensor"]) -> None:
-        """Takes entries: rows (query frame times N plus cell), indices, weights of each affinity; [E] each."""
-        self._rows.append(rows)
-        self._indices.append(indices)
-        for own, further in zip(self._weights, weights, strict=True):
-            own.append(further)
-
-    def add_tied(self, tied: Sequence[TiedRows]) -> None:
-        """Takes rows with ties at the cut, which differ in weights alone; as a list where that is the shorter form."""
-        if tied[0].is_long:
-            for own, further in zip(self._tied, tied, strict=True):
-                own.append(further)
-        else:
-            listed = [one.entries() for one in tied]
-            self.add(*listed[0][:2], [weights for _, _, weights in listed])
-
-    def found(self, num_cells: int, num_context: int) -> dict[Affinity, SparseAffinity]:
-        """All of it by affinity."""
-        found = from_entries(
-            torch.cat(self._rows),
-            torch.cat(self._indices),
-            [torch.cat(weights) for weights in self._weights],
-            tied=self._tied,
-            num_cells=num_cells,
-            num_context=num_context,
-        )
-        return dict(zip(self.affinities, found, strict=True))
 
 
 class Block:
@@ -110,11 +81,15 @@ class Block:
         self.window = window
         rules = dict.fromkeys((affinity.topk, affinity.ties) for affinity in affinities)
         self.taken = [Taken([one for one in affinities if (one.topk, one.ties) == rule]) for rule in rules]
+        # Where no tie has to see the whole row, what is taken can wait for all groups: fewer and larger operations.
+        self._is_plain = all(one.normalise == "kept" and one.topk for one in affinities)
+        self._waiting: dict[int, list[tuple[Tensor, Candidates]]] = {}
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
         device = queries[0].device
         self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
         self.classes = classes
         self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
+        self._runs = _runs([place for place, row in enumerate(windowed.numbers) if max(row) >= 0])
 
     def scores(self, group: Group) -> Scores:
         """Of a group of tiles; valid until the next call."""
@@ -137,6 +112,10 @@ class Block:
         """Selects in a group of tiles, by every rule."""
         most = max(taken.rule.topk for taken in self.taken)
         candidates = self._candidates(group, *scores, most) if most else None
+        if candidates is not None and self._is_plain and not candidates.have_ties():
+            rows = group.members * self.num_cells + group.cells
+            self._waiting.setdefault(candidates.values.shape[1], []).append((rows, candidates))
+            return
         for taken in self.taken:
             if candidates is None or taken.rule.topk == 0:
                 self._take_all(taken, group, *scores)
@@ -145,6 +124,12 @@ class Block:
 
     def found(self, num_context: int) -> dict[Affinity, SparseAffinity]:
         """What was taken by affinity, rows of all query frames; once all groups are gone through."""
+        for waiting in self._waiting.values():
+            rows, candidates = torch.cat([rows for rows, _ in waiting]), Candidates.below([own for _, own in waiting])
+            for taken in self.taken:
+                own = candidates.first(taken.rule.topk + 1)
+                copies, _, _ = copies_taken(own, taken.rule)
+                taken.add_kept(rows, own, copies, copies > 0, [None] * len(taken.affinities))
         num_rows, found = len(self.queries) * self.num_cells, dict[Affinity, SparseAffinity]()
         for taken in self.taken:
             found |= taken.found(num_rows, num_context)
@@ -161,16 +146,8 @@ class Block:
         """The k best cells of each row; rows with ties at the cut come after the others."""
         copies, threshold, undecided = copies_taken(candidates, taken.rule)
         totals = [self._log_total(group, scores, free_scores, one) for one in taken.affinities]
-        kept = (copies > 0) & ~undecided.unsqueeze(1)
         rows = group.members * self.num_cells + group.cells
-        taken.add(
-            rows.unsqueeze(1).expand_as(kept)[kept],
-            candidates.indices[kept],
-            [
-                weigh(candidates.values, copies, one.temperature, total)[kept]
-                for one, total in zip(taken.affinities, totals, strict=True)
-            ],
-        )
+        taken.add_kept(rows, candidates, copies, (copies > 0) & ~undecided.unsqueeze(1), totals)
         if bool(undecided.any()):
             for tied in self._tied_rows(taken, group, scores, free_scores, undecided, candidates, threshold, totals):
                 taken.add_tied(tied)
@@ -194,7 +171,7 @@ class Block:
     def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], topk: int) -> Candidates:
         """The k + 1 best distinct cells of each row, over all context frames."""
         count = topk + 1
-        parts = [self._best_in_window(group, scores, count)] if scores else []
+        parts = [self._best_in_window(group, scores, count)] if self._runs else []
         for place, frame_scores in enumerate(free_scores):
             cells = best_positions(frame_scores, min(count, self.num_cells))
             numbers = torch.tensor(self.free.numbers[place], device=cells.device)[group.members]
@@ -208,11 +185,12 @@ class Block:
         best, values, cells = [], [], []
         positions_kept = min(count, min(tile.keys.size for tile in group.tiles))
         for tile, tile_scores in zip(group.tiles, scores, strict=True):
-            over_frames = tile_scores.amax(0)  # [B * m, P]
+            parts = [tile_scores[run] for run in self._runs]
+            over_frames = functools.reduce(torch.maximum, (part.amax(0) for part in parts))  # [B * m, P]
             over_frames.view(-1, *tile.outside.shape).add_(tile.outside)
             positions = best_positions(over_frames, positions_kept)  # [B * m, c]
             best.append(over_frames.gather(1, positions))
-            values.append(tile_scores.gather(2, positions.expand(len(tile_scores), -1, -1)))  # [F, B * m, c]
+            values.append(_of_each([part.gather(2, positions.expand(len(part), -1, -1)) for part in parts]))
             cells.append(tile.cells[positions])
         merged = torch.cat(values, 1).masked_fill_(torch.cat(best) == -torch.inf, -torch.inf)  # [F, R, c]
         merged = merged.transpose(0, 1).flatten(1)  # [R, F * c]
@@ -221,8 +199,9 @@ class Block:
         members = group.members.unsqueeze(1)
         return Candidates(
             values=chosen.values,
-            indices=self.offsets[frame, members] + torch.cat(cells).gather(1, place),
-            copies=self.windowed_copies[frame, members],
+            indices=_of_each([self.offsets[run] for run in self._runs])[frame, members]
+            + torch.cat(cells).gather(1, place),
+            copies=_of_each([self.windowed_copies[run] for run in self._runs])[frame, members],
         )
 
     def _copies_of_free(self, group: Group, place: int, rows: "slice | Tensor", cells: "Tensor") -> "Tensor":

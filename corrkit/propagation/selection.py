@@ -39,6 +39,20 @@ class Candidates:
             copies=self.copies[:, :count].contiguous(),
         )
 
+    def have_ties(self) -> bool:
+        """Whether any query has two candidates of equal similarity."""
+        following = self.values[:, 1:]
+        return bool(((self.values[:, :-1] == following) & (following > -torch.inf)).any())
+
+    @staticmethod
+    def below(parts: "Sequence[Candidates]") -> "Candidates":
+        """Those of several sets of queries, one below the other."""
+        return Candidates(
+            values=torch.cat([part.values for part in parts]),
+            indices=torch.cat([part.indices for part in parts]),
+            copies=torch.cat([part.copies for part in parts]),
+        )
+
     @staticmethod
     def best(parts: "Sequence[Candidates]", count: int) -> "Candidates":
         """The best `count` of several sets of candidates of the same queries."""

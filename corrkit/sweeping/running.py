@@ -139,13 +139,18 @@ def run_sweep(
         progress: as for `evaluate_together`.
         watch: see progress.
     """
+    has_layers = len(predictors) > 1
 
     def evaluated(subject: Subject, lanes: "Sequence[_Lane]") -> list[Result]:
-        below = None if out is None else out / re.sub(r"[^\w.@+-]+", "-", subject.dataset.split)
+        split = re.sub(r"[^\w.@+-]+", "-", subject.dataset.split)
+        names = [folder_name(setting, one.report.layer if has_layers else None) for one, setting in lanes]
         return evaluate_together(
             subject,
             lanes,
-            outs=[None if below is None else below / folder_name(s, p.report.layer) for p, s in lanes],
+            outs=[
+                None if below is None else below / folder_name(s, p.report.layer if has_layers else None)
+                for p, s in lanes
+            ],
             save_predictions=False,
             progress=progress,
             watch=watch,
@@ -207,6 +212,6 @@ def _best(trials: Sequence[Trial]) -> Trial:
     return min((trial for trial in trials if len(trial.result.statistics) == most), key=_from_best)
 
 
-def _from_best(trial: Trial) -> float:
-    """Falling scores, NaN last; equal ones stay as they are."""
-    return math.inf if math.isnan(trial.score) else -trial.score
+def _from_best(trial: Trial) -> tuple[float, bool]:
+    """Falling scores, NaN last; of equal ones the default comes first, others stay as they are."""
+    return math.inf if math.isnan(trial.score) else -trial.score, not trial.is_default

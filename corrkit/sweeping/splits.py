@@ -63,7 +63,8 @@ def open_splits(
             "--clips names clips of one split, --select-on and --report-on are two.", "Leave one of them out."
         )
     if select_on is not None:
-        return Splits(selected=opened(select_on), reported=reported)
+        is_same = select_on == reported.dataset.split
+        return Splits(selected=reported if is_same else opened(select_on), reported=reported)
     training = task_facts(task).training_split
     if clips is not None or training is None:
         reason = "clips of one split were named" if clips is not None else f"{task} has no training split"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Backbone
-from corrkit.backbones.loading import NO_OPTIONS
+from corrkit.backbones.loading import Loading
 from corrkit.errors import UsageError
 from corrkit.inference import standard_defaults
 from corrkit.passes import Progress
@@ -40,6 +40,10 @@ def sweep(
     dataset_name: str | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    heads: int | None = None,
+    key: str | None = None,
+    system: str | None = None,
+    layout: str | Path | None = None,
     workers: int | None = 1,
     progress: Progress | None = None,
     **overrides: object,
@@ -67,6 +71,10 @@ def sweep(
         dataset_name: see data.
         out: a folder, written and resumed: a run folder for each setting, sweep.json, sweep.csv and the figure.
         device: see data.
+        heads: as for `corrkit.evaluate`, as are key, system and layout.
+        key: see heads.
+        system: see heads.
+        layout: see heads.
         workers: see data.
         progress: called after every frame.
         **overrides: protocol constants that all settings have.
@@ -94,16 +102,16 @@ def sweep(
         dataset_name=dataset_name,
         has_layers=layers is not None,
     )
-    request = None
+    request, loading = None, Loading(heads=heads, key=key, system=system, layout=layout)
     with standard_defaults():
         if isinstance(model, str | Path):
             named = None if layers is None else tuple(map(str, layers))
-            request = Request(spec=model, device=device, loading=NO_OPTIONS, layers=named)
+            request = Request(spec=model, device=device, loading=loading, layers=named)
             predictors = request.predictors()
         elif layers is not None:
             raise UsageError("A live model has one layer.", "Leave layers out, or give a checkpoint.")
         else:
-            predictors = [make_predictor(model, device=device)]
+            predictors = [make_predictor(model, device=device, loading=loading)]
     found = run_sweep(
         plan,
         predictors,

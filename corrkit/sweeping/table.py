@@ -85,10 +85,8 @@ def _tuned(trial: Trial) -> str:
     return f"tuned-on-{split}" if split else ""
 
 
-def _csv_cell(value: object) -> object:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return repr(value) if isinstance(value, float) else value
+def _csv_cell(value: object) -> str:
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 def _table(sweep: Sweep, trials: Sequence[Trial], what: str) -> Table:
