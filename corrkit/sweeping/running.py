@@ -147,10 +147,7 @@ def run_sweep(
         return evaluate_together(
             subject,
             lanes,
-            outs=[
-                None if below is None else below / folder_name(s, p.report.layer if has_layers else None)
-                for p, s in lanes
-            ],
+            outs=[None if out is None else out / split / name for name in names],
             save_predictions=False,
             progress=progress,
             watch=watch,

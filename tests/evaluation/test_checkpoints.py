@@ -50,10 +50,10 @@ def test_each_checkpoint_has_the_number_and_the_folder_of_its_own_run(training: 
         (alone,), said = evaluated(capsys, "--ckpt", file)
         assert alone == summary
         assert "is resumed" in said
-        shutil.rmtree("runs")
-        (alone,), _ = evaluated(capsys, "--ckpt", file)
-        assert alone == summary
     shutil.rmtree("runs")
+    (alone,), said = evaluated(capsys, "--ckpt", str(training / "checkpoint200.pth"))
+    assert alone == together[2]
+    assert "is resumed" not in said
     again, _ = evaluated(capsys, "--ckpt", *each_checkpoint([str(training)]), "--out", "below")
     assert again == together
     assert len(list(Path("below").glob("*/summary.json"))) == 3
