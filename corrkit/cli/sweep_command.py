@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     plan = _plan(args)
     request = _request(args)
     predictors = request.predictors()
-    describe(predictors[-1])
+    for words in describe(predictors[-1], [plan.grid.settings[plan.grid.default]]):
+        say(words)
     out = Path(args.out) if args.out else _default_folder(args, plan, predictors[-1])
     require_outside_data(out, plan.splits.selected.dataset.root)
     count = len(plan.grid.settings) * len(predictors)

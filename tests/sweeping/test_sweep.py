@@ -76,7 +76,7 @@ def test_a_setting_chosen_on_what_it_is_reported_on_says_so_everywhere(command, 
     table = capsys.readouterr().out
     rows = [line for line in table.splitlines() if line.startswith("|")]
     words = [line.split("|")[1].strip() for line in rows[2:]]
-    assert words[0] == "best, tuned-on-val‖"
+    assert words[0] == "best, tuned-on-val◊"
     assert sorted(words[1:]) == ["", "", "default"]
     with (tmp_path / "sweep/sweep.csv").open() as file:
         found = list(csv.DictReader(file))
