@@ -318,7 +318,8 @@ def test_folders_that_hold_no_finished_run_are_named(finished, tmp_path):
 
 SHORT = (
     "method architecture parameters pretraining stride protocol J&F-Mean J-Mean F-Mean mIoU PCK@0.1 PCK@0.2 "
-    "J&F-Mean_low J&F-Mean_high mIoU_low mIoU_high PCK@0.1_low PCK@0.1_high precision origin data modified partial"
+    "J&F-Mean~low J&F-Mean~high mIoU~low mIoU~high PCK@0.1~low PCK@0.1~high precision origin data modified tuned_on "
+    "partial"
 )
 
 
@@ -330,7 +331,7 @@ def test_the_csv_is_short_with_six_digits_and_without_timing(finished, tmp_path)
         (row,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
         return row
 
-    assert list(written()) == [name.replace("_", " ") for name in SHORT.split()]
+    assert list(written()) == [name.replace("~", " ") for name in SHORT.split()]
     assert list(written(is_wide=True)) == [name for name in table if name != "frames_per_second"]
     assert list(written(is_wide=True, has_timing=True)) == list(table)
     assert list(written(has_timing=True))[-1] != "frames_per_second"
