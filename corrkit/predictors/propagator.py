@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from corrkit.frames.preparation import Resized
+    from corrkit.propagation.propagator import Matched
 
 ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
@@ -62,6 +63,9 @@ class Propagator(Predictor):
         name: for tables and run folders.
         resized: keeps resized frames from call to call, for a caller that evaluates the same clips often.
     """
+
+    knows_classes = False
+    """Whether `classes` says anything, so that it matches otherwise than other propagators."""
 
     def __init__(
         self, backbone: Backbone, device: "torch.device", name: str, resized: ResizedFrames | None = None
@@ -157,8 +161,12 @@ class Propagator(Predictor):
         task: Task[ClipT, Label, Truth],
         protocol: Protocol,
         seen: NetworkInput,
+        matched: "Iterator[Matched] | None" = None,
     ) -> Generator[Label | None, None, Notes]:
-        """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`."""
+        """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`.
+
+        matched: see `propagate`.
+        """
         from corrkit.propagation import propagate
 
         given = task.given(clip, protocol)
@@ -180,7 +188,13 @@ class Propagator(Predictor):
 
         every, classes = chain([first], features), self.classes(clip, codec)
         for soft in propagate(
-            every, labels, later_labels=maps, protocol=protocol, predicted=predicted, classes=classes
+            every,
+            labels,
+            later_labels=maps,
+            protocol=protocol,
+            predicted=predicted,
+            classes=classes,
+            matched=matched,
         ):
             yield codec.decode(soft)
         return [("what is given without a cell on the grid can't be followed", some(lost))] if lost else []

@@ -26,7 +26,7 @@ def twice(name: str, out: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_tensorboard_has_each_step_once(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra `log`")
+    pytest.importorskip("tensorboard", reason="needs the extra `loggers`")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     twice("tensorboard", tmp_path)
@@ -39,7 +39,7 @@ def test_tensorboard_has_each_step_once(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_gets_steps_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="needs the extra `log`")
+    pytest.importorskip("wandb", reason="needs the extra `loggers`")
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     twice("wandb", tmp_path)
@@ -56,7 +56,7 @@ def test_trackio_has_the_steps_of_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    pytest.importorskip("trackio", reason="needs the extra `log`")
+    pytest.importorskip("trackio", reason="needs the extra `loggers`")
     from trackio.sqlite_storage import SQLiteStorage
 
     twice("trackio", tmp_path)
