@@ -237,7 +237,6 @@ class Matcher:
         if self._workspace is None:
             self._workspace = Workspace(device)
         if self._plan is None or self._plan.extent != extent:
-            self._plan = None  # megabytes on a large grid; what follows takes their place
             self._plan = Plan(extent, self._window, self._workspace, device)
         return self._plan
 

@@ -24,7 +24,7 @@ from corrkit.protocols import load_protocol, override
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-UNWRITTEN = {"sweep", "launches"}
+UNWRITTEN = {"launches"}
 """Benchmarks whose function may still be to come."""
 
 
