@@ -150,10 +150,9 @@ def test_a_clip_that_fails_costs_itself(command, data: Path, capsys):
 )
 def test_what_can_not_be_swept_is_refused_before_the_work(command: list[str], capsys, asked, words):
     try:
-        code = main([*command, *asked])
+        assert main([*command, *asked]) == 2
     except SystemExit as end:  # of argparse
-        code = end.code
-    assert code == 2
+        assert end.code == 2
     assert words in capsys.readouterr().err
     assert not Path("sweep").exists()
 
