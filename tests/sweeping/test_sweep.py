@@ -132,6 +132,14 @@ def test_a_clip_that_fails_costs_itself(command, data: Path, capsys):
     assert "partial" in captured.out
 
 
+def exit_code(arguments: list[str]) -> object:
+    """Also that with which argparse ends the program."""
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -149,10 +157,7 @@ def test_a_clip_that_fails_costs_itself(command, data: Path, capsys):
     ],
 )
 def test_what_can_not_be_swept_is_refused_before_the_work(command: list[str], capsys, asked, words):
-    try:
-        assert main([*command, *asked]) == 2
-    except SystemExit as end:  # of argparse
-        assert end.code == 2
+    assert exit_code([*command, *asked]) == 2
     assert words in capsys.readouterr().err
     assert not Path("sweep").exists()
 
