@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import browser  # noqa: F401 - a fixture
-from stored_runs import CLIPS, STATISTICS, davis, writer_of_runs
+from stored_runs import CLIPS, STATISTICS, davis
 
 import corrkit
 from corrkit.errors import RunError, UsageError
@@ -23,11 +23,6 @@ from corrkit.protocols import load_protocol
 from corrkit.runs.columns import Chosen
 from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
 from corrkit.tasks import load_task
-
-
-@pytest.fixture
-def finished(tmp_path):
-    return writer_of_runs(tmp_path)
 
 
 def test_the_three_benchmarks_of_a_checkpoint_stand_side_by_side(finished):
