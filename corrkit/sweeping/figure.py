@@ -33,8 +33,10 @@ def heat_map(sweep: Sweep) -> Drawing:
         share = 0.0 if math.isnan(score) else (score - min(finite)) / ((max(finite) - min(finite)) or 1)
         left, middle = _LEFT + _CELL * place[0], _TOP + _ROW * (place[1] + 0.5)
         lines.append(Line(points=((left, middle), (left + _CELL - 2, middle)), colour=_shade(share), width=_ROW - 2))
-        for y, text in ((-3, _per_cent(score)), (13, _difference(cells[place][0]))):
-            texts.append(Text(x=left + _CELL / 2 - 1, y=middle + y, text=text, anchor="middle", colour="#000000"))
+        said = [_per_cent(score), *_difference(cells[place][0])]
+        for number, text in enumerate(said):
+            y = middle - 3 + 16 * number
+            texts.append(Text(x=left + _CELL / 2 - 1, y=y, text=text, anchor="middle", colour="#000000"))
     for place, trials in cells.items():
         if any(trial.is_default for trial in trials):
             lines.append(_frame(place, _DEFAULT, 3))
@@ -83,8 +85,8 @@ def _per_cent(score: float) -> str:
     return "–" if math.isnan(score) else f"{100 * score:.1f}"
 
 
-def _difference(trial: Trial) -> str:
-    return difference_text(trial.found.difference, trial.found.interval) if trial.found else ""
+def _difference(trial: Trial) -> list[str]:
+    return [difference_text(trial.found.difference, trial.found.interval)] if trial.found else []
 
 
 def _frame(place: tuple[int, int], colour: str, inset: int) -> Line:
