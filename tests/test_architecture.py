@@ -14,7 +14,7 @@ from annotations import lines_with_any
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "architecture.md"
 
-GROUND_FLOOR = ("text", "errors", "palette", "pages", "files", "task_table", "manifests", "constants")
+GROUND_FLOOR = ("text", "errors", "palette", "pages", "files", "task_table", "manifests", "constants", "beside")
 ROOMS = (
     "protocols",
     "metrics",

@@ -56,18 +56,19 @@ def _mean_of_layers(backbone: Backbone, count: int) -> Backbone:
     """Whose features are the mean over the last `count` layers up to its own; itself for 1."""
     if count == 1:
         return backbone
-    network = backbone.network if isinstance(backbone, Framewise) else None
-    if not isinstance(network, Network) or isinstance(backbone, SharedLayer) or backbone.mode.kind != "framewise":
+    is_alone = isinstance(backbone, Framewise) and not isinstance(backbone, SharedLayer)
+    if not is_alone or not isinstance(backbone.network, Network) or backbone.mode.kind != "framewise":
         raise UsageError(
             f"features.layers is {count}, but {backbone.report.system} as it is opened gives no layers to average.",
             "Leave --layers and --window out, or set layers=1.",
         )
+    network = backbone.network
     if count > network.layer:
         raise UsageError(
             f"features.layers is {count}, but there are {network.layer} layers up to the one that is evaluated.",
             f"Set layers to {network.layer} at most.",
         )
-    return Framewise(_Mean(network, count), interface_of(backbone))
+    return Framewise(_Mean(network, count), interface_of(backbone), backbone.batches)
 
 
 class _Mean(nn.Module):

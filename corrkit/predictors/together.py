@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Generic
 
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.layers import encode_together, network_key
+from corrkit.backbones.precision import worked_in
+from corrkit.beside import Beside
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def predict_together(
-    lanes: Sequence[tuple[Predictor, Protocol, ClipT]], task: Task[ClipT, Label, Truth]
+    lanes: Sequence[tuple[Predictor, Protocol, ClipT]], task: Task[ClipT, Label, Truth], decoding: Beside
 ) -> "Iterator[list[Stream[Label]]]":
     """The predictions of each lane, as its own `predict` gives them; to be asked for frame by frame, lane by lane.
 
@@ -28,11 +30,12 @@ def predict_together(
     Args:
         lanes: predictors, each with its protocol and the clip as that protocol sees it.
         task: of all the protocols.
+        decoding: where soft maps become labels.
     """
     passes: dict[Hashable, _Pass] = {}
     streams: list[Stream[Label]] = []
     for predictor, protocol, clip in lanes:
-        stream = _stream(predictor, protocol, clip, task, passes)
+        stream = _stream(predictor, protocol, clip, task, passes, decoding)
         streams.append(stream)
     with ExitStack() as stack:
         for shared in passes.values():
@@ -48,16 +51,17 @@ def _stream(
     clip: ClipT,
     task: Task[ClipT, Label, Truth],
     passes: "dict[Hashable, _Pass]",
+    decoding: Beside,
 ) -> "Stream[Label]":
     if not isinstance(predictor, Propagator):
         alone = predictor.predict(clip, task, protocol)
         return Stream(alone, None)
     seen = predictor.network_input(clip, protocol)
-    key = network_key(predictor.backbone), seen
+    key = network_key(predictor.backbone), predictor.precision, seen
     if key not in passes:
-        passes[key] = _Pass(lambda: predictor.frames(clip, seen))
+        passes[key] = _Pass(lambda: predictor.frames(clip, seen), predictor)
     features = passes[key].join(predictor.under(protocol.features))
-    predictions = predictor.propagated(features, clip, task, protocol, seen)
+    predictions = predictor.propagated(features, clip, task, protocol, seen, decoding)
     return Stream(predictions, passes[key])
 
 
@@ -106,10 +110,11 @@ class _Pass:
 
     Args:
         frames: opens the frames, as the network takes them.
+        predictor: whose device and precision the network works with.
     """
 
-    def __init__(self, frames: "Callable[[], Iterator[Tensor]]") -> None:
-        self._open_frames = frames
+    def __init__(self, frames: "Callable[[], Iterator[Tensor]]", predictor: Propagator) -> None:
+        self._open_frames, self._predictor = frames, predictor
         self._backbones: list[Backbone] = []
         self._waiting: list[deque[Tensor]] = []
         self._frames: Iterator[Tensor] | None = None
@@ -138,7 +143,8 @@ class _Pass:
         started = time.perf_counter()
         if self._frames is None:
             self._frames = self._open_frames()
-            self._encoded = encode_together(self._backbones, self._frames)
+            encoded = encode_together(self._backbones, self._frames)
+            self._encoded = worked_in(self._predictor.precision, self._predictor.device, encoded)
         found = next(self._encoded, None)
         for waiting, features in zip(self._waiting, found or (), strict=found is not None):
             waiting.append(features)

@@ -20,8 +20,8 @@ TRAINING = (
 TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
-        "--layout --device --workers --shard --out --save-predictions --no-keep --submission --reference-rows "
-        "--against --fail-below --json --format --columns --wide --quiet"
+        "--layout --device --precision --workers --shard --out --save-predictions --no-keep --submission "
+        "--reference-rows --against --fail-below --json --format --columns --wide --quiet"
     ),
     "score": (
         f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format --columns --wide"
