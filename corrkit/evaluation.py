@@ -72,7 +72,7 @@ class Result:
         if self.folder is None:
             raise UsageError("Nothing of this result was written, so there is nothing to report on.", "Give out=.")
         write = pkgutil.resolve_name("corrkit.report:write_report")
-        write([self.folder], Path(out), figures=None if figures is None else Path(figures))
+        write([self.folder], Path(out), figures=None if figures is None else Path(figures), trusted=True)
         return Path(out)
 
     def _repr_html_(self) -> str:

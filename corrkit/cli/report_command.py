@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-features", action="store_true", help="leave out features and matches: the network is not run"
     )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="load networks that are code (py:) or on a hub (hf:): the runs are your own",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
@@ -36,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         data=args.data,
         figures=args.figures,
         with_features=not args.no_features,
+        trusted=args.trust,
         **({} if args.quiet else {"say": say}),
     )
     for note in notes:

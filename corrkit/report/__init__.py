@@ -24,6 +24,7 @@ def write_report(
     data: str | Path | None = None,
     figures: Path | None = None,
     with_features: bool = True,
+    trusted: bool = False,
     say: Callable[[str], None] = _silent,
 ) -> tuple[str, ...]:
     """Writes a report on finished runs.
@@ -34,6 +35,7 @@ def write_report(
         data: the data root, for runs of one task; None takes the one that each run recorded.
         figures: a folder for the figures as PNG; made where it isn't there.
         with_features: runs each network on its worst clip, to show features and matches.
+        trusted: the runs are one's own, so that networks which they name as code (py:) or on a hub (hf:) are loaded.
         say: takes a line on what is being done.
 
     Returns:
@@ -47,7 +49,7 @@ def write_report(
     for target in (out, *([figures] if figures else [])):
         require_outside_data(target, data)
     runs, notes = read_runs(folders)
-    found = sections([open_run(run, data) for run in runs], with_features=with_features, say=say)
+    found = sections([open_run(run, data, trusted=trusted) for run in runs], with_features=with_features, say=say)
     methods = list(dict.fromkeys(method for section in found for method in section.methods))
     title = f"{', '.join(methods)}: corrkit report"
     write_atomic(out, page("report.html", title=title, methods=methods, sections=found))

@@ -41,7 +41,7 @@ TAKEN = {
     "pretrain": f"RECIPE {TRAINING}",
     "leaderboard": "RUNS --out --reference --published --format --columns --wide --timing",
     "compare": "REFERENCE RUNS --fail-below --json --format",
-    "report": "RUNS --out --figures --data --no-features --quiet",
+    "report": "RUNS --out --figures --data --no-features --trust --quiet",
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),

@@ -156,6 +156,36 @@ def test_the_network_is_run_again_and_an_object_is_not(report: Path, runs, tmp_p
     assert "What the network sees" not in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+def test_a_run_of_somebody_else_starts_no_code(runs, tmp_path: Path):
+    """A folder's run.json may name any file; `py:` would execute it."""
+    (tmp_path / "theirs.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef made(): return None\n"
+    )
+    run = Path(shutil.copytree(runs["rgb"], tmp_path / "run"))
+    document = json.loads((run / "run.json").read_text())
+    for spec, trusted in (
+        (f"py:{tmp_path / 'theirs.py'}:made", False),
+        ("hf:a/b", False),
+        (f"py:{tmp_path / 'theirs.py'}:made", True),
+    ):
+        document["recorded"]["model"] = {"spec": spec}
+        (run / "run.json").write_text(json.dumps(document))
+        write_report([run], tmp_path / "r.html", trusted=trusted)
+        page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+        assert ("isn't loaded because a run's folder says so. Add --trust" in page.text) is not trusted
+        assert (tmp_path / "ran").exists() is trusted
+
+
+@pytest.mark.parametrize("origin", [{"spec": 7}, {"spec": "rgb", "heads": "x"}, {"spec": "rgb", "unknown": 1}, [], {}])
+def test_a_damaged_origin_costs_the_features_alone(runs, tmp_path: Path, origin: object):
+    run = Path(shutil.copytree(runs["rgb"], tmp_path / "run"))
+    document = json.loads((run / "run.json").read_text())
+    document["recorded"]["model"] = origin
+    (run / "run.json").write_text(json.dumps(document))
+    write_report([run], tmp_path / "r.html")
+    assert "doesn't say how rgb can be loaded again" in Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
+
+
 def test_figures_are_pictures_of_what_was_predicted(report: Path):
     """In the strip of the scripted run's worst clip, truth and prediction are equal up to where object 1 is lost."""
     strip = np.asarray(Image.open(report.parent / "figures" / "1-davis-worst-strip.png").convert("RGB"), int)
