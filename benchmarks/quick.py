@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/quick.py --data DAVIS
     OMP_NUM_THREADS=1 python benchmarks/quick.py --task davis --cost random:vit_small_patch16_224
 
-Prints the leading metric of every backbone on all frames of all clips and in quick mode, CPU seconds of both (the second
-call of quick: frames are then decoded), and how far the two orders agree (Spearman's rho, Kendall's tau; backbones whose
-scores lie within a point of each other may change places for nothing).
+Prints the leading metric of every backbone on all frames of all clips and in quick mode, CPU seconds of both (of the
+second call of quick: frames are then decoded), and how far the two orders agree: Spearman's rho, and Kendall's tau,
+which is also given without pairs of backbones less than a point apart, who change places for nothing.
 """
 
 import argparse
