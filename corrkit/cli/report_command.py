@@ -11,7 +11,7 @@ examples:
   corrkit report runs/before runs/after --out report.html --figures figures
 
 Floor, ceiling, curves, the best, median and worst clip with truth beside prediction, failures, and what the network
-sees. The file opens offline. See docs/report.md."""
+sees. The file opens offline. See corrkit docs report."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

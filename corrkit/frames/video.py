@@ -1,4 +1,9 @@
-"""Video files behind the same interface as image folders: OpenCV decodes, only the frames that are asked for."""
+"""Video files behind the same interface as image folders: only the frames that are asked for are decoded.
+
+OpenCV decodes, PyAV where it is installed and faster: the pixels are the same (see `corrkit.frames.pyav`).
+
+A video that lies in an uncompressed tar is read at its place there (`path` is then an `ArchivePath`).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError
+from corrkit.files.archive import ArchivePath
+from corrkit.frames import pyav
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 
@@ -49,10 +56,16 @@ class VideoFile:
 
     def read(self, indices: Sequence[int]) -> "list[NDArray[np.uint8]]":
         """Several frames in one pass, in the order of `indices`. Raises DataError naming file and frame."""
+        wanted = sorted(set(indices))
+        frames = pyav.read_frames(_address(self.path), wanted, len(self))
+        found = self._by_opencv(wanted) if frames is None else dict(zip(wanted, frames, strict=True))
+        return [found[index] for index in indices]
+
+    def _by_opencv(self, wanted: Sequence[int]) -> "dict[int, NDArray[np.uint8]]":
         capture = self._open()
         found: dict[int, NDArray[np.uint8]] = {}
         position = 0
-        for index in sorted(set(indices)):
+        for index in wanted:
             if position <= index <= position + _NEAR:
                 for _ in range(index - position):
                     capture.grab()
@@ -64,7 +77,7 @@ class VideoFile:
                     f"{self.path}: frame {index} of {len(self)} can't be decoded.", "Encode the video again."
                 )
             found[index], position = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8), index + 1
-        return [found[index] for index in indices]
+        return found
 
     def count_decodable(self) -> int:
         """Frames that can be decoded: the container's number where its last frame can, else counted one by one."""
@@ -78,7 +91,16 @@ class VideoFile:
         return len(self)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
+        capture = cv2.VideoCapture(_address(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise DataError(f"{self.path} can't be decoded as a video.", "Check or remove the file.")
         return capture
+
+
+def _address(path: Path) -> str:
+    """What FFmpeg opens: the file, or the bytes of a tar that are its member (its protocol "subfile")."""
+    place = getattr(path, "place", None)
+    if not isinstance(path, ArchivePath) or place is None:
+        return str(path)
+    start, size = place
+    return f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"

@@ -116,8 +116,9 @@ class Staff:
             CheckpointError: a worker can't make what this process has made. RuntimeError: a fault in a worker.
         """
         num_frames = sum(clip.num_files for clip in clips)
-        predictors = [predictor for predictor, _ in lanes]
-        count = 1 if self.request is None else self.workers or suitable_workers(num_frames, predictors)
+        device_type = lanes[0][0].device_type
+        seconds = num_frames * max(_seconds_of_a_frame(predictor) for predictor, _ in lanes)
+        count = 1 if self.request is None else self.workers or suitable_workers(seconds, device_type)
         if count == 1 or self.request is None or len(clips) < 2:
             for clip in clips:
                 one = errand(clip)
@@ -133,19 +134,17 @@ ALONE = Staff()
 """The calling process, for all clips."""
 
 
-def suitable_workers(num_frames: int, predictors: Sequence[Predictor]) -> int:
+def suitable_workers(seconds: float, device_type: str) -> int:
     """One worker for each processor (or GPU), as far as they fit into memory and are worth their start.
 
     Args:
-        num_frames: of all clips that are left.
-        predictors: what evaluates each frame; the largest network tells how long that takes a thread.
+        seconds: that the work takes one thread (or GPU).
+        device_type: "cpu", "cuda" or "mps".
     """
     import torch
 
-    device_type = predictors[0].device_type
-    rooms = {"cpu": min(_processors(), _fit_into_memory()), "cuda": torch.cuda.device_count()}
-    worth = num_frames * max(map(_seconds_of_a_frame, predictors)) / _WORTH_A_WORKER
-    return max(1, min(rooms.get(device_type, 1), int(worth)))
+    rooms = {"cpu": min(processors(), _fit_into_memory()), "cuda": torch.cuda.device_count()}
+    return max(1, min(rooms.get(device_type, 1), int(seconds / _WORTH_A_WORKER)))
 
 
 def _seconds_of_a_frame(predictor: Predictor) -> float:
@@ -322,7 +321,7 @@ def _on_own_device(request: Request, number: int) -> Request:
     return replace(request, device=f"cuda:{number % torch.cuda.device_count()}")
 
 
-def _processors() -> int:
+def processors() -> int:
     """That this process may use."""
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -336,6 +335,6 @@ def _fit_into_memory() -> int:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
-        return _processors()
+        return processors()
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    return _processors() if free is None else max(1, free // own)
+    return processors() if free is None else max(1, free // own)

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
 from corrkit.pages import page
 from corrkit.report.figures import save_figures
 from corrkit.report.opening import open_run
-from corrkit.report.sections import sections
+from corrkit.report.sections import clip_figures, sections
 from corrkit.runs.comparable import read_runs
 from corrkit.tasks.roots import require_outside_data
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def _silent(_: str) -> None:
@@ -56,3 +60,17 @@ def write_report(
     if figures is not None:
         save_figures([figure for section in found for figure in section.figures], figures)
     return tuple(notes)
+
+
+def stills(folder: Path) -> "dict[str, Image.Image]":
+    """Pictures of a finished run, to be logged or shown: "best-strip", "worst-strip", "worst-METHOD-frames", ...
+
+    Truth above the prediction on frames of the best, median and worst clip, and their scores by frame. Clips without
+    kept predictions, or whose data are no longer there, have curves alone.
+
+    Raises:
+        RunError: the folder holds no finished run, or one of another version.
+    """
+    (run,), _ = read_runs([folder])
+    drawn = clip_figures(open_run(run, None))
+    return {figure.name: figure.still for figure in drawn if figure.drawing or len(figure.pictures) == 1}

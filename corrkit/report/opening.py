@@ -7,13 +7,14 @@ from pathlib import Path
 
 from corrkit.backbones.loading import NO_OPTIONS, Loading
 from corrkit.errors import CorrkitError, RunError
-from corrkit.files.jsontext import Json, from_json
+from corrkit.files.jsontext import Json
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol
 from corrkit.report.stories import Reader
 from corrkit.runs.comparable import StoredRun
+from corrkit.runs.folder import run_document
 from corrkit.runs.pairing import protocol_of
 from corrkit.runs.shapes import mismatches
 from corrkit.subject import Subject, open_subject
@@ -96,7 +97,7 @@ def open_run(run: StoredRun, data: str | Path | None, *, trusted: bool = False) 
             f"{run.folder} was made under {run.summary['protocol']}, which this version of corrkit lacks.",
             "Evaluate again.",
         )
-    document = _document(run.folder / "run.json")
+    document = run_document(run.folder)
     recorded, fingerprint = (_table(document.get(name)) for name in ("recorded", "fingerprint"))
     subject, lacking = None, ""
     try:
@@ -152,11 +153,3 @@ def _root(run: StoredRun, recorded: Mapping[str, Json]) -> str | Path | None:
 def _table(value: Json) -> Mapping[str, Json]:
     """A table of run.json; an empty one where something else stands there."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _document(path: Path) -> Mapping[str, Json]:
-    """What run.json holds; {} where it can't be read: a report does without."""
-    try:
-        return _table(from_json(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

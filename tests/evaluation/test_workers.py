@@ -27,7 +27,7 @@ from corrkit.predictors.loading import Request
 from corrkit.processes.ranks import evaluated_by_all
 from corrkit.processes.remaining import Standing, Watch
 from corrkit.processes.shares import Share
-from corrkit.processes.workers import Staff, Work, suitable_workers
+from corrkit.processes.workers import Staff, Work, _seconds_of_a_frame, suitable_workers
 from corrkit.protocols import load_protocol, override
 from corrkit.subject import open_subject
 from corrkit.tasks import load_task
@@ -207,13 +207,13 @@ def test_errors_and_protocols_travel_between_processes():
 def test_workers_are_started_where_they_pay(
     parameters: int, stride: int, frames: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("corrkit.processes.workers._processors", lambda: 8)
+    monkeypatch.setattr("corrkit.processes.workers.processors", lambda: 8)
     monkeypatch.setattr("corrkit.processes.workers._fit_into_memory", lambda: 8)
     predictor = Scripted("network")
     predictor.report, predictor.stride = replace(predictor.report, parameters=parameters), stride
-    assert suitable_workers(frames, [Scripted("reference"), predictor]) == workers
+    assert suitable_workers(frames * _seconds_of_a_frame(predictor), "cpu") == workers
     monkeypatch.setattr("corrkit.processes.workers._fit_into_memory", lambda: 1)
-    assert suitable_workers(frames, [predictor]) == 1
+    assert suitable_workers(frames * _seconds_of_a_frame(predictor), "cpu") == 1
 
 
 class Frames:

@@ -1,6 +1,8 @@
 """The page: what it holds, that it opens offline, and that nothing in it comes alive."""
 
+import base64
 import html.parser
+import io
 import json
 import re
 import shutil
@@ -239,11 +241,32 @@ def test_a_result_reports_on_itself_and_shows_itself(data: Path, tmp_path: Path)
     assert len(list((tmp_path / "figures").glob("*-strip.png"))) == 3
     shown = Page(result._repr_html_())
     assert EVIL in shown.text
-    assert not [tag for tag, _ in shown.tags if tag in ("script", "img", "link")]
+    assert not [tag for tag, _ in shown.tags if tag in ("script", "link")]
+    ((_, picture),) = [pair for pair in shown.tags if pair[0] == "img"]
+    assert base64.b64decode((picture["src"] or "").removeprefix("data:image/png;base64,")) == result._repr_png_()
     assert f"{100 * result.summary['metrics']['J-Mean']:.1f}" in shown.text
     assert "walk" in shown.text
     with pytest.raises(UsageError, match="nothing to report on"):
         evaluate("davis", Scripted("x"), data=data).report(tmp_path / "x.html")
+
+
+def test_a_result_has_pictures_to_be_logged(data: Path, tmp_path: Path):
+    """Those of the report, and in a notebook the strip of the worst clip; without predictions there are curves."""
+    result = evaluate("davis", ColourBackbone(8), data=data, out=tmp_path / "run", **SMALL)
+    figures = result.figures()
+    assert {name for name in figures if name.endswith("-strip")} == {"best-strip", "median-strip", "worst-strip"}
+    assert not [name for name in figures if "animation" in name]
+    result.report(tmp_path / "r.html", figures=tmp_path / "figures")
+    written = np.asarray(Image.open(tmp_path / "figures/1-davis-worst-strip.png"))
+    assert np.array_equal(np.asarray(figures["worst-strip"]), written)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(result._repr_png_()))), written)
+    shutil.rmtree(tmp_path / "run/predictions")
+    assert result._repr_png_() is None
+    assert all(name.endswith("-frames") for name in result.figures())
+    shutil.rmtree(tmp_path / "run")
+    assert result._repr_png_() is None, "a table is shown all the same"
+    with pytest.raises(UsageError, match="nothing to draw"):
+        evaluate("davis", Scripted("x"), data=data).figures()
 
 
 def test_what_can_not_be_reported_on_is_refused(tmp_path: Path, runs, data: Path):
