@@ -1,6 +1,7 @@
 """`corrkit eval`: from a checkpoint to a results table."""
 
 import argparse
+import hashlib
 import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from corrkit.cli.arguments import (
     protocol_names,
     resolutions,
 )
-from corrkit.cli.eval_words import closing_words, describe, failures, left_to_others
+from corrkit.cli.eval_words import closing_words, describe, failures, left_to_others, not_opened
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
 
@@ -49,16 +50,20 @@ examples:
   corrkit eval davis --ckpt mae.pth --set radius=20 --set topk=7 --format markdown
   corrkit eval davis --ckpt new.pth --against runs/old --fail-below -0.5
   corrkit eval davis --ckpt mae.pth --protocol dino,cropmae,dinov3-M
+  corrkit eval davis --ckpt runs/pretrained/checkpoint-*.pth
 
 --ckpt takes a file or folder, demo, rgb, hog, identity (floor), oracle (ceiling), random:TIMM_NAME[@SEED],
-timm:TIMM_NAME=FILE, hf:OWNER/NAME[@REVISION], py:FILE.py:FUNCTION, a.pth+b.pth where a system needs two.
+timm:TIMM_NAME=FILE, hf:OWNER/NAME[@REVISION], py:FILE.py:FUNCTION, a.pth+b.pth where a system needs two. Of several, or
+a folder of training checkpoints, each has its own run, and a curve over their steps is drawn.
 Repeating a command resumes its run. Data: --data, else $CORRKIT_DATA/TASK, else the embedded clips."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit eval`."""
     parser.add_argument("task", help="davis, vip, jhmdb, or all: every data set under $CORRKIT_DATA, else embedded")
-    parser.add_argument("--ckpt", required=True, metavar="SPEC", help="what to evaluate (see below)")
+    parser.add_argument(
+        "--ckpt", required=True, nargs="+", metavar="SPEC", help="what to evaluate (see below), several in one pass"
+    )
     add_data_arguments(parser)
     parser.add_argument(
         "--resolution",
@@ -114,6 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
+    from corrkit.predictors.checkpoints import open_each
     from corrkit.processes.ranks import rank_and_count
     from corrkit.processes.workers import Staff
     from corrkit.runs.tables import require_metrics
@@ -126,12 +132,13 @@ def run(args: argparse.Namespace) -> int:
     if args.submission:
         require_outside_data(args.submission, args.data)
     request = _request(args)
-    rank, _ = rank_and_count() or (0, 1)
     staff = Staff(request=request, workers=1 if rank_and_count() else args.workers, shares=[share])
-    predictors = request.predictors()
+    request, predictors, unopened = open_each(request)
+    staff = replace(staff, request=request)
+    rank, _ = rank_and_count() or (0, 1)
     args.quiet = args.quiet or rank > 0
     described: set[str] = set()
-    results, rows, comparisons, code = [], [], [], 0
+    results, rows, comparisons, code = [], [], [], not_opened(unopened)
     shown: list[Summary] = []
     is_left = rank > 0
     for task in tasks:
@@ -156,6 +163,8 @@ def run(args: argparse.Namespace) -> int:
             code = max([code, *(failures(result) for result in found)])
             continue
         results += found
+        if len(args.ckpt) > 1:
+            _draw(found, predictors, args)
         shown += [result.summary for result in (*found, *references)]
         rows += _rows([*found, *references]) if len(protocols) > 1 else []
         try:
@@ -228,9 +237,10 @@ def _rows(results: "Sequence[Result]") -> "list[ProtocolRow]":
 
 
 def _request(args: argparse.Namespace) -> "Request":
-    """One predictor, or one for each layer of --layers."""
+    """One predictor for each checkpoint, or one for each layer of --layers."""
     from corrkit.backbones.loading import Loading
     from corrkit.backbones.precision import SHORT
+    from corrkit.predictors.checkpoints import each_checkpoint
     from corrkit.predictors.loading import Request
     from corrkit.processes.ranks import device_of_rank
 
@@ -246,8 +256,12 @@ def _request(args: argparse.Namespace) -> "Request":
         if args.layers is not None and getattr(args, option) is not None:
             raise UsageError(f"--layers and --{option.replace('_', '-')} exclude each other.", "Use one of them.")
     layers = None if args.layers is None else tuple(args.layers)
+    args.ckpt = each_checkpoint(args.ckpt)
+    if len(args.ckpt) > 1 and (args.name is not None or args.submission):
+        raise UsageError("--name and --submission are for one checkpoint, several were named.", "Name one of them.")
     return Request(
-        spec=args.ckpt,
+        spec=args.ckpt[0],
+        further=tuple(args.ckpt[1:]),
         device=device_of_rank(args.device),
         loading=loading,
         precision=SHORT[args.precision],
@@ -317,7 +331,7 @@ def _compared(results: "Sequence[Result]", reference: "StoredRun") -> "list[Comp
 
 
 def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protocol]]") -> list[Path]:
-    """The run folder of each lane; below --out one for each protocol and each layer, where there are several."""
+    """The run folder of each lane; below --out one for each protocol, checkpoint and layer, where there are several."""
     from corrkit.lanes import run_folder
 
     if not args.out:
@@ -328,7 +342,11 @@ def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protoco
         folder = Path(args.out) / protocol.task if args.task == "all" else Path(args.out)
         if len(protocols) > 1:
             folder /= run_folder(predictor, protocol, **data_options(args)).name.rpartition(f"-{protocol.task}-")[2]
-        folders.append(folder if args.layers is None else folder / predictor.name)
+        if len(args.ckpt) > 1:
+            folder /= f"{predictor.name}-{(predictor.digest or 'unknown')[:8]}"
+        elif args.layers is not None:
+            folder /= predictor.name
+        folders.append(folder)
     return folders
 
 
@@ -370,6 +388,18 @@ def _evaluate(
     return results[: len(lanes)], results[len(lanes) :]
 
 
+def _draw(results: "Sequence[Result]", predictors: "Sequence[Predictor]", args: argparse.Namespace) -> None:
+    """A curve over the steps of each training run among the checkpoints, where there are several of one."""
+    from corrkit.report.training_curve import training_curve, write_curve
+
+    specs = [str(dict(predictor.origin or {}).get("spec", "")) for predictor in predictors]
+    curve = training_curve(specs * (len(results) // len(predictors)), results)
+    if curve is not None:
+        asked = repr((specs, [(result.summary["protocol"], result.summary["modified"]) for result in results]))
+        name = f"curve-{results[0].summary['task']}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        say(f"curve: {write_curve(curve, Path(args.out or 'runs'), name)}")
+
+
 def _submit(subject: "Subject", result: "Result", file: Path) -> None:
     from corrkit.task_table import task_facts
 
@@ -383,4 +413,4 @@ def _submit(subject: "Subject", result: "Result", file: Path) -> None:
 def _origin(args: argparse.Namespace) -> str:
     """The spec of a checkpoint of the hub; "" where an option makes another network of it."""
     options = (args.heads, args.layer, args.layers, args.window, args.ckpt_key, args.system, args.layout)
-    return "" if any(option is not None for option in options) else args.ckpt
+    return "" if len(args.ckpt) > 1 or any(option is not None for option in options) else str(args.ckpt[0])

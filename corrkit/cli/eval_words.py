@@ -1,6 +1,6 @@
 """What `corrkit eval` says on stderr beside its table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from corrkit.cli.talk import say
@@ -53,6 +53,13 @@ def left_to_others(results: "Sequence[Result]") -> bool:
                 "command without --shard, prints the table."
             )
     return any(result.waiting for result in results)
+
+
+def not_opened(errors: "Mapping[str, CorrkitError]") -> int:
+    """Names the checkpoints of several that can't be evaluated and why; the exit code that they ask for."""
+    for spec, error in errors.items():
+        say(*f"failed: {one_line(spec)}: {error}".split("\n"))
+    return CorrkitError.exit_code if errors else 0
 
 
 def failures(result: "Result") -> int:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from corrkit.frames.preparation import Resized
+    from corrkit.propagation.propagator import Matched
 
 ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
@@ -69,6 +70,9 @@ class Propagator(Predictor):
     Raises:
         UsageError: for a precision that the device hasn't, or a backbone without a network.
     """
+
+    knows_classes = False
+    """Whether `classes` says anything, so that it matches otherwise than other propagators."""
 
     def __init__(
         self,
@@ -182,10 +186,12 @@ class Propagator(Predictor):
         protocol: Protocol,
         seen: NetworkInput,
         decoding: Beside,
+        matched: "Iterator[Matched] | None" = None,
     ) -> Generator[Label | None, None, Notes]:
         """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`.
 
         Soft maps become labels in the thread of `decoding`: on a GPU it waits for them, and nobody else does.
+        matched: see `propagate`.
         """
         from corrkit.propagation import propagate
 
@@ -207,7 +213,15 @@ class Propagator(Predictor):
             return codec.encode(codec.decode(soft))
 
         every, classes = chain([first], features), self.classes(clip, codec)
-        soft_maps = propagate(every, labels, later_labels=maps, protocol=protocol, predicted=predicted, classes=classes)
+        soft_maps = propagate(
+            every,
+            labels,
+            later_labels=maps,
+            protocol=protocol,
+            predicted=predicted,
+            classes=classes,
+            matched=matched,
+        )
         yield from decoding.mapped(codec.decode, soft_maps)
         return [("what is given without a cell on the grid can't be followed", some(lost))] if lost else []
 

@@ -2,8 +2,8 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,10 @@ from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare
-from corrkit.propagation.matching import Matcher
+from corrkit.propagation.matching import Matcher, Wanted
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
+from corrkit.protocols.schema import Affinity, Memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,7 @@ def propagate(
     later_labels: "Mapping[int, Tensor]" = MappingProxyType({}),
     predicted: "Callable[[Tensor], Tensor] | None" = None,
     classes: "Iterable[Tensor | None] | None" = None,
+    matched: "Iterator[Matched] | None" = None,
     **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
@@ -57,6 +59,8 @@ def propagate(
             feed predictions back (`labels.feedback`).
         classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
             known. Cells of different classes are never matched: what an oracle of matches does.
+        matched: where the first labels go, where that is found elsewhere (`SharedMatching`); features then say of
+            which size they are, and where later labels go.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
     Returns:
@@ -83,12 +87,17 @@ def propagate(
         raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
     later_labels = {frame: labels for frame, labels in sorted(later_labels.items()) if bool(labels.any())}
-    every = zip(_prepared(iter(features), (height, width), protocol), classes or itertools.repeat(None), strict=False)
-    prepared = _copies(every, 1 + len(later_labels))
-    first = _Start(0, first_labels.detach(), prepared[0], protocol)
+    raw = iter(features)
+    every = zip(_prepared(raw, (height, width), protocol), classes or itertools.repeat(None), strict=False)
+    copies = _copies(every, len(later_labels) + (matched is None))
+    if matched is None:
+        matched = _matched(copies.pop(), protocol)
+    elif not later_labels:
+        matched = (step for step, _ in zip(matched, raw, strict=False))  # in step, so that no features wait
+    first = _Start(0, first_labels.detach(), iter(()), matched, protocol)
     later = [
-        _Start(frame, labels.detach(), own, protocol)
-        for (frame, labels), own in zip(later_labels.items(), prepared[1:], strict=True)
+        _Start(frame, labels.detach(), own, _matched(own, protocol), protocol)
+        for (frame, labels), own in zip(later_labels.items(), copies, strict=True)
     ]
     return _transported(first, later, protocol, predicted)
 
@@ -108,15 +117,23 @@ class _Start:
     Args:
         frame: where they are given.
         labels: the label map [h, w, L] of that frame.
-        prepared: features and classes of every frame of the clip.
+        passed: one for every frame of the clip; those before `frame` are passed by.
+        matched: where they go from there on.
         protocol: the rules.
     """
 
-    def __init__(self, frame: int, labels: "Tensor", prepared: "Iterator[_Prepared]", protocol: Protocol) -> None:
+    def __init__(
+        self,
+        frame: int,
+        labels: "Tensor",
+        passed: "Iterator[_Prepared]",
+        matched: Iterator[Matched],
+        protocol: Protocol,
+    ) -> None:
         self.frame, self.shape = frame, labels.shape
         given = labels.reshape(-1, labels.shape[2]).float()
-        self.matched = _matched(prepared, protocol)
-        self._given, self._prepared, self._protocol = given, prepared, protocol
+        self.matched = matched
+        self._given, self._prepared, self._protocol = given, passed, protocol
         self._passed = 0  # frames before the start
         self._channels = given.any(0).nonzero().flatten() if frame else slice(None)
         self._first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of the start's frame, by role
@@ -173,47 +190,117 @@ def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Proto
     return _matched(prepared, protocol)
 
 
+class SharedMatching:
+    """Where the labels of a clip's frames come from, found in one go for several protocols of one `matching_key`.
+
+    Each step is that of the protocol's own matching, to the bit; it waits until its reader asks for it.
+
+    Args:
+        features: [h, w, C] of every frame.
+    """
+
+    def __init__(self, features: Iterator["Tensor"]) -> None:
+        self._features = features
+        self._protocols: list[Protocol] = []
+        self._waiting: list[deque[Matched]] = []
+        self._steps: Iterator[list[Matched]] | None = None
+
+    def join(self, protocol: Protocol) -> Iterator[Matched]:
+        """The steps of a protocol; all join before any reads."""
+        assert self._steps is None, "a reader that joins late would miss steps"
+        waiting: deque[Matched] = deque()
+        self._protocols.append(protocol)
+        self._waiting.append(waiting)
+        return self._read(waiting)
+
+    def _read(self, waiting: "deque[Matched]") -> Iterator[Matched]:
+        while waiting or self._advance():
+            yield waiting.popleft()
+
+    def _advance(self) -> bool:
+        """Takes the next step of all readers, where there is one."""
+        if self._steps is None:
+            first = self._protocols[0]
+            prepared = zip(_prepared(self._features, None, first), itertools.repeat(None), strict=False)
+            self._steps = _matched_together(prepared, self._protocols)
+        found = next(self._steps, None)
+        for waiting, step in zip(self._waiting, found or (), strict=found is not None):
+            waiting.append(step)
+        return found is not None
+
+
+def matching_key(protocol: Protocol) -> Hashable | None:
+    """Equal for protocols that one matching can serve: all but context, topk, ties and temperature agree.
+
+    None where none can be shared: a softmax over more than what was kept would add up in another order.
+    """
+    if protocol.affinity.scope != "joint" or protocol.affinity.normalise != "kept" or protocol.affinity.topk == 0:
+        return None
+    features, memory = protocol.features, replace(protocol.memory, context=0)
+    affinity = replace(protocol.affinity, topk=0, ties="keep", temperature=1.0)
+    prepared = features.finer, features.l2, features.group_weights
+    return prepared, memory, affinity, _first_differs(protocol)
+
+
 def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
-    memory, matcher = protocol.memory, Matcher(protocol.affinity)
+    return (step for (step,) in _matched_together(prepared, [protocol]))
+
+
+def _matched_together(prepared: "Iterator[_Prepared]", protocols: Sequence[Protocol]) -> Iterator[list[Matched]]:
+    """The same for protocols of one `matching_key`, or a single one: for each frame a step of each."""
+    matcher = Matcher(protocols[0].affinity)
+    memories = sorted({p.memory: None for p in protocols}, key=lambda memory: -memory.context)
+    widest = memories[0]
+    affinities = {m: list(dict.fromkeys(p.affinity for p in protocols if p.memory == m)) for m in memories}
     remembered: dict[int, _Prepared] = {}
-    start, size = (0, 1) if memory.predict_first else (1, 1)
-    if not memory.predict_first:
+    start, size = (0, 1) if widest.predict_first else (1, 1)
+    if not widest.predict_first:
         remembered.update(enumerate(itertools.islice(prepared, 1)))
     while block := dict(zip(itertools.count(start), itertools.islice(prepared, size), strict=False)):
         remembered |= block
-        contexts = {frame: _context_of(frame, protocol) for frame in block}
-        affinities = matcher.match(
+        contexts = {m: {frame: _context_of(frame, m, protocols[0]) for frame in block} for m in memories}
+        found = matcher.match_each(
             [own for own, _ in block.values()],
-            [
-                [
-                    Context(features=own, windowed=c.windowed, free=c.free, classes=known)
-                    for c in context
-                    for own, known in (remembered[c.frame],)
-                ]
-                for context in contexts.values()
-            ],
+            [_wanted(contexts[m].values(), remembered, affinities[m]) for m in memories],
             [known for _, known in block.values()],
         )
         start += len(block)
-        for old in [f for f in remembered if not is_needed_later(f, start - 1, memory)]:
+        for old in [f for f in remembered if not is_needed_later(f, start - 1, widest)]:
             del remembered[old]
         # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
-        is_alone = memory.spacing > 1 or protocol.affinity.topk == 0
+        is_alone = widest.spacing > 1 or protocols[0].affinity.topk == 0
         size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
+        frames = list(block)
         block.clear()
-        for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
-            yield Matched(frame=frame, context=context, affinity=affinity)
+        by_memory = dict(zip(memories, found, strict=True))
+        for place, frame in enumerate(frames):
+            yield [
+                Matched(frame=frame, context=contexts[p.memory][frame], affinity=by_memory[p.memory][p.affinity][place])
+                for p in protocols
+            ]
 
 
-def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator["Tensor"]:
-    """Checked and normalised features, frame by frame, without holding on to the raw ones."""
+def _wanted(
+    contexts: Iterable[Sequence[Copies]], remembered: "Mapping[int, _Prepared]", affinities: Sequence[Affinity]
+) -> Wanted:
+    def context(copies: Copies) -> Context:
+        features, classes = remembered[copies.frame]
+        return Context(features=features, windowed=copies.windowed, free=copies.free, classes=classes)
+
+    return Wanted(contexts=[[context(copies) for copies in own] for own in contexts], affinities=affinities)
+
+
+def _prepared(features: Iterator["Tensor"], grid: tuple[int, ...] | None, protocol: Protocol) -> Iterator["Tensor"]:
+    """Checked and normalised features, frame by frame, without holding on to the raw ones; None takes any grid."""
     channels = None
     for frame in itertools.count():
         raw = next(features, None)
         if raw is None:
             return
-        if raw.ndim != 3 or tuple(side * protocol.features.finer for side in raw.shape[:2]) != grid:
+        own_grid = tuple(side * protocol.features.finer for side in raw.shape[:2])
+        grid = grid or own_grid
+        if raw.ndim != 3 or own_grid != grid:
             raise ValueError(
                 f"features of frame {frame} have shape {tuple(raw.shape)}, first_labels the grid {grid[0]}x{grid[1]} "
                 f"(features.finer = {protocol.features.finer})"
@@ -245,10 +332,13 @@ def _copies(frames: "Iterator[_Prepared]", count: int) -> "list[Iterator[_Prepar
     return [read(own) for own in waiting]
 
 
-def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
-    memory = protocol.memory
-    first_differs = memory.predict_first or protocol.labels.rescale == "classes"
-    context = context_frames(frame, memory, first_differs=first_differs)
+def _first_differs(protocol: Protocol) -> bool:
+    """Whether copies of frame 0 carry different labels by role."""
+    return protocol.memory.predict_first or protocol.labels.rescale == "classes"
+
+
+def _context_of(frame: int, memory: Memory, protocol: Protocol) -> list[Copies]:
+    context = context_frames(frame, memory, first_differs=_first_differs(protocol))
     if not context:
         raise ProtocolError(
             f"Frame {frame} has no context: memory.long_term is {list(memory.long_term)}, memory.context "
