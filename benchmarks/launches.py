@@ -23,7 +23,7 @@ from corrkit.inference import exact_inference
 from corrkit.propagation import scoring, tiling
 
 _CHANNELS = 8
-_BLOCK = 4
+BLOCK = 4
 """Query frames that are matched at once."""
 _WAITING = {
     *("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal", "bincount"),
@@ -93,19 +93,19 @@ def of_a_frame(setting: Setting, *, levels: int = 0) -> tuple[float, float]:
         setting: what is counted.
         levels: distinct values of the features, which tie where they are few; 0 for real numbers.
     """
-    before = 1 + _BLOCK * -(-setting.context // _BLOCK)  # frame 1 is a block of its own, and then come those of four
+    before = 1 + BLOCK * -(-setting.context // BLOCK)  # frame 1 is a block of its own, and then come those of four
     labels = torch.zeros(*setting.grid, 2)
     labels[..., 0] = 1
     counted = Counted()
-    features = _features(setting.grid, 1 + before + _BLOCK, levels)
+    features = _features(setting.grid, 1 + before + BLOCK, levels)
     with mock.patch.object(scoring, "costs_of", return_value=tiling.ACCELERATOR), exact_inference():
         maps = corrkit.propagate(features, labels, protocol=setting.protocol)
         for _ in range(before):
             next(maps)
         with counted, Read(counted):
-            for _ in range(_BLOCK):
+            for _ in range(BLOCK):
                 next(maps)
-    return counted.launched.total() / _BLOCK, counted.waited.total() / _BLOCK
+    return counted.launched.total() / BLOCK, counted.waited.total() / BLOCK
 
 
 def _features(grid: tuple[int, int], num_frames: int, levels: int) -> Iterator[torch.Tensor]:
