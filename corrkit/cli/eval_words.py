@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from corrkit.cli.talk import say
+from corrkit.documentation import see
 from corrkit.errors import CorrkitError
 from corrkit.text import one_line
 
@@ -74,7 +75,7 @@ def closing_words(result: "Result", origin: str) -> int:
     from corrkit.runs.published import beside_published
 
     for beside in beside_published(result.summary, origin):
-        say(beside.sentence())
+        say(beside.sentence() if beside.is_within else f"{beside.sentence()}; {see('why-is-my-number-lower')}")
     for note in result.notes:
         say(f"note: {note}")
     code = failures(result)

@@ -70,11 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Sweeps, prints the tables; returns 2 where a clip failed."""
     from corrkit.cli.progress import ClipProgress
+    from corrkit.processes.ranks import rank_and_count
     from corrkit.processes.workers import Staff
     from corrkit.sweeping.files import write_sweep
     from corrkit.sweeping.running import run_sweep
     from corrkit.tasks.roots import require_outside_data
 
+    if rank_and_count():
+        raise UsageError("torchrun divides the clips of eval, not of sweep.", "Start it alone, with --workers.")
     plan = _plan(args)
     request = _request(args)
     predictors = request.predictors()

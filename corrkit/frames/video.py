@@ -97,10 +97,9 @@ class VideoFile:
         return capture
 
 
-def _address(path: Path) -> str:
+def _address(path: Path | ArchivePath) -> str:
     """What FFmpeg opens: the file, or the bytes of a tar that are its member (its protocol "subfile")."""
-    place = getattr(path, "place", None)
-    if not isinstance(path, ArchivePath) or place is None:
+    if not isinstance(path, ArchivePath) or path.place is None:
         return str(path)
-    start, size = place
+    start, size = path.place
     return f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"

@@ -3,10 +3,11 @@
 import math
 
 from corrkit.report.charts import Drawing, Line, Text
+from corrkit.runs.comparison_text import difference_text
 from corrkit.sweeping.running import Sweep, Trial
 from corrkit.task_table import task_facts
 
-_CELL, _ROW = 74, 34
+_CELL, _ROW = 122, 42
 _LEFT, _TOP, _BELOW = 92, 42, 40
 _LOW, _HIGH = (236, 241, 248), (66, 122, 188)  # light to dark: black text is read on both
 _BEST, _DEFAULT = "#e0483e", "#222222"
@@ -15,7 +16,8 @@ _BEST, _DEFAULT = "#e0483e", "#222222"
 def heat_map(sweep: Sweep) -> Drawing:
     """The two axes of most values against each other; the best setting framed in red, the default in black.
 
-    A cell shows the leading metric in per cent, the highest over the axes that are not shown.
+    A cell shows the leading metric in per cent, the highest over the axes that are not shown, and below it that
+    setting's difference to the default with its interval.
     """
     values = [(trial, {**sweep.grid.values(trial.setting), "layer": trial.layer or ""}) for trial in sweep.trials]
     axes = sorted((*sweep.grid.axes, "layer"), key=lambda axis: -len({str(own[axis]) for _, own in values}))
@@ -31,7 +33,8 @@ def heat_map(sweep: Sweep) -> Drawing:
         share = 0.0 if math.isnan(score) else (score - min(finite)) / ((max(finite) - min(finite)) or 1)
         left, middle = _LEFT + _CELL * place[0], _TOP + _ROW * (place[1] + 0.5)
         lines.append(Line(points=((left, middle), (left + _CELL - 2, middle)), colour=_shade(share), width=_ROW - 2))
-        texts.append(Text(x=left + _CELL / 2 - 1, y=middle + 4, text=_per_cent(score), anchor="middle", colour="#000"))
+        for y, text in ((-3, _per_cent(score)), (13, _difference(cells[place][0]))):
+            texts.append(Text(x=left + _CELL / 2 - 1, y=middle + y, text=text, anchor="middle", colour="#000000"))
     for place, trials in cells.items():
         if any(trial.is_default for trial in trials):
             lines.append(_frame(place, _DEFAULT, 3))
@@ -78,6 +81,10 @@ def _shade(share: float) -> str:
 
 def _per_cent(score: float) -> str:
     return "–" if math.isnan(score) else f"{100 * score:.1f}"
+
+
+def _difference(trial: Trial) -> str:
+    return difference_text(trial.found.difference, trial.found.interval) if trial.found else ""
 
 
 def _frame(place: tuple[int, int], colour: str, inset: int) -> Line:
