@@ -41,13 +41,14 @@ def main() -> None:
     parser.add_argument("--task", default="davis")
     parser.add_argument("--data", help="default: the embedded clips")
     parser.add_argument("--backbones", type=lambda text: text.split(","), default=BACKBONES)
+    parser.add_argument("--size", type=int, help="short side of the input on all frames; default: the protocol's")
     parser.add_argument("--cost", metavar="SPEC", help="only what a quick call costs, wall and CPU seconds")
     args = parser.parse_args()
     data = args.data or "embedded"
     if args.cost:
         print_cost(args.task, data, args.cost)
     else:
-        print_agreement(args.task, data, args.backbones)
+        print_agreement(args.task, data, args.backbones, {"size": [args.size]} if args.size else {})
 
 
 def print_cost(task: str, data: str, spec: str) -> None:
@@ -60,10 +61,10 @@ def print_cost(task: str, data: str, spec: str) -> None:
     print(f"{evaluator.description[task]['frames']} frames of {len(evaluator.description[task]['clips'])} clips")
 
 
-def print_agreement(task: str, data: str, specs: list[str]) -> None:
+def print_agreement(task: str, data: str, specs: list[str], constants: dict[str, object]) -> None:
     torch.set_num_threads(1)
-    full = corrkit.Evaluator(task, data=data, clips="all")
-    quick = corrkit.Evaluator(task, data=data, quick=True)
+    full = corrkit.Evaluator(task, data=data, clips="all", **constants)
+    quick = corrkit.Evaluator(task, data=data, quick=True, **constants)
     rows: list[tuple[Scored, Scored]] = []
     print(f"{'backbone':34} {'all':>7} {'s':>7} {'quick':>7} {'s':>6}")
     for spec in specs:

@@ -17,7 +17,7 @@ from corrkit.tasks.clips import with_notes
 from corrkit.tasks.contract import ClipT, Label, Scorer, Task, Truth
 from corrkit.tasks.thinned import read_once, thinned
 
-_KEPT = 32  # frames whose truth waits for their scores
+_KEPT = 10  # frames whose truth is kept: scores lie behind by as many pieces of work as `Beside` lets wait
 
 Progress = Callable[[str, int, int], None]
 """Called after every frame with the clip's name, frames done, and frames of the clip."""
@@ -112,8 +112,8 @@ class _Truth(Generic[Truth]):
         """Has a frame's truth prepared, where its scorer will look at it; what fails is raised only there."""
         if index not in self._coming:
             self._coming[index] = self._beside.ask(functools.partial(self._truth, index))
-            for old in [i for i in self._coming if i < index - _KEPT]:
-                del self._coming[old]
+            if len(self._coming) > _KEPT:
+                del self._coming[next(iter(self._coming))]
 
     def __call__(self, index: int) -> Truth:
         """A frame's truth. Raises as `Task.truth` does."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from corrkit.errors import UsageError, closest
 
@@ -69,15 +69,16 @@ def _products_in(precision: Precision, device: "torch.device") -> Iterator[None]
         with torch.autocast(device.type, dtype=getattr(torch, precision)):
             yield
         return
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "tf32"
+    backends: Any = torch.backends
+    products = (backends.cuda.matmul, backends.cudnn.conv)
+    before = [product.fp32_precision for product in products]
+    for product in products:
+        product.fp32_precision = "tf32"
     try:
         yield
     finally:
-        for backend, own in zip(backends, before, strict=True):
-            backend.fp32_precision = own
+        for product, own in zip(products, before, strict=True):
+            product.fp32_precision = own
 
 
 def _is_at_hand(precision: Precision, device: "torch.device") -> bool:

@@ -47,7 +47,8 @@ def predict_together(
     streams: list[Stream[Label]] = []
     for (predictor, protocol, clip), one in zip(lanes, seen, strict=True):
         if one is None or not isinstance(predictor, Propagator):
-            streams.append(Stream(predictor.predict(clip, task, protocol), ()))
+            alone = predictor.predict(clip, task, protocol)
+            streams.append(Stream(alone, ()))
             continue
         features = one.shared.join(one.backbone)
         matching = None

@@ -186,7 +186,7 @@ class Matcher:
         widest = SharedContexts(len(queries)), SharedContexts(len(queries))
         self._add(wanted[0].contexts, *widest, (height, width))
         plan = self._plan_for(height, width, *widest, queries[0].device)
-        blocks = []
+        blocks: list[Block] = []
         for one in wanted:
             own = (widest[0].narrowed(), widest[1].narrowed()) if blocks else widest
             if blocks:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,9 +47,11 @@ def test_products_are_reduced_only_while_the_network_works():
 
 
 def test_tf32_is_set_only_while_the_network_works():
+    backends: Any = torch.backends
+
     def encoded() -> Iterator[list[str]]:
         for _ in range(2):
-            yield [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]
+            yield [backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision]
 
     with exact_inference():
         for found in worked_in("tf32", torch.device("cuda"), encoded()):
