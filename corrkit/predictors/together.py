@@ -52,7 +52,7 @@ def predict_together(
             continue
         features = one.shared.join(one.backbone)
         matching = None
-        if one.key is not None and keys[one.key] > 1:
+        if one.key is not None and keys[one.key] > 1:  # a lane without company matches by itself
             if one.key not in matchings:
                 matchings[one.key] = _Matching(one.shared, one.backbone)
             matching = matchings[one.key]

@@ -8,7 +8,6 @@ Several query frames that share context frames are matched at once: M then count
 makes the products wider and the keys to be read fewer.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -191,7 +190,8 @@ class Matcher:
             own = (widest[0].narrowed(), widest[1].narrowed()) if blocks else widest
             if blocks:
                 self._add(one.contexts, *own, (height, width))
-            blocks.append(Block(queries, classes, *own, plan, self._window, one.affinities))
+            wider = blocks[-1] if blocks else None
+            blocks.append(Block(queries, classes, *own, plan, self._window, one.affinities, wider))
         for groups in plan.questions:
             _take(blocks, groups)
         return [
@@ -254,9 +254,8 @@ def _take(blocks: Sequence[Block], groups: Sequence[Group]) -> None:
 def _scored(blocks: Sequence[Block], group: Group) -> Iterator[tuple[Block, Scores]]:
     """Each block, the widest first, with the similarities of a group; valid until the next is asked for."""
     scores = blocks[0].scores(group)
-    yield blocks[0], scores
-    for wider, block in itertools.pairwise(blocks):
-        block.narrow(group, scores, wider)
+    for block in blocks:
+        block.narrow(group, scores)
         yield block, scores
 
 
