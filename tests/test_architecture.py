@@ -36,6 +36,7 @@ PIPELINE = (
     "processes",
     "evaluation",
     "report",
+    "tracking",
     "scoring",
     "evaluator",
     "regression",

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from clip_video import moving_square, square_mask, write_video
 from davis_folder import make_clips
+
+from corrkit.tasks.masks import write_mask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -28,11 +31,14 @@ def blocks(kind: str) -> list:
 
 @pytest.fixture
 def folder(tmp_path: Path, golden) -> Path:
-    """What the pages take for granted: a checkpoint, a data set in DAVIS layout, somebody's predictions."""
+    """What the pages take for granted: a checkpoint, data in DAVIS layout, predictions, a video and first labels."""
     shutil.copyfile(golden("checkpoints/mae_headrule/mae_pretrain_vit_headrule.pth"), tmp_path / "my_checkpoint.pth")
     make_clips(tmp_path / "DAVIS")
     shutil.copytree(tmp_path / "DAVIS/Annotations/480p", tmp_path / "predictions")
     shutil.copyfile(tmp_path / "predictions/a/00001.png", tmp_path / "predictions/a/00002.png")
+    write_video(tmp_path / "my_video.mp4", moving_square(3))
+    write_mask(tmp_path / "first.png", square_mask())
+    (tmp_path / "points.csv").write_text("name,x,y\nleft,8,24\nright,16,24\n")
     program = tmp_path / "bin" / "corrkit"  # the console script, also where corrkit is not installed
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m corrkit "$@"\n')

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from corrkit.evaluation import Standing
 
 
+_EVERY = 5.0
+"""Seconds from one line on a video to the next, where stderr is no terminal."""
+
+
 class ClipProgress:
     """Called after every frame (see `corrkit.passes.Progress`); a context manager around one or more evaluations.
 
@@ -115,6 +119,47 @@ class ClipProgress:
             for folder in self._folders:
                 kept = len(list((folder / "clips").glob("*.json")))
                 say(f"{kept} finished clip(s) are kept in {folder}. Repeat the command to go on.")
+
+
+class FrameProgress:
+    """Called after every frame of one video with the frames done and, as far as it is known, how many there are.
+
+    Args:
+        quiet: shows nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: tqdm[NoReturn] | None = None
+        self._started = self._said = time.perf_counter()
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Takes one finished frame."""
+        self._done = done
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=total, unit="frame", leave=False, dynamic_ncols=True, file=sys.stderr)
+            self._bar.update()
+            return
+        now = time.perf_counter()
+        if now - self._said >= _EVERY:
+            self._said = now
+            rate = done / max(now - self._started, 1e-9)
+            left = f", {_duration((total - done) / rate)} left" if total and total > done else ""
+            say(f"frame {done}{f' of {total}' if total else ''}, {rate:.1f} frames/s{left}")
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._done and not self._quiet:
+            seconds = time.perf_counter() - self._started
+            say(f"{self._done} frames in {_duration(seconds)}, {self._done / max(seconds, 1e-9):.1f} frames/s")
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from corrkit.propagation.features import prepare
 from corrkit.propagation.matching import Matcher
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
+from corrkit.protocols.schema import PointLabels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     _Prepared = tuple[Tensor, Tensor | None]
     """Features of a frame, and the classes of its cells, where these are known."""
 
-# Query frames that are matched at once: they share context frames, so products get wider; 4 gains about a quarter.
-_BLOCK = 4
+AHEAD = 3
+"""Frames read ahead: query frames matched at once share context frames, so products get wider; 3 gains a quarter."""
 _BLOCK_BYTES = 32_000_000  # features read ahead for it, beyond the first query frame
 
 
@@ -37,26 +38,29 @@ def propagate(
     later_labels: "Mapping[int, Tensor]" = MappingProxyType({}),
     predicted: "Callable[[Tensor], Tensor] | None" = None,
     classes: "Iterable[Tensor | None] | None" = None,
+    ahead: int = AHEAD,
     **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 
     Labels that enter later have a context of their own, which begins in their frame; there they take the place of
-    what was propagated (visinf/dense-ulearn-vos 88e5e35 infer_vos.py:163-288).
+    what was propagated (visinf/dense-ulearn-vos 88e5e35 infer_vos.py:163-288), of their own channels everywhere.
 
-    Streams: besides the results it holds the context frames of at most four query frames, whatever the length of the
-    clip; it reads at most three frames ahead of the one it yields.
+    Streams: besides the results it holds the context frames of at most `ahead` + 1 query frames, whatever the length of
+    the clip.
 
     Args:
         features: [T, h, w, C], or an iterable of [h, w, C] in the order of frames; any float type, any device.
         first_labels: [h, w, L], the label map of frame 0 in [0, 1]; h and w are `features.finer` times the features'.
         protocol: "TASK/NAME", or a `Protocol`.
         later_labels: frame after 0 to the label map [h, w, L] of what enters there, 0 in every other channel, the
-            background's too.
+            background's too. It is looked at when the frame is there, so it may be filled meanwhile; a map of more
+            channels than before brings new ones, which the results have from then on.
         predicted: from a soft map [h, w, L] to the labels [h, w, L] of what is predicted from it, for protocols that
             feed predictions back (`labels.feedback`).
         classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
             known. Cells of different classes are never matched: what an oracle of matches does.
+        ahead: how many frames it may read ahead of the one it yields; 0 for frames that are still to come.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
     Returns:
@@ -75,22 +79,14 @@ def propagate(
         raise ValueError(f"features have shape {tuple(features.shape)}, not [T, h, w, C]")
     if first_labels.ndim != 3 or 0 in first_labels.shape:
         raise ValueError(f"first_labels have shape {tuple(first_labels.shape)}, not [h, w, L]")
-    if any(labels.shape != first_labels.shape for labels in later_labels.values()) or min(later_labels, default=1) < 1:
-        raise ValueError("later_labels belong to frames after 0, and have the shape of first_labels")
-    if not all(bool(torch.isfinite(labels).all()) for labels in (first_labels, *later_labels.values())):
-        raise ValueError("labels hold NaN or infinite values")
+    for frame, labels in later_labels.items():
+        _require_fit(frame, labels, first_labels.shape)
+    _require_finite(first_labels)
     if protocol.labels.feedback == "prediction" and predicted is None:
         raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
-    later_labels = {frame: labels for frame, labels in sorted(later_labels.items()) if bool(labels.any())}
     every = zip(_prepared(iter(features), (height, width), protocol), classes or itertools.repeat(None), strict=False)
-    prepared = _copies(every, 1 + len(later_labels))
-    first = _Start(0, first_labels.detach(), prepared[0], protocol)
-    later = [
-        _Start(frame, labels.detach(), own, protocol)
-        for (frame, labels), own in zip(later_labels.items(), prepared[1:], strict=True)
-    ]
-    return _transported(first, later, protocol, predicted)
+    return _transported(_Frames(every), first_labels.detach(), later_labels, protocol, predicted, ahead)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,16 +104,18 @@ class _Start:
     Args:
         frame: where they are given.
         labels: the label map [h, w, L] of that frame.
-        prepared: features and classes of every frame of the clip.
+        prepared: features and classes of that frame and those after it.
         protocol: the rules.
+        ahead: see `propagate`.
     """
 
-    def __init__(self, frame: int, labels: "Tensor", prepared: "Iterator[_Prepared]", protocol: Protocol) -> None:
-        self.frame, self.shape = frame, labels.shape
+    def __init__(
+        self, frame: int, labels: "Tensor", prepared: "Iterator[_Prepared]", protocol: Protocol, ahead: int
+    ) -> None:
+        self.frame = frame
         given = labels.reshape(-1, labels.shape[2]).float()
-        self.matched = _matched(prepared, protocol)
-        self._given, self._prepared, self._protocol = given, prepared, protocol
-        self._passed = 0  # frames before the start
+        self.matched = _matched(prepared, protocol, ahead)
+        self._given, self._protocol = given, protocol
         self._channels = given.any(0).nonzero().flatten() if frame else slice(None)
         self._first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of the start's frame, by role
         if protocol.labels.rescale == "classes" and frame == 0:
@@ -135,25 +133,32 @@ class _Start:
 
     def joins(self, soft: "Tensor", frame: int) -> "Tensor":
         """Labels [N, L] of the clip's `frame` with the start's own in their place; frames come in order."""
-        while self._passed < min(frame, self.frame):
-            next(self._prepared)
-            self._passed += 1
-        if frame < self.frame:
-            return soft
+        soft = soft.clone()
         if frame > self.frame:
-            soft = soft.clone()
             soft[:, self._channels] = self.carried(next(self.matched))
             return soft
         if self._protocol.memory.predict_first:
             next(self.matched)  # of the start's own frame, whose labels are given
+        soft[:, self._channels] = 0
+        if isinstance(self._protocol.labels, PointLabels):  # points share cells, masks don't
+            return soft + self._given
         share = self._given.sum(1, keepdim=True)
         return (1 - share) * soft + share * self._given
+
+    def is_replaced_by(self, other: "_Start") -> bool:
+        """Whether another start gives all that this one carries; the background stays with the first start."""
+        if isinstance(self._channels, slice) or isinstance(other._channels, slice):
+            return False
+        return bool(torch.isin(self._channels, other._channels).all())
+
+    def widen(self, count: int) -> None:
+        """Adds empty channels up to `count`."""
+        self._first = {role: _widened(labels, count) for role, labels in self._first.items()}
+        self._stored = {frame: _widened(labels, count) for frame, labels in self._stored.items()}
 
     def keep(self, labels: "Tensor", frame: int) -> None:
         """Takes the labels [N, L] of the clip's `frame` as later frames read them."""
         since = frame - self.frame
-        if since < 0:
-            return
         if since == 0 < self.frame:
             self._first = dict.fromkeys(self._first, labels)
         self._stored[since] = labels
@@ -170,10 +175,10 @@ def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Proto
         protocol: the rules.
     """
     prepared = zip(_prepared(features, grid, protocol), itertools.repeat(None), strict=False)
-    return _matched(prepared, protocol)
+    return _matched(prepared, protocol, AHEAD)
 
 
-def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[Matched]:
+def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol, ahead: int) -> Iterator[Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
     memory, matcher = protocol.memory, Matcher(protocol.affinity)
     remembered: dict[int, _Prepared] = {}
@@ -200,7 +205,7 @@ def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[Ma
             del remembered[old]
         # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
         is_alone = memory.spacing > 1 or protocol.affinity.topk == 0
-        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
+        size = 1 if is_alone else 1 + min(ahead, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
         block.clear()
         for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
             yield Matched(frame=frame, context=context, affinity=affinity)
@@ -227,22 +232,35 @@ def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Pro
         del ready
 
 
-def _copies(frames: "Iterator[_Prepared]", count: int) -> "list[Iterator[_Prepared]]":
-    """Iterators over the same frames; what the slowest has not read yet waits, and nothing else."""
-    waiting: list[deque[_Prepared]] = [deque() for _ in range(count)]
+class _Frames:
+    """Prepared frames for several readers; what the slowest has not read yet waits, and nothing else."""
 
-    def read(own: "deque[_Prepared]") -> "Iterator[_Prepared]":
+    def __init__(self, frames: "Iterator[_Prepared]") -> None:
+        self._frames = frames
+        self._waiting: dict[int, deque[_Prepared]] = {}
+        self._numbers = itertools.count()
+
+    def reader(self, beside: int | None = None) -> tuple[int, "Iterator[_Prepared]"]:
+        """A reader's number and its frames: those that come, or those that another reader has still to read."""
+        number = next(self._numbers)
+        self._waiting[number] = deque() if beside is None else self._waiting[beside].copy()
+        return number, self._read(number)
+
+    def leave(self, number: int) -> None:
+        """Nothing waits for this reader any more."""
+        del self._waiting[number]
+
+    def _read(self, number: int) -> "Iterator[_Prepared]":
+        own = self._waiting[number]
         while True:
             if not own:
-                frame = next(frames, None)
+                frame = next(self._frames, None)
                 if frame is None:
                     return
-                for queue in waiting:
+                for queue in self._waiting.values():
                     queue.append(frame)
                 del frame
             yield own.popleft()
-
-    return [read(own) for own in waiting]
 
 
 def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
@@ -259,22 +277,62 @@ def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
 
 
 def _transported(
-    first: _Start,
-    later: Sequence[_Start],
+    frames: _Frames,
+    first_labels: "Tensor",
+    later_labels: "Mapping[int, Tensor]",
     protocol: Protocol,
     predicted: "Callable[[Tensor], Tensor] | None",
+    ahead: int,
 ) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
+    _, prepared = frames.reader()
+    first = _Start(0, first_labels, prepared, protocol, ahead)
+    place, passing = frames.reader()
+    position, shape = 0, first_labels.shape
+    later: dict[int, _Start] = {}  # by the number of its reader
     for step in first.matched:
+        for _ in range(position, step.frame):
+            next(passing)
+        position = step.frame
+        entering = later_labels.get(step.frame)
+        if entering is not None:
+            _require_fit(step.frame, entering, shape)
+            shape = entering.shape
+            for start in (first, *later.values()):
+                start.widen(shape[2])
+        if entering is not None and bool(entering.any()):
+            number, prepared = frames.reader(beside=place)
+            added = _Start(step.frame, entering.detach(), prepared, protocol, ahead)
+            for replaced in [other for other, start in later.items() if start.is_replaced_by(added)]:
+                frames.leave(replaced)
+                del later[replaced]
+            later[number] = added
         soft = first.carried(step)
-        for start in later:
+        for start in later.values():
             soft = start.joins(soft, step.frame)
         labels, shown = _fed_back(soft, protocol)
         if protocol.labels.feedback == "prediction" and predicted is not None:
-            labels = predicted(shown.view(first.shape)).to(soft).view(soft.shape)
-        for start in (first, *later):
+            labels = predicted(shown.view(shape)).to(soft).view(soft.shape)
+        for start in (first, *later.values()):
             start.keep(labels, step.frame)
-        yield shown.view(first.shape)
+        yield shown.view(shape)
+
+
+def _require_fit(frame: int, labels: "Tensor", shape: "torch.Size") -> None:
+    """Raises ValueError for labels that can't enter in this frame of a clip whose label maps are of `shape`."""
+    if frame < 1 or labels.ndim != 3 or labels.shape[:2] != shape[:2] or labels.shape[2] < shape[2]:
+        raise ValueError("later_labels belong to frames after 0, and have the shape of first_labels, or more channels")
+    _require_finite(labels)
+
+
+def _require_finite(labels: "Tensor") -> None:
+    if not bool(torch.isfinite(labels).all()):
+        raise ValueError("labels hold NaN or infinite values")
+
+
+def _widened(labels: "Tensor", count: int) -> "Tensor":
+    """Labels [N, L] with empty channels behind, up to `count`."""
+    return functional.pad(labels, (0, count - labels.shape[1]))
 
 
 def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:

@@ -15,7 +15,7 @@ import pytest
 from davis_folder import make_clip
 from scripted import Scripted
 
-from corrkit.cli.progress import ClipProgress
+from corrkit.cli.progress import ClipProgress, FrameProgress
 from corrkit.evaluation import Standing, evaluate_together
 from corrkit.subject import open_subject
 
@@ -46,6 +46,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         now[0] += seconds
 
     return passes
+
+
+def test_a_video_says_which_frame_of_how_many_how_fast_and_how_long(clock, capsys: pytest.CaptureFixture[str]):
+    """A frame a second; nobody knows how many there are until the twelfth."""
+    with FrameProgress(quiet=False) as progress:
+        for frame in range(1, 21):
+            clock(1.0)
+            progress(frame, 40 if frame >= 12 else None)
+    assert capsys.readouterr().err.splitlines() == [
+        "frame 5, 1.0 frames/s",
+        "frame 10, 1.0 frames/s",
+        "frame 15 of 40, 1.0 frames/s, 25 s left",
+        "frame 20 of 40, 1.0 frames/s, 20 s left",
+        "20 frames in 20 s, 1.0 frames/s",
+    ]
+    with FrameProgress(quiet=True) as progress:
+        progress(1, 2)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_clip_is_one_line_with_place_score_and_time_left(clock, capsys: pytest.CaptureFixture[str]):
