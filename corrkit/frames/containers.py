@@ -79,7 +79,7 @@ def _described(start: bytes) -> str:
 
 def _beyond(ends: Iterator[tuple[bytes, int, int]], size: int) -> int:
     """By how much the last part (name, start, end) ends behind the file."""
-    return max((end - size for _, _, end in ends), default=0) if size else 0
+    return max((0, *(end - size for _, _, end in ends)))
 
 
 def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:

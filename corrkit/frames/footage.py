@@ -145,10 +145,13 @@ class AnimationFootage(Footage):
         super().__init__()
         self.path, self._container = path, container
         with self._opened() as image:
-            seen: int = getattr(image, "n_frames", 1)
+            self.stated = container.frames if container.kind == "GIF" else int(getattr(image, "n_frames", 1))
+            try:
+                image.load()  # by which the duration becomes known
+            except Exception as error:
+                raise stopped(path, 0, self.stated, str(error)) from None
             self.rate = 1000 / _milliseconds(image)
-        self.stated = max(seen, container.frames or 0)
-        if self.stated < 2:
+        if self.stated == 1 and not container.missing:
             raise DataError(f"{path} is a still {container.kind} picture, no video.", "Name a video.")
 
     def __iter__(self) -> "Iterator[tuple[float, NDArray[np.uint8]]]":
@@ -167,7 +170,7 @@ class AnimationFootage(Footage):
                 durations.add(_milliseconds(image))
                 time += _milliseconds(image) / 1000
         if self._container.missing:
-            raise stopped(self.path, self.stated or 0, self.stated, "the file is cut off")
+            raise stopped(self.path, self.stated or 0, None, "the file is cut off")
         if len(durations) > 1:
             self.notes.append(_varies(self.path, min(durations), max(durations)))
 

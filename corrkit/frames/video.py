@@ -101,11 +101,21 @@ class VideoFile:
         return len(self)
 
     def _open(self) -> cv2.VideoCapture:
-        # An absolute path is no protocol and no option to the libraries below.
-        try:
-            capture = cv2.VideoCapture(str(self.path.absolute()), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
-        except UnicodeEncodeError:
-            raise DataError(f"{self.path} has a name that OpenCV can't open.", "Rename it in UTF-8.") from None
+        capture = cv2.VideoCapture(opencv_path(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise DataError(f"{self.path} can't be decoded as a video.", "Check or remove the file.")
         return capture
+
+
+def opencv_path(path: Path) -> str:
+    """A file's path for OpenCV: absolute, so that nothing below takes it for a protocol or an option.
+
+    Raises:
+        DataError: for a name that is no UTF-8, on which OpenCV 5.0 crashes.
+    """
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{path} has a name that OpenCV can't open.", "Rename it in UTF-8.") from None
+    return name

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from corrkit.errors import CorrkitError, DataError
+from corrkit.errors import DataError
 from corrkit.frames.footage import Footage
 from corrkit.tracking.given import Given
 from corrkit.tracking.products import Products
-from corrkit.tracking.tracker import Frame, Tracker
+from corrkit.tracking.tracker import Frame, Labels, Tracker
 
 Progress = Callable[[int, int | None], None]
 """Called after every frame with the frames done, and those that there are as far as the video says."""
@@ -18,7 +18,7 @@ class Followed:
     """frames: how many were followed. stopped: why it ended before the video's end. notes: what is odd."""
 
     frames: int
-    stopped: CorrkitError | KeyboardInterrupt | None
+    stopped: DataError | KeyboardInterrupt | None
     notes: tuple[str, ...]
 
 
@@ -33,27 +33,28 @@ def follow(
         CorrkitError: where nothing was done: no frame, labels that don't fit; or files that can't be written.
     """
     frames = iter(footage)
-    first = next(frames, None)
-    if first is None:
-        raise DataError(f"{footage.path} holds no frame.", "Name a video.")
-    time, frame = first
+    try:
+        time, frame = next(frames)
+    except StopIteration:
+        raise DataError(f"{footage.path} holds no frame.", "Name a video.") from None
     size = frame.shape[0], frame.shape[1]
-    labels = tracker.start(frame, given.on(size, footage.path))
+    labels = given.on(size, footage.path)
+    tracker.start(frame, labels)  # what is given stays as it is, whatever the protocol would predict of it
     count, stopped = 0, None
     with products.open(size, footage.rate) as writers:
-        writers.take(0, footage.name_of(0), time, frame, labels)
+
+        def keep(time: float, frame: Frame, labels: Labels) -> None:
+            nonlocal count
+            writers.take(count, footage.name_of(count), time, frame, labels)
+            count += 1
+            if progress is not None:
+                progress(count, footage.stated)
+
         try:
-            while True:
-                count += 1
-                if progress is not None:
-                    progress(count, footage.stated)
-                following = next(frames, None)
-                if following is None:
-                    break
-                time, frame = following
+            keep(time, frame, labels)
+            for time, frame in frames:
                 _require_size(frame, size, count, footage)
-                labels = tracker.step(frame)
-                writers.take(count, footage.name_of(count), time, frame, labels)
+                keep(time, frame, tracker.step(frame))
         except (DataError, KeyboardInterrupt) as error:
             stopped = error
     odd = tuple(f"{sentence}: {detail}" for sentence, detail in tracker.notes)

@@ -63,13 +63,13 @@ def main() -> None:
         np.dstack([frame, np.full(frame.shape[:2], 255 * (number % 2), np.uint8)])
         for number, frame in enumerate(frames())
     ]
-    write("alpha.webm", "libvpx", "yuva420p", clear, even, crf="10", b="1M")
+    write("alpha.webm", "libvpx-vp9", "yuva420p", clear, even, crf="20")
     patched(write("rotated.mp4", "libx264", "yuv420p", frames(), even, **x264), b"tkhd", 40, TURN)
     trimmed = write("trimmed.mp4", "libx264", "yuv420p", frames(), even, **x264)
     data = trimmed.read_bytes()
     scale = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4], "big")
     ticks = int.from_bytes(data[data.index(b"mdhd") + 16 :][:4], "big")
-    shown = [round(scale * 8 / RATE), round(ticks * 4 / RATE)]
+    shown = [round(scale * 8 / RATE), round(ticks * 3.9 / RATE)]  # times are rounded
     patched(trimmed, b"elst", 8, b"".join(value.to_bytes(4, "big") for value in shown))
 
 
