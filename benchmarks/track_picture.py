@@ -16,7 +16,7 @@ from corrkit.tasks import load_task
 
 WIDTH = 250
 SHOWN = 4
-ROWS = (("davis", 1, "demo", "objects"), ("jhmdb", 0, "demo", "points"))
+ROWS = (("davis", 1, "hog", "objects"), ("davis", 3, "hog", "objects"), ("jhmdb", 1, "hog", "points"))
 
 
 def main(path: Path) -> None:
@@ -30,7 +30,7 @@ def main(path: Path) -> None:
         labels = [tracker.start(clip.frames[0], clip.annotation(0))]
         labels += [tracker.step(clip.frames[index]) for index in range(1, len(clip.frames))]
         chosen = np.linspace(0, len(labels) - 1, SHOWN).round().astype(int).tolist()
-        rows.append((f"{name} ({spec})", [painted_label(clip.frames[i], labels[i], WIDTH) for i in chosen]))
+        rows.append((name, [painted_label(clip.frames[i], labels[i], WIDTH) for i in chosen]))
         frames.append(chosen)
     heads = ["given in the first frame", *(f"frame {index}" for index in frames[0][1:])]
     strip(rows, heads).save(path, quality=88)

@@ -75,7 +75,7 @@ class PointCodec:
         """Joints [J, 2] that no cell of their label map [h, w, L] holds: they lie outside of the frame."""
         held = (labels[..., int(self._labels.background) :].amax(dim=(0, 1)) > 0).tolist()
         names = JOINTS if len(annotation) == len(JOINTS) else [f"point {n}" for n in range(len(annotation))]
-        is_given = ~np.isnan(annotation).any(axis=1)
+        is_given = [not np.isnan(point).any() for point in annotation]
         return [name for name, given, is_held in zip(names, is_given, held, strict=True) if given and not is_held]
 
     def first_prediction(self, annotation: Points) -> Points:

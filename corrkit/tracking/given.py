@@ -110,7 +110,8 @@ def given_points(path: Path) -> Given:
     columns = _columns(rows[0][1] if rows else [], path)
     if columns is not None:
         rows = rows[1:]
-    points, names = [], []
+    points: list[tuple[float, float]] = []
+    names: list[str] = []
     for number, cells in rows:
         place = columns or ((None, 0, 1) if len(cells) == 2 else (0, 1, 2))
         try:

@@ -21,7 +21,7 @@ from corrkit.protocols import Protocol, load_protocol
 from corrkit.protocols.schema import PointLabels
 from corrkit.subject import constants_of
 from corrkit.tasks import load_task
-from corrkit.tasks.contract import Geometry, Notes
+from corrkit.tasks.contract import Codec, Geometry, Notes
 from corrkit.tasks.jhmdb_points import PointCodec
 from corrkit.tasks.masks import MaskCodec
 
@@ -218,7 +218,7 @@ def _encoded(backbone: Backbone, waiting: "deque[torch.Tensor]") -> "Iterator[to
     return (features for frame in coming() for features in backbone.encode([frame]))
 
 
-def _codec(labels: Labels, geometry: Geometry, protocol: Protocol) -> "MaskCodec | PointCodec":
+def _codec(labels: Labels, geometry: Geometry, protocol: Protocol) -> Codec[Labels]:
     if isinstance(protocol.labels, PointLabels):
         return PointCodec(geometry, protocol.labels, protocol.readout)
     return MaskCodec(labels, geometry, protocol.labels, protocol.readout)

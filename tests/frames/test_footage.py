@@ -48,7 +48,7 @@ def test_a_cut_off_file_never_passes_for_a_shorter_video(suffix: str, share: flo
     whole = write_video(tmp_path / f"clip{suffix}", moving_square(24, size=(96, 128))).read_bytes()
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(whole[: int(len(whole) * share)])
-    found = []
+    found: list[object] = []
     with pytest.raises(DataError, match=str(path)):
         found.extend(iter(open_footage(path)))
     assert len(found) < 24 or suffix == ".avi"  # the index stands at an AVI's end
@@ -60,7 +60,7 @@ def test_the_frame_where_decoding_stopped_is_named(shared: Path):
         ("decord_corrupted.mp4", 28, 50, "what follows is damaged"),
     ):
         footage = open_footage(shared / "data/videos_bad" / name)
-        found = []
+        found: list[object] = []
         with pytest.raises(DataError, match=rf"stopped at frame {count} of {stated} \(.*{why}"):
             found.extend(iter(footage))
         assert len(found) == count

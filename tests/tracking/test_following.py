@@ -162,6 +162,8 @@ def test_frames_that_an_encoder_loses_are_an_error(tmp_path: Path, monkeypatch: 
     video = write_video(tmp_path / "clip.avi", moving_square(4))
 
     class Lossy:
+        fourcc = staticmethod(cv2.VideoWriter.fourcc)
+
         def __init__(self, *arguments):
             self._writer, self._count = cv2_writer(*arguments), 0
 
@@ -174,7 +176,6 @@ def test_frames_that_an_encoder_loses_are_an_error(tmp_path: Path, monkeypatch: 
             return getattr(self._writer, name)
 
     cv2_writer = cv2.VideoWriter
-    Lossy.fourcc = staticmethod(cv2_writer.fourcc)
     monkeypatch.setattr(cv2, "VideoWriter", Lossy)
     with pytest.raises(corrkit.CorrkitError, match=r"out.mp4 can't be written: the encoder lost frames"):
         followed(video, tmp_path / "out.mp4")

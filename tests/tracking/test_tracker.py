@@ -14,7 +14,8 @@ import corrkit
 from corrkit.backbones.contract import Mode
 from corrkit.clips import embedded_root
 from corrkit.errors import CorrkitError, ProtocolError, UsageError
-from corrkit.propagation import propagator
+from corrkit.propagation import transport
+from corrkit.propagation.features import prepare
 from corrkit.tasks.davis import DavisTask
 from corrkit.tasks.jhmdb import JhmdbTask
 from corrkit.tasks.masks import read_mask
@@ -176,8 +177,8 @@ def test_memory_does_not_grow_with_the_stream(monkeypatch: pytest.MonkeyPatch):
 
         return call
 
-    monkeypatch.setattr(propagator, "prepare", watched(features, propagator.prepare))
-    monkeypatch.setattr(propagator, "transport", watched(maps, propagator.transport))
+    monkeypatch.setattr("corrkit.propagation.propagator.prepare", watched(features, prepare))
+    monkeypatch.setattr("corrkit.propagation.propagator.transport", watched(maps, transport))
     stream = tracker(size=[48], context=3)
     frames: list[weakref.ref[np.ndarray]] = []
     counts = []
