@@ -36,7 +36,7 @@ def folder(tmp_path: Path, golden) -> Path:
     make_clips(tmp_path / "DAVIS")
     shutil.copytree(tmp_path / "DAVIS/Annotations/480p", tmp_path / "predictions")
     shutil.copyfile(tmp_path / "predictions/a/00001.png", tmp_path / "predictions/a/00002.png")
-    write_video(tmp_path / "my_video.mp4", moving_square(3))
+    write_video(tmp_path / "my_video.mp4", moving_square(2))
     write_mask(tmp_path / "first.png", square_mask())
     (tmp_path / "points.csv").write_text("name,x,y\nleft,8,24\nright,16,24\n")
     program = tmp_path / "bin" / "corrkit"  # the console script, also where corrkit is not installed
