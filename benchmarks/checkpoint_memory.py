@@ -3,7 +3,8 @@
     python benchmarks/checkpoint_memory.py FOLDER [small base large giant]
 
 Needs Linux. FOLDER takes one file at a time (up to 4.5 GB for giant). Weights are random; containers and precisions are
-those of published files. Peaks are above a `corrkit inspect` that opens nothing.
+those of published files. Peaks are above a `corrkit inspect` that opens nothing. `python -m benchmarks checkpoints`
+does the same for float32 files of a ViT-B.
 """
 
 import json
@@ -11,11 +12,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import timm
 import torch
+from measuring import Bar, Row, Settings
 from safetensors.torch import save_file
 
 NAMES = {
@@ -84,6 +88,25 @@ def measure(*arguments: str) -> tuple[int, float]:
 
 
 NOTHING = "/nothing.pth"
+ALLOWANCE = 200 << 20
+"""Bytes beside 1.5 times the file that opening it may take."""
+
+
+def rows(settings: Settings, part: str) -> Iterator[Row]:
+    """Peak of inspecting and of loading over the size of the file, for each container."""
+    size = "small" if settings.quick else "base"
+    floor, _ = measure("inspect", NOTHING)
+    state = state_of(size, torch.float32)
+    for container in ("zip",) if settings.quick else CONTAINERS:
+        with tempfile.TemporaryDirectory() as folder:
+            path = write(state, container, Path(folder))
+            bytes_of_file = sum(file.stat().st_size for file in Path(folder).iterdir())
+            bar = Bar(relation="<=", must=1.5 + ALLOWANCE / bytes_of_file, aim=1.1)
+            for command in ("inspect", "load"):
+                above = max(measure(command, str(path))[0] - floor, 0) / bytes_of_file
+                yield Row(
+                    what=f"peak of {command}, {container} of ViT-{size[0].upper()}, over the file", value=above, bar=bar
+                )
 
 
 def main() -> None:

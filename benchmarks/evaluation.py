@@ -1,21 +1,19 @@
 """What an evaluation costs beside the bare network, and whether memory grows with the clip.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluation.py --data DAVIS --clip dog
-    OMP_NUM_THREADS=1 python benchmarks/evaluation.py --memory
-
-Prints ratios of CPU times of one thread, taken alternately in one run; the minimum of the rounds counts.
+Part "forward": CPU time of one thread for the first clip of the data (embedded clips without --data), ViT-S/16 with
+random weights under davis/dino, taken alternately with the bare network on the same frames. Part "memory": peak of a
+process that evaluates a drawn clip of 1,000 frames over one of 100, colour backbone.
 """
 
-import argparse
 import resource
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import Bar, Row, Settings, elsewhere, least
 from PIL import Image
 
 import corrkit
@@ -25,71 +23,56 @@ from corrkit.inference import exact_inference
 from corrkit.passes import evaluate_clip
 from corrkit.predictors.loading import make_predictor
 from corrkit.predictors.propagator import Propagator
-from corrkit.protocols import load_protocol
+from corrkit.protocols import load_protocol, override
 from corrkit.tasks import load_task
-from corrkit.tasks.contract import select_clips
 from corrkit.tasks.masks import write_mask
 from corrkit.tasks.sources import open_data
 
-MEMORY_LENGTHS = (100, 1000)
+OVER_FORWARD = Bar(relation="<=", must=1.15, aim=1.07)
+OVER_SHORT = Bar(relation="<=", must=1.05)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="DAVIS root; default: the embedded clips")
-    parser.add_argument("--clip", help="default: the first clip")
-    parser.add_argument("--ckpt", default="random:vit_small_patch16_224")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory", action="store_true", help="peak memory of long clips instead of times")
-    parser.add_argument("--measure-clip-of", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.measure_clip_of:
-        print(peak_memory(args.measure_clip_of))
-    elif args.memory:
-        compare_memory()
-    else:
-        compare_times(args)
+def rows(settings: Settings, part: str) -> Iterator[Row]:
+    """Whole evaluation over the bare forward passes, or a long clip's memory over a short one's."""
+    return _memory(settings) if part == "memory" else _forward(settings)
 
 
-def compare_times(args: argparse.Namespace) -> None:
+def _forward(settings: Settings) -> Iterator[Row]:
     torch.set_num_threads(1)
     task, protocol = load_task("davis"), load_protocol("davis/dino")
-    dataset = open_data(task, args.data, None)
-    clip = select_clips(dataset, [args.clip])[0] if args.clip else dataset.clips[0]
-    predictor = make_predictor(args.ckpt, device="cpu")
+    if settings.quick:
+        protocol = override(protocol, {"size": [128]})
+    clip = open_data(task, settings.data, None).clips[0]
+    predictor = make_predictor("random:vit_small_patch16_224", device=settings.device)
     assert isinstance(predictor, Propagator)
     backbone = with_position(predictor.backbone, protocol.features.position)
     seen = predictor.network_input(clip, protocol)
     prepare = FramePreparation(seen.size, protocol.frames, seen.mean, seen.std, seen.colour)
-    frames = [prepare(clip.frames[index]) for index in range(len(clip.frames))]
-    whole, bare = [], []
+    frames = [prepare(clip.frames[index]).to(settings.device) for index in range(len(clip.frames))]
     with exact_inference():
-        for _ in range(args.rounds):
-            whole.append(cpu_seconds(lambda: evaluate_clip([(predictor, protocol)], clip, task)))
-            bare.append(cpu_seconds(lambda: [backbone(frame[None]) for frame in frames]))
-    print(f"{args.ckpt}, {clip.name}: {len(frames)} frames, network input {seen.size[0]}x{seen.size[1]}, one thread")
-    print(f"bare forward      {1000 * min(bare) / len(frames):8.1f} ms/frame")
-    print(f"whole evaluation  {1000 * min(whole) / len(frames):8.1f} ms/frame")
-    print(f"ratio             {min(whole) / min(bare):8.3f}   (bar 1.15, aim 1.07)")
+        times = least(
+            {
+                "whole": lambda: evaluate_clip([(predictor, protocol)], clip, task),
+                "bare": lambda: [backbone(frame[None]) for frame in frames],
+            },
+            1 if settings.quick else 3,
+            settings.device,
+        )
+    yield Row(what="bare forward per frame", value=1e3 * times["bare"] / len(frames), unit="ms")
+    said = f"whole evaluation over the bare forward, {len(frames)} frames of {seen.size[0]}x{seen.size[1]}"
+    yield Row(what=said, value=times["whole"] / times["bare"], bar=OVER_FORWARD)
 
 
-def cpu_seconds(work) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def _memory(settings: Settings) -> Iterator[Row]:
+    lengths = (10, 100) if settings.quick else (100, 1000)
+    short, long = (elsewhere("evaluation:peak_memory", length) for length in lengths)
+    said = f"peak memory of a clip of {lengths[1]} frames over one of {lengths[0]}"
+    yield Row(what=said, value=long / short, bar=OVER_SHORT)
 
 
-def compare_memory() -> None:
-    peaks = []
-    for length in MEMORY_LENGTHS:
-        command = [sys.executable, __file__, "--measure-clip-of", str(length)]
-        peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        print(f"{length:5d} frames: peak {peaks[-1]:.0f} MB")
-    print(f"ratio {peaks[1] / peaks[0]:.3f}   (bar 1.05)")
-
-
-def peak_memory(length: int) -> float:
+def peak_memory(length: int | str) -> float:
     """Peak resident memory in MB of evaluating a clip of `length` frames with the colour backbone."""
+    length = int(length)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         draw = np.random.default_rng(0)
@@ -104,8 +87,4 @@ def peak_memory(length: int) -> float:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
         corrkit.evaluate("davis", "rgb", data=root, device="cpu", size=[128])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-if __name__ == "__main__":
-    main()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)

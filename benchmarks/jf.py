@@ -1,69 +1,83 @@
 """J and F of corrkit against a plain rewrite of the official rule, and against the official tool where it is at hand.
 
-    python benchmarks/jf.py [--data DAVIS] [--official davis2017-evaluation]
-
-Prints CPU time of one thread in ms per frame and the ratios. All contenders take turns on the same frames, the least of
-the rounds counts, and their numbers must be equal to the last bit. `--data` is a root in DAVIS layout (its masks count
-as one object; the mask of the frame before serves as the prediction); without it, moving blobs are drawn. `--official`
-is a checkout of davisvideochallenge/davis2017-evaluation (needs scikit-image).
+CPU time of one thread per frame; all contenders take turns on the same frames, the least of the rounds counts, and
+their numbers must be equal to the last bit. With --data, a root in DAVIS layout, its masks count as one object and the
+mask of the frame before serves as the prediction; without it, moving blobs are drawn. --official is a checkout of
+davisvideochallenge/davis2017-evaluation (needs scikit-image), run from there. The bars are for the mean over clips.
 """
 
-import argparse
 import math
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
+from measuring import Bar, Row, Settings, least
 from PIL import Image
 
 from corrkit.metrics.region_contour import outline_objects, region_contour
 
 Masks = list[np.ndarray]
 Scores = list[tuple[float, float]]
+BARS = MappingProxyType(
+    {
+        ("plain rewrite", 1): Bar(relation=">=", must=4, aim=8),
+        ("plain rewrite", 4): Bar(relation=">=", must=7, aim=13),
+        ("official tool", 1): Bar(relation=">=", must=7, aim=14),
+        ("official tool", 4): Bar(relation=">=", must=12, aim=25),
+    }
+)
 
 
-def main() -> None:
-    arguments = read_arguments()
+def rows(settings: Settings, part: str) -> Iterator[Row]:
+    """Others over corrkit, with one object, and with four at half size."""
     cv2.setNumThreads(1)
     contenders = {"plain rewrite": plain_rewrite}
-    if arguments.official:
-        contenders["official"] = load_official(arguments.official)
-    clips = davis_clips(arguments.data, arguments.frames) if arguments.data else {"blobs": blobs(arguments.frames)}
-    print(f"{'masks':<28}{'objects':>8}{'corrkit':>9}{'cached':>8}", *(f"{name:>15}{'x':>6}" for name in contenders))
-    for name, masks in clips.items():
-        report(name, masks, 1, contenders, arguments.rounds)
-        report(f"{name}, 4 at half size", [four_copies(ids) for ids in masks], 4, contenders, arguments.rounds)
+    if settings.official:
+        contenders["official tool"] = load_official(settings.official)
+    num_frames = 6 if settings.quick else 24
+    clips = davis_clips(settings.data, num_frames) if settings.data else {"blobs": blobs(num_frames)}
+    for num_objects in (1, 4):
+        found: dict[str, list[float]] = {name: [] for name in (*contenders, "cached")}
+        for name, masks in clips.items():
+            copied = masks if num_objects == 1 else [four_copies(ids) for ids in masks]
+            times = compared(name, copied, num_objects, contenders, 2 if settings.quick else 5)
+            for other, ratios in found.items():
+                ratios.append(times[other] / times["corrkit"])
+        for other, ratios in found.items():
+            said = f"{other} over corrkit, {num_objects} object(s)"
+            if other == "cached":
+                said = f"corrkit with the annotation prepared over corrkit, {num_objects} object(s)"
+            yield Row(what=said, value=float(np.mean(ratios)), bar=BARS.get((other, num_objects)))
 
 
-def report(name: str, masks: Masks, num_objects: int, contenders: dict[str, Callable], rounds: int) -> None:
-    """One line: ms per frame of corrkit (both sides; with the annotation prepared before) and of the others."""
+def compared(
+    name: str, masks: Masks, num_objects: int, contenders: dict[str, Callable], rounds: int
+) -> dict[str, float]:
+    """Seconds of each contender, of corrkit (both sides) and of "cached" (the annotation prepared before)."""
     pairs = list(zip(masks[1:], masks[:-1], strict=True))
     prepared = [outline_objects(truth, num_objects) for truth, _ in pairs]
+    scores: dict[str, Scores] = {}
 
-    def corrkit() -> Scores:
-        return [region_contour(prediction, outline_objects(truth, num_objects)) for truth, prediction in pairs]
-
-    def cached() -> Scores:
-        return [region_contour(pair[1], truth) for pair, truth in zip(pairs, prepared, strict=True)]
+    def kept(key: str, run: Callable[[], Scores]) -> Callable[[], None]:
+        return lambda: scores.update({key: run()})
 
     def other(rule: Callable) -> Callable[[], Scores]:
         return lambda: [rule(prediction, truth, num_objects) for truth, prediction in pairs]
 
-    runs = {"corrkit": corrkit, "cached": cached} | {key: other(rule) for key, rule in contenders.items()}
-    times, scores = dict.fromkeys(runs, math.inf), {}
-    for _ in range(rounds):
-        for key, run in runs.items():
-            started = time.thread_time()
-            scores[key] = run()
-            times[key] = min(times[key], (time.thread_time() - started) / len(pairs) * 1e3)
+    runs = {
+        "corrkit": lambda: [
+            region_contour(prediction, outline_objects(truth, num_objects)) for truth, prediction in pairs
+        ],
+        "cached": lambda: [region_contour(pair[1], truth) for pair, truth in zip(pairs, prepared, strict=True)],
+    } | {key: other(rule) for key, rule in contenders.items()}
+    times = least({key: kept(key, run) for key, run in runs.items()}, rounds)
     for key in runs:
         if not np.array_equal(np.array(scores[key]), np.array(scores["corrkit"])):
             sys.exit(f"{key} and corrkit disagree on {name}")
-    ratios = (f"{times[key]:>15.2f}{times[key] / times['corrkit']:>6.1f}" for key in contenders)
-    print(f"{name:<28}{num_objects:>8}{times['corrkit']:>9.3f}{times['cached']:>8.3f}", *ratios)
+    return times
 
 
 def plain_rewrite(prediction: np.ndarray, truth: np.ndarray, num_objects: int) -> tuple[list[float], list[float]]:
@@ -145,16 +159,3 @@ def four_copies(ids: np.ndarray) -> np.ndarray:
         top, left = divmod(k, 2)
         copies[top * half.shape[0] :, left * half.shape[1] :][: half.shape[0], : half.shape[1]] = half * (k + 1)
     return copies
-
-
-def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="root in DAVIS layout")
-    parser.add_argument("--official", type=Path, help="checkout of davisvideochallenge/davis2017-evaluation")
-    parser.add_argument("--frames", type=int, default=24, help="frames of each clip (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the fastest counts")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,50 +1,47 @@
 """What several processes gain over one: wall time of one evaluation by workers, and by ranks of torchrun.
 
-    OMP_NUM_THREADS=1 python benchmarks/workers.py --data DAVIS --workers 2
-    python benchmarks/workers.py --balance
-
-Prints ratios of wall times, taken alternately in one run; the minimum of the rounds counts. Each process has one
-thread, and all must print the same table. --balance computes how evenly ranks are loaded by DAVIS val.
+Part "processes": the data of --data (embedded clips without), ViT-S/16 with random weights; ways take turns, the least
+of the rounds counts, each process has one thread, and all must print the same table. Part "balance": how evenly ranks
+are loaded by the clips of DAVIS val, computed.
 """
 
-import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from measuring import Bar, Row, Settings
 
 from corrkit.manifests.clips import official_clips
 from corrkit.processes.shares import Share
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="DAVIS root; default: the embedded clips")
-    parser.add_argument("--ckpt", default="random:vit_small_patch16_224")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--balance", action="store_true", help="frames of the longest rank over the mean, DAVIS val")
-    args = parser.parse_args()
-    if args.balance:
-        print_balance()
-    else:
-        compare_times(args)
+GAIN = Bar(relation=">=", must=1.8, aim=1.95)
+BALANCE = Bar(relation="<=", must=1.25)
+COUNT = 2
 
 
-def compare_times(args: argparse.Namespace) -> None:
-    eval_command = ("-m", "corrkit", "eval", "davis", "--ckpt", args.ckpt, "-q")
-    if args.data:
-        eval_command += ("--data", args.data)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(args.workers))
+def rows(settings: Settings, part: str) -> Iterator[Row]:
+    """One process over two, or the longest rank over the mean."""
+    return _balance() if part == "balance" else _processes(settings)
+
+
+def _processes(settings: Settings) -> Iterator[Row]:
+    spec, size = ("rgb", ("--set", "size=128")) if settings.quick else ("random:vit_small_patch16_224", ())
+    eval_command = ("-m", "corrkit", "eval", "davis", "--ckpt", spec, *size, "--device", settings.device, "-q")
+    if settings.data:
+        eval_command += ("--data", str(settings.data))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(COUNT))
     ways = {
         "one process": (*eval_command, "--workers", "1"),
-        f"{args.workers} workers": (*eval_command, "--workers", str(args.workers)),
-        f"{args.workers} ranks of torchrun": (*torchrun, *eval_command),
+        f"{COUNT} workers": (*eval_command, "--workers", str(COUNT)),
+        f"{COUNT} ranks of torchrun": (*torchrun, *eval_command),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     tables = set()
-    for _ in range(args.rounds):
+    for _ in range(1 if settings.quick else 2):
         for name, words in ways.items():
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
@@ -53,21 +50,23 @@ def compare_times(args: argparse.Namespace) -> None:
                     check=True,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
                 ).stdout
                 seconds[name].append(time.perf_counter() - began)
                 tables.add(table)
     assert len(tables) == 1, "the tables differ"
-    one = min(seconds["one process"])
+    one = min(seconds.pop("one process"))
     for name, found in seconds.items():
-        print(f"{name:24} {min(found):7.1f} s   one process takes {one / min(found):.2f} x as long")
+        yield Row(what=f"one process over {name}", value=one / min(found), bar=GAIN if "workers" in name else None)
 
 
-def print_balance() -> None:
+def _balance() -> Iterator[Row]:
     clips = [_Length(clip.num_frames or 0) for clip in official_clips("davis", "val")]
     mean = sum(clip.num_files for clip in clips)
     for count in (2, 4, 8, 16):
         loads = [sum(clip.num_files for clip in Share(rank, count).of(clips)) for rank in range(count)]
-        print(f"{count:2} ranks: the longest has {max(loads) * count / mean:.2f} x the mean")
+        bar = BALANCE if count == 8 else None
+        yield Row(what=f"the longest of {count} ranks over their mean", value=max(loads) * count / mean, bar=bar)
 
 
 class _Length:
@@ -75,7 +74,3 @@ class _Length:
 
     def __init__(self, num_files: int) -> None:
         self.num_files = num_files
-
-
-if __name__ == "__main__":
-    main()

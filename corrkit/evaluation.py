@@ -1,5 +1,6 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
+import io
 import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from corrkit.tasks.roots import require_outside_data
 if TYPE_CHECKING:
     import pandas
     import torch
+    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +97,37 @@ class Result:
         if self.folder is None:
             raise UsageError("Nothing of this result was written, so there is nothing to report on.", "Give out=.")
         write = pkgutil.resolve_name("corrkit.report:write_report")
-        write([self.folder], Path(out), figures=None if figures is None else Path(figures))
+        write([self.folder], Path(out), figures=None if figures is None else Path(figures), trusted=True)
         return Path(out)
 
+    def figures(self) -> "dict[str, Image.Image]":
+        """Pictures of the run, to be logged or shown (see `corrkit.report.stills`), by name.
+
+        Raises:
+            UsageError: the evaluation has no run folder.
+        """
+        if self.folder is None:
+            raise UsageError("Nothing of this result was written, so there is nothing to draw.", "Give out=.")
+        found: dict[str, Image.Image] = pkgutil.resolve_name("corrkit.report:stills")(self.folder)
+        return found
+
     def _repr_html_(self) -> str:
-        """In a notebook: the table, its intervals drawn, and the clips."""
-        return summary_html(self.summary)
+        """In a notebook: the table, its intervals drawn, the clips, and the worst of them as a picture."""
+        return summary_html(self.summary, self._repr_png_())
+
+    def _repr_png_(self) -> bytes | None:
+        """The worst clip, truth above prediction; None where no predictions are kept."""
+        if self.folder is None or self.waiting:
+            return None
+        try:
+            worst = self.figures().get("worst-strip")
+        except CorrkitError:  # the run or its data have been moved: the table is there all the same
+            return None
+        if worst is None:
+            return None
+        buffer = io.BytesIO()
+        worst.save(buffer, "PNG")
+        return buffer.getvalue()
 
 
 def evaluate(

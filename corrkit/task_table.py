@@ -20,13 +20,14 @@ class Metric:
 
     name: the field's own, as in summaries. short: head of its column in the leaderboard, "" where it isn't shown there.
     lowest: of its range, whose other end is 1. tolerance: the drop (fraction) that a new baseline of `corrkit regress`
-    tolerates; None: the baseline does not hold it.
+    tolerates; None: the baseline does not hold it. lower_is_better: as said; of all others more is better.
     """
 
     name: str
     short: str = ""
     lowest: float = 0.0
     tolerance: float | None = None
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class TaskFacts:
     (`corrkit.protocols.schema`); its protocols are offered as any (`corrkit.protocols.files`). submission:
     "module:function" that writes a file for its challenge server, where there is one. objects: "module:function" from a
     clip's `Scorer.result()` and the protocol to the leading metric of each of its objects, where parts are those of one
-    clip. embedded: whether clips for it come with corrkit.
+    clip. embedded: whether clips for it come with corrkit. hub_task: the Hugging Face hub's word for such a task.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TaskFacts:
     submission: str | None = None
     objects: str | None = None
     embedded: bool = False
+    hub_task: str = "other"
 
     @property
     def shown(self) -> tuple[Metric, ...]:
@@ -115,10 +117,10 @@ _DAVIS = TaskFacts(
         Metric(name="J&F-Mean", short="J&F", tolerance=0.01),
         Metric(name="J-Mean", short="J", tolerance=0.01),
         Metric(name="J-Recall"),
-        Metric(name="J-Decay", lowest=-1.0),
+        Metric(name="J-Decay", lowest=-1.0, lower_is_better=True),
         Metric(name="F-Mean", short="F", tolerance=0.01),
         Metric(name="F-Recall"),
-        Metric(name="F-Decay", lowest=-1.0),
+        Metric(name="F-Decay", lowest=-1.0, lower_is_better=True),
     ),
     part="object",
     parts="objects",
@@ -126,6 +128,7 @@ _DAVIS = TaskFacts(
     submission="corrkit.tasks.davis_submission:write_submission",
     objects="corrkit.tasks.davis:object_scores",
     embedded=True,
+    hub_task="image-segmentation",
 )
 
 _VIP = TaskFacts(
@@ -139,6 +142,7 @@ _VIP = TaskFacts(
     parts="classes",
     protocol_groups=_schema(labels="MaskLabels", readout="MaskReadout", score="VipScore"),
     embedded=True,
+    hub_task="image-segmentation",
 )
 
 _JHMDB = TaskFacts(
@@ -158,6 +162,7 @@ _JHMDB = TaskFacts(
     parts="joints",
     protocol_groups=_schema(labels="PointLabels", readout="PointReadout", score="JhmdbScore"),
     embedded=True,
+    hub_task="keypoint-detection",
 )
 
 

@@ -3,6 +3,8 @@
 The one place where that is decided: errors, tables, talk on stderr and CSV cells come through here.
 """
 
+from collections.abc import Sequence
+
 LONGEST = 4000
 """Characters of a message; a file decides how long the names in it are."""
 
@@ -30,6 +32,11 @@ def lines(text: str) -> str:
         return shown
     half = LONGEST // 2
     return f"{shown[:half]} ... ({len(shown) - 2 * half} characters left out) ... {shown[-half:]}"
+
+
+def first_names(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list that is counted beside it: "a, b, c, d, e, ..."."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def spreadsheet_cell(text: str) -> str:

@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes with as many threads as there are cores would only wait for each other. Read when torch is
+    # imported, here and in the processes that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("CORRKIT_SHARED", REPOSITORY.parent / "shared"))
 

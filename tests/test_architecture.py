@@ -14,7 +14,17 @@ from annotations import lines_with_any
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "architecture.md"
 
-GROUND_FLOOR = ("text", "errors", "palette", "pages", "files", "task_table", "manifests", "constants")
+GROUND_FLOOR = (
+    "text",
+    "errors",
+    "palette",
+    "pages",
+    "documentation",
+    "files",
+    "task_table",
+    "manifests",
+    "constants",
+)
 ROOMS = (
     "protocols",
     "metrics",
@@ -41,6 +51,7 @@ PIPELINE = (
     "evaluator",
     "regression",
     "verification",
+    "diagnosis",
 )
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")
 ORDER = (*GROUND_FLOOR, *ROOMS, *PIPELINE, *DOORS)

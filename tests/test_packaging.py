@@ -15,6 +15,7 @@ FOUND_IN_THE_WHEEL = """
 import json
 from importlib import resources
 import corrkit
+from corrkit.documentation import documentation, pages
 from corrkit.manifests import manifest
 from corrkit.protocols import load_protocol, protocol_names
 
@@ -29,6 +30,8 @@ print(json.dumps({
     "first_lines": {e.name: manifest(e.name).read_text().splitlines()[0]
                     for e in (root / "data_manifests").iterdir() if e.name.endswith(".csv")},
     "typed": (root / "py.typed").is_file(),
+    "pages": sorted(pages()),
+    "documentation": str(documentation()),
 }))
 """
 
@@ -54,6 +57,8 @@ def test_the_installed_wheel_has_every_protocol_and_manifest(installed, tmp_path
     assert found["protocols"] == sorted(f"{path.parent.name}/{path.stem}" for path in protocols)
     assert len(found["protocols"]) >= 1
     assert found["manifests"] == manifests
+    assert found["pages"] == sorted(path.stem for path in (REPOSITORY / "docs").glob("*.md"))
+    assert Path(found["documentation"]) == Path(found["place"]) / "docs"
     assert set(manifests) >= {
         "davis2017.csv",
         "jhmdb_split1_test.csv",

@@ -53,23 +53,8 @@ def recognise(
         return converted.read(opened)
     tensors = flatten(opened.tree)
     key = None if key is None else whole_key(key, tensors, opened.path)
-    if own is None and system is not None and system not in SYSTEMS:
-        own = installed().get(system)
-    layouts, prefers = (LAYOUTS, PREFERS) if own is None else (own.layouts, own.prefers)
-    candidates = _candidates(tensors, layouts, key, own)
-    if own is None and not candidates and (fitting := _installed(tensors, key)):
-        own, candidates = fitting
-        layouts, prefers = own.layouts, own.prefers
-    if not candidates:
-        raise explain(opened, tensors, key) if own is None else explain_own(opened, tensors, own)
-    chosen, left_out = choose(candidates, prefers, opened.path)
-    if own is None:
-        selected = select(chosen, tensors, opened, system)
-    else:
-        selected = Selection(chosen[0], own, (f"the layout file {own.source}, sha256 {own.digest[:8]}...",))
+    selected, own, left_out = _selected(opened, tensors, key, system, own)
     reading, entry = selected.reading, selected.system
-    if key is None and not (own is not None and own.prefix):
-        _require_no_better(reading, tensors, opened, layouts, prefers)
     if entry.refuse:
         raise CheckpointError(f"{opened.path} is a checkpoint of {entry.title}: {entry.refuse[0]}", entry.refuse[1])
     prefix, layout = reading.prefix, reading.layout
@@ -105,6 +90,32 @@ def recognise(
         config=configuration.vision_part(opened.config),
         tree=opened.tree,
     )
+
+
+def _selected(
+    opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None, system: str | None, own: System | None
+) -> tuple[Selection, System | None, list[tuple[str, str]]]:
+    """The network and its system; the layout file or installed system that describes it; what was not taken, and why.
+
+    Raises:
+        CheckpointError: see `recognise`.
+    """
+    if own is None and system is not None and system not in SYSTEMS:
+        own = installed().get(system)
+    candidates = _candidates(tensors, LAYOUTS if own is None else own.layouts, key, own)
+    if own is None and not candidates and (fitting := _installed(tensors, key)):
+        own, candidates = fitting
+    if not candidates:
+        raise explain(opened, tensors, key) if own is None else explain_own(opened, tensors, own)
+    layouts, prefers = (LAYOUTS, PREFERS) if own is None else (own.layouts, own.prefers)
+    chosen, left_out = choose(candidates, prefers, opened.path)
+    if own is None:
+        selected = select(chosen, tensors, opened, system)
+    else:
+        selected = Selection(chosen[0], own, (f"the layout file {own.source}, sha256 {own.digest[:8]}...",))
+    if key is None and not (own is not None and own.prefix):
+        _require_no_better(selected.reading, tensors, opened, layouts, prefers)
+    return selected, own, left_out
 
 
 def _assumed(layout: Layout) -> tuple[str, ...]:

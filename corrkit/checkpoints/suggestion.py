@@ -14,6 +14,7 @@ from corrkit.checkpoints import drops
 from corrkit.checkpoints.branches import is_secondary, whole_key
 from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening import Opened
+from corrkit.documentation import see
 from corrkit.errors import CheckpointError
 from corrkit.text import one_line
 
@@ -82,7 +83,7 @@ def propose(opened: Opened, key: str | None = None) -> Proposal:
         stems = ", ".join(network.stem.removesuffix(".") for network in found[:8])
         raise CheckpointError(
             f"{opened.path} holds several of what looks like a vision transformer, with the blocks {stems}.",
-            "Choose a part of the file with --ckpt-key, or write the layout file by hand (docs/checkpoints.md).",
+            f"Choose a part of the file with --ckpt-key, or write the layout file by hand ({see('checkpoints')}).",
         )
     (network,) = found
     where = f" under {one_line(network.prefix.removesuffix('.'))}" if network.prefix else ""
@@ -312,7 +313,7 @@ def _text(network: _Network, sentence: str, file: str) -> str:
         f"norm = {_quoted('layer' if biased else 'rms')}" + ("" if biased else "  # check: it has no bias"),
         "eps = 1e-6  # check: 1e-5 is torch's default",
         f'activation = "gelu"  # {"a gate takes SiLU" if "blocks.*.mlp.gate.weight" in roles else "check"}',
-        'position = "size"  # check: how the stored positions are resized (docs/checkpoints.md)'
+        'position = "size"  # check: how the stored positions are resized (corrkit docs checkpoints)'
         if "pos_embed" in roles
         else '# position = "none"  # or "sincos": nothing that looks like a table is stored; rotary ones need py:',
         *([f"no_bias = [{', '.join(map(_quoted, bare))}]"] if bare else []),

@@ -62,6 +62,7 @@ class System:
     source: repository and commit that the entry was read in. proven: "golden" (equal to the published code on a small
         file), "source" (only follows its source), "unknown". notes: shown to whoever loads such a file;
         assumptions: those that a config beside the file makes needless.
+    trained_on: task to why videos of its benchmark may have been in training, with source: shown wherever results are.
     heads, prefix: attention heads and (the end of) the prefix of its names, where they are the same in all its files.
     document: of the layout file that it was read from, in place of an entry of the registry.
     """
@@ -91,6 +92,7 @@ class System:
     proven: Literal["golden", "source", "unknown"] = "source"
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    trained_on: Mapping[str, str] = field(default_factory=dict)
     heads: int | None = None
     prefix: str = ""
     document: Mapping[str, Json] | None = None

@@ -11,6 +11,7 @@ from corrkit.checkpoints.forms import require_plain
 from corrkit.checkpoints.opening import Opened
 from corrkit.checkpoints.registry import LAYOUTS, SYSTEMS
 from corrkit.checkpoints.system import Layout, System
+from corrkit.documentation import see
 from corrkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
     return UnknownNetworkError(
         f"{path} ({opened.container}) has no backbone{under} that corrkit knows; its {len(tensors)} tensors start with "
         f"{shown}.",
-        f"Known systems: docs/checkpoints.md. {ways_on()}",
+        f"For systems that are known {see('checkpoints')}. {ways_on()}",
     )
 
 

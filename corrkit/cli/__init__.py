@@ -39,7 +39,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "leaderboard": "join runs into one table of comparable rows",
         "compare": "say whether a difference between runs is real, and where it comes from",
         "report": "show runs as one HTML file: curves, pictures, what went wrong",
+        "card": "tell others of runs: a model card for the hub, records of Every Eval Ever",
         "regress": "compare a checkpoint with a baseline on the embedded clips (CI)",
+        "docs": "say where the documentation is, or print a page of it",
         "doctor": "say what this machine and installation can do",
     }
 )

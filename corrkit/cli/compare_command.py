@@ -17,7 +17,7 @@ examples:
   corrkit compare runs/dino runs/mae runs/siammae --json
   corrkit compare runs/main runs/branch --fail-below -0.5      exit 1 where J&F fell by more than 0.5 points
 
-Runs of one protocol, data and clips are compared; a folder may hold one run of each task. See docs/compare.md."""
+Runs of one protocol, data and clips are compared; a folder may hold one run of each task. See corrkit docs compare."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,55 +1,59 @@
 """`corrkit doctor`: what this machine and installation can do."""
 
 import argparse
+import json
+import shutil
+import textwrap
+from typing import TYPE_CHECKING
+
+from corrkit.cli.talk import show
+from corrkit.text import one_line
+
+if TYPE_CHECKING:
+    from corrkit.diagnosis.facts import Fact
 
 EXAMPLES = """\
 examples:
-  corrkit doctor"""
+  corrkit doctor             takes a few seconds: part of it is measured
+  corrkit doctor --json
 
-_PACKAGES = ("torch", "timm", "opencv-python", "scipy", "pillow", "pandas", "tqdm", "numpy")
-_EXTRAS = {"av": "video", "huggingface_hub": "hub", "lightning": "lightning", "transformers": "hf"}
+Where something is missing or odd, the command that mends it stands below it, behind an arrow."""
+
+_NAMES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`corrkit doctor` has no options."""
+    """Options of `corrkit doctor`."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: section, name, value and what mends"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints one fact per line."""
-    for name, value in _facts():
-        print(f"{name:22} {value}")
+    """Prints the facts, each as soon as it is known."""
+    from corrkit.diagnosis import diagnose
+
+    if args.json:
+        found = {section: {fact.name: _plain(fact) for fact in facts} for section, facts in diagnose()}
+        print(json.dumps(found, indent=2))
+        return 0
+    width = shutil.get_terminal_size().columns
+    for section, facts in diagnose():
+        print(section)
+        for fact in facts:
+            show(*_lines(fact, width))
     return 0
 
 
-def _facts() -> list[tuple[str, str]]:
-    import os
-    import platform
-
-    import torch
-
-    from corrkit import __version__
-    from corrkit.propagation.probe import products_are_bit_equal
-    from corrkit.tasks.sources import ENVIRONMENT
-
-    facts = [("corrkit", __version__), ("python", platform.python_version()), ("platform", platform.platform())]
-    facts += [(name, _version(name)) for name in _PACKAGES]
-    facts += [(f"{name} (extra {extra})", _version(name)) for name, extra in _EXTRAS.items()]
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    bit_equal = "yes" if products_are_bit_equal() else "no: soft maps agree within 1e-6, near ties may flip"
-    return [
-        *facts,
-        ("threads", str(torch.get_num_threads())),
-        ("cuda", ", ".join(gpus) or "none"),
-        ("mps", "yes" if torch.backends.mps.is_available() else "none"),
-        ("products bit-equal", bit_equal),
-        (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT, "not set (the embedded clips are used)")),
-    ]
+def _plain(fact: "Fact") -> dict[str, object]:
+    return {"value": fact.text if fact.value is None else fact.value, "text": fact.text, "mend": fact.mend or None}
 
 
-def _version(package: str) -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+def _lines(fact: "Fact", width: int) -> list[str]:
+    """The fact, and what mends it, as wide as the terminal; a command is never cut."""
+    indent = " " * (_NAMES + 4)
+    first = f"  {one_line(fact.name):{_NAMES}}  "
+    lines = textwrap.wrap(
+        one_line(fact.text), max(width, 40), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return [*lines, f"    -> {one_line(fact.mend)}"] if fact.mend else lines

@@ -121,14 +121,17 @@ def run(args: argparse.Namespace) -> int:
     predictors = request.predictors()
     rank, _ = rank_and_count() or (0, 1)
     args.quiet = args.quiet or rank > 0
-    for predictor in predictors if rank == 0 else ():
-        describe(predictor)
+    described: set[str] = set()
     results, rows, comparisons, code = [], [], [], 0
     shown: list[Summary] = []
     is_left = rank > 0
     for task in tasks:
         try:
             protocols = _protocols(args, task)
+            for words in dict.fromkeys(w for one in predictors if rank == 0 for w in describe(one, protocols)):
+                if words not in described:
+                    say(words)
+                described.add(words)
             subject = opened_subject(args, task, protocols[0])
             if against:
                 _require_alike(subject, against[task])

@@ -8,25 +8,40 @@ from corrkit.errors import CorrkitError
 from corrkit.text import one_line
 
 if TYPE_CHECKING:
+    from corrkit.backbones.contract import Mode
     from corrkit.evaluation import Result
     from corrkit.predictors.contract import Predictor
+    from corrkit.protocols import Protocol
 
 
-def describe(predictor: "Predictor") -> None:
-    """What was recognised, before the work starts."""
+def describe(predictor: "Predictor", protocols: "Sequence[Protocol]") -> list[str]:
+    """What was recognised, and how it sees time under the protocols."""
     report = predictor.report
     stride = f", stride {predictor.stride}" if predictor.stride else ""
     tensors = f", {report.tensors_used} of {report.tensors_total} tensors used" if report.tensors_total else ""
-    future = " (sees later frames)" if predictor.mode.sees_future else ""
-    say(
+    words = [
         f"{predictor.name}: {report.system}, {report.architecture}, {report.parameters:,} parameters{tensors}{stride}, "
-        f"layer {report.layer}, {predictor.mode.kind}{future}, on {predictor.device_type}"
-    )
+        f"layer {report.layer}, {_modes(predictor, protocols)}, on {predictor.device_type}"
+    ]
     branch = dict(report.evidence).get("branch", "")
     if "not '" in branch:
-        say(f"branch {branch}; --ckpt-key takes another one")
+        words.append(f"branch {branch}; --ckpt-key takes another one")
     elif "--ckpt-key" in branch:
-        say(f"branch {branch}")
+        words.append(f"branch {branch}")
+    return words
+
+
+def _modes(predictor: "Predictor", protocols: "Sequence[Protocol]") -> str:
+    """How it sees time; where that differs from protocol to protocol, under which."""
+    of_protocol = {protocol.identifier: _mode_words(predictor.mode_under(protocol)) for protocol in protocols}
+    if len(set(of_protocol.values())) == 1:
+        return next(iter(of_protocol.values()))
+    return ", ".join(f"{words} under {identifier}" for identifier, words in of_protocol.items())
+
+
+def _mode_words(mode: "Mode") -> str:
+    windows = f" ({mode.length} frames every {mode.step})" if mode.kind == "windowed" else ""
+    return f"{mode.kind}{windows}{' (sees later frames)' if mode.sees_future else ''}"
 
 
 def left_to_others(results: "Sequence[Result]") -> bool:

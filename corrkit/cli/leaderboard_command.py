@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="also write it: .csv, .md, .tex or .html (docs/leaderboard.md)",
+        help="also write it: .csv, .md, .tex or .html (corrkit docs leaderboard)",
     )
     parser.add_argument(
         "--reference",

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with a change: optimiser.rate, optimiser.clip, precision, steps, ranks, versions, device",
     )
     add("--damaged", type=float, default=0.01, metavar="SHARE", help="of the clips that may turn out unreadable")
+    add("--log", choices=["tensorboard", "wandb", "trackio"], help="where else numbers go than to log.csv")
     add("--log-every", type=int, default=10, metavar="N")
     add("--picture-every", type=int, default=500, metavar="N")
     add("--save-every", type=int, default=500, metavar="N")
@@ -70,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints the path of the checkpoint."""
-    from corrkit.errors import UsageError
+    from corrkit.errors import CorrkitError, UsageError
+    from corrkit.processes.ranks import rank_and_count
     from corrkit.task_table import embedded_tasks
     from corrkit.training.recipe import load_recipe, recipe_names
 
@@ -106,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         resume_with=tuple(given.partition("=")[0] for given in args.resume_with),
         keep=args.keep,
         damaged=args.damaged,
+        log=args.log,
         log_every=args.log_every,
         picture_every=args.picture_every,
         save_every=args.save_every,
@@ -113,7 +116,15 @@ def run(args: argparse.Namespace) -> int:
         tasks=embedded_tasks() if args.eval_tasks is None else tuple(names(args.eval_tasks)),
         embedded_clips=args.embedded_clips,
     )
-    print(pretrain(recipe, args.data, args.out, options))
+    rank, _ = rank_and_count() or (0, 1)
+    try:
+        path = pretrain(recipe, args.data, args.out, options)
+    except CorrkitError as error:
+        if rank == 0:
+            raise
+        raise type(error)(f"Rank {rank}: {error.problem}", error.remedy) from error
+    if rank == 0:
+        print(path)
     return 0
 
 

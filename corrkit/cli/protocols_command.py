@@ -18,7 +18,7 @@ examples:
   corrkit protocols diff davis/dino davis/cropmae davis/dinov3-M
   corrkit protocols davis/cropmae --bibtex
 
-A protocol is TASK/NAME, or a TOML file of one's own (docs/protocols.md)."""
+A protocol is TASK/NAME, or a TOML file of one's own (corrkit docs protocols)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.tasks.official_csvs import csv_text
 
     task = None if args.task is None else task_facts(args.task).name
-    numbers = published_numbers(task, protocol=args.protocol, method=args.method)
+    numbers = published_numbers(task, protocol=_without_version(args.protocol, task), method=args.method)
     if not numbers:
         raise UsageError("No published number is known for that.", "`corrkit published` prints all.")
     if args.json:
@@ -48,3 +48,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(render(published_table(numbers), "text", shutil.get_terminal_size().columns), end="")
     return 0
+
+
+def _without_version(protocol: str, task: str | None) -> str:
+    """NAME or TASK/NAME of what tables print as NAME@VERSION. Raises ProtocolError for a version that isn't there."""
+    from corrkit.protocols import load_protocol, protocol_names
+    from corrkit.task_table import task_names
+
+    name, at, _ = protocol.partition("@")
+    if at:
+        named = name.rpartition("/")[0] or task
+        offering = [named] if named else [one for one in task_names() if name in protocol_names(one)]
+        for one in offering:
+            load_protocol(protocol, one)
+    return name

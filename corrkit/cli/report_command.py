@@ -11,7 +11,7 @@ examples:
   corrkit report runs/before runs/after --out report.html --figures figures
 
 Floor, ceiling, curves, the best, median and worst clip with truth beside prediction, failures, and what the network
-sees. The file opens offline. See docs/report.md."""
+sees. The file opens offline. See corrkit docs report."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="ROOT", help="data root, if it isn't where the runs recorded it")
     parser.add_argument(
         "--no-features", action="store_true", help="leave out features and matches: the network is not run"
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="load networks that are code (py:) or on a hub (hf:): the runs are your own",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
@@ -36,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         data=args.data,
         figures=args.figures,
         with_features=not args.no_features,
+        trusted=args.trust,
         **({} if args.quiet else {"say": say}),
     )
     for note in notes:

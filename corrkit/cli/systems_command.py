@@ -10,7 +10,7 @@ examples:
   corrkit systems dino
   corrkit systems --json
 
-Names are those of --system; docs/checkpoints.md says more. Networks of your own: --layout FILE.toml."""
+Names are those of --system; corrkit docs checkpoints says more. Networks of your own: --layout FILE.toml."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,9 +14,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import IO, Any, cast
 
 from corrkit.errors import DataError, UnreadableError
@@ -24,7 +25,7 @@ from corrkit.errors import DataError, UnreadableError
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 LARGEST_MEMBER = 1 << 28
 """Bytes of a member that are held in memory: pictures, lists and joints of data sets have far fewer."""
-_COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
 def open_root(path: str | Path) -> Path:
@@ -37,7 +38,7 @@ def open_root(path: str | Path) -> Path:
     if not path.is_file():
         return path
     name = path.name.lower()
-    if name.endswith(_COMPRESSED_TARS):
+    if name.endswith(COMPRESSED_TARS):
         raise DataError(
             f"{path} is a compressed tar: frames in it can't be reached without unpacking all before them.",
             f"Unpack it (tar -xf {path.name}) and name the folder, or repack it as .tar or .zip.",
@@ -199,6 +200,11 @@ class ZipArchive(Archive):
 class TarArchive(Archive):
     """An uncompressed .tar."""
 
+    @property
+    def places(self) -> Mapping[str, tuple[int, int]]:
+        """Path of each file to the byte at which its content begins and the number of its bytes."""
+        return MappingProxyType(self._members)
+
     def size(self, inside: str) -> int:
         """Bytes of a file."""
         return int(self._members[inside][1])
@@ -233,6 +239,26 @@ class TarArchive(Archive):
             require_end_mark(archive)
 
 
+class TarPart(TarArchive):
+    """Files of an uncompressed .tar whose places are known already: none of its headers is read.
+
+    Args:
+        file: the archive.
+        places: as `TarArchive.places` gives them.
+    """
+
+    def __init__(self, file: Path, places: Mapping[str, tuple[int, int]]) -> None:
+        self._known = dict(places)
+        super().__init__(file)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.file, self._known)
+
+    def _index(self) -> None:
+        for name, place in self._known.items():
+            self._add(name, place)
+
+
 @dataclass(frozen=True, slots=True)
 class MemberStat:
     """What `ArchivePath.stat` knows. st_size: bytes, unpacked. st_mtime_ns: of the archive."""
@@ -254,6 +280,11 @@ class ArchivePath:
     def __init__(self, archive: Archive, inside: str = "") -> None:
         self.archive = archive
         self._inside = inside
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """First byte and number of bytes of a file that lies in a tar as it is; None of others."""
+        return self.archive.places.get(self._inside) if isinstance(self.archive, TarArchive) else None
 
     @property
     def name(self) -> str:

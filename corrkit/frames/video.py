@@ -1,4 +1,9 @@
-"""Video files: OpenCV decodes, in order, or behind the interface of image folders only the frames asked for."""
+"""Video files behind the same interface as image folders: only the frames that are asked for are decoded; or in order.
+
+OpenCV decodes, PyAV where it is installed and faster: the pixels are the same (see `corrkit.frames.pyav`).
+
+A video that lies in an uncompressed tar is read at its place there (`path` is then an `ArchivePath`).
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrkit.errors import DataError
+from corrkit.files.archive import ArchivePath
+from corrkit.frames import pyav
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 
@@ -72,10 +79,16 @@ class VideoFile:
 
     def read(self, indices: Sequence[int]) -> "list[NDArray[np.uint8]]":
         """Several frames in one pass, in the order of `indices`. Raises DataError naming file and frame."""
+        wanted = sorted(set(indices))
+        frames = pyav.read_frames(ffmpeg_address(self.path), wanted, len(self))
+        found = self._by_opencv(wanted) if frames is None else dict(zip(wanted, frames, strict=True))
+        return [found[index] for index in indices]
+
+    def _by_opencv(self, wanted: Sequence[int]) -> "dict[int, NDArray[np.uint8]]":
         capture = self._open()
         found: dict[int, NDArray[np.uint8]] = {}
         position = 0
-        for index in sorted(set(indices)):
+        for index in wanted:
             if position <= index <= position + _NEAR:
                 for _ in range(index - position):
                     capture.grab()
@@ -87,7 +100,7 @@ class VideoFile:
                     f"{self.path}: frame {index} of {len(self)} can't be decoded.", "Encode the video again."
                 )
             found[index], position = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8), index + 1
-        return [found[index] for index in indices]
+        return found
 
     def count_decodable(self) -> int:
         """Frames that can be decoded: the container's number where its last frame can, else counted one by one."""
@@ -101,21 +114,28 @@ class VideoFile:
         return len(self)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(opencv_path(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
+        capture = cv2.VideoCapture(ffmpeg_address(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise DataError(f"{self.path} can't be decoded as a video.", "Check or remove the file.")
         return capture
 
 
-def opencv_path(path: Path) -> str:
-    """A file's path for OpenCV: absolute, so that nothing below takes it for a protocol or an option.
+def ffmpeg_address(path: Path) -> str:
+    """What FFmpeg opens: the file, or the bytes of a tar that are its member (its protocol "subfile").
+
+    A file's path is absolute, so that nothing takes a name for a protocol or an option.
 
     Raises:
         DataError: for a name that is no UTF-8, on which OpenCV 5.0 crashes.
     """
-    name = str(path.absolute())
+    place = getattr(path, "place", None)
+    if isinstance(path, ArchivePath) and place is not None:
+        start, size = place
+        address = f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"
+    else:
+        address = str(path if isinstance(path, ArchivePath) else path.absolute())
     try:
-        name.encode()
+        address.encode()
     except UnicodeEncodeError:
         raise DataError(f"{path} has a name that OpenCV can't open.", "Rename it in UTF-8.") from None
-    return name
+    return address

@@ -111,7 +111,7 @@ class Staff:
             CheckpointError: a worker can't make what this process has made. RuntimeError: a fault in a worker.
         """
         num_frames = sum(clip.num_files for clip in clips)
-        count = 1 if self.request is None else self.workers or _suitable(num_frames, lanes[0][0].device_type)
+        count = 1 if self.request is None else self.workers or suitable_workers(num_frames, lanes[0][0].device_type)
         if count == 1 or self.request is None or len(clips) < 2:
             for clip in clips:
                 one = errand(clip)
@@ -127,11 +127,11 @@ ALONE = Staff()
 """The calling process, for all clips."""
 
 
-def _suitable(num_frames: int, device_type: str) -> int:
+def suitable_workers(num_frames: int, device_type: str) -> int:
     """One worker for each processor (or GPU), as far as they fit into memory and are worth their start."""
     import torch
 
-    rooms = {"cpu": min(_processors(), _fit_into_memory()), "cuda": torch.cuda.device_count()}
+    rooms = {"cpu": min(processors(), _fit_into_memory()), "cuda": torch.cuda.device_count()}
     return max(1, min(rooms.get(device_type, 1), num_frames // _WORTH_A_WORKER))
 
 
@@ -301,7 +301,7 @@ def _on_own_device(request: Request, number: int) -> Request:
     return replace(request, device=f"cuda:{number % torch.cuda.device_count()}")
 
 
-def _processors() -> int:
+def processors() -> int:
     """That this process may use."""
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -315,6 +315,6 @@ def _fit_into_memory() -> int:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
-        return _processors()
+        return processors()
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    return _processors() if free is None else max(1, free // own)
+    return processors() if free is None else max(1, free // own)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from corrkit.propagation.affinity import TiedRows
+from corrkit.propagation.classes import Classes
 from corrkit.propagation.contexts import SharedContexts
 from corrkit.propagation.scoring import Group, Plan, Tile
 from corrkit.propagation.selection import (
@@ -24,16 +25,10 @@ from corrkit.protocols.schema import Affinity
 if TYPE_CHECKING:
     from torch import Tensor
 
-ANY = -1
-"""The class of cells that any other may match."""
 _TIED_PAIRS = 500_000  # similarities of rows with ties that are worked on at a time
 
 Entries = tuple["Tensor", "Tensor", "Tensor"]
 """Rows (query frame times N plus cell), indices, weights: [E] each."""
-
-
-def _differ(classes: "Tensor", others: "Tensor") -> "Tensor":
-    return (classes != others) & (classes != ANY) & (others != ANY)
 
 
 class Block:
@@ -59,7 +54,8 @@ class Block:
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
         device = queries[0].device
         self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
-        self.classes = classes
+        is_known = any(known is not None for known in classes)
+        self.classes = Classes(classes, [*windowed.classes, *free.classes]) if is_known else None
         self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
 
     def entries(self, group: Group) -> Iterator[Entries]:
@@ -87,19 +83,17 @@ class Block:
 
     def _forbid(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
         """Makes similarities of cells of different classes -inf, where these are known."""
-        if all(classes is None for classes in self.classes):
+        if self.classes is None:
             return
-        anything = group.cells.new_full((self.num_cells,), ANY)
-        queries = [anything if classes is None else classes.flatten() for classes in self.classes]
-        own = torch.stack(queries)[group.members, group.cells].unsqueeze(1)  # [R, 1]
-        for place, classes in enumerate(self.windowed.classes):
-            others = anything if classes is None else classes.flatten()
-            for tile, tile_scores in zip(group.tiles, scores, strict=True):
-                differ = _differ(own[tile.first : tile.last], others[tile.cells])
-                tile_scores[place].masked_fill_(differ, -torch.inf)
-        for frame_scores, classes in zip(free_scores, self.free.classes, strict=True):
-            if classes is not None:
-                frame_scores.masked_fill_(_differ(own, classes.flatten()), -torch.inf)
+        own = self.classes.places(group.members, group.cells)  # [R]
+        num_windowed, every = len(self.windowed.frames), slice(None)
+        for number, tile in enumerate(group.tiles):
+            rows = slice(tile.first, tile.last)
+            if scores:
+                self.classes.forbid(scores[number], own[rows], slice(num_windowed), tile.cells)
+            if free_scores:
+                here = [frame_scores[rows] for frame_scores in free_scores]
+                self.classes.forbid(here, own[rows], slice(num_windowed, None), every)
 
     def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Candidates:
         """The k + 1 best distinct cells of each row, over all context frames."""

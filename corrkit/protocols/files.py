@@ -76,12 +76,19 @@ def merged(document: Mapping[str, Json], task: str) -> dict[str, Json]:
         of_task = parent_task or chain[-1][0]
         base = {"_base": resources.files(_PACKAGE) / of_task / "_base.toml"}
         known = {**shipped(of_task), **installed(of_task), **base}
+        bare, at, version = bare.partition("@")
         if bare not in known:
             raise ProtocolError(f"There is no protocol {name!r} for {of_task} to extend.", closest(bare, known))
         if (of_task, bare) in chain:
             raise ProtocolError(f"The protocol {name!r} for {of_task} extends itself.", "Name another one to extend.")
         chain.append((of_task, bare))
-        return read_document(known[bare])
+        parent = read_document(known[bare])
+        if at and str(parent.get("version")) != version:
+            raise ProtocolError(
+                f"Version {version!r} of {of_task}/{bare} is extended; here it is version {parent.get('version')}.",
+                "Leave the version out to extend this one.",
+            )
+        return parent
 
     return with_parents("", load)
 

@@ -32,16 +32,18 @@ def load_protocol(name: str, task: str | None = None) -> Protocol:
     """Reads a protocol.
 
     Args:
-        name: "davis/dino", or "dino" together with `task`; or the path of a TOML file of one's own.
+        name: "davis/dino", or "dino" together with `task`, each also as tables print it ("dino@1"); or the path of a
+            TOML file of one's own.
         task: "davis", "vip" or "jhmdb"; only needed for a bare name.
 
     Raises:
-        ProtocolError: for an unknown task or protocol, or an invalid file.
+        ProtocolError: for an unknown task or protocol, another version than corrkit has, or an invalid file.
     """
     if files.is_file(name):
         document, own_task = files.own_document(Path(name), task)
         return _own(parse_protocol(document, own_task, Path(name).stem, where=name))
-    named_task, _, bare = name.rpartition("/")
+    named_task, _, versioned = name.rpartition("/")
+    bare, _, version = versioned.partition("@")
     if named_task and task and named_task != task:
         raise ProtocolError(f"Protocol {name!r} belongs to {named_task}, not to {task}.", f"Use one of {task}'s own.")
     task = named_task or task
@@ -50,7 +52,13 @@ def load_protocol(name: str, task: str | None = None) -> Protocol:
     if bare not in protocol_names(task):
         raise ProtocolError(f"There is no protocol {bare!r} for {task}.", closest(bare, protocol_names(task)))
     protocol = parse_protocol(_read_toml(task, bare), task, bare)
-    return protocol if bare in files.shipped(task) else _own(protocol)
+    found = protocol if bare in files.shipped(task) else _own(protocol)
+    if versioned not in {bare, found.identifier.rpartition("/")[2]}:
+        raise ProtocolError(
+            f"Version {version!r} of {task}/{bare} was asked for; here it is {found.identifier}.",
+            "Leave the version out to take this one: CHANGELOG.md says what other versions printed.",
+        )
+    return found
 
 
 def parse_protocol(document: Mapping[str, Json], task: str, name: str, *, where: str | None = None) -> Protocol:

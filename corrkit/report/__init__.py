@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
 from corrkit.pages import page
 from corrkit.report.figures import save_figures
 from corrkit.report.opening import open_run
-from corrkit.report.sections import sections
+from corrkit.report.sections import clip_figures, sections
 from corrkit.runs.comparable import read_runs
 from corrkit.tasks.roots import require_outside_data
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def _silent(_: str) -> None:
@@ -24,6 +28,7 @@ def write_report(
     data: str | Path | None = None,
     figures: Path | None = None,
     with_features: bool = True,
+    trusted: bool = False,
     say: Callable[[str], None] = _silent,
 ) -> tuple[str, ...]:
     """Writes a report on finished runs.
@@ -34,6 +39,7 @@ def write_report(
         data: the data root, for runs of one task; None takes the one that each run recorded.
         figures: a folder for the figures as PNG; made where it isn't there.
         with_features: runs each network on its worst clip, to show features and matches.
+        trusted: the runs are one's own, so that networks which they name as code (py:) or on a hub (hf:) are loaded.
         say: takes a line on what is being done.
 
     Returns:
@@ -47,10 +53,24 @@ def write_report(
     for target in (out, *([figures] if figures else [])):
         require_outside_data(target, data)
     runs, notes = read_runs(folders)
-    found = sections([open_run(run, data) for run in runs], with_features=with_features, say=say)
+    found = sections([open_run(run, data, trusted=trusted) for run in runs], with_features=with_features, say=say)
     methods = list(dict.fromkeys(method for section in found for method in section.methods))
     title = f"{', '.join(methods)}: corrkit report"
     write_atomic(out, page("report.html", title=title, methods=methods, sections=found))
     if figures is not None:
         save_figures([figure for section in found for figure in section.figures], figures)
     return tuple(notes)
+
+
+def stills(folder: Path) -> "dict[str, Image.Image]":
+    """Pictures of a finished run, to be logged or shown: "best-strip", "worst-strip", "worst-METHOD-frames", ...
+
+    Truth above the prediction on frames of the best, median and worst clip, and their scores by frame. Clips without
+    kept predictions, or whose data are no longer there, have curves alone.
+
+    Raises:
+        RunError: the folder holds no finished run, or one of another version.
+    """
+    (run,), _ = read_runs([folder])
+    drawn = clip_figures(open_run(run, None))
+    return {figure.name: figure.still for figure in drawn if figure.drawing or len(figure.pictures) == 1}

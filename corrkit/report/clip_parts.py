@@ -167,7 +167,7 @@ def feature_figures(
         predictor = opened.network()
         return _feature_figures(method, predictor, opened, name, story, file_stem), ""
     except CorrkitError as error:
-        return [], f"{method}: features can't be shown. {error.problem}"
+        return [], f"{method}: features can't be shown. {error.problem} {error.remedy}"
 
 
 def _feature_figures(

@@ -2,22 +2,27 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from corrkit.backbones.loading import Loading
+from corrkit.backbones.loading import NO_OPTIONS, Loading
 from corrkit.errors import CorrkitError, RunError
-from corrkit.files.jsontext import Json, from_json
+from corrkit.files.jsontext import Json
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol
 from corrkit.report.stories import Reader
 from corrkit.runs.comparable import StoredRun
+from corrkit.runs.folder import run_document
 from corrkit.runs.pairing import protocol_of
+from corrkit.runs.shapes import mismatches
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks import load_task
 from corrkit.tasks.sources import EMBEDDED
+
+FOREIGN = ("py:", "hf:")
+"""Specs that run code or reach the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +30,8 @@ class OpenedRun:
     """A finished run with what its report needs.
 
     recorded: what run.json holds beside the fingerprint. fingerprint: of the run. subject: its data, opened again; None
-    where they aren't to be had or are others now, and `lacking` says why.
+    where they aren't to be had or are others now, and `lacking` says why. trusted: whether the network may be code, or
+    come from a hub: what a folder of somebody else names must start neither.
     """
 
     run: StoredRun
@@ -34,6 +40,7 @@ class OpenedRun:
     fingerprint: Mapping[str, Json]
     subject: Subject | None
     lacking: str = ""
+    trusted: bool = False
 
     @functools.cached_property
     def reader(self) -> Reader:
@@ -45,27 +52,41 @@ class OpenedRun:
 
     def network(self) -> Propagator:
         """The network that was evaluated, loaded again. Raises CorrkitError where it can't be, or is another now."""
-        origin = self.recorded.get("model")
         name = self.run.name
-        if not isinstance(origin, dict):
+        spec, loading = self._origin()
+        if not self.trusted and spec.startswith(FOREIGN):
             raise RunError(
-                f"{self.run.folder} doesn't say how {name} can be loaded again.", "Evaluate it from a spec to see more."
+                f"{spec} is code or on a hub, and isn't loaded because a run's folder says so.",
+                "Add --trust where the folder is your own.",
             )
-        options = {option: value for option, value in origin.items() if option != "spec"}
-        made: Predictor = make_predictor(origin["spec"], device="auto", loading=Loading(**options))
+        made: Predictor = make_predictor(spec, device="auto", loading=loading)
         if not isinstance(made, Propagator):
             raise RunError(f"{name} has no features.", "Nothing needs to be done.")
         if made.digest != self.run.summary["checkpoint"]["digest"]:
-            raise RunError(f"{origin['spec']} is no longer what was evaluated.", "Evaluate it again.")
+            raise RunError(f"{spec} is no longer what was evaluated.", "Evaluate it again.")
         return made
 
+    def _origin(self) -> tuple[str, Loading]:
+        """What the run records of how its network was loaded. Raises RunError where that is nothing, or damaged."""
+        recorded = self.recorded.get("model")
+        if isinstance(recorded, dict):
+            options = {name: value for name, value in recorded.items() if name != "spec"}
+            spec = recorded.get("spec")
+            if isinstance(spec, str) and not any(mismatches({**asdict(NO_OPTIONS), **options}, Loading, "model")):
+                return spec, Loading(**options)
+        raise RunError(
+            f"{self.run.folder} doesn't say how {self.run.name} can be loaded again.",
+            "Evaluate it from a spec to see more.",
+        )
 
-def open_run(run: StoredRun, data: str | Path | None) -> OpenedRun:
+
+def open_run(run: StoredRun, data: str | Path | None, *, trusted: bool = False) -> OpenedRun:
     """Opens a run's data again, and makes sure that they are those of the run.
 
     Args:
         run: a finished run.
         data: the data root; None takes the one that the run recorded, else what an evaluation would take now.
+        trusted: see `OpenedRun`.
 
     Raises:
         RunError: its protocol isn't known in this version.
@@ -76,7 +97,7 @@ def open_run(run: StoredRun, data: str | Path | None) -> OpenedRun:
             f"{run.folder} was made under {run.summary['protocol']}, which this version of corrkit lacks.",
             "Evaluate again.",
         )
-    document = _document(run.folder / "run.json")
+    document = run_document(run.folder)
     recorded, fingerprint = (_table(document.get(name)) for name in ("recorded", "fingerprint"))
     subject, lacking = None, ""
     try:
@@ -84,7 +105,13 @@ def open_run(run: StoredRun, data: str | Path | None) -> OpenedRun:
     except CorrkitError as error:
         lacking = error.problem
     return OpenedRun(
-        run=run, protocol=protocol, recorded=recorded, fingerprint=fingerprint, subject=subject, lacking=lacking
+        run=run,
+        protocol=protocol,
+        recorded=recorded,
+        fingerprint=fingerprint,
+        subject=subject,
+        lacking=lacking,
+        trusted=trusted,
     )
 
 
@@ -126,11 +153,3 @@ def _root(run: StoredRun, recorded: Mapping[str, Json]) -> str | Path | None:
 def _table(value: Json) -> Mapping[str, Json]:
     """A table of run.json; an empty one where something else stands there."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _document(path: Path) -> Mapping[str, Json]:
-    """What run.json holds; {} where it can't be read: a report does without."""
-    try:
-        return _table(from_json(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

@@ -140,6 +140,16 @@ def _section(runs: Sequence[OpenedRun], stem: str, with_features: bool, say: Sai
     )
 
 
+def clip_figures(opened: OpenedRun) -> list[Figure]:
+    """Strip, animation and curves of one run's best, median and worst clip."""
+    leading = task_facts(opened.run.task).leading
+    found: list[Figure] = []
+    for label, clip in _chosen(opened.run.summary, leading.name):
+        told = [(opened.run.name, opened, opened.reader.story(clip))]
+        found += clip_part(f"{label}: {clip}", clip, told, label.lower()).figures
+    return found
+
+
 def _names(names: Sequence[str]) -> list[str]:
     """Each once: the second of a name gets a number."""
     return [

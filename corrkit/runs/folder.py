@@ -239,6 +239,11 @@ def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
     return summary, dict(sorted(records.items()))
 
 
+def run_document(folder: Path) -> Mapping[str, Json]:
+    """What a run's run.json holds; {} where it can't be read: whoever shows a finished run does without."""
+    return _read_object(folder / "run.json") or {}
+
+
 def differences(stored: Mapping[str, Json], new: Mapping[str, object]) -> dict[str, tuple[object, object]]:
     """Dotted field to (stored value, new value), for every field in which two fingerprints differ."""
     old_fields, new_fields = _flat(stored), _flat(table_of(from_json(to_json(new))))

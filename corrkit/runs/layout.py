@@ -20,7 +20,9 @@ _LINKED = re.compile(r"((?:[\w.+-]+@[\w-]+(?:\.[\w-]+)+)|(?:https?://|www\.)[^\s
 """What GitHub takes for an address: https://github.github.com/gfm/#autolinks-extension-."""
 _SPECIAL = re.compile(r"[\\|*_<`~]|\[(?=[^\]]*\][\[(:])")
 """Characters that Markdown reads as more than text; brackets where a link could follow."""
-_LATEX_MARKS = {"*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "¶": r"$^{\P}$"}
+_LATEX_MARKS = {
+    "*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "¶": r"$^{\P}$", "‖": r"$^{\|}$",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,14 +128,14 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _markdown(table: Table) -> str:
-    lines = [f"**{_markdown_escape(table.title)}**"]
+    lines = [f"**{markdown_escape(table.title)}**"]
     for grid in _split(table):
-        lines += ["", _markdown_escape(grid.heading)] if grid.heading else []
+        lines += ["", markdown_escape(grid.heading)] if grid.heading else []
         body = [[_markdown_cell(cell) for cell in row] for row in grid.rows]
-        head = [_markdown_escape(text) for text in grid.head]
+        head = [markdown_escape(text) for text in grid.head]
         below = ["---:" if is_right else "---" for is_right in _of_numbers(grid)]
         lines += ["", _pipes(head), _pipes(below), *map(_pipes, body)]
-    notes = [f"{_markdown_escape(mark)} {_markdown_escape(text)}".strip() for mark, text in table.notes]
+    notes = [f"{markdown_escape(mark)} {markdown_escape(text)}".strip() for mark, text in table.notes]
     return "\n".join([*lines, *(line for note in notes for line in ("", note))]) + "\n"
 
 
@@ -144,11 +146,11 @@ def _of_numbers(grid: Grid) -> list[bool]:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown_escape((cell.text + cell.detail).strip())
-    return (f"**{text}**" if cell.best else text) + _markdown_escape(cell.marks)
+    text = markdown_escape((cell.text + cell.detail).strip())
+    return (f"**{text}**" if cell.best else text) + markdown_escape(cell.marks)
 
 
-def _markdown_escape(text: str) -> str:
+def markdown_escape(text: str) -> str:
     """What looks like an address ("PCK@0.1", a site) stands as code: GitHub makes links of those, escaped or not."""
     return "".join(
         f"`{part}`" if number % 2 else _SPECIAL.sub(r"\\\g<0>", part) for number, part in enumerate(_LINKED.split(text))

@@ -19,9 +19,9 @@ from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.leaderboard_html import leaderboard_html
 from corrkit.runs.published import published_table
 from corrkit.runs.results import FULL_PRECISION
-from corrkit.runs.tables import MARKS
+from corrkit.runs.tables import MARKS, training_words
 from corrkit.task_table import leading_metrics, shown_metrics
-from corrkit.text import one_line, spreadsheet_cell
+from corrkit.text import first_names, one_line, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -212,11 +212,15 @@ def _marks(row: ShownRow) -> list[tuple[str, str]]:
     if row["modified"]:
         found.append((MARKS["modified"], f"modified protocol: {row['modified']}"))
     if row["partial"]:
-        found.append((MARKS["partial"], f"partial, clips missing: {row['partial']}"))
+        found.append((MARKS["partial"], f"partial, clips missing: {first_names(str(row['partial']).split(' '))}"))
     if row["precision"] not in FULL_PRECISION:
         found.append((MARKS["precision"], f"reduced precision: {row['precision']}"))
     if row["sees_future"]:
         found.append((MARKS["future"], "features of a frame depend on later frames"))
+    tasks = [name.partition("/")[0] for name in str(row["protocol"]).split()]
+    seen = training_words(str(row["system"]), tasks, str(row["origin"]))
+    if seen:
+        found.append((MARKS["trained"], seen))
     if row["conflict"]:
         found.append((_CONFLICT, "another run of the same checkpoint, protocol and data has other numbers"))
     return found

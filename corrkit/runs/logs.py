@@ -46,9 +46,9 @@ class Log:
         write_atomic(self.path, text.getvalue())
 
     def flush(self) -> None:
-        """To the disk, before the checkpoint that the rows belong to."""
+        """To the disk, before the checkpoint that the rows belong to. Raises RunError where it can't be written."""
         if self.rows:
-            with self.path.open("rb") as file:
+            with explained(self.path), self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
 

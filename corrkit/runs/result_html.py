@@ -2,14 +2,17 @@
 
 import math
 
-from corrkit.pages import page
+from corrkit.pages import embedded, page
 from corrkit.runs.results import Summary
 from corrkit.runs.tables import benchmark_title, method_name, table_notes
 from corrkit.task_table import task_facts
 
 
-def summary_html(summary: Summary) -> str:
-    """A part of a page; it needs no style or script from around it."""
+def summary_html(summary: Summary, picture: bytes | None = None) -> str:
+    """A part of a page; it needs no style or script from around it.
+
+    picture: PNG that is shown below the table, where there is one.
+    """
     leading = task_facts(summary["task"]).leading
     clips = [
         (clip, None if math.isnan(scores.get(leading.name, math.nan)) else scores[leading.name])
@@ -26,5 +29,6 @@ def summary_html(summary: Summary) -> str:
         ],
         leading=leading.short or leading.name,
         clips=clips,
+        picture=None if picture is None else embedded(picture, "image/png"),
         notes=[f"{mark} {text}".strip() for mark, text in table_notes([summary])[1:]],
     )

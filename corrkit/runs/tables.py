@@ -10,8 +10,11 @@ from corrkit.runs.fitting import EVERYTHING, Cell, Room
 from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.results import FULL_PRECISION, PlainCheckpoint, Summary, override_text
 from corrkit.task_table import task_facts
+from corrkit.text import first_names
 
-MARKS: Mapping[str, str] = MappingProxyType({"modified": "*", "partial": "†", "precision": "‡", "future": "§"})
+MARKS: Mapping[str, str] = MappingProxyType(
+    {"modified": "*", "partial": "†", "precision": "‡", "future": "§", "trained": "‖"}
+)
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar", ".pyth")
 _LONGEST_NAME = 40
 
@@ -63,13 +66,30 @@ def marks(summary: Summary) -> dict[str, str]:
     if summary["partial"]:
         missing = summary["partial"]
         total = summary["clips"] + len(missing)
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        found[MARKS["partial"]] = f"partial: {len(missing)} of {total} clips are missing ({shown})"
+        found[MARKS["partial"]] = f"partial: {len(missing)} of {total} clips are missing ({first_names(missing)})"
     if summary["precision"] not in FULL_PRECISION:
         found[MARKS["precision"]] = f"reduced precision: {summary['precision']}"
     if summary["checkpoint"].get("sees_future"):
         found[MARKS["future"]] = "features of a frame depend on later frames"
+    seen = training_words(summary["checkpoint"].get("system", ""), [summary["task"]], summary["data"]["origin"])
+    if seen:
+        found[MARKS["trained"]] = seen
     return found
+
+
+def training_words(system: str, tasks: Sequence[str], origin: str) -> str:
+    """That a system was, or may have been, trained on videos of the benchmarks that it is scored on; "" if not.
+
+    Args:
+        system: as recognised.
+        tasks: that it is scored on.
+        origin: of the data; the embedded clips are no benchmark's videos.
+    """
+    from corrkit.checkpoints.seen import seen_in_training
+
+    reasons = {task: seen_in_training(system, task) for task in tasks} if origin != "embedded" else {}
+    told = [f"{task_facts(task).title}: {reason}" for task, reason in reasons.items() if reason]
+    return f"trained on this benchmark's videos, or may be: {'; '.join(told)}" if told else ""
 
 
 def per_cent(value: float, interval: Sequence[float] | None = None) -> str:

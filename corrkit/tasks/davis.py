@@ -29,8 +29,9 @@ from corrkit.tasks.clips import ClipFiles, are_official, clip_folder, collected_
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.davis_clips import DavisClip, entering
 from corrkit.tasks.davis_layout import DavisLayout, find_layout
+from corrkit.tasks.first_frame import mask_notes
 from corrkit.tasks.mask_clips import surplus_notes
-from corrkit.tasks.masks import Mask, MaskCodec, PaletteOrder, distinct_values, write_mask
+from corrkit.tasks.masks import Mask, MaskCodec, PaletteOrder, distinct_values, read_mask, write_mask
 from corrkit.tasks.official_csvs import davis_csvs
 from corrkit.tasks.roots import shown_name, stray_caches
 from corrkit.tasks.split_folders import SplitFolders, find_splits
@@ -178,7 +179,19 @@ class DavisPredictions:
                 continue
             ids = order.read(path)
             yield _one_object(ids, path, kinds) if clip.num_objects == 1 else ids
-        return surplus_notes(folder, clip.stems)
+        return [*_first_frame_notes(paths[0], clip), *surplus_notes(folder, clip.stems)]
+
+
+def _first_frame_notes(path: Path, clip: DavisClip) -> Notes:
+    """What the first mask tells, which isn't scored: methods save it, or they don't, as they like."""
+    given = clip.annotation(0)
+    try:
+        ids = read_mask(path)
+    except DataError:
+        return []
+    if given is None:
+        return []
+    return mask_notes(_one_object(ids, path, {}) if clip.num_objects == 1 else ids, given)
 
 
 def _one_object(ids: Mask, path: Path, kinds: dict[int, Path]) -> Mask:

@@ -21,6 +21,7 @@ from corrkit.task_table import task_facts
 from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.faults import Fault
+from corrkit.tasks.first_frame import joint_notes
 from corrkit.tasks.jhmdb_layout import JhmdbLayout, find_layout
 from corrkit.tasks.jhmdb_points import JOINTS, PointCodec, Points
 from corrkit.tasks.jhmdb_predictions import find_joints, read_joints, write_joints
@@ -269,7 +270,8 @@ class JhmdbPredictions:
         for index in range(len(clip.frames)):
             yield joints[index] if index < clip.num_annotated else None
         beyond = len(joints) - len(clip.frames)
-        return [("predictions of no frame are ignored", f"joints of {beyond} frames too many")] if beyond > 0 else []
+        surplus = [("predictions of no frame are ignored", f"joints of {beyond} frames too many")] if beyond > 0 else []
+        return [*joint_notes(joints[0], clip.joints[0]), *surplus]
 
     def _name(self, clip: JhmdbClip) -> str:
         """As the clip is shown, or as its own folder is named, whose bytes may be any."""

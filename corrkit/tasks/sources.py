@@ -8,6 +8,7 @@ from corrkit.errors import DataError
 from corrkit.files.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.task_table import task_facts
 from corrkit.tasks.contract import AnyClip, AnyTask, DataSet
+from corrkit.text import first_names
 
 ENVIRONMENT = "CORRKIT_DATA"
 EMBEDDED = "embedded"
@@ -63,7 +64,7 @@ def _lacking(data: DataSet[AnyClip], dataset_name: str | None) -> list[str]:
         return []
     return [
         f"{data.name} counts as data of your own: {len(missing)} of the {len(known)} clips of {data.split} are missing "
-        f"({', '.join(missing)})."
+        f"({first_names(missing)})."
     ]
 
 

@@ -22,6 +22,7 @@ from corrkit.protocols import Protocol
 from corrkit.tasks.clips import ClipFiles, are_official, clip_folder, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.faults import RESTORE, Fault
+from corrkit.tasks.first_frame import mask_notes
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts, is_regular, surplus_notes
 from corrkit.tasks.masks import Mask, MaskCodec, PaletteOrder, resize_nearest, write_mask
 from corrkit.tasks.roots import shown_name, stray_caches
@@ -199,12 +200,16 @@ class VipPredictions:
                 "Name predictions like the frames, FRAME.png or FRAME_mask.png.",
             )
         order = PaletteOrder()
+        first: Notes = []
         for index, path in enumerate(paths):
             if path is None or not clip.is_annotated(index):
                 yield None
             else:
-                yield _to_size(order.read(path), clip.frames.size, path)
-        return surplus_notes(folder, [name for stem in clip.stems for name in (stem, f"{stem}_mask")])
+                ids = _to_size(order.read(path), clip.frames.size, path)
+                given = clip.annotation(0) if index == 0 else None
+                first = first if given is None else mask_notes(ids, given)
+                yield ids
+        return [*first, *surplus_notes(folder, [name for stem in clip.stems for name in (stem, f"{stem}_mask")])]
 
 
 class VipScorer:

@@ -16,7 +16,7 @@ from corrkit.errors import RunError, UsageError
 from corrkit.files.atomic import placing, placing_folder
 from corrkit.files.reading import entries, is_there
 from corrkit.frames.containers import read_container
-from corrkit.frames.video import opencv_path
+from corrkit.frames.video import ffmpeg_address
 from corrkit.report.pictures import painted_label
 from corrkit.tasks.masks import write_mask
 from corrkit.tasks.roots import require_outside_data
@@ -53,7 +53,7 @@ class Products:
             raise UsageError(f"{out} is the video itself.", "Choose another --out.")
         if self.masks is not None and (is_there(self.masks) or entries(self.masks)):
             raise UsageError(f"{self.masks} is there already.", "Remove it, or choose another --out.")
-        opencv_path(out)
+        ffmpeg_address(out)
 
     @contextlib.contextmanager
     def open(self, size: tuple[int, int], rate: float) -> "Iterator[_Writers]":
@@ -101,7 +101,7 @@ class _Overlay:
         even = size[1] + size[1] % 2, size[0] + size[0] % 2
         for codec in _CODECS:
             with _writer_options(_FAST):
-                self._writer = cv2.VideoWriter(opencv_path(path), cv2.VideoWriter.fourcc(*codec), rate, even)
+                self._writer = cv2.VideoWriter(ffmpeg_address(path), cv2.VideoWriter.fourcc(*codec), rate, even)
             if self._writer.isOpened():
                 return
         raise RunError("OpenCV can write no video here.", "Install opencv-python, which brings its own encoders.")

@@ -1,5 +1,6 @@
 """The one training loop. What a step needs follows from its number, so a resumed run is the undisturbed one."""
 
+import contextlib
 import json
 import math
 import warnings
@@ -16,8 +17,10 @@ from corrkit.errors import RunError
 from corrkit.files.atomic import make_folder, only_process, remove_abandoned, write_atomic
 from corrkit.files.jsontext import Json, as_plain
 from corrkit.frames.index import Index, Share
+from corrkit.frames.items import build_index
+from corrkit.runs.trackers import open_tracker
 from corrkit.training import checkpoint
-from corrkit.training.data import Batch, Batches, Samples, build_index, deaths_named, loader, workers_for
+from corrkit.training.data import Batch, Batches, Samples, deaths_named, loader, workers_for
 from corrkit.training.data.views import View
 from corrkit.training.faults import Faults
 from corrkit.training.objectives import make_objective
@@ -38,7 +41,7 @@ def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Opti
 
     Args:
         recipe: from `load_recipe`.
-        data: see `data.build_index`.
+        data: see `frames.items.build_index`.
         out: folder for checkpoint.pth, log.csv, speed.csv, scores.csv, curve.png and pictures.
         options: see there. Under torchrun every rank calls this with the same arguments.
 
@@ -51,7 +54,9 @@ def pretrain(recipe: AnyRecipe, data: str | Path, out: str | Path, options: Opti
             make_folder(Path(out))
             stack.enter_context(only_process(Path(out)))
             remove_abandoned(Path(out))
-        return _Training(recipe, data, Path(out), options, device, (rank, ranks)).run(stop)
+        training = _Training(recipe, data, Path(out), options, device, (rank, ranks))
+        with contextlib.closing(training.report):
+            return training.run(stop)
 
 
 class _Training:
@@ -88,6 +93,8 @@ class _Training:
     def run(self, stop: list[int]) -> Path:
         """All steps that are left, or those until a signal stands in `stop`."""
         self.stop = stop
+        if self.options.log and self.rank == 0:
+            self.report.tracker = open_tracker(self.options.log, self.out, self._fingerprint(), self.first)
         self._introduce()
         evaluator = self._evaluator() if self.options.evaluate_every else None
         if evaluator is not None and self.first == 0:

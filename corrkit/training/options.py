@@ -18,7 +18,8 @@ class Options:
     average of the encoder, 0 for none. workers: None for `data.workers_for`. parallel: how ranks share, a name of
     `parallel.WAYS`. start_from, heads: see `initialisation.start_from`. resume_with: names of `resuming.CHANGEABLE`
     that may differ from the run that `out` holds. keep: checkpoints that are kept. damaged: share of the items that may
-    turn out unreadable. The *_every count steps, 0 for never; tasks are those evaluated.
+    turn out unreadable. The *_every count steps, 0 for never; tasks are those evaluated. log: a key of
+    `trackers.PROGRAMS`.
     """
 
     batch: int | None = field(default=None, metadata=AT_LEAST_ONE)
@@ -40,6 +41,7 @@ class Options:
     save_every: int = field(default=500, metadata=NON_NEGATIVE)
     evaluate_every: int = field(default=0, metadata={**NON_NEGATIVE, "flag": "eval-every"})
     tasks: tuple[str, ...] = field(default_factory=embedded_tasks, metadata={"flag": "eval-tasks"})
+    log: Literal["tensorboard", "wandb", "trackio"] | None = None
     embedded_clips: int = field(default=300, metadata={"min": 1, "max": 10**9})
 
     def __post_init__(self) -> None:

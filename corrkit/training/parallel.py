@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from corrkit.errors import UsageError
+from corrkit.errors import RunError, UsageError
 from corrkit.predictors.loading import resolve_device
 from corrkit.training.networks.decoder import DecoderBlock
 from corrkit.training.objectives.masked import AnyObjective
@@ -37,7 +37,11 @@ def device_of(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
-    """(rank, number of ranks); under torchrun inside a process group, ended afterwards."""
+    """(rank, number of ranks); under torchrun inside a process group, ended afterwards.
+
+    Raises:
+        RunError: another rank is gone, which torch says in the middle of whatever the ranks do together.
+    """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         return
@@ -46,6 +50,14 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank(), dist.get_world_size()
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):
+            raise
+        why = str(error).partition("\n")[0]
+        raise RunError(
+            f"Another rank has ended, or its machine can't be reached ({why}).",
+            "Its own message says why. Repeat the command to go on from the last checkpoint.",
+        ) from None
     finally:
         dist.destroy_process_group()
 
@@ -58,9 +70,10 @@ def require_device(device: torch.device) -> torch.device:
 
 
 def described(device: torch.device) -> str:
-    """Its name, and its memory where that is known."""
+    """Its name, and its memory."""
     if device.type != "cuda":
-        return device.type
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return f"{device.type} ({os.cpu_count()} cores, {memory / 2**30:.0f} GiB)"
     found = torch.cuda.get_device_properties(device)
     return f"{found.name} ({found.total_memory / 2**30:.0f} GiB)"
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from corrkit.runs.drawing import draw_columns, draw_curves
 from corrkit.runs.logs import Log, Row, duration
+from corrkit.runs.trackers import Tracker
 from corrkit.task_table import task_facts, task_names
 from corrkit.text import one_line
 from corrkit.training.data.views import unit_range
@@ -29,10 +30,14 @@ class Report:
         first: step that this process goes on from.
         total: steps of the training.
         quiet: of ranks that only measure.
+
+    Attributes:
+        tracker: gets the same numbers, where there is one.
     """
 
     def __init__(self, out: Path, first: int, total: int, *, quiet: bool) -> None:
         self.out, self.first, self.total, self.quiet = out, first, total, quiet
+        self.tracker: Tracker | None = None
         self.samples, self.seconds = 0, {"training": 0.0, "waiting": 0.0}
         if not quiet:
             self.log, self.speed = (Log(out / name, first) for name in ("log.csv", "speed.csv"))
@@ -62,15 +67,17 @@ class Report:
         waiting = self.seconds["waiting"] / seconds
         times = {"samples_per_second": speed, "share_waiting_for_data": waiting, "seconds_left": left}
         self.speed.add({"step": done, **times})
+        self._track(done, {**numbers, **times})
         self.say(
             f"step {done} of {self.total}, loss {numbers['loss']:.4f}, rate {numbers['rate']:.2e}, "
-            f"{speed:.1f} samples/s, {duration(left)} left"
+            f"{speed:.1f} samples/s, {waiting:.0%} of the time waiting for data, {duration(left)} left"
         )
 
     def scored(self, scores: Row) -> None:
         """A row of scores."""
         if not self.quiet:
             self.scores.add(scores)
+            self._track(int(scores["step"]), {name: value for name, value in scores.items() if name != "step"})
             self.say(words(scores))
 
     def draw(self, done: int, pictures: Mapping[str, Tensor]) -> None:
@@ -90,6 +97,15 @@ class Report:
         """All rows to the disk."""
         for file in (self.log, self.speed, self.scores):
             file.flush()
+
+    def close(self) -> None:
+        """Ends the run where it is tracked."""
+        if self.tracker is not None:
+            self.tracker.close()
+
+    def _track(self, done: int, numbers: Mapping[str, float]) -> None:
+        if self.tracker is not None:
+            self.tracker.add(done, numbers)
 
 
 def bytes_of(images: Tensor) -> NDArray[np.uint8]:

@@ -21,7 +21,8 @@ class Views:
         ratio of a crop's sides. shared_box: the frames of a clip have one box and one flip.
     flip: probability, of the frame before it is cropped. repeat: samples from each decoded item. frame_stride: frames
     between those of a clip. crop_of_crop: the local crop is of the global one.
-    colour: augmentation of "augmented" and "multicrop" views, see `views.COLOURS`.
+    colour: augmentation of "augmented" and "multicrop" views, see `views.COLOURS`; with "-device" it is done by the
+    device that trains, not by the processes that decode.
     """
 
     kind: Literal["single", "pair", "triple", "clip", "crops", "augmented", "multicrop"]
@@ -42,7 +43,7 @@ class Views:
     local_area: tuple[float, ...] = field(default=(), metadata=SHARE)
     local_size: int = field(default=0, metadata=NON_NEGATIVE)
     locals: int = field(default=0, metadata=NON_NEGATIVE)
-    colour: Literal["none", "siameseim", "dino"] = "none"
+    colour: Literal["none", "siameseim", "dino", "siameseim-device", "dino-device"] = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from davis_folder import make_clip
+from scripted import Scripted
 
 import corrkit
+from corrkit.backbones.contract import Mode
 from corrkit.backbones.loading import Loading
 from corrkit.cli import main
 from corrkit.cli.eval_words import describe
 from corrkit.errors import UsageError
 from corrkit.predictors.loading import make_predictor
+from corrkit.protocols import Protocol, load_protocol, override
 
 
 @pytest.fixture
@@ -143,9 +146,27 @@ def test_the_header_names_the_branch_taken_the_others_and_how_to_choose(golden, 
     torch.save({"teacher": state, "student": state}, tmp_path / "both.pth")
 
     def header(key: str | None) -> str:
-        describe(make_predictor(tmp_path / "both.pth", device="cpu", loading=Loading(heads=4, key=key)))
-        return capsys.readouterr().err
+        predictor = make_predictor(tmp_path / "both.pth", device="cpu", loading=Loading(heads=4, key=key))
+        return "\n".join(describe(predictor, [load_protocol("davis/dino")]))
 
     assert "branch 'teacher': not 'student': " in header(None)
     assert "--ckpt-key takes another one" in header(None)
     assert "branch 'student': chosen with --ckpt-key" in header("student")
+
+
+class Windows(Scripted):
+    """Sees windows where the protocol shows them."""
+
+    def mode_under(self, protocol: Protocol) -> Mode:
+        window = protocol.features.window
+        return Mode(kind="windowed", sees_future=True, length=window, step=2) if window else Mode()
+
+
+def test_the_header_says_how_time_is_seen_under_the_protocol():
+    framewise = load_protocol("davis/dino")
+    windowed = override(framewise, {"window": 16})
+    (alone,) = describe(Windows("video"), [windowed])
+    assert ", windowed (16 frames every 2) (sees later frames), on cpu" in alone
+    assert "framewise" not in alone
+    (both,) = describe(Windows("video"), [framewise, override(load_protocol("davis/rvm"), {"window": 4})])
+    assert "framewise under davis/dino@1, windowed (4 frames every 2) (sees later frames) under davis/rvm@1" in both

@@ -14,7 +14,7 @@ from corrkit.cli import COMMANDS
 DATA = "--data --split --clips --dataset-name --protocol --set"
 TRAINING = (
     "--data --out --show --scale --set --init --heads --batch --accumulate --steps --seed --workers --precision --ema "
-    "--parallel --device --keep --resume-with --damaged --log-every --picture-every --save-every --eval-every "
+    "--parallel --device --keep --resume-with --damaged --log --log-every --picture-every --save-every --eval-every "
     "--eval-tasks --embedded-clips"
 )
 TAKEN = {
@@ -45,11 +45,13 @@ TAKEN = {
     "pretrain": f"RECIPE {TRAINING}",
     "leaderboard": "RUNS --out --reference --published --format --columns --wide --timing",
     "compare": "REFERENCE RUNS --fail-below --json --format",
-    "report": "RUNS --out --figures --data --no-features --quiet",
+    "report": "RUNS --out --figures --data --no-features --trust --quiet",
+    "card": "RUNS --out --model --benchmark --by",
     "regress": (
         "--ckpt --baseline --update --junit --heads --layer --window --ckpt-key --system --layout --device --quiet"
     ),
-    "doctor": "",
+    "docs": "PAGE",
+    "doctor": "--json",
 }
 
 

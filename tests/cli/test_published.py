@@ -93,3 +93,10 @@ def test_a_written_table_holds_the_block(capsys, run: Path, tmp_path: Path):
     printed(capsys, "leaderboard", str(run), "--published", "--out", str(tmp_path / "table.md"))
     text = (tmp_path / "table.md").read_text()
     assert text.count("**Published numbers") == 1
+
+
+def test_a_protocol_is_named_with_its_version(capsys):
+    plain = printed(capsys, "published", "davis", "--protocol", "cropmae", "--json")
+    assert printed(capsys, "published", "davis", "--protocol", "cropmae@1", "--json") == plain
+    assert main(["published", "--protocol", "cropmae@9"]) == 2
+    assert "Version '9'" in capsys.readouterr().err

@@ -47,6 +47,28 @@ def test_defaults_exist_for_every_task():
         assert load_protocol(name, task).identifier.startswith(f"{task}/{name}@")
 
 
+@pytest.mark.parametrize(("task", "name"), ALL)
+def test_a_protocol_is_named_as_tables_print_it(task: str, name: str):
+    protocol = load_protocol(name, task)
+    assert load_protocol(protocol.identifier) == load_protocol(protocol.identifier.split("/")[1], task) == protocol
+
+
+@pytest.mark.parametrize("name", ["davis/dino@2", "davis/dino@", "davis/dino@1+0f3a9c21", "davis/dino@1@1"])
+def test_another_version_of_a_protocol_is_refused(name: str):
+    with pytest.raises(ProtocolError, match=r"of davis/dino was asked for; here it is davis/dino@1"):
+        load_protocol(name)
+
+
+def test_a_protocol_of_ones_own_extends_a_version(tmp_path: Path):
+    own = tmp_path / "mine.toml"
+    own.write_text('task = "davis"\nextends = "dino@1"\n[affinity]\nradius = 5.0\n')
+    mine = load_protocol(str(own))
+    assert mine.affinity.radius == 5.0
+    own.write_text('task = "davis"\nextends = "dino@7"\n')
+    with pytest.raises(ProtocolError, match="Version '7' of davis/dino is extended; here it is version 1"):
+        load_protocol(str(own))
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_leaf_names_are_unique_over_groups(task: str):
     leaves = [field.name for cls in groups_of(task).values() for field in dataclasses.fields(cls)]

@@ -1,6 +1,8 @@
 """The page: what it holds, that it opens offline, and that nothing in it comes alive."""
 
+import base64
 import html.parser
+import io
 import json
 import re
 import shutil
@@ -156,6 +158,36 @@ def test_the_network_is_run_again_and_an_object_is_not(report: Path, runs, tmp_p
     assert "What the network sees" not in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+def test_a_run_of_somebody_else_starts_no_code(runs, tmp_path: Path):
+    """A folder's run.json may name any file; `py:` would execute it."""
+    (tmp_path / "theirs.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef made(): return None\n"
+    )
+    run = Path(shutil.copytree(runs["rgb"], tmp_path / "run"))
+    document = json.loads((run / "run.json").read_text())
+    for spec, trusted in (
+        (f"py:{tmp_path / 'theirs.py'}:made", False),
+        ("hf:a/b", False),
+        (f"py:{tmp_path / 'theirs.py'}:made", True),
+    ):
+        document["recorded"]["model"] = {"spec": spec}
+        (run / "run.json").write_text(json.dumps(document))
+        write_report([run], tmp_path / "r.html", trusted=trusted)
+        page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+        assert ("isn't loaded because a run's folder says so. Add --trust" in page.text) is not trusted
+        assert (tmp_path / "ran").exists() is trusted
+
+
+@pytest.mark.parametrize("origin", [{"spec": 7}, {"spec": "rgb", "heads": "x"}, {"spec": "rgb", "unknown": 1}, [], {}])
+def test_a_damaged_origin_costs_the_features_alone(runs, tmp_path: Path, origin: object):
+    run = Path(shutil.copytree(runs["rgb"], tmp_path / "run"))
+    document = json.loads((run / "run.json").read_text())
+    document["recorded"]["model"] = origin
+    (run / "run.json").write_text(json.dumps(document))
+    write_report([run], tmp_path / "r.html")
+    assert "doesn't say how rgb can be loaded again" in Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
+
+
 def test_figures_are_pictures_of_what_was_predicted(report: Path):
     """In the strip of the scripted run's worst clip, truth and prediction are equal up to where object 1 is lost."""
     strip = np.asarray(Image.open(report.parent / "figures" / "1-davis-worst-strip.png").convert("RGB"), int)
@@ -209,11 +241,32 @@ def test_a_result_reports_on_itself_and_shows_itself(data: Path, tmp_path: Path)
     assert len(list((tmp_path / "figures").glob("*-strip.png"))) == 3
     shown = Page(result._repr_html_())
     assert EVIL in shown.text
-    assert not [tag for tag, _ in shown.tags if tag in ("script", "img", "link")]
+    assert not [tag for tag, _ in shown.tags if tag in ("script", "link")]
+    ((_, picture),) = [pair for pair in shown.tags if pair[0] == "img"]
+    assert base64.b64decode((picture["src"] or "").removeprefix("data:image/png;base64,")) == result._repr_png_()
     assert f"{100 * result.summary['metrics']['J-Mean']:.1f}" in shown.text
     assert "walk" in shown.text
     with pytest.raises(UsageError, match="nothing to report on"):
         evaluate("davis", Scripted("x"), data=data).report(tmp_path / "x.html")
+
+
+def test_a_result_has_pictures_to_be_logged(data: Path, tmp_path: Path):
+    """Those of the report, and in a notebook the strip of the worst clip; without predictions there are curves."""
+    result = evaluate("davis", ColourBackbone(8), data=data, out=tmp_path / "run", **SMALL)
+    figures = result.figures()
+    assert {name for name in figures if name.endswith("-strip")} == {"best-strip", "median-strip", "worst-strip"}
+    assert not [name for name in figures if "animation" in name]
+    result.report(tmp_path / "r.html", figures=tmp_path / "figures")
+    written = np.asarray(Image.open(tmp_path / "figures/1-davis-worst-strip.png"))
+    assert np.array_equal(np.asarray(figures["worst-strip"]), written)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(result._repr_png_()))), written)
+    shutil.rmtree(tmp_path / "run/predictions")
+    assert result._repr_png_() is None
+    assert all(name.endswith("-frames") for name in result.figures())
+    shutil.rmtree(tmp_path / "run")
+    assert result._repr_png_() is None, "a table is shown all the same"
+    with pytest.raises(UsageError, match="nothing to draw"):
+        evaluate("davis", Scripted("x"), data=data).figures()
 
 
 def test_what_can_not_be_reported_on_is_refused(tmp_path: Path, runs, data: Path):

@@ -250,3 +250,13 @@ def test_the_best_is_bold_and_sections_have_headings():
     assert r"{[2]} \\" in latex
     text = render(table, "text")
     assert text.index("one & only") < text.index("x  ") < text.index("two") < text.index("y  ")
+
+
+def test_training_on_the_benchmarks_videos_is_marked():
+    sam = result("sam2_hiera_tiny.pt", checkpoint={"spec": "sam2_hiera_tiny.pt", "system": "sam2"})
+    for form, mark in (("text", "sam2_hiera_tiny‖"), ("markdown", "‖"), ("latex", r"$^{\|}$")):
+        text = results_table([sam], form, 200)
+        assert mark in text
+        assert "trained on this benchmark's videos, or may be: DAVIS-2017 objects:" in text
+    assert marks(result(task="vip", checkpoint=sam["checkpoint"])) == {}
+    assert marks(result(data="embedded-davis", checkpoint=sam["checkpoint"])) == {}

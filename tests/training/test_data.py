@@ -15,20 +15,20 @@ from PIL import Image
 
 from corrkit.errors import DataError
 from corrkit.frames import index as frames_index
+from corrkit.frames.crops import Box
 from corrkit.frames.index import Entry
+from corrkit.frames.items import build_index, read_frames
 from corrkit.frames.video import VideoFile
 from corrkit.training.data import (
     Batches,
     Sample,
     Samples,
-    build_index,
     collate,
     loader,
     order,
-    read_frames,
     workers_for,
 )
-from corrkit.training.data.sampling import Box, choose_frames, size_at
+from corrkit.training.data.sampling import choose_frames, size_at
 from corrkit.training.data.views import make_views
 from corrkit.training.recipe import load_recipe
 
@@ -116,7 +116,7 @@ def test_lists_name_clips_with_and_without_their_frames(folder: Path, tmp_path: 
         index = build_index(folder / "list.csv", tmp_path / f"{len(text)}.json")
         assert index.entries == (Entry("clip", "folder", 6), Entry("photo.png", "image", 1))
         assert [path for path, _ in index.broken] == ["absent.mp4"]
-        assert index.summary == "1 clips and 1 images, 1 left out"
+        assert index.summary == "1 clips of 6 frames and 1 images, 1 left out"
         assert read_frames(index, 0, (2,))[0].max() == 80
     (folder / "list.csv").write_text("clip six\n")
     with pytest.raises(DataError, match=r"list\.csv, line 1"):
@@ -128,8 +128,8 @@ def test_files_are_opened_once_for_all_runs_and_by_each_rank_its_share(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     opened: list[str] = []
-    row = frames_index._row
-    monkeypatch.setattr(frames_index, "_row", lambda path, frames: opened.append(path.name) or row(path, frames))
+    real = frames_index._open
+    monkeypatch.setattr(frames_index, "_open", lambda *of: opened.append(of[1]) or real(*of))
     parts: list[Any] = []
 
     def gather(found: Any) -> list[Any]:
@@ -164,6 +164,25 @@ def test_batches_travel_as_bytes_and_have_the_values_of_floating_point(folder: P
     mean, std = (np.array(v, np.float32)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     expected = (view.pixels.numpy().astype(np.float32) / np.float32(255) - mean) / std
     np.testing.assert_array_equal(view.to(torch.device("cpu")).pixels.numpy(), expected)
+
+
+def test_colours_of_the_device_are_those_of_the_processes(folder: Path, tmp_path: Path) -> None:
+    """The same crops and draws, rounded elsewhere; before that the pixels travel as they were cut."""
+    index = build_index(folder, tmp_path / "index.json")
+    batches = []
+    for colour in ("dino", "dino-device", "none"):
+        views = load_recipe("dino", scale="tiny", changes={"views.colour": colour}).views
+        keys = Batches(num_items=2, batch=2, seed=0, share=(0, 1), first=0)
+        batches.append(next(loader(Samples(index, views, 0), keys, 0)).views)
+    for done, later, plain in zip(*batches, strict=True):
+        assert later.pixels.dtype == torch.uint8
+        assert later.colours.shape == (2, 8)
+        assert (done.colours, plain.colours) == (None, None)
+        found, expected, never = (view.to(torch.device("cpu")) for view in (later, done, plain))
+        assert found.colours is None
+        three_levels = 3 / 255 / 0.225
+        assert (found.pixels - expected.pixels).abs().mean() < three_levels
+        assert (never.pixels - expected.pixels).abs().mean() > three_levels
 
 
 def test_damaged_videos_are_listed_or_cut_to_what_can_be_decoded(shared: Path, tmp_path: Path) -> None:
@@ -275,10 +294,10 @@ def test_frames_of_a_pair_share_box_and_flip() -> None:
     """A frame and itself give the same view twice; with boxes of their own they don't."""
     picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     views = load_recipe("siammae", scale="tiny").views
-    (first, second), boxes = make_views([picture, picture], views, Random(1))
+    (first, second), boxes, _ = make_views([picture, picture], views, Random(1))
     np.testing.assert_array_equal(first, second)
     assert boxes[0] == boxes[1]
-    (first, second), _ = make_views([picture, picture], dataclasses.replace(views, shared_box=False), Random(1))
+    (first, second), *_ = make_views([picture, picture], dataclasses.replace(views, shared_box=False), Random(1))
     assert (first != second).any()
 
 
@@ -292,7 +311,7 @@ def test_cropmae_takes_its_local_crop_from_the_global_view() -> None:
     picture = np.zeros((500, 700, 3), np.uint8)
     views = load_recipe("cropmae", scale="tiny").views
     for seed in range(20):
-        pixels, boxes = make_views([picture], views, Random(seed))
+        pixels, boxes, _ = make_views([picture], views, Random(seed))
         box: Any = boxes[1][:5]
         inner = Box(*box)
         assert inner.top + inner.height <= views.size
@@ -302,7 +321,7 @@ def test_cropmae_takes_its_local_crop_from_the_global_view() -> None:
 
 def test_views_are_normalised_with_imagenet_s_statistics() -> None:
     white = np.full((50, 50, 3), 255, np.uint8)
-    (pixels,), _ = make_views([white], load_recipe("mae", scale="tiny").views, Random(0))
+    (pixels,), *_ = make_views([white], load_recipe("mae", scale="tiny").views, Random(0))
     expected = (1 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     batch = collate([[Sample([pixels], [(0, 0, 50, 50, 50, 0)])]] * 2)
     assert batch[0].pixels.dtype == torch.uint8

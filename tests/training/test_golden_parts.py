@@ -11,6 +11,7 @@ import torch
 from training_goldens import assert_close, tensor
 
 from corrkit.backbones.networks.positions import sinusoid
+from corrkit.frames.crops import choose_box
 from corrkit.training import optimise
 from corrkit.training.data import sampling
 from corrkit.training.networks import masks, positions
@@ -147,7 +148,7 @@ def test_crop_boxes(golden: GoldenFinder) -> None:
         torch.manual_seed(int(case["torch_seed"]))
         size = int(case["H"]), int(case["W"])
         dice: Any = TorchDice()
-        box = sampling.choose_box(size, (case["scale_lo"], case["scale_hi"]), (3 / 4, 4 / 3), dice)
+        box = choose_box(size, (case["scale_lo"], case["scale_hi"]), (3 / 4, 4 / 3), dice)
         for kind in ("tv", "crop"):  # torchvision's, and CropMAE's, which draws the same
             expected = tuple(int(case[f"{kind}_{part}"]) for part in "ijhw")
             assert (box.top, box.left, box.height, box.width) == expected

@@ -18,6 +18,8 @@ import corrkit
 from corrkit.backbones import load_backbone
 from corrkit.errors import RunError, UsageError
 from corrkit.files.jsontext import leaves
+from corrkit.runs import trackers
+from corrkit.runs.trackers import Tracker
 from corrkit.training import checkpoint, loop
 from corrkit.training.loop import pretrain
 from corrkit.training.networks.encoder import Encoder
@@ -238,3 +240,28 @@ def test_the_encoder_is_scored_as_it_trains(clips: Path, tmp_path: Path, monkeyp
     assert len({row["davis/J&F-Mean"] for row in rows}) == 4  # it is the network as it was at that step
     last = Scores(("davis",), "all")(load_backbone(path), 6)
     assert float(rows[-1]["davis/J&F-Mean"]) == pytest.approx(last["davis/J&F-Mean"], rel=1e-6)
+
+
+def test_numbers_go_to_a_tracker_too(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    rows: list[Any] = []
+
+    def program(out: Path, settings: Any, first: int) -> Tracker:
+        assert settings["recipe"]["name"] == "siammae"
+        opened.append(first)
+        return Tracker("fake", lambda step, numbers: rows.append((step, numbers)), lambda: rows.append("closed"))
+
+    monkeypatch.setattr(trackers, "PROGRAMS", {"wandb": program})
+    monkeypatch.setattr(corrkit, "Evaluator", Scores, raising=False)
+    options = dataclasses.replace(OPTIONS, log="wandb", evaluate_every=3, tasks=("davis",))
+    stop_and_go_on(siammae(), clips, tmp_path / "out", options, step=5)
+    assert opened == [0, 3]
+    assert rows.count("closed") == 2  # also by what was killed
+    steps = [row for row in rows if row != "closed"]
+    assert [step for step, _ in steps] == [0, 1, 2, 3, 3, 4, 5, 4, 5, 6, 6]
+    names = set(steps[1][1])
+    assert {"loss", "rate", "gradient_norm", "replaced", "samples_per_second", "share_waiting_for_data"} <= names
+    assert steps[0][1].keys() == {"davis/J&F-Mean"}
+    with pytest.raises(RunError, match="another run"):
+        pretrain(siammae(), clips, tmp_path / "out", dataclasses.replace(options, seed=1))
+    assert len(opened) == 2  # a refused run is none there

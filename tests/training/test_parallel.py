@@ -15,13 +15,13 @@ from torch.multiprocessing.spawn import spawn as torch_spawn
 from training_ranks import CHANGES, WAYS, both_ways, halves, siammae_in_all_cases
 
 from corrkit.backbones import load_backbone
-from corrkit.errors import UsageError
+from corrkit.errors import RunError, UsageError
 from corrkit.runs.logs import read_log
 from corrkit.training import checkpoint
 from corrkit.training.loop import pretrain
 from corrkit.training.objectives import make_objective
 from corrkit.training.options import Options
-from corrkit.training.parallel import device_of
+from corrkit.training.parallel import device_of, process_group
 from corrkit.training.recipe import load_recipe, recipe_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -190,3 +190,30 @@ def test_each_rank_has_the_gpu_of_its_number(name: str, index: int | None, monke
 def test_one_process_has_nothing_to_divide(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one process"):
         pretrain(load_recipe("siammae", scale="tiny"), clips, tmp_path / "out", Options(steps=1, parallel="fsdp"))
+
+
+def raise_in_group(error: Exception) -> None:
+    with process_group(torch.device("cpu")):
+        raise error
+
+
+PEER = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:1\nmore"
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "words"),
+    [
+        (RuntimeError(PEER), RunError, r"Another rank has ended.*Connection closed by peer \[127.0.0.1\]:1\)"),
+        (torch.distributed.DistBackendError("NCCL communicator was aborted"), RunError, "Another rank.*aborted"),
+        (RuntimeError("shapes differ"), RuntimeError, "shapes differ"),
+    ],
+)
+def test_a_rank_that_is_gone_is_named_by_the_others(
+    raised: Exception, expected: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    with pytest.raises(expected, match=words):
+        raise_in_group(raised)
+    assert not torch.distributed.is_initialized()

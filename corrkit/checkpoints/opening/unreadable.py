@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from corrkit.documentation import see
 from corrkit.errors import CheckpointError
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".pyth", ".bin", ".tar", ".torch", ".safetensors", ".npz", ".pkl")
@@ -72,7 +73,7 @@ def require_plausible(path: Path, content: mmap.mmap) -> None:
     if content[-8:] == _TENSORFLOW:
         raise CheckpointError(
             f"{path} is the index of a TensorFlow checkpoint, which corrkit doesn't read.",
-            "Convert it to .npz with TensorFlow (tf.train.load_checkpoint); see docs/checkpoints.md for the names.",
+            f"Convert it to .npz with TensorFlow (tf.train.load_checkpoint); for the names {see('checkpoints')}.",
         )
 
 
@@ -92,7 +93,7 @@ def require_readable_folder(folder: Path) -> None:
     if "saved_model.pb" in names:
         raise CheckpointError(
             f"{folder} is a TensorFlow SavedModel, which corrkit doesn't read.",
-            "Convert its variables to .npz with TensorFlow; see docs/checkpoints.md for the names.",
+            f"Convert its variables to .npz with TensorFlow; for the names {see('checkpoints')}.",
         )
     if any(re.fullmatch(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", name) for name in names):
         raise CheckpointError(

@@ -1,7 +1,7 @@
 """The registry of systems: one entry per system, in the order in which their signs are looked for.
 
 To add a system, add an entry to one of the modules beside this one (or a module to `_MODULES`) and a golden to
-tests/golden/checkpoints: docs/checkpoints.md says how.
+tests/golden/checkpoints: docs/checkpoints.md says how. Reading the entries loads no torch: tables ask them, too.
 """
 
 import importlib

@@ -89,6 +89,13 @@ SAM2_VARIANTS: dict[tuple[int, Stages], tuple[int, Stages, Stages]] = {
     (144, (2, 6, 36, 4)): (2, (8, 4, 16, 8), (23, 33, 43)),
 }
 
+SAM2_TRAINED_ON = {
+    "davis": (
+        "the training of SAM 2 with open data sets included DAVIS (about 1.3 % of it), that without did not, and the "
+        "file doesn't tell which it had (arXiv 2408.00714, appendix on training)"
+    )
+}
+
 ENTRIES = (
     System(
         name="sam2",
@@ -98,6 +105,7 @@ ENTRIES = (
         rules=WindowedHieraRules(variants=SAM2_VARIANTS),
         source="facebookresearch/sam2 2b90b9f sam2/modeling/backbones/hieradet.py",
         proven="golden",
+        trained_on=SAM2_TRAINED_ON,
     ),
     System(
         name="hiera_mae",

@@ -5,7 +5,13 @@ from dataclasses import replace
 
 from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.convolutional import complete
-from corrkit.checkpoints.registry.hierarchical import HIERA_HEADS, SAM2_VARIANTS, flat_grn, timm_downsampling
+from corrkit.checkpoints.registry.hierarchical import (
+    HIERA_HEADS,
+    SAM2_TRAINED_ON,
+    SAM2_VARIANTS,
+    flat_grn,
+    timm_downsampling,
+)
 from corrkit.checkpoints.rules import (
     HieraRules,
     ResNetRules,
@@ -311,6 +317,7 @@ ENTRIES = (
         model_types=("sam2", "sam2_vision_model", "sam2_hiera_det_model"),
         build="corrkit.backbones.networks.hiera:build_sam2",
         rules=WindowedHieraRules(variants=SAM2_VARIANTS),
+        trained_on=SAM2_TRAINED_ON,
         source=_SOURCE,
         proven="golden",
     ),

@@ -3,8 +3,6 @@
 import re
 from typing import TYPE_CHECKING
 
-from corrkit.checkpoints.heads import entry
-from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.huggingface_layouts import HF
 from corrkit.checkpoints.registry.layouts import TIMM
@@ -89,12 +87,16 @@ MVIT = Layout(
 
 def _mask_tokens(opened: "Opened") -> int:
     """Mask tokens of the predictor: up to 2 in V-JEPA, 10 in V-JEPA 2 (configs of facebookresearch/jepa, vjepa2)."""
+    from corrkit.checkpoints.naming import flatten
+
     names = (re.fullmatch(r"(?:.*\.)?predictor\..*mask_tokens\.(\d+)", name) for name in flatten(opened.tree))
     return max((int(match[1]) + 1 for match in names if match), default=0)
 
 
 def _empty_tables(opened: "Opened") -> bool:
     """Whether a stored table was never filled, which V-JEPA does before training and V-JEPA 2 has no need to."""
+    from corrkit.checkpoints.naming import flatten
+
     tables = [tensor for name, tensor in flatten(opened.tree).items() if name.endswith("backbone.pos_embed")]
     return bool(tables) and not any(table.any() for table in tables)
 
@@ -104,6 +106,8 @@ _STRIDES = "with the usual strides of queries and keys, which only a configurati
 
 def _configured(opened: "Opened") -> str | None:
     """Whether PySlowFast's or mvit's configuration is in the file."""
+    from corrkit.checkpoints.heads import entry
+
     return "cfg, the configuration in the file" if isinstance(entry(opened.tree, "cfg"), str) else None
 
 

@@ -4,11 +4,11 @@ import contextlib
 import functools
 import itertools
 import os
+import signal
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,44 +16,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from corrkit.clips.training import TRAINING_FRAMES, training_clip, training_clips
 from corrkit.errors import DataError, RunError
-from corrkit.files.reading import numbered_files
-from corrkit.frames.index import Entry, Index, folder_of, read_index
-from corrkit.frames.pictures import SUFFIXES as IMAGES
-from corrkit.frames.sequence import ImageFolder
-from corrkit.frames.video import VideoFile
+from corrkit.frames.colours import Colours
+from corrkit.frames.index import Index
+from corrkit.frames.items import read_frames
 from corrkit.training.data.sampling import choose_frames, size_at
 from corrkit.training.data.views import Pixels, View, make_views
 from corrkit.training.schema import Views
-
-EMBEDDED = "embedded"
 
 Fault = tuple[str, str]
 """An item that couldn't be read, and why."""
 
 
 class Sample(NamedTuple):
-    """Per view the pixels and the box, as `make_views` gives them; items that this one took the place of."""
+    """Per view the pixels, box and colours, as `make_views` gives them; items that this one took the place of."""
 
     pixels: list[Pixels]
     boxes: list[tuple[int, ...]]
+    colours: Sequence[Colours] = ()
     faults: tuple[Fault, ...] = ()
-
-
-def build_index(data: str | Path, stored: Path, *, num_clips: int = 300, **sharing: Any) -> Index:
-    """The index of training data; see `corrkit.frames.index.read_index`.
-
-    Args:
-        data: a folder or list file; or "embedded": clips rendered from the training seeds.
-        stored: the run's own index.
-        num_clips: of the embedded ones, of which a third belongs to each task.
-        sharing: how ranks share the work.
-    """
-    if str(data) != EMBEDDED:
-        return read_index(data, stored, **sharing)
-    names = training_clips(num_clips)
-    return Index(EMBEDDED, tuple(Entry(name, "rendered", TRAINING_FRAMES) for name in names))
 
 
 class Samples(Dataset[list[Sample]]):
@@ -112,22 +93,6 @@ class Samples(Dataset[list[Sample]]):
         turns = _permutation(len(pool), self.seed, place // len(pool))
         (at,) = np.flatnonzero(turns == pool.index(item))
         yield from (pool[turns[(at + ahead) % len(pool)]] for ahead in range(1, len(pool)))
-
-
-def read_frames(index: Index, item: int, numbers: Sequence[int]) -> list[Pixels]:
-    """Some frames of an item, uint8 RGB [H, W, 3]. Raises DataError naming the file."""
-    entry = index.entries[item]
-    path = training_clip(entry.path) if entry.kind == "rendered" else folder_of(index) / entry.path
-    if entry.kind == "video":
-        return list(VideoFile(path, entry.frames).read(numbers))
-    try:
-        files = [path] if entry.kind == "image" else numbered_files(path, IMAGES)
-    except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror}).", "Restore it.") from None
-    if len(files) != entry.frames:
-        raise DataError(f"{path} holds {len(files)} frames, not {entry.frames} as at the start.", "Restore them.")
-    frames = ImageFolder(files)
-    return [frames[number] for number in numbers]
 
 
 def order(num_items: int, seed: int, place: int) -> int:
@@ -189,7 +154,14 @@ def loader(samples: Samples, batches: Batches, workers: int) -> Generator[Batch,
     yield from DataLoader(
         samples, batch_sampler=batches, num_workers=workers, collate_fn=_batch, pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0, multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_undisturbed,
     )  # fmt: skip
+
+
+def _undisturbed(_: int) -> None:
+    """Schedulers send a signal to all processes of a job; only that which trains obeys it, and ends the others."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -229,7 +201,10 @@ def collate(items: Sequence[Sequence[Sample]]) -> list[View]:
     def stacked(number: int) -> Tensor:
         return torch.from_numpy(np.stack([sample.pixels[number] for sample in flat]))
 
+    def rows(number: int) -> Tensor | None:
+        return torch.tensor([sample.colours[number] for sample in flat]) if flat[0].colours else None
+
     return [
-        View(stacked(number), torch.tensor([sample.boxes[number] for sample in flat]))
+        View(stacked(number), torch.tensor([sample.boxes[number] for sample in flat]), rows(number))
         for number in range(len(flat[0].pixels))
     ]

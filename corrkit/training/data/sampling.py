@@ -1,25 +1,11 @@
-"""Which frames of a clip and which part of a frame: pure functions of dice, tested against published statistics."""
+"""Which frames of a clip, and how large: pure functions of dice, tested against published statistics."""
 
-import math
-from dataclasses import dataclass
 from random import Random
 
 from corrkit.training.schema import Views
 
 Dice = Random
 """Source of draws."""
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A crop in pixels of its frame of `width` pixels; `flipped`: the frame is mirrored BEFORE it is cropped."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-    frame_width: int
-    flipped: bool = False
 
 
 def size_at(views: Views, progress: float) -> int:
@@ -89,27 +75,3 @@ def _evenly(views: Views, count: int, dice: Dice) -> tuple[int, ...]:
     span = (views.frames - 1) * views.frame_stride + 1
     start = dice.randint(0, max(0, count - span))
     return tuple(min(start + index * views.frame_stride, count - 1) for index in range(views.frames))
-
-
-def choose_box(size: tuple[int, int], area: tuple[float, ...], aspect: tuple[float, ...], dice: Dice) -> Box:
-    """A random resized crop, as torchvision's: ten tries, then the central crop.
-
-    Args:
-        size: (height, width) of the frame in pixels.
-        area: smallest and largest share of the frame.
-        aspect: smallest and largest ratio width / height.
-        dice: drawn in torchvision's order.
-    """
-    height, width = size
-    logs = math.log(aspect[0]), math.log(aspect[1])
-    for _ in range(10):
-        target = height * width * dice.uniform(area[0], area[1])
-        ratio = math.exp(dice.uniform(*logs))
-        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            top = dice.randint(0, height - h)
-            return Box(top, dice.randint(0, width - w), h, w, width)
-    ratio = min(max(width / height, aspect[0]), aspect[1])
-    w, h = (width, round(width / ratio)) if width / height <= ratio else (round(height * ratio), height)
-    w, h = min(w, width), min(h, height)
-    return Box((height - h) // 2, (width - w) // 2, h, w, width)

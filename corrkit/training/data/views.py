@@ -1,24 +1,27 @@
 """From decoded frames to a sample's views: crops, flips, colour, normalisation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD
-from corrkit.training.data.sampling import Box, Dice, choose_box
+from corrkit.frames.colours import Colours, coloured, coloured_together, draw_colours
+from corrkit.frames.crops import Box, choose_box
+from corrkit.training.data.sampling import Dice
 from corrkit.training.schema import Views
 
 Pixels = NDArray[np.uint8]
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
-# Probability of blur and of solarisation for the first and the second augmented view.
 COLOURS = {"siameseim": ((1.0, 0.0), (0.1, 0.2)), "dino": ((1.0, 0.0), (0.1, 0.2), (0.5, 0.0))}
+"""Probability of blur and of solarisation for the first, the second, ... augmented view."""
 
 
 @dataclass(slots=True)
@@ -26,20 +29,29 @@ class View:
     """One view of a batch: pixels [B, 3, (T,) H, W], uint8 as decoded or normalised float32.
 
     boxes: [B, 6] of (top, left, height, width, width of the frame, flipped) in pixels, where an objective needs them.
+    colours: [B, 8], rows of `Colours` that the pixels still lack.
     """
 
     pixels: Tensor
     boxes: Tensor | None = None
+    colours: Tensor | None = None
 
     def to(self, device: torch.device) -> "View":
-        """On another device, and normalised there: a quarter of the bytes travels."""
-        pixels = self.pixels.to(device, non_blocking=True)
-        boxes = None if self.boxes is None else self.boxes.to(device, non_blocking=True)
+        """On another device, coloured and normalised there: a quarter of the bytes travels."""
+        pixels, boxes, colours = self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        assert pixels is not None
+        if colours is not None:
+            pixels = coloured_together(pixels, colours)
         return View(normalised(pixels) if pixels.dtype == torch.uint8 else pixels, boxes)
 
     def pin_memory(self) -> "View":
         """In memory that a GPU copies from while it computes."""
-        return View(self.pixels.pin_memory(), None if self.boxes is None else self.boxes.pin_memory())
+        pixels, boxes, colours = self._each(Tensor.pin_memory)
+        assert pixels is not None
+        return View(pixels, boxes, colours)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> list[Tensor | None]:
+        return [None if tensor is None else change(tensor) for tensor in (self.pixels, self.boxes, self.colours)]
 
 
 def normalised(pixels: Tensor) -> Tensor:
@@ -49,7 +61,17 @@ def normalised(pixels: Tensor) -> Tensor:
     return (pixels.float() / white - mean) / std
 
 
-def make_views(frames: Sequence[Pixels], views: Views, dice: Dice) -> tuple[list[Pixels], list[tuple[int, ...]]]:
+class Made(NamedTuple):
+    """A view of a sample: pixels, box, and the colours that they still lack, if any."""
+
+    pixels: Pixels
+    box: Box
+    colours: Sequence[Colours] = ()
+
+
+def make_views(
+    frames: Sequence[Pixels], views: Views, dice: Dice
+) -> tuple[list[Pixels], list[tuple[int, ...]], list[Colours]]:
     """The views of one sample.
 
     Args:
@@ -58,11 +80,12 @@ def make_views(frames: Sequence[Pixels], views: Views, dice: Dice) -> tuple[list
         dice: source of all draws.
 
     Returns:
-        Per view the pixels, [3, S, S] or [3, T, S, S] uint8, and the box (top, left, height, width, width
-        of the frame, flipped).
+        Per view the pixels, [3, S, S] or [3, T, S, S] uint8, the box (top, left, height, width, width of the frame,
+        flipped), and of those that are coloured on the device the colours.
     """
     made = _KINDS[views.kind]([Image.fromarray(frame) for frame in frames], views, dice)
-    return [pixels for pixels, _ in made], [_numbers(box) for _, box in made]
+    colours = [colours for one in made for colours in one.colours]
+    return [one.pixels for one in made], [_numbers(one.box) for one in made], colours
 
 
 def unit_range(pixels: Tensor) -> Tensor:
@@ -77,21 +100,21 @@ def _statistics(pixels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return mean.reshape(shape), std.reshape(shape)
 
 
-def _frames(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+def _frames(frames: list[Image.Image], views: Views, dice: Dice) -> list[Made]:
     """One view per frame, under one box and flip or each under its own box with a common flip (CatMAE)."""
     flipped = dice.random() < views.flip
     box = _box(frames[0], views.area, views, dice)
     boxes = [box] + [box if views.shared_box else _box(frame, views.area, views, dice) for frame in frames[1:]]
-    return [(_cut(frame, one, flipped, views), one) for frame, one in zip(frames, boxes, strict=True)]
+    return [Made(_cut(frame, one, flipped, views), one) for frame, one in zip(frames, boxes, strict=True)]
 
 
-def _clip(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+def _clip(frames: list[Image.Image], views: Views, dice: Dice) -> list[Made]:
     """One view of all frames."""
     cut = _frames(frames, views, dice)
-    return [(np.stack([pixels for pixels, _ in cut], 1), cut[0][1])]
+    return [Made(np.stack([one.pixels for one in cut], 1), cut[0].box)]
 
 
-def _crops(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+def _crops(frames: list[Image.Image], views: Views, dice: Dice) -> list[Made]:
     """A global and a local crop: alexandre-eymael/CropMAE 5d0dab2 CropMAEStrategies.py:51-60.
 
     The local crop is taken from the global view as resized; flips are independent.
@@ -101,23 +124,25 @@ def _crops(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pi
     source = whole if views.crop_of_crop else frames[0]
     inner = _box(source, views.local_area, views, dice)
     return [
-        (_pixels(whole), outer if not flipped else _as_flipped(outer)),
-        (_cut(source, inner, dice.random() < views.flip, views), inner),
+        Made(_pixels(whole), outer if not flipped else _as_flipped(outer)),
+        Made(_cut(source, inner, dice.random() < views.flip, views), inner),
     ]
 
 
-def _augmented(frames: list[Image.Image], views: Views, dice: Dice) -> list[tuple[Pixels, Box]]:
+def _augmented(frames: list[Image.Image], views: Views, dice: Dice) -> list[Made]:
     """Two global crops under colour augmentation, then `locals` small ones."""
     made = []
+    rule, _, later = views.colour.partition("-")
+    chances = COLOURS.get(rule, ())
     for index in range(2 + views.locals):
         area, size = (views.area, views.size) if index < 2 else (views.local_area, views.local_size)
         flipped = dice.random() < views.flip
         box = _box(frames[0], area, views, dice)
         picture = _resize(_flip(frames[0], flipped), box, size, views)
-        chances = COLOURS[views.colour] if views.colour != "none" else ()
-        if chances:
-            picture = _coloured(picture, *chances[min(index, len(chances) - 1)], dice)
-        made.append((_pixels(picture), _as_flipped(box) if flipped else box))
+        drawn = [draw_colours(*chances[min(index, len(chances) - 1)], dice)] if chances else []
+        if drawn and not later:
+            picture = coloured(picture, drawn.pop())
+        made.append(Made(_pixels(picture), _as_flipped(box) if flipped else box, drawn))
     return made
 
 
@@ -125,25 +150,6 @@ _KINDS = {
     **dict.fromkeys(("single", "pair", "triple"), _frames), "clip": _clip, "crops": _crops,
     **dict.fromkeys(("augmented", "multicrop"), _augmented),
 }  # fmt: skip
-
-
-def _coloured(picture: Image.Image, blur: float, solarise: float, dice: Dice) -> Image.Image:
-    """Jitter (0.4, 0.4, 0.2, 0.1) with p 0.8, grey with p 0.2, blur, solarisation: BYOL's, as DINO and SiameseIM."""
-    if dice.random() < 0.8:
-        for enhance, strength in (
-            (ImageEnhance.Brightness, 0.4),
-            (ImageEnhance.Contrast, 0.4),
-            (ImageEnhance.Color, 0.2),
-        ):
-            picture = enhance(picture).enhance(dice.uniform(1 - strength, 1 + strength))
-        hue, saturation, value = picture.convert("HSV").split()
-        turned = (np.asarray(hue, np.int16) + round(255 * dice.uniform(-0.1, 0.1))) % 256
-        picture = Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert("RGB")
-    if dice.random() < 0.2:
-        picture = picture.convert("L").convert("RGB")
-    if dice.random() < blur:
-        picture = picture.filter(ImageFilter.GaussianBlur(dice.uniform(0.1, 2.0)))
-    return ImageOps.solarize(picture, 128) if dice.random() < solarise else picture
 
 
 def _box(picture: Image.Image, area: tuple[float, ...], views: Views, dice: Dice) -> Box:
