@@ -60,10 +60,11 @@ def run(args: argparse.Namespace) -> int:
     loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system, layout=args.layout)
     predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
     tracker = Tracker(predictor, protocol=args.protocol, **dict(args.set))
-    describe(predictor)
+    protocol = tracker.protocol_for(points=given.are_points)
+    say(*describe(predictor, [protocol]), f"protocol: {protocol.identifier}{' (modified)' * bool(protocol.overrides)}")
     with FrameProgress(quiet=args.quiet) as progress:
         followed = follow(footage, given, tracker, products, progress)
-    for note in followed.notes:
+    for note in (*predictor.notes_under(protocol), *followed.notes):
         say(f"note: {note}")
     print(*products.places, sep="\n")
     if followed.stopped is None:

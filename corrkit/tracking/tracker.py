@@ -60,7 +60,7 @@ class Tracker:
             protocol = load_protocol(protocol)
         self._protocol, self._overrides = protocol, overrides
         if isinstance(protocol, Protocol):
-            self._constants(is_points=isinstance(protocol.labels, PointLabels))
+            self.protocol_for(points=isinstance(protocol.labels, PointLabels))
         self._under_way: _UnderWay | None = None
 
     @property
@@ -86,7 +86,7 @@ class Tracker:
         """
         require_frame(frame)
         labels, is_points = checked(labels, (frame.shape[0], frame.shape[1]), is_first=True)
-        protocol = self._constants(is_points=is_points)
+        protocol = self.protocol_for(points=is_points)
         self._under_way = None
         with exact_inference():
             under_way = _UnderWay.begun(self._predictor, protocol, frame, labels)
@@ -138,13 +138,13 @@ class Tracker:
             )
         return self._under_way
 
-    def _constants(self, *, is_points: bool) -> Protocol:
-        """The protocol for masks or points."""
+    def protocol_for(self, *, points: bool) -> Protocol:
+        """The constants by which points, or masks, are followed. Raises CorrkitError where they can't be."""
         asked = self._protocol
-        task = asked.task if isinstance(asked, Protocol) else "jhmdb" if is_points else "davis"
+        task = asked.task if isinstance(asked, Protocol) else "jhmdb" if points else "davis"
         protocol = constants_of(load_task(task), asked, self._overrides)
-        if isinstance(protocol.labels, PointLabels) != is_points:
-            other, own = ("points", "masks") if is_points else ("masks", "points")
+        if isinstance(protocol.labels, PointLabels) != points:
+            other, own = ("points", "masks") if points else ("masks", "points")
             raise ProtocolError(f"{protocol.identifier} carries {own}, not {other}.", "Choose another protocol.")
         if getattr(protocol.frames, "stored_size", ()):
             raise ProtocolError(
