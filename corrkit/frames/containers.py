@@ -114,9 +114,9 @@ def _listed(file: BinaryIO, size: int) -> tuple[int | None, bool]:
             count = int.from_bytes(_read(file, parts, b"stsz")[8:12], "big")
             shown = _edited(_read(file, parts, b"elst"))
             if not (count and scale and movie_scale and duration) or shown is None:
-                return count or None, True
+                return count or None, bool(count)
             edited = round(count * (shown / movie_scale) / (duration / scale))
-            return (count, True) if abs(edited - count) <= 1 else (edited, False)
+            return edited, edited == count
     return None, False
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _ANIMATIONS = ("GIF", "WebP")
 _LARGEST_ANIMATION = 1 << 30  # bytes
 _FEWEST = 0.75
-"""Of the frames that a header estimates: AVI's and Matroska's are often a few too many (JHMDB's by a sixth)."""
+"""Of the time that a header tells, where its number of frames is no list: AVI counts frames that were dropped (a sixth
+of JHMDB's), and Matroska's follows from time and rate."""
 FOLDER_RATE = 24.0
 """Frames per second where nothing says it: DAVIS's."""
 
@@ -112,27 +113,30 @@ class VideoFootage(Footage):
         except DataError:
             if not container.missing:
                 raise
-            self._require_end(0)
+            self._require_end(0, 0.0)
         if not self._video.rate:
             self.notes.append(f"{path.name} tells no frame rate: {FOLDER_RATE:g} frames per second are taken")
 
     def __iter__(self) -> "Iterator[tuple[float, NDArray[np.uint8]]]":
         count, last, steps = 0, 0.0, (math.inf, 0.0)
         for time, frame in self._video.in_order():
+            if count and time <= last:  # the last frames that a decoder gives out may have no time
+                time = last + 1 / self.rate
             if count:
                 steps = min(steps[0], time - last), max(steps[1], time - last)
             yield time, frame
             count, last = count + 1, time
-        self._require_end(count)
+        self._require_end(count, last + 1 / self.rate)
         if count > 2 and steps[1] - steps[0] > 0.5 / self.rate:
             self.notes.append(_varies(self.path, 1000 * steps[0], 1000 * steps[1]))
 
-    def _require_end(self, count: int) -> None:
-        """Raises DataError where decoding has ended before the video, after `count` frames."""
+    def _require_end(self, count: int, seconds: float) -> None:
+        """Raises DataError where decoding has ended before the video, after so many frames and seconds."""
         stated, missing = self.stated or 0, self._container.missing
         if missing:
             raise stopped(self.path, count, self.stated, f"the file is cut off, {missing:,} bytes of it are missing")
-        if count == 0 or count < stated * (1 if self._container.is_exact else _FEWEST):
+        share = min(1.0, seconds * self.rate / stated) if stated and not self._container.is_exact else 0.0
+        if count == 0 or (count < stated and share < _FEWEST):
             raise stopped(self.path, count, self.stated, "what follows is damaged")
         if count < stated:
             self.notes.append(f"the header of {self.path.name} says {stated} frames; it holds {count}")

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -64,6 +65,19 @@ def test_a_video_says_which_frame_of_how_many_how_fast_and_how_long(clock, capsy
     with FrameProgress(quiet=True) as progress:
         progress(1, 2)
     assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_waits_for_the_end_of_a_frame_and_a_second_does_not(capsys: pytest.CaptureFixture[str]):
+    before = signal.getsignal(signal.SIGINT)
+    with FrameProgress(quiet=True) as progress:
+        progress(1, 3)
+        signal.raise_signal(signal.SIGINT)
+        assert "kept as soon as this frame is" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            progress(2, 3)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_clip_is_one_line_with_place_score_and_time_left(clock, capsys: pytest.CaptureFixture[str]):

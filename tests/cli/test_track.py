@@ -1,6 +1,7 @@
 """`corrkit track` as its user meets it: from a video and a first mask to files, and every kind of broken input."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,20 +128,22 @@ def test_an_interrupt_keeps_what_was_done(first: Path, tmp_path: Path):
     """As a process: the signal comes while it works."""
     video = write_video(tmp_path / "clip.avi", moving_square(12) * 200)
     program = [sys.executable, "-m", "corrkit", "track", str(video), "--mask", str(first), *FAST]
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [*program, "--out", str(tmp_path / "out.mp4")],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    for line in child.stderr:
-        if line.startswith("frame "):
-            child.send_signal(2)
-            break
-    said = child.stderr.read()
+    ) as child:
+        assert child.stderr
+        for line in child.stderr:
+            if line.startswith("frame "):
+                child.send_signal(signal.SIGINT)
+                break
+        said = child.stderr.read()
     assert "what is done is kept" in said
     assert "corrkit: interrupted." in said
-    assert child.wait() == 130
+    assert child.returncode == 130
     kept = sum(1 for _ in open_footage(tmp_path / "out.mp4"))
     assert 0 < kept < 2400
     assert len(list((tmp_path / "out-masks").iterdir())) == kept

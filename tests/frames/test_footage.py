@@ -1,5 +1,6 @@
 """Anybody's video: every frame in order, or where decoding stopped; never fewer frames in silence."""
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_videos_as_cameras_and_tools_write_them():
     """See videos/README.md: sixteen levels of grey, one a frame, in the upper left quarter."""
     expected = {
         "ten_bits.mp4": (48, 64), "rotated.mp4": (64, 48), "alpha.webm": (48, 64), "odd.mp4": (47, 63),
-        "varying.mp4": (48, 64), "trimmed.mp4": (48, 64),
+        "varying.mp4": (48, 64), "trimmed.mp4": (48, 64), "bursts.mkv": (48, 64),
     }  # fmt: skip
     for name, size in expected.items():
         footage = open_footage(VIDEOS / name)
@@ -167,7 +168,7 @@ def test_videos_as_cameras_and_tools_write_them():
         assert len(levels) == len(wanted), name
         if name != "rotated.mp4":
             assert np.abs(np.array(levels) - [40 + 10 * n for n in wanted]).max() <= 8, (name, levels)
-        assert ("varies" in " ".join(footage.notes)) == (name == "varying.mp4"), footage.notes
+        assert ("varies" in " ".join(footage.notes)) == (name in ("varying.mp4", "bursts.mkv")), footage.notes
 
 
 def test_rotation_flags_are_obeyed(shared: Path):
@@ -179,10 +180,13 @@ def test_rotation_flags_are_obeyed(shared: Path):
 def test_real_videos_have_the_frames_that_are_known(shared: Path):
     """The headers of JHMDB's AVIs say a sixth too many frames, and that of the mkv one: notes say so."""
     counts = {"videos/realshort.mp4": 36, "videos/cockatoo_mjpg.avi": 48, "videos/cockatoo_vp8.webm": 48}
+    counts["videos/vfs_test.avi"] = 164
     counts["JHMDB/ReCompress_Videos/catch/Frisbee_catch_f_cm_np1_ri_med_0.avi"] = 37
     for name, count in counts.items():
         footage = open_footage(shared / "data" / name)
-        assert sum(1 for _ in footage) == count
+        times = [time for time, _ in footage]
+        assert len(times) == count
+        assert all(time > before for before, time in itertools.pairwise(times))
         assert bool(footage.notes) == (count == 37)
 
 

@@ -110,6 +110,15 @@ def test_what_a_broken_video_gave_is_kept(tmp_path: Path):
     assert len(shown(tmp_path / "out.mp4")) == result.frames == len(list((tmp_path / "out-masks").iterdir()))
 
 
+def test_a_frame_of_another_size_ends_it(tmp_path: Path):
+    for index, frame in enumerate(moving_square(3)):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        Image.fromarray(frame[: 48 - 4 * (index == 2)]).save(tmp_path / f"frames/{index}.png")
+    result = followed(tmp_path / "frames", tmp_path / "out.mp4")
+    assert result.frames == 2 == len(shown(tmp_path / "out.mp4"))
+    assert "frame 2 is 64x44, frame 0 is 64x48" in str(result.stopped)
+
+
 class Staged(Footage):
     """Frames made while they are asked for; what happens at frame `end` is raised."""
 

@@ -59,6 +59,8 @@ def main() -> None:
     write("odd.mp4", "libx264", "yuv444p", frames(47, 63), even, **x264)
     varying = np.cumsum([0, *([40, 120, 80] * 5)]).tolist()
     write("varying.mp4", "libx264", "yuv420p", frames(), varying, **x264)
+    bursts = [500 * (number // 4) + 20 * (number % 4) for number in range(16)]
+    write("bursts.mkv", "libx264", "yuv420p", frames(), bursts, **x264)
     clear = [
         np.dstack([frame, np.full(frame.shape[:2], 255 * (number % 2), np.uint8)])
         for number, frame in enumerate(frames())
