@@ -22,6 +22,7 @@ from corrkit.frames import pyav
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 
 _FASTEST = 1000.0
+"""Frames per second: more are no rate, but the ticks of a clock."""
 _NEAR = 64
 """Frames up to which decoding on is faster than seeking, which decodes from the key frame before the one that is wanted
 (measured on h264, vp8 and mjpeg: 1.2 to 2.7 times less CPU time for two pairs of frames)."""

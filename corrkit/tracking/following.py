@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from corrkit.errors import DataError
+from corrkit.errors import CorrkitError, DataError
 from corrkit.frames.footage import Footage
 from corrkit.tracking.given import Given
 from corrkit.tracking.products import Products
@@ -18,7 +18,7 @@ class Followed:
     """frames: how many were followed. stopped: why it ended before the video's end. notes: what is odd."""
 
     frames: int
-    stopped: DataError | KeyboardInterrupt | None
+    stopped: CorrkitError | KeyboardInterrupt | None
     notes: tuple[str, ...]
 
 
@@ -27,7 +27,8 @@ def follow(
 ) -> Followed:
     """Carries labels through a video, frame by frame, and writes what it gives; memory doesn't grow with the video.
 
-    Where the video is broken or the user interrupts, what was done until then is kept, and the end is in `stopped`.
+    Where the video is broken, features are NaN or the user interrupts, what was done until then is kept, and why it
+    ended is in `stopped`.
 
     Raises:
         CorrkitError: where nothing was done: no frame, labels that don't fit; or files that can't be written.
@@ -40,6 +41,7 @@ def follow(
     size = frame.shape[0], frame.shape[1]
     labels = given.on(size, footage.path)
     tracker.start(frame, labels)  # what is given stays as it is, whatever the protocol would predict of it
+    odd = tuple(f"{sentence}: {detail}" for sentence, detail in tracker.notes)
     count, stopped = 0, None
     with products.open(size, footage.rate) as writers:
 
@@ -55,9 +57,8 @@ def follow(
             for time, frame in frames:
                 _require_size(frame, size, count, footage)
                 keep(time, frame, tracker.step(frame))
-        except (DataError, KeyboardInterrupt) as error:
+        except (CorrkitError, KeyboardInterrupt) as error:
             stopped = error
-    odd = tuple(f"{sentence}: {detail}" for sentence, detail in tracker.notes)
     return Followed(frames=count, stopped=stopped, notes=(*footage.notes, *odd))
 
 

@@ -37,7 +37,7 @@ class Products:
         names: of points; empty for masks.
 
     Raises:
-        UsageError: for a name that is no .mp4, a place inside of data, or a folder of masks that is not empty.
+        UsageError: for a name that is no .mp4, a place inside of data, or one that is taken: nothing is replaced.
     """
 
     def __init__(self, out: Path, video: Path, names: Sequence[str] = ()) -> None:
@@ -51,8 +51,9 @@ class Products:
         require_outside_data(out, video)
         if is_there(out) and out.resolve() == video.resolve():
             raise UsageError(f"{out} is the video itself.", "Choose another --out.")
-        if self.masks is not None and (is_there(self.masks) or entries(self.masks)):
-            raise UsageError(f"{self.masks} is there already.", "Remove it, or choose another --out.")
+        for place in self.places:
+            if is_there(place) or entries(place):
+                raise UsageError(f"{place} is there already.", "Remove it, or choose another --out.")
         ffmpeg_address(out)
 
     @contextlib.contextmanager

@@ -80,8 +80,7 @@ class Tracker:
             What an evaluation takes for the prediction of this frame: as a rule the labels themselves.
 
         Raises:
-            UsageError: for frames or labels of another form, an empty mask, one without background, points outside of
-                the frame.
+            UsageError: for frames or labels of another form, an empty mask, or one without background.
             ProtocolError: for a protocol that is not for such labels.
         """
         require_frame(frame)
@@ -112,8 +111,12 @@ class Tracker:
         under_way = self._started()
         require_frame(frame)
         labels, is_points = checked(labels, (frame.shape[0], frame.shape[1]), is_first=False)
-        if is_points != under_way.is_points:
+        if is_points != bool(under_way.num_points):
             raise UsageError("Masks and points can't be mixed in one stream.", "Use a Tracker for each.")
+        if is_points and len(labels) < under_way.num_points:
+            raise UsageError(
+                f"{len(labels)} points are given, {under_way.num_points} are followed.", "Give NaN for those not given."
+            )
         return self._advanced(frame, labels)
 
     def _advanced(self, frame: Frame, given: Labels | None) -> Labels:
@@ -166,11 +169,11 @@ class _UnderWay:
     """A stream that has begun.
 
     size: (height, width) of its frames. waiting: frames that the network has not seen yet. prepare: from a frame to the
-    network's input. count: frames taken.
+    network's input. num_points: how many are followed, 0 where it is masks. count: frames taken.
     """
 
     size: tuple[int, int]
-    is_points: bool
+    num_points: int
     waiting: "deque[torch.Tensor]"
     prepare: "Callable[[Frame], torch.Tensor]"
     carrier: "Carrier[Labels]"
@@ -190,13 +193,14 @@ class _UnderWay:
         first = next(features)
         codec = _codec(labels, predictor.geometry(first, seen, protocol), protocol)
         carrier = Carrier(chain([first], features), codec, labels, protocol, first.device, ahead=0)
-        is_points = isinstance(protocol.labels, PointLabels)
-        return cls(size=size, is_points=is_points, waiting=waiting, prepare=prepare, carrier=carrier)
+        num_points = len(labels) if isinstance(protocol.labels, PointLabels) else 0
+        return cls(size=size, num_points=num_points, waiting=waiting, prepare=prepare, carrier=carrier)
 
     def advanced(self, frame: Frame, given: Labels | None) -> Labels:
         """The prediction of the next frame, in which labels may be given."""
         if given is not None:
             self.carrier.add(self.count, given)
+            self.num_points = len(given) if self.num_points else 0
         self.waiting.append(self.prepare(frame))
         self.count += 1
         return next(self.carrier)
@@ -236,17 +240,18 @@ def checked(labels: Labels, size: tuple[int, int], *, is_first: bool) -> tuple[L
         UsageError: naming what they are instead.
     """
     labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == 2 and labels.dtype.kind == "f":
+    if labels.ndim == 2 and labels.shape[1] == 2 and labels.dtype.kind in "fiu" and labels.shape != size:
+        labels = labels.astype(np.float64)
         unknown = np.isnan(labels).any(axis=1)
         if not len(labels) or unknown.all() or (is_first and unknown.any()):
             raise UsageError(
                 f"{int((~unknown).sum())} of {len(labels)} points are given.", "Give (x, y) of every point."
             )
-        return labels.astype(np.float64), True
+        return labels, True
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise UsageError(
             f"Labels are {labels.dtype} of shape {list(labels.shape)}.",
-            "Give an id mask [H, W] of whole numbers, or points [J, 2] of floating-point numbers.",
+            "Give an id mask [H, W] of whole numbers, or points [J, 2].",
         )
     if labels.shape != size:
         turned = " It seems to be turned: frames are as the video's rotation flag says." * (labels.shape[::-1] == size)

@@ -119,6 +119,23 @@ def test_a_frame_of_another_size_ends_it(tmp_path: Path):
     assert "frame 2 is 64x44, frame 0 is 64x48" in str(result.stopped)
 
 
+class NaNFromTheThird(ColourBackbone):
+    seen = 0
+
+    def encode(self, frames):
+        for features in super().encode(frames):
+            self.seen += 1
+            yield features * (float("nan") if self.seen > 2 else 1)
+
+
+def test_features_that_break_down_cost_nothing_that_was_done(tmp_path: Path):
+    video = write_video(tmp_path / "clip.avi", moving_square(5))
+    stream = corrkit.Tracker(NaNFromTheThird(8), size=[48], multiple=8)
+    result = followed(video, tmp_path / "out.mp4", FIRST, stream)
+    assert "features of frame 2 are NaN" in str(result.stopped)
+    assert result.frames == 2 == len(shown(tmp_path / "out.mp4"))
+
+
 class Staged(Footage):
     """Frames made while they are asked for; what happens at frame `end` is raised."""
 
@@ -198,10 +215,15 @@ def test_places_where_nothing_is_written(tmp_path: Path):
     (tmp_path / "taken-masks").mkdir()
     (tmp_path / "taken-masks/mine.png").write_bytes(b"mine")
     (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "old.mp4").write_bytes(b"mine")
+    (tmp_path / "points.csv").write_text("1,2\n")
+    with pytest.raises(UsageError, match=r"points.csv is there already"):
+        Products(tmp_path / "points.mp4", video, ("point 0",))
     for out, said in (
         ("clip.mp4", "is the video itself"),
         ("data/out.mp4", "inside the data set"),
         ("taken.mp4", "taken-masks is there already"),
+        ("old.mp4", "old.mp4 is there already"),
         ("out.avi", "is no name of an overlay video"),
         ("out", "is no name of an overlay video"),
         ("folder.mp4", "is a folder"),

@@ -150,6 +150,8 @@ def test_points_that_come_later_and_points_that_are_moved():
     np.testing.assert_allclose(moved[1], found[1])
     assert abs(moved[0] - before[0]).max() > 16
     np.testing.assert_allclose(stream.step(frames[4]), moved)
+    with pytest.raises(UsageError, match="1 points are given, 2 are followed"):
+        stream.add(frames[5], np.array([[24, 24]]))  # whole numbers are points, too
 
 
 def test_start_begins_anew():
