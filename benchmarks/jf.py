@@ -43,7 +43,7 @@ def rows(settings: Settings, part: str) -> Iterator[Row]:
         found: dict[str, list[float]] = {name: [] for name in (*contenders, "cached")}
         for name, masks in clips.items():
             copied = masks if num_objects == 1 else [four_copies(ids) for ids in masks]
-            times = compared(name, copied, num_objects, contenders, 2 if settings.quick else 5)
+            times = compared(name, copied, num_objects, contenders, 2 if settings.quick else 7)
             for other, ratios in found.items():
                 ratios.append(times[other] / times["corrkit"])
         for other, ratios in found.items():

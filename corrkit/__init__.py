@@ -18,6 +18,7 @@ _API = {
     "load_backbone": "corrkit.backbones",
     "propagate": "corrkit.propagation",
     "score": "corrkit.scoring",
+    "sweep": "corrkit.sweeping",
     "wrap": "corrkit.backbones",
 }
 

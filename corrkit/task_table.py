@@ -41,6 +41,7 @@ class TaskFacts:
     "module:function" that writes a file for its challenge server, where there is one. objects: "module:function" from a
     clip's `Scorer.result()` and the protocol to the leading metric of each of its objects, where parts are those of one
     clip. embedded: whether clips for it come with corrkit. hub_task: the Hugging Face hub's word for such a task.
+    training_split: the split on which a constant may be chosen before it is reported on another, where there is one.
     """
 
     name: str
@@ -55,6 +56,7 @@ class TaskFacts:
     submission: str | None = None
     objects: str | None = None
     embedded: bool = False
+    training_split: str | None = None
     hub_task: str = "other"
 
     @property
@@ -128,6 +130,7 @@ _DAVIS = TaskFacts(
     submission="corrkit.tasks.davis_submission:write_submission",
     objects="corrkit.tasks.davis:object_scores",
     embedded=True,
+    training_split="train",
     hub_task="image-segmentation",
 )
 
@@ -142,6 +145,7 @@ _VIP = TaskFacts(
     parts="classes",
     protocol_groups=_schema(labels="MaskLabels", readout="MaskReadout", score="VipScore"),
     embedded=True,
+    training_split="train",
     hub_task="image-segmentation",
 )
 

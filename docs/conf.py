@@ -13,3 +13,4 @@ myst_heading_anchors = 4  # headings are linked to by GitHub's names of them
 autodoc_typehints = "none"  # the docstrings say what things are
 autodoc_member_order = "bysource"
 suppress_warnings = ["misc.highlighting_failure"]  # TOML and shell with placeholders
+smartquotes = False  # "--set" is no dash

@@ -8,7 +8,7 @@ import pytest
 import corrkit
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "python.md"
-FUNCTIONS = ("evaluate", "features", "leaderboard", "load_backbone", "propagate", "score", "wrap")
+FUNCTIONS = ("evaluate", "features", "leaderboard", "load_backbone", "propagate", "score", "sweep", "wrap")
 CLASSES = ("CorrkitError", "Evaluator", "Tracker")
 
 

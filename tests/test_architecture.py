@@ -51,6 +51,7 @@ PIPELINE = (
     "evaluator",
     "regression",
     "verification",
+    "sweeping",
     "diagnosis",
 )
 DOORS = ("corrkit", "callbacks", "training", "pytest_plugin", "cli", "__main__")

@@ -97,16 +97,23 @@ def test_python_blocks_run_as_written(folder: Path, language: str, body: str):
 
 @pytest.mark.parametrize(("language", "body"), blocks(NEEDS))
 def test_recipes_for_loggers_run_as_written_and_offline(folder: Path, language: str, body: str):
-    logger = NEEDS.match(language)
-    assert logger
-    pytest.importorskip(logger[1], reason=f"{logger[1]} is not installed (extra loggers)")
-    offline = {
-        "WANDB_MODE": "offline",
-        "WANDB_SILENT": "true",
-        "TRACKIO_DIR": str(folder / "logs"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    run([sys.executable, "-c", body], folder, **offline)
+    log_offline(folder, language, body)
+
+
+@pytest.mark.parametrize("recipe", [pytest.param(one.values, id=one.id) for one in blocks(NEEDS)])
+def test_recipes_for_loggers_run_on_small_frames(folder: Path, recipe: tuple[str, str]):
+    """The same with colours as features and 32 pixels, which takes seconds."""
+    language, body = recipe
+    small = body.replace('"my_checkpoint.pth"', '"rgb"').replace('data="DAVIS"', 'data="DAVIS", size=[32], multiple=8')
+    assert small.count("size=[32]") == 2
+    log_offline(folder, language, small)
+
+
+def log_offline(folder: Path, language: str, body: str) -> None:
+    logger = language.removeprefix("python needs-")
+    pytest.importorskip(logger, reason=f"{logger} is not installed (extra loggers)")
+    keeping = {"TRACKIO_DIR": str(folder / "logs"), "HF_HUB_OFFLINE": "1"}
+    run([sys.executable, "-c", body], folder, WANDB_MODE="offline", WANDB_SILENT="true", **keeping)
     written = [path for name in ("wandb", "logs") for path in (folder / name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in written) > 1000, "scores and pictures were logged"
 

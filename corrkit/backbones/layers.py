@@ -49,6 +49,11 @@ def network_key(backbone: Backbone) -> Hashable:
     return id(backbone.shared) if isinstance(backbone, SharedLayer) else id(backbone)
 
 
+def layer_key(backbone: Backbone) -> Hashable:
+    """Equal for those backbones of one `network_key` that give the same features of one input."""
+    return backbone.number if isinstance(backbone, SharedLayer) else None
+
+
 def encode_together(backbones: Sequence[Backbone], frames: "Iterable[Tensor]") -> "Iterator[list[Tensor]]":
     """Features of one clip from several backbones of one `network_key`, in one pass of their network.
 

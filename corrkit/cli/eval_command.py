@@ -1,6 +1,7 @@
 """`corrkit eval`: from a checkpoint to a results table."""
 
 import argparse
+import hashlib
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from corrkit.cli.arguments import (
     protocol_names,
     resolutions,
 )
-from corrkit.cli.eval_words import closing_words, describe, failures, left_to_others
+from corrkit.cli.eval_words import closing_words, describe, failures, left_to_others, not_opened
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
 
@@ -47,16 +48,20 @@ examples:
   corrkit eval davis --ckpt mae.pth --set radius=20 --set topk=7 --format markdown
   corrkit eval davis --ckpt new.pth --against runs/old --fail-below -0.5
   corrkit eval davis --ckpt mae.pth --protocol dino,cropmae,dinov3-M
+  corrkit eval davis --ckpt runs/pretrained/checkpoint-*.pth
 
 --ckpt takes a file or folder, demo, rgb, hog, identity (floor), oracle (ceiling), random:TIMM_NAME[@SEED],
-timm:TIMM_NAME=FILE, hf:OWNER/NAME[@REVISION], py:FILE.py:FUNCTION, a.pth+b.pth where a system needs two.
+timm:TIMM_NAME=FILE, hf:OWNER/NAME[@REVISION], py:FILE.py:FUNCTION, a.pth+b.pth where a system needs two. Of several, or
+a folder of training checkpoints, each has its own run, and a curve over their steps is drawn.
 Repeating a command resumes its run. Data: --data, else $CORRKIT_DATA/TASK, else the embedded clips."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit eval`."""
     parser.add_argument("task", help="davis, vip, jhmdb, or all: every data set under $CORRKIT_DATA, else embedded")
-    parser.add_argument("--ckpt", required=True, metavar="SPEC", help="what to evaluate (see below)")
+    parser.add_argument(
+        "--ckpt", required=True, nargs="+", metavar="SPEC", help="what to evaluate (see below), several in one pass"
+    )
     add_data_arguments(parser)
     parser.add_argument(
         "--resolution",
@@ -106,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
+    from corrkit.predictors.checkpoints import open_each
     from corrkit.processes.ranks import rank_and_count
     from corrkit.runs.tables import require_metrics
     from corrkit.tasks.roots import require_outside_data
@@ -117,12 +123,11 @@ def run(args: argparse.Namespace) -> int:
     against = _against(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
-    request = _request(args)
-    predictors = request.predictors()
+    request, predictors, unopened = open_each(_request(args))
     rank, _ = rank_and_count() or (0, 1)
     args.quiet = args.quiet or rank > 0
     described: set[str] = set()
-    results, rows, comparisons, code = [], [], [], 0
+    results, rows, comparisons, code = [], [], [], not_opened(unopened)
     shown: list[Summary] = []
     is_left = rank > 0
     for task in tasks:
@@ -147,6 +152,8 @@ def run(args: argparse.Namespace) -> int:
             code = max([code, *(failures(result) for result in found)])
             continue
         results += found
+        if len(args.ckpt) > 1:
+            _draw(found, predictors, args)
         shown += [result.summary for result in (*found, *references)]
         rows += _rows([*found, *references]) if len(protocols) > 1 else []
         try:
@@ -207,8 +214,9 @@ def _rows(results: "Sequence[Result]") -> "list[ProtocolRow]":
 
 
 def _request(args: argparse.Namespace) -> "Request":
-    """One predictor, or one for each layer of --layers."""
+    """One predictor for each checkpoint, or one for each layer of --layers."""
     from corrkit.backbones.loading import Loading
+    from corrkit.predictors.checkpoints import each_checkpoint
     from corrkit.predictors.loading import Request
     from corrkit.processes.ranks import device_of_rank
 
@@ -224,8 +232,12 @@ def _request(args: argparse.Namespace) -> "Request":
         if args.layers is not None and getattr(args, option) is not None:
             raise UsageError(f"--layers and --{option.replace('_', '-')} exclude each other.", "Use one of them.")
     layers = None if args.layers is None else tuple(args.layers)
+    args.ckpt = each_checkpoint(args.ckpt)
+    if len(args.ckpt) > 1 and (args.name is not None or args.submission):
+        raise UsageError("--name and --submission are for one checkpoint, several were named.", "Name one of them.")
     return Request(
-        spec=args.ckpt,
+        spec=args.ckpt[0],
+        further=tuple(args.ckpt[1:]),
         device=device_of_rank(args.device),
         loading=loading,
         layers=layers,
@@ -294,7 +306,7 @@ def _compared(results: "Sequence[Result]", reference: "StoredRun") -> "list[Comp
 
 
 def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protocol]]") -> list[Path]:
-    """The run folder of each lane; below --out one for each protocol and each layer, where there are several."""
+    """The run folder of each lane; below --out one for each protocol, checkpoint and layer, where there are several."""
     from corrkit.lanes import run_folder
 
     if not args.out:
@@ -305,7 +317,11 @@ def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protoco
         folder = Path(args.out) / protocol.task if args.task == "all" else Path(args.out)
         if len(protocols) > 1:
             folder /= run_folder(predictor, protocol, **data_options(args)).name.rpartition(f"-{protocol.task}-")[2]
-        folders.append(folder if args.layers is None else folder / predictor.name)
+        if len(args.ckpt) > 1:
+            folder /= f"{predictor.name}-{(predictor.digest or 'unknown')[:8]}"
+        elif args.layers is not None:
+            folder /= predictor.name
+        folders.append(folder)
     return folders
 
 
@@ -351,6 +367,18 @@ def _evaluate(
     return results[: len(lanes)], results[len(lanes) :]
 
 
+def _draw(results: "Sequence[Result]", predictors: "Sequence[Predictor]", args: argparse.Namespace) -> None:
+    """A curve over the steps of each training run among the checkpoints, where there are several of one."""
+    from corrkit.report.training_curve import training_curve, write_curve
+
+    specs = [str(dict(predictor.origin or {}).get("spec", "")) for predictor in predictors]
+    curve = training_curve(specs * (len(results) // len(predictors)), results)
+    if curve is not None:
+        asked = repr((specs, [(result.summary["protocol"], result.summary["modified"]) for result in results]))
+        name = f"curve-{results[0].summary['task']}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        say(f"curve: {write_curve(curve, Path(args.out or 'runs'), name)}")
+
+
 def _submit(subject: "Subject", result: "Result", file: Path) -> None:
     from corrkit.task_table import task_facts
 
@@ -364,4 +392,4 @@ def _submit(subject: "Subject", result: "Result", file: Path) -> None:
 def _origin(args: argparse.Namespace) -> str:
     """The spec of a checkpoint of the hub; "" where an option makes another network of it."""
     options = (args.heads, args.layer, args.layers, args.window, args.ckpt_key, args.system, args.layout)
-    return "" if any(option is not None for option in options) else args.ckpt
+    return "" if len(args.ckpt) > 1 or any(option is not None for option in options) else str(args.ckpt[0])

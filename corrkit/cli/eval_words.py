@@ -1,9 +1,10 @@
 """What `corrkit eval` says on stderr beside its table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from corrkit.cli.talk import say
+from corrkit.documentation import see
 from corrkit.errors import CorrkitError
 from corrkit.text import one_line
 
@@ -55,6 +56,13 @@ def left_to_others(results: "Sequence[Result]") -> bool:
     return any(result.waiting for result in results)
 
 
+def not_opened(errors: "Mapping[str, CorrkitError]") -> int:
+    """Names the checkpoints of several that can't be evaluated and why; the exit code that they ask for."""
+    for spec, error in errors.items():
+        say(*f"failed: {one_line(spec)}: {error}".split("\n"))
+    return CorrkitError.exit_code if errors else 0
+
+
 def failures(result: "Result") -> int:
     """Names the clips without a score and why; the exit code that they ask for."""
     for clip, error in result.failures.items():
@@ -67,7 +75,7 @@ def closing_words(result: "Result", origin: str) -> int:
     from corrkit.runs.published import beside_published
 
     for beside in beside_published(result.summary, origin):
-        say(beside.sentence())
+        say(beside.sentence() if beside.is_within else f"{beside.sentence()}; {see('why-is-my-number-lower')}")
     for note in result.notes:
         say(f"note: {note}")
     code = failures(result)

@@ -12,13 +12,14 @@ from corrkit.diagnosis.facts import Fact
 PACKAGES = ("torch", "timm", "numpy", "scipy", "pandas", "opencv-python", "pillow", "simplejpeg", "safetensors")
 EXTRAS = MappingProxyType(
     {
+        "video": (("av",), "H.264 decoded faster"),
         "hub": (("huggingface_hub",), "checkpoints hf:OWNER/NAME"),
         "lightning": (("lightning",), "the callback for Lightning"),
         "hf": (("transformers", "accelerate"), "the callback for transformers' Trainer"),
         "loggers": (("tensorboard", "wandb", "trackio"), "pretrain --log"),
     }
 )
-"""Extra to the packages that it brings, and what needs them."""
+"""Extra to the packages that it brings, and what needs them; those for developers are left out."""
 
 
 def facts() -> Iterator[Fact]:
@@ -66,7 +67,7 @@ def _codecs() -> Iterator[Fact]:
     used = "decodes H.264" if decodes_alike() else "is not used: another FFmpeg than OpenCV's"
     yield Fact(
         name="videos",
-        text=f"OpenCV with avcodec {avcodec}; PyAV {f'{av} {used}' if av else 'is not installed, and not needed'}",
+        text=f"OpenCV with avcodec {avcodec}; PyAV {f'{av} {used}' if av else 'is not installed'}",
         value={"avcodec": avcodec, "av": av},
     )
 

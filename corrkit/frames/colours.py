@@ -31,13 +31,13 @@ class Colours(NamedTuple):
 
 def draw_colours(blur: float, solarise: float, dice: Random) -> Colours:
     """Jitter (0.4, 0.4, 0.2, 0.1) with p 0.8, grey with p 0.2, blur and solarisation with the given probabilities."""
-    jittered, factors, hue = dice.random() < 0.8, [1.0, 1.0, 1.0], 0.0
+    jittered, (brightness, contrast, saturation), hue = dice.random() < 0.8, (1.0, 1.0, 1.0), 0.0
     if jittered:
-        factors = [dice.uniform(1 - strength, 1 + strength) for strength in (0.4, 0.4, 0.2)]
+        brightness, contrast, saturation = (dice.uniform(1 - strength, 1 + strength) for strength in (0.4, 0.4, 0.2))
         hue = dice.uniform(-0.1, 0.1)
     grey = dice.random() < 0.2
     deviation = dice.uniform(0.1, 2.0) if dice.random() < blur else 0.0
-    return Colours(jittered, *factors, hue, grey, deviation, dice.random() < solarise)
+    return Colours(jittered, brightness, contrast, saturation, hue, grey, deviation, dice.random() < solarise)
 
 
 def coloured(picture: Image.Image, colours: Colours) -> Image.Image:
@@ -85,7 +85,8 @@ def coloured_together(pixels: "Tensor", colours: "Tensor") -> "Tensor":
 def _grey(pixels: "Tensor") -> "Tensor":
     """ITU-R 601-2 luma, as Pillow's mode "L" has it: [B, 1, H, W]."""
     red, green, blue = pixels.split(1, 1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    grey: Tensor = 0.299 * red + 0.587 * green + 0.114 * blue
+    return grey
 
 
 def _turned(pixels: "Tensor", hue: "Tensor") -> "Tensor":

@@ -121,7 +121,7 @@ class VideoFile:
         return capture
 
 
-def ffmpeg_address(path: Path) -> str:
+def ffmpeg_address(path: Path | ArchivePath) -> str:
     """What FFmpeg opens: the file, or the bytes of a tar that are its member (its protocol "subfile").
 
     A file's path is absolute, so that nothing takes a name for a protocol or an option.
@@ -129,12 +129,13 @@ def ffmpeg_address(path: Path) -> str:
     Raises:
         DataError: for a name that is no UTF-8, on which OpenCV 5.0 crashes.
     """
-    place = getattr(path, "place", None)
-    if isinstance(path, ArchivePath) and place is not None:
-        start, size = place
-        address = f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"
+    if not isinstance(path, ArchivePath):
+        address = str(path.absolute())
+    elif path.place is None:
+        address = str(path)
     else:
-        address = str(path if isinstance(path, ArchivePath) else path.absolute())
+        start, size = path.place
+        address = f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"
     try:
         address.encode()
     except UnicodeEncodeError:

@@ -30,11 +30,12 @@ _SAYS_NOTHING = re.compile(
 class Request:
     """What is to be evaluated, by its spec: another process makes the same predictors of it.
 
-    spec, device, loading: as for `make_predictor`. layers: as for `layer_predictors`, or None. name, seed_of: as for
-    `Predictor.declare`.
+    spec, device, loading: as for `make_predictor`. further: specs of other checkpoints beside it. layers: as for
+    `layer_predictors`, or None. name, seed_of: as for `Predictor.declare`.
     """
 
     spec: str | Path
+    further: tuple[str | Path, ...] = ()
     device: str = "auto"
     loading: Loading = NO_OPTIONS
     layers: tuple[str, ...] | None = None
@@ -42,10 +43,13 @@ class Request:
     seed_of: str | None = None
 
     def predictors(self) -> list[Predictor]:
-        """One predictor, or one for each layer. Raises as `make_predictor` and `layer_predictors` do."""
+        """One predictor of each spec, or one for each layer. Raises as `make_predictor` and `layer_predictors` do."""
+        return [predictor for spec in (self.spec, *self.further) for predictor in self._of(spec)]
+
+    def _of(self, spec: str | Path) -> list[Predictor]:
         if self.layers is not None:
-            return layer_predictors(str(self.spec), self.layers, device=self.device, loading=self.loading)
-        predictor = make_predictor(self.spec, device=self.device, loading=self.loading)
+            return layer_predictors(str(spec), self.layers, device=self.device, loading=self.loading)
+        predictor = make_predictor(spec, device=self.device, loading=self.loading)
         predictor.declare(self.name, self.seed_of)
         return [predictor]
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from corrkit.frames.preparation import FramePreparation, Resized
+    from corrkit.propagation.starts import Matched
 
 ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
@@ -68,6 +69,9 @@ class Propagator(Predictor):
         name: for tables and run folders.
         resized: keeps resized frames from call to call, for a caller that evaluates the same clips often.
     """
+
+    knows_classes = False
+    """Whether `classes` says anything, so that it matches otherwise than other propagators."""
 
     def __init__(
         self, backbone: Backbone, device: "torch.device", name: str, resized: ResizedFrames | None = None
@@ -167,13 +171,23 @@ class Propagator(Predictor):
         task: Task[ClipT, Label, Truth],
         protocol: Protocol,
         seen: NetworkInput,
+        matched: "Iterator[Matched] | None" = None,
     ) -> Generator[Label | None, None, Notes]:
-        """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`."""
+        """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`.
+
+        matched: see `propagate`.
+        """
         given = task.given(clip, protocol)
         first = next(features)
         codec = task.codec(clip, self.geometry(first, seen, protocol), protocol)
         carrier = Carrier(
-            chain([first], features), codec, given[0], protocol, first.device, classes=self.classes(clip, codec)
+            chain([first], features),
+            codec,
+            given[0],
+            protocol,
+            first.device,
+            classes=self.classes(clip, codec),
+            matched=matched,
         )
         for index, label in given.items():
             if index > 0:
@@ -201,8 +215,9 @@ class Carrier(Generic[Label]):
         first: what is given in frame 0.
         protocol: the rules.
         device: of the features.
-        classes: see `corrkit.propagate`, as is ahead.
-        ahead: frames that are read ahead; None takes its default.
+        classes: see `corrkit.propagate`, as are matched and ahead.
+        matched: see classes.
+        ahead: None takes the default.
     """
 
     def __init__(
@@ -214,6 +229,7 @@ class Carrier(Generic[Label]):
         device: "torch.device",
         *,
         classes: "Iterator[torch.Tensor | None] | None" = None,
+        matched: "Iterator[Matched] | None" = None,
         ahead: int | None = None,
     ) -> None:
         from corrkit.propagation import AHEAD, propagate
@@ -231,6 +247,7 @@ class Carrier(Generic[Label]):
             protocol=protocol,
             predicted=lambda soft: self._codec.encode(self._codec.decode(soft)),
             classes=classes,
+            matched=matched,
             ahead=AHEAD if ahead is None else ahead,
         )
 

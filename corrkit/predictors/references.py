@@ -91,6 +91,8 @@ class MatchingOracle(Propagator):
         of: the backbone under test; in one evaluation both share its passes.
     """
 
+    knows_classes = True
+
     def __init__(self, of: Propagator) -> None:
         super().__init__(of.backbone, of.device, name=f"{of.name}, true matches")
         self.report = replace(of.report, system="matching-oracle")

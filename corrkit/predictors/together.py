@@ -1,20 +1,27 @@
-"""Several predictors of one clip in step: each frame is encoded once for all that show it to one network alike."""
+"""Several predictors of one clip in step.
+
+Each frame is encoded once for all that show it to one network alike, and matched once for all that look for neighbours
+in one window.
+"""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from corrkit.backbones.contract import Backbone
-from corrkit.backbones.layers import encode_together, network_key
+from corrkit.backbones.layers import encode_together, layer_key, network_key
 from corrkit.predictors.contract import Predictor
-from corrkit.predictors.propagator import Propagator
+from corrkit.predictors.propagator import NetworkInput, Propagator
 from corrkit.protocols import Protocol
-from corrkit.tasks.contract import ClipT, Label, Notes, Task, Truth
+from corrkit.tasks.contract import AnyClip, ClipT, Label, Notes, Task, Truth
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from corrkit.propagation.starts import Matched
 
 
 @contextmanager
@@ -23,17 +30,31 @@ def predict_together(
 ) -> "Iterator[list[Stream[Label]]]":
     """The predictions of each lane, as its own `predict` gives them; to be asked for frame by frame, lane by lane.
 
-    Features wait for the slowest lane, so whoever runs ahead of the others costs memory.
+    Features are encoded once for each network and input, neighbours found once for each window (`matching_key`). Both
+    wait for the slowest lane, so whoever runs ahead of the others costs memory.
 
     Args:
         lanes: predictors, each with its protocol and the clip as that protocol sees it.
         task: of all the protocols.
     """
     passes: dict[Hashable, _Pass] = {}
+    seen = [_seen(*lane, passes) for lane in lanes]
+    keys = Counter(one.key for one in seen if one is not None)
+    matchings: dict[Hashable, _Matching] = {}
     streams: list[Stream[Label]] = []
-    for predictor, protocol, clip in lanes:
-        stream = _stream(predictor, protocol, clip, task, passes)
-        streams.append(stream)
+    for (predictor, protocol, clip), one in zip(lanes, seen, strict=True):
+        if one is None or not isinstance(predictor, Propagator):
+            streams.append(Stream(predictor.predict(clip, task, protocol), ()))
+            continue
+        features = one.shared.join(one.backbone)
+        matching = None
+        if one.key is not None and keys[one.key] > 1:
+            if one.key not in matchings:
+                matchings[one.key] = _Matching(one.shared, one.backbone)
+            matching = matchings[one.key]
+        matched = None if matching is None else matching.join(protocol)
+        predictions = predictor.propagated(features, clip, task, protocol, one.input, matched)
+        streams.append(Stream(predictions, [one.shared] if matching is None else [one.shared, matching]))
     with ExitStack() as stack:
         for shared in passes.values():
             stack.enter_context(closing(shared))
@@ -42,23 +63,32 @@ def predict_together(
         yield streams
 
 
-def _stream(
-    predictor: Predictor,
-    protocol: Protocol,
-    clip: ClipT,
-    task: Task[ClipT, Label, Truth],
-    passes: "dict[Hashable, _Pass]",
-) -> "Stream[Label]":
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What a lane's network is shown, and the pass that shows it.
+
+    key: equal for lanes that one matching serves; None for a lane that no other can share one with.
+    """
+
+    input: NetworkInput
+    backbone: Backbone
+    shared: "_Pass"
+    key: Hashable | None
+
+
+def _seen(predictor: Predictor, protocol: Protocol, clip: AnyClip, passes: "dict[Hashable, _Pass]") -> _Seen | None:
+    """None for a predictor that has no network."""
+    from corrkit.propagation.propagator import matching_key
+
     if not isinstance(predictor, Propagator):
-        alone = predictor.predict(clip, task, protocol)
-        return Stream(alone, None)
-    seen = predictor.network_input(clip, protocol)
-    key = network_key(predictor.backbone), seen
-    if key not in passes:
-        passes[key] = _Pass(lambda: predictor.frames(clip, seen))
-    features = passes[key].join(predictor.under(protocol.features))
-    predictions = predictor.propagated(features, clip, task, protocol, seen)
-    return Stream(predictions, passes[key])
+        return None
+    seen, backbone = predictor.network_input(clip, protocol), predictor.under(protocol.features)
+    place = network_key(predictor.backbone), seen
+    if place not in passes:
+        passes[place] = _Pass(lambda: predictor.frames(clip, seen))
+    own = None if predictor.knows_classes else matching_key(protocol)
+    key = None if own is None else (place, layer_key(backbone), own)
+    return _Seen(input=seen, backbone=backbone, shared=passes[place], key=key)
 
 
 class Stream(Generic[Label]):
@@ -66,10 +96,12 @@ class Stream(Generic[Label]):
 
     Args:
         predictions: of frames 0, 1, ... in order.
-        shared: the pass that their features come from, if any.
+        shared: the pass and the matching that they come from, if any.
     """
 
-    def __init__(self, predictions: Generator[Label | None, None, Notes], shared: "_Pass | None") -> None:
+    def __init__(
+        self, predictions: Generator[Label | None, None, Notes], shared: "Sequence[_Pass | _Matching]"
+    ) -> None:
         self._predictions, self._shared = predictions, shared
         self._own = 0.0
         self.notes: Notes = ()
@@ -78,27 +110,57 @@ class Stream(Generic[Label]):
         return self
 
     def __next__(self) -> Label | None:
-        started, before = time.perf_counter(), self._in_pass
+        started, before = time.perf_counter(), self._in_shared
         try:
             return next(self._predictions)
         except StopIteration as end:
             self.notes = end.value or ()
             raise
         finally:
-            self._own += time.perf_counter() - started - (self._in_pass - before)
+            self._own += time.perf_counter() - started - (self._in_shared - before)
 
     @property
     def seconds(self) -> float:
-        """As if the lane had its pass to itself."""
-        return self._own + self._in_pass
+        """As if the lane had its pass and its matching to itself."""
+        return self._own + self._in_shared
 
     @property
-    def _in_pass(self) -> float:
-        return self._shared.seconds if self._shared else 0.0
+    def _in_shared(self) -> float:
+        return sum(one.seconds for one in self._shared)
 
     def close(self) -> None:
         """Predicts no more frames."""
         self._predictions.close()
+
+
+class _Matching:
+    """One matching of a clip's frames, for all lanes of one key.
+
+    Args:
+        shared: the pass that its features come from.
+        backbone: of all the lanes.
+    """
+
+    def __init__(self, shared: "_Pass", backbone: Backbone) -> None:
+        from corrkit.propagation.propagator import SharedMatching
+
+        self._pass = shared
+        self._steps = SharedMatching(shared.join(backbone))
+        self.seconds = 0.0
+
+    def join(self, protocol: Protocol) -> "Iterator[Matched]":
+        """The steps of a protocol; all join before any reads."""
+        return self._timed(self._steps.join(protocol))
+
+    def _timed(self, steps: "Iterator[Matched]") -> "Iterator[Matched]":
+        """Adds up the time spent in them, less that in the pass."""
+        while True:
+            started, before = time.perf_counter(), self._pass.seconds
+            step = next(steps, None)
+            self.seconds += time.perf_counter() - started - (self._pass.seconds - before)
+            if step is None:
+                return
+            yield step
 
 
 class _Pass:

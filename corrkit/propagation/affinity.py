@@ -155,16 +155,27 @@ def transport(labels: "Tensor", affinity: SparseAffinity) -> "Tensor":
 def from_entries(
     rows: "Tensor",
     indices: "Tensor",
-    weights: "Tensor",
+    weights: Sequence["Tensor"],
     *,
-    tied: Sequence[TiedRows],
+    tied: Sequence[Sequence[TiedRows]],
     num_cells: int,
     num_context: int,
-) -> SparseAffinity:
-    """Compresses entries given in any order; each of rows, indices, weights is [E]."""
+) -> list[SparseAffinity]:
+    """Compresses entries given in any order, once for all of several weightings of them.
+
+    Args:
+        rows: [E] int64, the query cells.
+        indices: [E] int64.
+        weights: [E] float32 of each weighting.
+        tied: of each weighting.
+        num_cells: query cells.
+        num_context: context frames.
+    """
     order = torch.argsort(rows * (num_context * num_cells) + indices)
     offsets = torch.zeros(num_cells + 1, dtype=torch.int64, device=rows.device)
     torch.cumsum(torch.bincount(rows, minlength=num_cells), 0, out=offsets[1:])
-    return SparseAffinity(
-        indices=indices[order], weights=weights[order], offsets=offsets, num_context=num_context, tied=tied
-    )
+    ordered = indices[order]
+    return [
+        SparseAffinity(indices=ordered, weights=own[order], offsets=offsets, num_context=num_context, tied=own_tied)
+        for own, own_tied in zip(weights, tied, strict=True)
+    ]

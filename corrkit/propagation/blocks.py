@@ -1,11 +1,16 @@
-"""The matching of a block of query frames that share context frames: scores, candidates, what is taken, its weights."""
+"""The matching of a block of query frames that share context frames: scores, candidates, what is taken, its weights.
 
+Similarities know nothing of k, ties and temperature, and those with the widest of several contexts hold those with the
+narrower ones: one set of scores serves all of them.
+"""
+
+import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from corrkit.propagation.affinity import TiedRows
+from corrkit.propagation.affinity import SparseAffinity, TiedRows
 from corrkit.propagation.classes import Classes
 from corrkit.propagation.contexts import SharedContexts
 from corrkit.propagation.scoring import Group, Plan, Tile
@@ -19,6 +24,7 @@ from corrkit.propagation.selection import (
     weigh_with_ties,
     widened,
 )
+from corrkit.propagation.taken import Taken
 from corrkit.propagation.window import Window
 from corrkit.protocols.schema import Affinity
 
@@ -27,15 +33,33 @@ if TYPE_CHECKING:
 
 _TIED_PAIRS = 500_000  # similarities of rows with ties that are worked on at a time
 
-Entries = tuple["Tensor", "Tensor", "Tensor"]
-"""Rows (query frame times N plus cell), indices, weights: [E] each."""
+Scores = tuple[list["Tensor"], list["Tensor"]]
+"""Similarities of a group: [F, B * m, P] of each tile with the windowed context frames, [R, N] with each free one."""
+
+
+def _runs(places: Sequence[int]) -> list[slice]:
+    """Rising numbers as slices of those that follow each other."""
+    starts = [n for n, place in enumerate(places) if n == 0 or place != places[n - 1] + 1]
+    ends = [*starts[1:], len(places)][: len(starts)]
+    return [slice(places[start], places[end - 1] + 1) for start, end in zip(starts, ends, strict=True)]
+
+
+def _of_each(parts: Sequence["Tensor"]) -> "Tensor":
+    """Parts [F, ...] one after the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 class Block:
-    """The matching of a block of query frames, group of tiles by group of tiles.
+    """The matching of a block of query frames with one context each, group of tiles by group of tiles.
 
-    tied: rows with ties at the cut whose entries would be too many to list; complete once `entries` has gone through
-    all groups.
+    Args:
+        queries: features [h, w, C] of each query frame.
+        classes: as for `Matcher.match`.
+        windowed: context frames that the window restricts.
+        free: the others.
+        plan: the tiles.
+        window: that of all affinities.
+        affinities: distinct ones, alike but for topk, ties and temperature.
     """
 
     def __init__(
@@ -46,40 +70,83 @@ class Block:
         free: SharedContexts,
         plan: Plan,
         window: Window,
-        affinity: Affinity,
+        affinities: Sequence[Affinity],
     ) -> None:
         self.queries, self.windowed, self.free, self.plan = queries, windowed, free, plan
-        self.window, self.affinity = window, affinity
-        self.tied: list[TiedRows] = []
+        self.window = window
+        rules = dict.fromkeys((affinity.topk, affinity.ties) for affinity in affinities)
+        self.taken = [Taken([one for one in affinities if (one.topk, one.ties) == rule]) for rule in rules]
+        # Where no tie has to see the whole row, what is taken can wait for all groups: fewer and larger operations.
+        self._is_plain = all(one.normalise == "kept" and one.topk for one in affinities)
+        self._waiting: dict[int, list[tuple[Tensor, Candidates]]] = {}
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
         device = queries[0].device
         self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
         is_known = any(known is not None for known in classes)
         self.classes = Classes(classes, [*windowed.classes, *free.classes]) if is_known else None
         self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
+        self._runs = _runs([place for place, row in enumerate(windowed.numbers) if max(row) >= 0])
 
-    def entries(self, group: Group) -> Iterator[Entries]:
-        """The entries of a group of tiles; rows with ties at the cut come after the others."""
+    def scores(self, group: Group) -> Scores:
+        """Of a group of tiles; valid until the next call."""
         features = self.plan.rows_of(group, self.queries)  # [R, C]
         scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
         free_scores = self.plan.free_scores(features, group, self.free.seen())
         self._forbid(group, scores, free_scores)
-        if self.affinity.topk == 0:
-            yield from self._entries_of_all(group, scores, free_scores)
+        return scores, free_scores
+
+    def narrow(self, group: Group, scores: Scores, wider: "Block") -> None:
+        """Makes of the scores of a wider context those of this one: -inf wherever a query frame sees less here."""
+        for place, lost in self.windowed.hidden(wider.windowed):
+            for tile, tile_scores in zip(group.tiles, scores[0], strict=True):
+                size = tile.queries.size
+                tile_scores[place, lost.first * size : lost.last * size] = -torch.inf
+        for place, lost in self.free.hidden(wider.free):
+            scores[1][place][(group.members >= lost.first) & (group.members < lost.last)] = -torch.inf
+
+    def take(self, group: Group, scores: Scores) -> None:
+        """Selects in a group of tiles, by every rule."""
+        most = max(taken.rule.topk for taken in self.taken)
+        candidates = self._candidates(group, *scores, most) if most else None
+        if candidates is not None and self._is_plain and not candidates.have_ties():
+            rows = group.members * self.num_cells + group.cells
+            self._waiting.setdefault(candidates.values.shape[1], []).append((rows, candidates))
             return
-        candidates = self._candidates(group, scores, free_scores)
-        taken, threshold, undecided = copies_taken(candidates, self.affinity)
-        log_total = self._log_total(group, scores, free_scores)
-        weights = weigh(candidates.values, taken, self.affinity.temperature, log_total)
-        kept = (taken > 0) & ~undecided.unsqueeze(1)
+        for taken in self.taken:
+            if candidates is None or taken.rule.topk == 0:
+                self._take_all(taken, group, *scores)
+            else:
+                self._take_best(taken, group, *scores, candidates.first(taken.rule.topk + 1))
+
+    def found(self, num_context: int) -> dict[Affinity, SparseAffinity]:
+        """What was taken by affinity, rows of all query frames; once all groups are gone through."""
+        for waiting in self._waiting.values():
+            rows, candidates = torch.cat([rows for rows, _ in waiting]), Candidates.below([own for _, own in waiting])
+            for taken in self.taken:
+                own = candidates.first(taken.rule.topk + 1)
+                copies, _, _ = copies_taken(own, taken.rule)
+                taken.add_kept(rows, own, copies, copies > 0, [None] * len(taken.affinities))
+        num_rows, found = len(self.queries) * self.num_cells, dict[Affinity, SparseAffinity]()
+        for taken in self.taken:
+            found |= taken.found(num_rows, num_context)
+        return found
+
+    def _take_best(
+        self,
+        taken: Taken,
+        group: Group,
+        scores: list["Tensor"],
+        free_scores: list["Tensor"],
+        candidates: Candidates,
+    ) -> None:
+        """The k best cells of each row; rows with ties at the cut come after the others."""
+        copies, threshold, undecided = copies_taken(candidates, taken.rule)
+        totals = [self._log_total(group, scores, free_scores, one) for one in taken.affinities]
         rows = group.members * self.num_cells + group.cells
-        yield rows.unsqueeze(1).expand_as(kept)[kept], candidates.indices[kept], weights[kept]
+        taken.add_kept(rows, candidates, copies, (copies > 0) & ~undecided.unsqueeze(1), totals)
         if bool(undecided.any()):
-            for tied in self._tied_rows(group, scores, free_scores, undecided, candidates, threshold, log_total):
-                if tied.is_long:
-                    self.tied.append(tied)
-                else:
-                    yield tied.entries()
+            for tied in self._tied_rows(taken, group, scores, free_scores, undecided, candidates, threshold, totals):
+                taken.add_tied(tied)
 
     def _forbid(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
         """Makes similarities of cells of different classes -inf, where these are known."""
@@ -95,10 +162,10 @@ class Block:
                 here = [frame_scores[rows] for frame_scores in free_scores]
                 self.classes.forbid(here, own[rows], slice(num_windowed, None), every)
 
-    def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Candidates:
+    def _candidates(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], topk: int) -> Candidates:
         """The k + 1 best distinct cells of each row, over all context frames."""
-        count = self.affinity.topk + 1
-        parts = [self._best_in_window(group, scores, count)] if scores else []
+        count = topk + 1
+        parts = [self._best_in_window(group, scores, count)] if self._runs else []
         for place, frame_scores in enumerate(free_scores):
             cells = best_positions(frame_scores, min(count, self.num_cells))
             numbers = torch.tensor(self.free.numbers[place], device=cells.device)[group.members]
@@ -112,11 +179,12 @@ class Block:
         best, values, cells = [], [], []
         positions_kept = min(count, min(tile.keys.size for tile in group.tiles))
         for tile, tile_scores in zip(group.tiles, scores, strict=True):
-            over_frames = tile_scores.amax(0)  # [B * m, P]
+            parts = [tile_scores[run] for run in self._runs]
+            over_frames = functools.reduce(torch.maximum, (part.amax(0) for part in parts))  # [B * m, P]
             over_frames.view(-1, *tile.outside.shape).add_(tile.outside)
             positions = best_positions(over_frames, positions_kept)  # [B * m, c]
             best.append(over_frames.gather(1, positions))
-            values.append(tile_scores.gather(2, positions.expand(len(tile_scores), -1, -1)))  # [F, B * m, c]
+            values.append(_of_each([part.gather(2, positions.expand(len(part), -1, -1)) for part in parts]))
             cells.append(tile.cells[positions])
         merged = torch.cat(values, 1).masked_fill_(torch.cat(best) == -torch.inf, -torch.inf)  # [F, R, c]
         merged = merged.transpose(0, 1).flatten(1)  # [R, F * c]
@@ -125,8 +193,9 @@ class Block:
         members = group.members.unsqueeze(1)
         return Candidates(
             values=chosen.values,
-            indices=self.offsets[frame, members] + torch.cat(cells).gather(1, place),
-            copies=self.windowed_copies[frame, members],
+            indices=_of_each([self.offsets[run] for run in self._runs])[frame, members]
+            + torch.cat(cells).gather(1, place),
+            copies=_of_each([self.windowed_copies[run] for run in self._runs])[frame, members],
         )
 
     def _copies_of_free(self, group: Group, place: int, rows: "slice | Tensor", cells: "Tensor") -> "Tensor":
@@ -142,20 +211,21 @@ class Block:
         windowed = torch.tensor(self.free.windowed[place], device=cells.device)[group.members[rows]].unsqueeze(1)
         return free + windowed * self.window.admits(dy, dx)
 
-    def _log_total(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> "Tensor | None":
+    def _log_total(
+        self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], affinity: Affinity
+    ) -> "Tensor | None":
         """[R, 1] logsumexp over the frame (then the only one) or over the windows, where the protocol asks for it."""
-        if self.affinity.normalise == "kept":
+        if affinity.normalise == "kept":
             return None
-        if self.affinity.normalise == "window":
-            return torch.cat(
-                [self._log_total_of_windows(group, *pair) for pair in zip(group.tiles, scores, strict=True)]
-            )
+        if affinity.normalise == "window":
+            of_tiles = zip(group.tiles, scores, strict=True)
+            return torch.cat([self._log_total_of_windows(group, *pair, affinity.temperature) for pair in of_tiles])
         tiles = group.tiles if scores else []
         inside = [tile_scores[0] + tile.outside for tile_scores, tile in zip(scores, tiles, strict=True)]
-        scaled = [widened(s) / self.affinity.temperature for s in (*inside, *free_scores)]
+        scaled = [widened(s) / affinity.temperature for s in (*inside, *free_scores)]
         return torch.cat([torch.logsumexp(s, 1, keepdim=True) for s in scaled])
 
-    def _log_total_of_windows(self, group: Group, tile: Tile, scores: "Tensor") -> "Tensor":
+    def _log_total_of_windows(self, group: Group, tile: Tile, scores: "Tensor", temperature: float) -> "Tensor":
         """[B * m, 1] logsumexp over the windows of all context frames, with 0 for each cell outside of the picture.
 
         Source: zlai0/MAST a57b043 models/colorizer.py (SpatialCorrelationSampler, which pads with zeros).
@@ -163,48 +233,59 @@ class Block:
         members = group.members[tile.first : tile.last]
         copies = widened(self.windowed_copies[:, members].unsqueeze(2).float())  # [F, B * m, 1]
         inside = (scores.view(len(scores), -1, *tile.outside.shape) + tile.outside).view(scores.shape)
-        scaled = widened(inside) / self.affinity.temperature + copies.log()
+        scaled = widened(inside) / temperature + copies.log()
         num_outside = (self.window.size - (tile.outside == 0).sum(1)).repeat(len(members) // len(tile.outside))
         outside = (num_outside * copies[..., 0].sum(0)).log().unsqueeze(1)
         return torch.logaddexp(torch.logsumexp(scaled, (0, 2)).unsqueeze(1), outside)
 
-    def _entries_of_all(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> Iterator[Entries]:
+    def _take_all(self, taken: Taken, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
         """Every cell that may be chosen."""
         every = torch.ones(len(group.cells), dtype=torch.bool, device=group.cells.device)
-        log_total = self._log_total(group, scores, free_scores)
+        totals = [self._log_total(group, scores, free_scores, one) for one in taken.affinities]
         for member, rows, values, columns, copies in self._chunks(group, scores, free_scores, every):
-            taken = torch.cat([torch.where(v > -torch.inf, c, 0) for v, c in zip(values, copies, strict=True)], 1)
-            total = None if log_total is None else log_total[rows]
-            weights = weigh(torch.cat(list(values), 1), taken, self.affinity.temperature, total)
-            row, column = (taken > 0).nonzero(as_tuple=True)
-            yield member * self.num_cells + group.cells[rows[row]], columns[column], weights[row, column]
+            all_values = torch.cat(list(values), 1)
+            kept = torch.cat([torch.where(v > -torch.inf, c, 0) for v, c in zip(values, copies, strict=True)], 1)
+            row, column = (kept > 0).nonzero(as_tuple=True)
+            taken.add(
+                member * self.num_cells + group.cells[rows[row]],
+                columns[column],
+                [
+                    weigh(all_values, kept, one.temperature, None if total is None else total[rows])[row, column]
+                    for one, total in zip(taken.affinities, totals, strict=True)
+                ],
+            )
 
     def _tied_rows(
         self,
+        taken: Taken,
         group: Group,
         scores: list["Tensor"],
         free_scores: list["Tensor"],
         undecided: "Tensor",
         candidates: Candidates,
         threshold: "Tensor",
-        log_total: "Tensor | None",
-    ) -> Iterator[TiedRows]:
-        """Rows whose k-th similarity is not unique, from all their similarities."""
+        totals: Sequence["Tensor | None"],
+    ) -> Iterator[list[TiedRows]]:
+        """Rows whose k-th similarity is not unique, from all their similarities: under each affinity."""
         for member, rows, values, columns, copies in self._chunks(group, scores, free_scores, undecided):
             own, least = candidates.of(rows), threshold[rows]
             above = copies_above(own, least)
-            taken = copies_taken_with_ties(values, copies, least, above, self.affinity)
-            total = None if log_total is None else log_total[rows]
-            weight, more = weigh_with_ties(
-                torch.cat(list(values), 1), taken, least, above, own, self.affinity.temperature, total
-            )
-            yield TiedRows(
-                rows=member * self.num_cells + group.cells[rows],
-                columns=columns,
-                copies=taken,
-                weight=weight,
-                above=more,
-            )
+            kept = copies_taken_with_ties(values, copies, least, above, taken.rule)
+            all_values = torch.cat(list(values), 1)
+            tied = []
+            for one, total in zip(taken.affinities, totals, strict=True):
+                log_total = None if total is None else total[rows]
+                weight, more = weigh_with_ties(all_values, kept, least, above, own, one.temperature, log_total)
+                tied.append(
+                    TiedRows(
+                        rows=member * self.num_cells + group.cells[rows],
+                        columns=columns,
+                        copies=kept,
+                        weight=weight,
+                        above=more,
+                    )
+                )
+            yield tied
 
     def _chunks(
         self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"], chosen: "Tensor"

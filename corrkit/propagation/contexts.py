@@ -1,5 +1,6 @@
 """The context frames of query frames: each once, however many copies of it stand in a context."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ class SharedContexts:
         self.numbers: list[list[int]] = []  # [F][B], -1 where a query frame does not see the frame
         self.windowed: list[list[int]] = []
         self.free: list[list[int]] = []
+        self._is_closed = False
 
     def add(self, context: Context, query: int, number: int, *, windowed: int, free: int) -> None:
         """Notes that a query frame has this context frame under `number`."""
@@ -43,6 +45,8 @@ class SharedContexts:
             if other is context.features and self.numbers[place][query] < 0:
                 break
         else:
+            if self._is_closed:
+                raise ValueError("a narrower context holds a frame that the widest does not; match them one by one")
             place = len(self.frames)
             self.frames.append(context.features)
             self.classes.append(context.classes)
@@ -50,12 +54,32 @@ class SharedContexts:
                 column.append([empty] * self.num_queries)
         self.numbers[place][query], self.windowed[place][query], self.free[place][query] = number, windowed, free
 
+    def narrowed(self) -> "SharedContexts":
+        """Other contexts of the same query frames, none added yet, that hold none but these context frames.
+
+        They keep the places of the frames, so that one set of similarities serves both.
+        """
+        own = SharedContexts(self.num_queries)
+        own.frames, own.classes, own._is_closed = self.frames, self.classes, True
+        for column, empty in ((own.numbers, -1), (own.windowed, 0), (own.free, 0)):
+            column.extend([empty] * self.num_queries for _ in self.frames)
+        return own
+
+    def hidden(self, others: "SharedContexts") -> list[tuple[int, Seen]]:
+        """Place, and the frame with the span of query frames that see it in `others`, but not here."""
+        lost = [
+            [query for query in range(self.num_queries) if own[query] < 0 <= theirs[query]]
+            for own, theirs in zip(self.numbers, others.numbers, strict=True)
+        ]
+        return [(place, _seen(self.frames[place], queries)) for place, queries in enumerate(lost) if queries]
+
     def seen(self) -> list[Seen]:
         """The frames with the span of query frames that see them."""
-        spans = [[b for b, number in enumerate(row) if number >= 0] for row in self.numbers]
-        if any(span[-1] - span[0] >= len(span) for span in spans):
-            raise ValueError("a context frame is missing between two query frames that see it; match them one by one")
-        return [
-            Seen(features=frame, first=span[0], last=span[-1] + 1)
-            for frame, span in zip(self.frames, spans, strict=True)
-        ]
+        queries = [[b for b, number in enumerate(row) if number >= 0] for row in self.numbers]
+        return [_seen(frame, own) for frame, own in zip(self.frames, queries, strict=True)]
+
+
+def _seen(frame: "Tensor", queries: Sequence[int]) -> Seen:
+    if queries[-1] - queries[0] >= len(queries):
+        raise ValueError("a context frame is missing between two query frames that see it; match them one by one")
+    return Seen(features=frame, first=queries[0], last=queries[-1] + 1)

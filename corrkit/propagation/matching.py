@@ -8,8 +8,9 @@ Several query frames that share context frames are matched at once: M then count
 makes the products wider and the keys to be read fewer.
 """
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,8 +50,29 @@ def match(query: "Tensor", contexts: Sequence[Context], affinity: Affinity) -> S
     return Matcher(affinity).match([query], [contexts])[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked of a block of query frames.
+
+    Attributes:
+        contexts: of each query frame.
+        affinities: distinct ones, alike but for topk, ties and temperature.
+    """
+
+    contexts: Sequence[Sequence[Context]]
+    affinities: Sequence[Affinity]
+
+
+Found = dict[Affinity, list[SparseAffinity]]
+"""The affinity of each query frame to its context, under each of the affinities asked for."""
+
+
 class Matcher:
-    """`match` for the frames of one clip: several query frames at once; tiles, window and buffers are reused."""
+    """`match` for the frames of one clip: several query frames at once; tiles, window and buffers are reused.
+
+    Args:
+        affinity: the rules; of `match_each` those that all affinities have in common.
+    """
 
     def __init__(self, affinity: Affinity) -> None:
         if affinity.scope == "joint" and affinity.normalise == "frame":
@@ -79,16 +101,40 @@ class Matcher:
         Context frames that several queries share (the same tensor) are read once for all of them. `classes` are those
         of each query, as in `Context`; a cell for which no cell of its class is left matches nothing.
         """
+        wanted = Wanted(contexts=contexts, affinities=[self._affinity])
+        return self.match_each(queries, [wanted], classes)[0][self._affinity]
+
+    def match_each(
+        self,
+        queries: Sequence["Tensor"],
+        wanted: Sequence[Wanted],
+        classes: Sequence["Tensor | None"] | None = None,
+    ) -> list[Found]:
+        """As `match`, for several contexts and affinities: similarities are worked out once for all of them.
+
+        Args:
+            queries: see `match`.
+            wanted: the widest context first; each holds all frames of the next ones. With scope = "frame" nothing is
+                shared.
+            classes: see `match`.
+        """
         known = list(classes or [None] * len(queries))
-        for query, own in zip(queries, contexts, strict=True):
-            _check_shapes(query, own)
-            self._check_window(own)
+        for one in wanted:
+            for query, own in zip(queries, one.contexts, strict=True):
+                _check_shapes(query, own)
+                self._check_window(own)
         # The buffers outlive this call, which may come from inside or outside an inference mode.
         device = queries[0].device.type
         with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device, enabled=False):
             if self._affinity.scope == "joint":
-                return self._jointly(queries, contexts, known)
-            return [self._each(*alone) for alone in zip(queries, contexts, known, strict=True)]
+                return self._jointly(queries, wanted, known)
+            return [
+                {
+                    affinity: [self._each(*alone, affinity) for alone in zip(queries, one.contexts, known, strict=True)]
+                    for affinity in one.affinities
+                }
+                for one in wanted
+            ]
 
     def _check_window(self, contexts: Sequence[Context]) -> None:
         if self._affinity.normalise == "window" and any(context.free for context in contexts):
@@ -104,7 +150,9 @@ class Matcher:
                 "Use radius >= 1, inclusive = true, shape = none, or leave frame 0 free with mask_first = false.",
             )
 
-    def _each(self, query: "Tensor", contexts: Sequence[Context], classes: "Tensor | None") -> SparseAffinity:
+    def _each(
+        self, query: "Tensor", contexts: Sequence[Context], classes: "Tensor | None", affinity: Affinity
+    ) -> SparseAffinity:
         """Selection within each context frame; the results are averaged over all copies of all frames."""
         height, width, _ = query.shape
         total = sum(c.windowed + c.free for c in contexts)
@@ -115,7 +163,8 @@ class Matcher:
                 (c.free, replace(c, windowed=0, free=1)),
             ):
                 if copies:
-                    matched = self._jointly([query], [[alone]], [classes])[0]
+                    wanted = Wanted(contexts=[[alone]], affinities=[affinity])
+                    (matched,) = self._jointly([query], [wanted], [classes])[0][affinity]
                     rows.append(matched.rows())
                     indices.append(matched.indices + number * height * width)
                     weights.append(matched.weights * (copies / total))
@@ -123,43 +172,56 @@ class Matcher:
         return from_entries(
             torch.cat(rows),
             torch.cat(indices),
-            torch.cat(weights),
-            tied=tied,
+            [torch.cat(weights)],
+            tied=[tied],
             num_cells=height * width,
             num_context=len(contexts),
-        )
+        )[0]
 
     def _jointly(
-        self,
-        queries: Sequence["Tensor"],
-        contexts: Sequence[Sequence[Context]],
-        classes: Sequence["Tensor | None"],
-    ) -> list[SparseAffinity]:
+        self, queries: Sequence["Tensor"], wanted: Sequence[Wanted], classes: Sequence["Tensor | None"]
+    ) -> list[Found]:
         """Selection over all context frames of a query together."""
         height, width, _ = queries[0].shape
-        is_open, is_empty = self._window.covers(height, width), self._window.is_empty
-        windowed, free = SharedContexts(len(queries)), SharedContexts(len(queries))
+        widest = SharedContexts(len(queries)), SharedContexts(len(queries))
+        self._add(wanted[0].contexts, *widest, (height, width))
+        plan = self._plan_for(height, width, *widest, queries[0].device)
+        blocks = []
+        for one in wanted:
+            own = (widest[0].narrowed(), widest[1].narrowed()) if blocks else widest
+            if blocks:
+                self._add(one.contexts, *own, (height, width))
+            blocks.append(Block(queries, classes, *own, plan, self._window, one.affinities))
+        for group in plan.groups:
+            scores = blocks[0].scores(group)
+            blocks[0].take(group, scores)
+            for wider, block in itertools.pairwise(blocks):
+                block.narrow(group, scores, wider)
+                block.take(group, scores)
+        return [
+            {
+                affinity: all_queries.parts([len(own) for own in one.contexts])
+                for affinity, all_queries in block.found(max(map(len, one.contexts))).items()
+            }
+            for one, block in zip(wanted, blocks, strict=True)
+        ]
+
+    def _add(
+        self,
+        contexts: Sequence[Sequence[Context]],
+        windowed: SharedContexts,
+        free: SharedContexts,
+        grid: tuple[int, int],
+    ) -> None:
+        """Notes which of the context frames the window restricts, and which not."""
+        is_open, is_empty = self._window.covers(*grid), self._window.is_empty
         for query, own in enumerate(contexts):
             for number, c in enumerate(own):
                 if is_open or c.free == 0:
-                    windowed.add(c, query, number, windowed=c.windowed + c.free, free=0)
+                    if not is_empty:
+                        windowed.add(c, query, number, windowed=c.windowed + c.free, free=0)
                 else:
                     free.add(c, query, number, windowed=c.windowed, free=c.free)
-        windowed = SharedContexts(len(queries)) if is_empty else windowed
-        plan = self._plan_for(height, width, windowed, free, queries[0].device)
-        block = Block(queries, classes, windowed, free, plan, self._window, self._affinity)
-        entries = [part for group in plan.groups for part in block.entries(group)]
-        rows, indices, weights = (torch.cat(column) for column in zip(*entries, strict=True))
-        num_context = max(len(own) for own in contexts)
-        all_queries = from_entries(
-            rows,
-            indices,
-            weights,
-            tied=block.tied,
-            num_cells=len(queries) * height * width,
-            num_context=num_context,
-        )
-        return all_queries.parts([len(own) for own in contexts])
 
     def _plan_for(
         self, height: int, width: int, windowed: SharedContexts, free: SharedContexts, device: torch.device

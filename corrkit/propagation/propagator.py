@@ -2,8 +2,8 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
-from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare
-from corrkit.propagation.matching import Matcher
+from corrkit.propagation.matching import Matcher, Wanted
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
+from corrkit.propagation.starts import Matched, Start, rescaled_over_classes
 from corrkit.protocols import Protocol, load_protocol, override
-from corrkit.protocols.schema import PointLabels
+from corrkit.protocols.schema import Affinity, Memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,7 @@ def propagate(
     later_labels: "Mapping[int, Tensor]" = MappingProxyType({}),
     predicted: "Callable[[Tensor], Tensor] | None" = None,
     classes: "Iterable[Tensor | None] | None" = None,
+    matched: "Iterator[Matched] | None" = None,
     ahead: int = AHEAD,
     **overrides: object,
 ) -> Iterator["Tensor"]:
@@ -60,6 +61,8 @@ def propagate(
             feed predictions back (`labels.feedback`).
         classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
             known. Cells of different classes are never matched: what an oracle of matches does.
+        matched: where the first labels go, where that is found elsewhere (`SharedMatching`); features then say of
+            which size they are, and where later labels go.
         ahead: how many frames it may read ahead of the one it yields; 0 for frames that are still to come.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
@@ -85,85 +88,10 @@ def propagate(
     if protocol.labels.feedback == "prediction" and predicted is None:
         raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
-    every = zip(_prepared(iter(features), (height, width), protocol), classes or itertools.repeat(None), strict=False)
-    return _transported(_Frames(every), first_labels.detach(), later_labels, protocol, predicted, ahead)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
-    """A query frame with its context and the affinity to it; frames count from the first that was given."""
-
-    frame: int
-    context: list[Copies]
-    affinity: SparseAffinity
-
-
-class _Start:
-    """Labels that are given in one frame, on their way from there on, in a context of their own.
-
-    Args:
-        frame: where they are given.
-        labels: the label map [h, w, L] of that frame.
-        prepared: features and classes of that frame and those after it.
-        protocol: the rules.
-        ahead: see `propagate`.
-    """
-
-    def __init__(
-        self, frame: int, labels: "Tensor", prepared: "Iterator[_Prepared]", protocol: Protocol, ahead: int
-    ) -> None:
-        self.frame = frame
-        given = labels.reshape(-1, labels.shape[2]).float()
-        self.matched = _matched(prepared, protocol, ahead)
-        self._given, self._protocol = given, protocol
-        self._channels = given.any(0).nonzero().flatten() if frame else slice(None)
-        self._first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of the start's frame, by role
-        if protocol.labels.rescale == "classes" and frame == 0:
-            # CRW rescales its prediction in place after storing it; at t = 0 that is a view of the long-term copy of
-            # frame 0, while the copies before the clip stay as they were (ajabri/videowalk 047f3f4
-            # code/test.py:146-152).
-            self._first["long-term"] = _rescaled_over_classes(given)
-        self._stored = {0: given}  # label maps [N, L], as propagated, by frame since the start
-
-    def carried(self, step: Matched) -> "Tensor":
-        """The start's own channels [N, l] in a query frame."""
-        maps = [self._first[c.role] if c.role in self._first else self._stored[c.frame] for c in step.context]
-        own = torch.stack([m[:, self._channels].to(step.affinity.weights.device) for m in maps])
-        return transport(own, step.affinity)
-
-    def joins(self, soft: "Tensor", frame: int) -> "Tensor":
-        """Labels [N, L] of the clip's `frame` with the start's own in their place; frames come in order."""
-        soft = soft.clone()
-        if frame > self.frame:
-            soft[:, self._channels] = self.carried(next(self.matched))
-            return soft
-        if self._protocol.memory.predict_first:
-            next(self.matched)  # of the start's own frame, whose labels are given
-        soft[:, self._channels] = 0
-        if isinstance(self._protocol.labels, PointLabels):  # points share cells, masks don't
-            return soft + self._given
-        share = self._given.sum(1, keepdim=True)
-        return (1 - share) * soft + share * self._given
-
-    def is_replaced_by(self, other: "_Start") -> bool:
-        """Whether another start gives all that this one carries; the background stays with the first start."""
-        if isinstance(self._channels, slice) or isinstance(other._channels, slice):
-            return False
-        return bool(torch.isin(self._channels, other._channels).all())
-
-    def widen(self, count: int) -> None:
-        """Adds empty channels up to `count`."""
-        self._first = {role: _widened(labels, count) for role, labels in self._first.items()}
-        self._stored = {frame: _widened(labels, count) for frame, labels in self._stored.items()}
-
-    def keep(self, labels: "Tensor", frame: int) -> None:
-        """Takes the labels [N, L] of the clip's `frame` as later frames read them."""
-        since = frame - self.frame
-        if since == 0 < self.frame:
-            self._first = dict.fromkeys(self._first, labels)
-        self._stored[since] = labels
-        for old in [f for f in self._stored if f > 0 and not is_needed_later(f, since, self._protocol.memory)]:
-            del self._stored[old]
+    raw = iter(features)
+    every = zip(_prepared(raw, (height, width), protocol), classes or itertools.repeat(None), strict=False)
+    source = _Source(raw, _Frames(every), matched, ahead)
+    return _transported(source, first_labels.detach(), later_labels, protocol, predicted)
 
 
 def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[Matched]:
@@ -178,47 +106,119 @@ def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Proto
     return _matched(prepared, protocol, AHEAD)
 
 
+class SharedMatching:
+    """Where the labels of a clip's frames come from, found in one go for several protocols of one `matching_key`.
+
+    Each step is that of the protocol's own matching, to the bit; it waits until its reader asks for it.
+
+    Args:
+        features: [h, w, C] of every frame.
+    """
+
+    def __init__(self, features: Iterator["Tensor"]) -> None:
+        self._features = features
+        self._protocols: list[Protocol] = []
+        self._waiting: list[deque[Matched]] = []
+        self._steps: Iterator[list[Matched]] | None = None
+
+    def join(self, protocol: Protocol) -> Iterator[Matched]:
+        """The steps of a protocol; all join before any reads."""
+        assert self._steps is None, "a reader that joins late would miss steps"
+        waiting: deque[Matched] = deque()
+        self._protocols.append(protocol)
+        self._waiting.append(waiting)
+        return self._read(waiting)
+
+    def _read(self, waiting: "deque[Matched]") -> Iterator[Matched]:
+        while waiting or self._advance():
+            yield waiting.popleft()
+
+    def _advance(self) -> bool:
+        """Takes the next step of all readers, where there is one."""
+        if self._steps is None:
+            first = self._protocols[0]
+            prepared = zip(_prepared(self._features, None, first), itertools.repeat(None), strict=False)
+            self._steps = _matched_together(prepared, self._protocols, AHEAD)
+        found = next(self._steps, None)
+        for waiting, step in zip(self._waiting, found or (), strict=found is not None):
+            waiting.append(step)
+        return found is not None
+
+
+def matching_key(protocol: Protocol) -> Hashable | None:
+    """Equal for protocols that one matching can serve: all but context, topk, ties and temperature agree.
+
+    None where none can be shared: a softmax over more than what was kept would add up in another order.
+    """
+    if protocol.affinity.scope != "joint" or protocol.affinity.normalise != "kept" or protocol.affinity.topk == 0:
+        return None
+    features, memory = protocol.features, replace(protocol.memory, context=0)
+    affinity = replace(protocol.affinity, topk=0, ties="keep", temperature=1.0)
+    prepared = features.finer, features.l2, features.group_weights
+    return prepared, memory, affinity, _first_differs(protocol)
+
+
 def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol, ahead: int) -> Iterator[Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
-    memory, matcher = protocol.memory, Matcher(protocol.affinity)
+    return (step for (step,) in _matched_together(prepared, [protocol], ahead))
+
+
+def _matched_together(
+    prepared: "Iterator[_Prepared]", protocols: Sequence[Protocol], ahead: int
+) -> Iterator[list[Matched]]:
+    """The same for protocols of one `matching_key`, or a single one: for each frame a step of each."""
+    matcher = Matcher(protocols[0].affinity)
+    memories = sorted({p.memory: None for p in protocols}, key=lambda memory: -memory.context)
+    widest = memories[0]
+    affinities = {m: list(dict.fromkeys(p.affinity for p in protocols if p.memory == m)) for m in memories}
     remembered: dict[int, _Prepared] = {}
-    start, size = (0, 1) if memory.predict_first else (1, 1)
-    if not memory.predict_first:
+    start, size = (0, 1) if widest.predict_first else (1, 1)
+    if not widest.predict_first:
         remembered.update(enumerate(itertools.islice(prepared, 1)))
     while block := dict(zip(itertools.count(start), itertools.islice(prepared, size), strict=False)):
         remembered |= block
-        contexts = {frame: _context_of(frame, protocol) for frame in block}
-        affinities = matcher.match(
+        contexts = {m: {frame: _context_of(frame, m, protocols[0]) for frame in block} for m in memories}
+        found = matcher.match_each(
             [own for own, _ in block.values()],
-            [
-                [
-                    Context(features=own, windowed=c.windowed, free=c.free, classes=known)
-                    for c in context
-                    for own, known in (remembered[c.frame],)
-                ]
-                for context in contexts.values()
-            ],
+            [_wanted(contexts[m].values(), remembered, affinities[m]) for m in memories],
             [known for _, known in block.values()],
         )
         start += len(block)
-        for old in [f for f in remembered if not is_needed_later(f, start - 1, memory)]:
+        for old in [f for f in remembered if not is_needed_later(f, start - 1, widest)]:
             del remembered[old]
         # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
-        is_alone = memory.spacing > 1 or protocol.affinity.topk == 0
+        is_alone = widest.spacing > 1 or protocols[0].affinity.topk == 0
         size = 1 if is_alone else 1 + min(ahead, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
+        frames = list(block)
         block.clear()
-        for (frame, context), affinity in zip(contexts.items(), affinities, strict=True):
-            yield Matched(frame=frame, context=context, affinity=affinity)
+        by_memory = dict(zip(memories, found, strict=True))
+        for place, frame in enumerate(frames):
+            yield [
+                Matched(frame=frame, context=contexts[p.memory][frame], affinity=by_memory[p.memory][p.affinity][place])
+                for p in protocols
+            ]
 
 
-def _prepared(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator["Tensor"]:
-    """Checked and normalised features, frame by frame, without holding on to the raw ones."""
+def _wanted(
+    contexts: Iterable[Sequence[Copies]], remembered: "Mapping[int, _Prepared]", affinities: Sequence[Affinity]
+) -> Wanted:
+    def context(copies: Copies) -> Context:
+        features, classes = remembered[copies.frame]
+        return Context(features=features, windowed=copies.windowed, free=copies.free, classes=classes)
+
+    return Wanted(contexts=[[context(copies) for copies in own] for own in contexts], affinities=affinities)
+
+
+def _prepared(features: Iterator["Tensor"], grid: tuple[int, ...] | None, protocol: Protocol) -> Iterator["Tensor"]:
+    """Checked and normalised features, frame by frame, without holding on to the raw ones; None takes any grid."""
     channels = None
     for frame in itertools.count():
         raw = next(features, None)
         if raw is None:
             return
-        if raw.ndim != 3 or tuple(side * protocol.features.finer for side in raw.shape[:2]) != grid:
+        own_grid = tuple(side * protocol.features.finer for side in raw.shape[:2])
+        grid = grid or own_grid
+        if raw.ndim != 3 or own_grid != grid:
             raise ValueError(
                 f"features of frame {frame} have shape {tuple(raw.shape)}, first_labels the grid {grid[0]}x{grid[1]} "
                 f"(features.finer = {protocol.features.finer})"
@@ -263,10 +263,23 @@ class _Frames:
             yield own.popleft()
 
 
-def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
-    memory = protocol.memory
-    first_differs = memory.predict_first or protocol.labels.rescale == "classes"
-    context = context_frames(frame, memory, first_differs=first_differs)
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the frames of a clip come from: raw features, the same prepared, and where the first labels go."""
+
+    raw: "Iterator[Tensor]"
+    frames: _Frames
+    matched: "Iterator[Matched] | None"
+    ahead: int
+
+
+def _first_differs(protocol: Protocol) -> bool:
+    """Whether copies of frame 0 carry different labels by role."""
+    return protocol.memory.predict_first or protocol.labels.rescale == "classes"
+
+
+def _context_of(frame: int, memory: Memory, protocol: Protocol) -> list[Copies]:
+    context = context_frames(frame, memory, first_differs=_first_differs(protocol))
     if not context:
         raise ProtocolError(
             f"Frame {frame} has no context: memory.long_term is {list(memory.long_term)}, memory.context "
@@ -277,19 +290,24 @@ def _context_of(frame: int, protocol: Protocol) -> list[Copies]:
 
 
 def _transported(
-    frames: _Frames,
+    source: _Source,
     first_labels: "Tensor",
     later_labels: "Mapping[int, Tensor]",
     protocol: Protocol,
     predicted: "Callable[[Tensor], Tensor] | None",
-    ahead: int,
 ) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
-    _, prepared = frames.reader()
-    first = _Start(0, first_labels, prepared, protocol, ahead)
-    place, passing = frames.reader()
+    frames, ahead = source.frames, source.ahead
+    steps, place, passing = source.matched, None, itertools.repeat(None)
+    if steps is not None and not later_labels:
+        steps = (step for step, _ in zip(steps, source.raw, strict=False))  # in step, so that no features wait
+    else:
+        if steps is None:
+            steps = _matched(frames.reader()[1], protocol, ahead)
+        place, passing = frames.reader()  # stands at the frame whose labels are asked for
+    first = Start(0, first_labels, steps, protocol)
     position, shape = 0, first_labels.shape
-    later: dict[int, _Start] = {}  # by the number of its reader
+    later: dict[int, Start] = {}  # by the number of its reader
     for step in first.matched:
         for _ in range(position, step.frame):
             next(passing)
@@ -302,7 +320,7 @@ def _transported(
                 start.widen(shape[2])
         if entering is not None and bool(entering.any()):
             number, prepared = frames.reader(beside=place)
-            added = _Start(step.frame, entering.detach(), prepared, protocol, ahead)
+            added = Start(step.frame, entering.detach(), _matched(prepared, protocol, ahead), protocol)
             for replaced in [other for other, start in later.items() if start.is_replaced_by(added)]:
                 frames.leave(replaced)
                 del later[replaced]
@@ -330,14 +348,9 @@ def _require_finite(labels: "Tensor") -> None:
         raise ValueError("labels hold NaN or infinite values")
 
 
-def _widened(labels: "Tensor", count: int) -> "Tensor":
-    """Labels [N, L] with empty channels behind, up to `count`."""
-    return functional.pad(labels, (0, count - labels.shape[1]))
-
-
 def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     """What later frames read as labels, and what is given out; [N, L] each."""
-    shown = soft if protocol.labels.rescale == "none" else _rescaled_over_classes(soft)
+    shown = soft if protocol.labels.rescale == "none" else rescaled_over_classes(soft)
     if protocol.labels.rescale == "classes-fed-back":
         # After queuing, but in place (google-deepmind/representations4d 75aca30 colabs/rvm_evaluation_demo.ipynb).
         soft = shown
@@ -347,12 +360,6 @@ def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     if protocol.labels.feedback == "hard":
         return functional.one_hot(soft.argmax(1), soft.shape[1]).to(soft), shown
     return soft, shown
-
-
-def _rescaled_over_classes(labels: "Tensor") -> "Tensor":
-    """Min-max of each cell over its classes. Source: ajabri/videowalk 047f3f4 code/test.py:150-152."""
-    shifted = labels - labels.amin(1, keepdim=True)
-    return shifted / shifted.amax(1, keepdim=True)
 
 
 def _minmax_over_cells(labels: "Tensor") -> "Tensor":

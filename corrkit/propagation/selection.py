@@ -29,6 +29,30 @@ class Candidates:
         """Those of some of the queries."""
         return Candidates(values=self.values[rows], indices=self.indices[rows], copies=self.copies[rows])
 
+    def first(self, count: int) -> "Candidates":
+        """The best `count` of each query. As contiguous rows, whose sums don't depend on what was cut off."""
+        if self.values.shape[1] <= count:
+            return self
+        return Candidates(
+            values=self.values[:, :count].contiguous(),
+            indices=self.indices[:, :count].contiguous(),
+            copies=self.copies[:, :count].contiguous(),
+        )
+
+    def have_ties(self) -> bool:
+        """Whether any query has two candidates of equal similarity."""
+        following = self.values[:, 1:]
+        return bool(((self.values[:, :-1] == following) & (following > -torch.inf)).any())
+
+    @staticmethod
+    def below(parts: "Sequence[Candidates]") -> "Candidates":
+        """Those of several sets of queries, one below the other."""
+        return Candidates(
+            values=torch.cat([part.values for part in parts]),
+            indices=torch.cat([part.indices for part in parts]),
+            copies=torch.cat([part.copies for part in parts]),
+        )
+
     @staticmethod
     def best(parts: "Sequence[Candidates]", count: int) -> "Candidates":
         """The best `count` of several sets of candidates of the same queries."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -133,6 +133,15 @@ def painted(drawing: Drawing, scale: int = 3) -> "Image.Image":
         anchor = {"start": "ls", "middle": "ms", "end": "rs"}[text.anchor]
         draw.text((text.x * scale, text.y * scale), text.text, text.colour or "black", font=font, anchor=anchor)
     return sheet
+
+
+def svg_file(drawing: Drawing, alt: str) -> str:
+    """The drawing as a file by itself, black on white whatever shows it; alt: for those who can't see it."""
+    from corrkit.pages import page
+
+    middle = drawing.height / 2
+    sheet = Line(points=((0, middle), (drawing.width, middle)), colour="#ffffff", width=drawing.height)
+    return page("drawing.svg", drawing=replace(drawing, lines=(sheet, *drawing.lines)), alt=alt)
 
 
 def _unbroken(curve: Curve) -> list[list[tuple[float, float]]]:

@@ -214,6 +214,11 @@ def _of_the_origin() -> tuple[Column, ...]:
         Column(name="origin", value=lambda entry: entry.row.any.origin, is_short=True),
         Column(name="data", value=lambda entry: entry.joined(_data, "; "), is_short=True),
         Column(name="modified", value=lambda entry: entry.row.any.standing[1], is_short=True),
+        Column(
+            name="tuned_on",
+            value=lambda entry: entry.joined(lambda run: run.summary.get("tuned_on", "")).strip(),
+            is_short=True,
+        ),
         Column(name="partial", value=lambda entry: " ".join(_missing(entry)), is_short=True),
         Column(name="sees_future", value=lambda entry: entry.summary["checkpoint"]["sees_future"]),
         Column(name="conflict", value=lambda entry: entry.in_conflict),

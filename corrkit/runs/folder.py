@@ -139,8 +139,7 @@ class Run:
         """Writes the official CSVs (file name to text), summary.csv and, last, summary.json. May be repeated."""
         for name, text in csvs.items():
             write_atomic(self.folder / name, text)
-        write_atomic(self.folder / "summary.csv", summary_csv(summary))
-        write_atomic(self.folder / "summary.json", to_json(summary))
+        write_summary(self.folder, summary)
 
     def _document(self) -> str:
         return to_json({"fingerprint": self._fingerprint, "recorded": self._recorded})
@@ -192,6 +191,12 @@ class Run:
                 f"{self.folder} is not a run folder: it holds {', '.join(strange[:3])} and no run.json.",
                 "Give --out a new or empty folder.",
             )
+
+
+def write_summary(folder: Path, summary: Summary) -> None:
+    """Writes summary.csv and, last, summary.json. Raises RunError where that fails."""
+    write_atomic(folder / "summary.csv", summary_csv(summary))
+    write_atomic(folder / "summary.json", to_json(summary))
 
 
 def default_folder(checkpoint_stem: str, digest: str, task: str, protocol: str) -> Path:

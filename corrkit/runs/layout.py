@@ -22,6 +22,7 @@ _SPECIAL = re.compile(r"[\\|*_<`~]|\[(?=[^\]]*\][\[(:])")
 """Characters that Markdown reads as more than text; brackets where a link could follow."""
 _LATEX_MARKS = {
     "*": r"$^{*}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"$^{\S}$", "¶": r"$^{\P}$", "‖": r"$^{\|}$",
+    "◊": r"$^{\diamond}$",
 }  # fmt: skip
 
 

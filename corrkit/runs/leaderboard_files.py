@@ -19,7 +19,7 @@ from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.leaderboard_html import leaderboard_html
 from corrkit.runs.published import published_table
 from corrkit.runs.results import FULL_PRECISION
-from corrkit.runs.tables import MARKS, training_words
+from corrkit.runs.tables import MARKS, training_words, tuned_words
 from corrkit.task_table import leading_metrics, shown_metrics
 from corrkit.text import first_names, one_line, spreadsheet_cell
 
@@ -217,6 +217,8 @@ def _marks(row: ShownRow) -> list[tuple[str, str]]:
         found.append((MARKS["precision"], f"reduced precision: {row['precision']}"))
     if row["sees_future"]:
         found.append((MARKS["future"], "features of a frame depend on later frames"))
+    if row["tuned_on"]:
+        found.append((MARKS["tuned"], tuned_words(str(row["tuned_on"]))))
     tasks = [name.partition("/")[0] for name in str(row["protocol"]).split()]
     seen = training_words(str(row["system"]), tasks, str(row["origin"]))
     if seen:

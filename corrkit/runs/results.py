@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from corrkit.errors import RunError
 from corrkit.files.jsontext import Json, from_json, list_of, number_of, table_of, with_nan
@@ -110,6 +110,7 @@ class Summary(TypedDict):
     unreleased: what the published numbers of this protocol rest on and nobody has published; [] where nothing is open.
     partial: clips of the split that this result lacks; [] where it is complete.
     intervals: metric to [low, high] at 95 %, None below 3 clips.
+    tuned_on: the split of these clips, where the setting was chosen on clips of it; else it is not there.
     """
 
     task: str
@@ -130,6 +131,7 @@ class Summary(TypedDict):
     metrics: dict[str, float]
     intervals: dict[str, list[float] | None]
     per_clip: dict[str, dict[str, float]]
+    tuned_on: NotRequired[str]
 
 
 def build_summary(
@@ -254,6 +256,8 @@ def summary_csv(summary: Summary) -> str:
         "clips": summary["clips"],
         "objects": summary["objects"],
     }
+    if "tuned_on" in summary:
+        row["tuned_on"] = summary["tuned_on"]
     for name, value in summary["metrics"].items():
         row[name] = value
         if name in summary["intervals"]:

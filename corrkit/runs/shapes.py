@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 
@@ -19,7 +19,7 @@ def mismatches(value: object, hint: object, where: str) -> Iterator[str]:
     if hint is object:
         return
     if is_typeddict(hint) or dataclasses.is_dataclass(hint):
-        yield from _fields(value, get_type_hints(hint), where)
+        yield from _fields(value, get_type_hints(hint), getattr(hint, "__optional_keys__", frozenset()), where)
     elif origin is dict:
         if not isinstance(value, Mapping):
             yield f"{where} is no object"
@@ -42,11 +42,11 @@ def mismatches(value: object, hint: object, where: str) -> Iterator[str]:
         yield f"{where} is {value!r}"
 
 
-def _fields(value: object, hints: Mapping[str, object], where: str) -> Iterator[str]:
+def _fields(value: object, hints: Mapping[str, object], optional: Set[str], where: str) -> Iterator[str]:
     if not isinstance(value, Mapping):
         yield f"{where} is no object"
         return
-    absent, unknown = sorted(hints.keys() - value.keys()), sorted(value.keys() - hints.keys())
+    absent, unknown = sorted(hints.keys() - value.keys() - optional), sorted(value.keys() - hints.keys())
     words = [f"lacks {', '.join(absent)}"] * bool(absent) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
     if words:
         yield f"{where} {' and '.join(words)}"

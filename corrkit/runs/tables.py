@@ -13,7 +13,7 @@ from corrkit.task_table import task_facts
 from corrkit.text import first_names
 
 MARKS: Mapping[str, str] = MappingProxyType(
-    {"modified": "*", "partial": "†", "precision": "‡", "future": "§", "trained": "‖"}
+    {"modified": "*", "partial": "†", "precision": "‡", "future": "§", "trained": "‖", "tuned": "◊"}
 )
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar", ".pyth")
 _LONGEST_NAME = 40
@@ -71,10 +71,17 @@ def marks(summary: Summary) -> dict[str, str]:
         found[MARKS["precision"]] = f"reduced precision: {summary['precision']}"
     if summary["checkpoint"].get("sees_future"):
         found[MARKS["future"]] = "features of a frame depend on later frames"
+    if "tuned_on" in summary:
+        found[MARKS["tuned"]] = tuned_words(summary["tuned_on"])
     seen = training_words(summary["checkpoint"].get("system", ""), [summary["task"]], summary["data"]["origin"])
     if seen:
         found[MARKS["trained"]] = seen
     return found
+
+
+def tuned_words(split: str) -> str:
+    """What must be known of a setting that was chosen on clips that it is reported on."""
+    return f"tuned-on-{split}: the setting was chosen on the clips that it is reported on"
 
 
 def training_words(system: str, tasks: Sequence[str], origin: str) -> str:

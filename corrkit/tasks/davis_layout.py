@@ -20,7 +20,7 @@ from corrkit.tasks.roots import (
     unlisted_folders,
 )
 
-_EXPECTED = "ROOT/JPEGImages/480p/CLIP/00000.jpg, ROOT/Annotations/480p/CLIP/00000.png, ROOT/ImageSets/2017/val.txt."
+_EXPECTED = "ROOT/JPEGImages/480p/CLIP/00000.jpg, ROOT/Annotations/480p/CLIP/00000.png, ROOT/ImageSets/2017/val.txt"
 _LARGEST_DESCRIPTION = 1 << 28
 _RESOLUTIONS = ("480p", "Full-Resolution")
 

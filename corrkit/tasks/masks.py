@@ -160,6 +160,7 @@ class MaskCodec:
         self._labels = labels
         self._readout = readout
         self.ids = self._ids_of((first, *later))
+        self._ids_are_channels = _are_channels(self.ids)
 
     def _ids_of(self, given: Sequence[Mask]) -> Mask:
         """The ids [L] that get a channel where these masks are given, ascending."""
@@ -175,6 +176,7 @@ class MaskCodec:
         further = np.setdiff1d(self._ids_of([annotation]), self.ids)
         other = copy.copy(self)
         other.ids = np.concatenate([self.ids, further])
+        other._ids_are_channels = _are_channels(other.ids)
         return other
 
     def entering(self, annotation: Mask) -> "Tensor":
@@ -202,8 +204,6 @@ class MaskCodec:
 
     def decode(self, soft: "Tensor") -> Mask:
         """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
-        import torch
-
         at_network = self._readout.resolution == "network"
         size = self._geometry.network if at_network else self._geometry.original
         maps = self._enlarged(soft.permute(2, 0, 1), size)  # [L, H, W]
@@ -211,9 +211,9 @@ class MaskCodec:
             maps = minmax_with_zero(maps)
         elif self._readout.minmax != "none":
             maps = minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
-        # max(dim) is 7 times faster than argmax here; equal values go to the first id, NaN counts as largest.
-        channels = maps.max(dim=0).indices.to(torch.uint8).cpu().numpy()
-        return resize_nearest(self.ids[channels], self._geometry.original)
+        channels = largest_channel(maps).cpu().numpy()
+        ids = channels if self._ids_are_channels else self.ids[channels]
+        return resize_nearest(ids, self._geometry.original)
 
     def lost(self, annotation: Mask, labels: "Tensor") -> list[str]:
         """Ids of an annotation [H, W] that no cell of its label map [h, w, L] holds."""
@@ -257,6 +257,20 @@ class MaskCodec:
         return resize_bilinear(maps, size, align_corners=self._readout.upsample == "bilinear-corners")
 
 
+def largest_channel(maps: "Tensor") -> "Tensor":
+    """The channel [H, W] uint8 of the largest value of maps [L, H, W]; equal values: the first, NaN: the largest."""
+    import torch
+
+    if len(maps) == 2 and maps.device.type == "cpu" and not bool(maps.sum().isnan()):
+        return torch.from_numpy(np.greater(maps[1].numpy(), maps[0].numpy()).view(np.uint8))  # a quarter of the time
+    return maps.max(dim=0).indices.to(torch.uint8)  # 7 times faster than argmax
+
+
+def _are_channels(ids: Mask) -> bool:
+    """Whether each id is the number of its channel."""
+    return np.array_equal(ids, np.arange(len(ids)))
+
+
 def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
     """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive.
 
@@ -264,10 +278,11 @@ def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
     eval_video_segmentation.py:102-110); with 1e-12 added to the divisor it becomes 0 (xvjiarui/VFS 8e055cc
     vanilla_tracker.py:162-180).
     """
-    low = maps.amin(dim=(1, 2), keepdim=True)
-    span = (maps - low).amax(dim=(1, 2), keepdim=True)
-    stretched = (maps - low) / (span + guard)
-    return stretched.where(maps.amax(dim=(1, 2), keepdim=True) > 0, maps)
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    is_positive = high > 0
+    # The largest of differences is the difference of the largest: rounding keeps order. (x - 0) / 1 is x.
+    low, span = low.where(is_positive, 0.0), (high - low + guard).where(is_positive, 1.0)
+    return (maps - low).div_(span)
 
 
 def minmax_with_zero(maps: "Tensor") -> "Tensor":

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from corrkit.documentation import see
 from corrkit.errors import DataError, UsageError
 from corrkit.files.reading import entries, is_folder, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
@@ -45,7 +46,8 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
     above = [folder for folder in (root.parent, root.parent.parent) if folder != root and is_root(folder)]
     hint = f"{above[0]}, which it lies in, is: name that if it is meant. " if above else ""
     raise DataError(
-        f"{root} is not in {task} layout: neither it nor a folder in it holds it.", f"{hint}Expected: {expected}"
+        f"{root} is not in {task} layout: neither it nor a folder in it holds it.",
+        f"{hint}Expected: {expected}; {see('data')}.",
     )
 
 

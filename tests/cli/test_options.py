@@ -23,6 +23,11 @@ TAKEN = {
         "--layout --device --workers --shard --out --save-predictions --no-keep --submission --reference-rows "
         "--against --fail-below --json --format --columns --wide --quiet"
     ),
+    "sweep": (
+        "TASK --ckpt --temperature --topk --context --radius --resolution --layers --preset --data --select-on "
+        "--report-on --clips --dataset-name --protocol --set --heads --ckpt-key --system --layout --device --workers "
+        "--out --json --format --quiet"
+    ),
     "score": (
         f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format --columns --wide"
     ),
@@ -94,7 +99,8 @@ def test_an_option_of_one_name_reads_alike_in_all_commands(parsers):
     kinds: dict[str, set[tuple[object, ...]]] = {}
     for command, parser in parsers.items():
         for action in parser._actions:
-            if command != "pretrain" and action.option_strings and action.dest != "help":
+            several = (command, action.dest) == ("eval", "ckpt")  # in one pass
+            if command != "pretrain" and action.option_strings and action.dest != "help" and not several:
                 text = action.type in (None, str, Path)
                 kinds.setdefault(action.option_strings[-1], set()).add((text or action.type, action.nargs))
     differing = {name: kinds[name] for name in kinds if len(kinds[name]) > 1}

@@ -1,6 +1,8 @@
 """`corrkit doctor`: what it finds here, and what it says mends it."""
 
 import json
+import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from corrkit.manifests.clips import official_clips
 from corrkit.processes.workers import suitable_workers
 from corrkit.propagation import probe
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (64, 96)
 
 
@@ -93,6 +96,16 @@ def test_an_extra_that_is_missing_comes_with_the_command_that_installs_it(monkey
     assert found["extra hub"].mend == "pip install 'corrkit[hub]'"
     assert not found["extra lightning"].mend
     assert not found["packages"].mend
+
+
+def test_the_extras_are_those_of_the_project():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        name: {re.split(r"[<>=~]", requirement)[0] for requirement in requirements}
+        for name, requirements in project["optional-dependencies"].items()
+    }
+    known = {name: set(packages) for name, (packages, _) in installation.EXTRAS.items()}
+    assert known == {name: packages for name, packages in extras.items() if name not in {"test", "docs"}}
 
 
 def test_both_decoders_of_jpeg_are_asked(monkeypatch: pytest.MonkeyPatch):

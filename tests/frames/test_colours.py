@@ -1,6 +1,7 @@
 """Colour augmentation: drawn once, done by Pillow or on tensors with the same look."""
 
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from corrkit.frames.colours import Colours, coloured, coloured_together, draw_colours
 
 PLAIN = Colours(False, 1.0, 1.0, 1.0, 0.0, False, 0.0, False)
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "brightness": {"jittered": True, "brightness": 1.4},
     "contrast": {"jittered": True, "contrast": 0.6},

@@ -18,6 +18,7 @@ from browser import browser  # noqa: F401 - a fixture
 from colour_backbone import ColourBackbone
 from PIL import Image
 from scripted import Scripted
+from stored_runs import writer_of_runs
 
 from corrkit.errors import RunError, UsageError
 from corrkit.evaluation import evaluate
@@ -248,6 +249,14 @@ def test_a_result_reports_on_itself_and_shows_itself(data: Path, tmp_path: Path)
     assert "walk" in shown.text
     with pytest.raises(UsageError, match="nothing to report on"):
         evaluate("davis", Scripted("x"), data=data).report(tmp_path / "x.html")
+
+
+def test_training_on_the_benchmarks_videos_is_told(tmp_path: Path):
+    run = writer_of_runs(tmp_path)("davis", "sam2.pt", 0.8, checkpoint={"system": "sam2"})
+    write_report([run], tmp_path / "r.html")
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "trained on this benchmark's videos, or may be: DAVIS-2017 objects" in page.text
+    assert any(row[:1] == ["sam2‖"] for row in page.rows)
 
 
 def test_a_result_has_pictures_to_be_logged(data: Path, tmp_path: Path):

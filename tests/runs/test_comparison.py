@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from davis_folder import make_clip
+from stored_runs import CLIPS, STATISTICS
 
 from corrkit.cli import main
-from tests.runs.test_leaderboard import CLIPS, STATISTICS, finished  # noqa: F401  # a fixture
 
 GAINS = (1, 1, 3, 3, 6, -2)  # points of J and F, clip by clip; their mean is 2
 
 
 @pytest.fixture
-def davis(finished, monkeypatch):  # noqa: F811
+def davis(finished, monkeypatch):
     """davis("a.pth", {clip: [J = F of each object]}) writes a finished run."""
     monkeypatch.setitem(
         STATISTICS, "davis", lambda objects, clip, seed: {part: [[j] * 8 for j in objects[clip]] for part in "JF"}
@@ -90,7 +90,7 @@ def test_objects_are_named_as_in_the_official_files(davis, capsys):
     assert found["per_clip"]["clip3"]["difference"] == pytest.approx(0, abs=1e-12)
 
 
-def test_joints_and_classes_carry_their_own_interval_and_p(finished, capsys):  # noqa: F811
+def test_joints_and_classes_carry_their_own_interval_and_p(finished, capsys):
     for task, part, number in (("jhmdb", "joint", 15), ("vip", "class", 20)):
         runs = [str(finished(task, spec, skill)) for spec, skill in (("a.pth", 0.4), ("b.pth", 0.6))]
         found = compared(capsys, *runs)
@@ -101,7 +101,7 @@ def test_joints_and_classes_carry_their_own_interval_and_p(finished, capsys):  #
         assert smallest >= (2 / 2**3 if task == "jhmdb" else 2 / 2**6)
 
 
-def test_source_videos_are_what_is_resampled_and_too_few_can_show_nothing(finished, capsys):  # noqa: F811
+def test_source_videos_are_what_is_resampled_and_too_few_can_show_nothing(finished, capsys):
     runs = [str(finished("jhmdb", spec, skill)) for spec, skill in (("a.pth", 0.4), ("b.pth", 0.6))]
     found = compared(capsys, *runs)  # clips 0 and 1, 2 and 3, 4 and 5 are cut from one video each
     assert found["resampled"] == {"kind": "source videos", "number": 3}
@@ -140,14 +140,14 @@ def test_runs_that_cannot_be_compared_are_refused_with_what_differs(davis, capsy
     assert words in err
 
 
-def test_a_run_without_scored_frames_is_refused(finished, monkeypatch, capsys):  # noqa: F811
+def test_a_run_without_scored_frames_is_refused(finished, monkeypatch, capsys):
     monkeypatch.setitem(STATISTICS, "davis", lambda *_: {"J": [[]], "F": [[]]})
     runs = [str(finished("davis", spec, 0)) for spec in ("a.pth", "b.pth")]
     assert main(["compare", *runs]) == 2
     assert "no clip has a scored frame" in capsys.readouterr().err
 
 
-def test_folders_may_hold_one_run_of_each_task(finished, tmp_path, capsys):  # noqa: F811
+def test_folders_may_hold_one_run_of_each_task(finished, tmp_path, capsys):
     for side, skill in (("before", 0.4), ("after", 0.5)):
         for task in STATISTICS:
             (tmp_path / side).mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import browser  # noqa: F401 - a fixture
-from stored_runs import CLIPS, STATISTICS, davis, writer_of_runs
+from stored_runs import CLIPS, STATISTICS, davis
 
 import corrkit
 from corrkit.errors import RunError, UsageError
@@ -23,11 +23,6 @@ from corrkit.protocols import load_protocol
 from corrkit.runs.columns import Chosen
 from corrkit.runs.leaderboard_files import leaderboard_text, write_leaderboard
 from corrkit.tasks import load_task
-
-
-@pytest.fixture
-def finished(tmp_path):
-    return writer_of_runs(tmp_path)
 
 
 def test_the_three_benchmarks_of_a_checkpoint_stand_side_by_side(finished):
@@ -323,7 +318,8 @@ def test_folders_that_hold_no_finished_run_are_named(finished, tmp_path):
 
 SHORT = (
     "method architecture parameters pretraining stride protocol J&F-Mean J-Mean F-Mean mIoU PCK@0.1 PCK@0.2 "
-    "J&F-Mean_low J&F-Mean_high mIoU_low mIoU_high PCK@0.1_low PCK@0.1_high precision origin data modified partial"
+    "J&F-Mean~low J&F-Mean~high mIoU~low mIoU~high PCK@0.1~low PCK@0.1~high precision origin data modified tuned_on "
+    "partial"
 )
 
 
@@ -335,7 +331,7 @@ def test_the_csv_is_short_with_six_digits_and_without_timing(finished, tmp_path)
         (row,) = csv.DictReader((tmp_path / "board.csv").read_text().splitlines())
         return row
 
-    assert list(written()) == [name.replace("_", " ") for name in SHORT.split()]
+    assert list(written()) == [name.replace("~", " ") for name in SHORT.split()]
     assert list(written(is_wide=True)) == [name for name in table if name != "frames_per_second"]
     assert list(written(is_wide=True, has_timing=True)) == list(table)
     assert list(written(has_timing=True))[-1] != "frames_per_second"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from stored_runs import CLIPS, writer_of_runs
+from stored_runs import CLIPS
 
 from corrkit.cli import main
 from corrkit.errors import RunError, UsageError
@@ -21,11 +21,6 @@ from corrkit.runs.sharing.model_card import model_card
 SCHEMAS = Path(__file__).parents[1] / "support" / "schemas" / "every_eval_ever"
 TASKS = ("davis", "vip", "jhmdb")
 EVIL = "<script>alert(1)</script>|`a`\n---\n# [x](javascript:y)"
-
-
-@pytest.fixture
-def finished(tmp_path):
-    return writer_of_runs(tmp_path)
 
 
 @pytest.fixture

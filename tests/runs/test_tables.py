@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corrkit.errors import UsageError
 from corrkit.runs.fitting import Cell, Room
-from corrkit.runs.layout import Table, render
+from corrkit.runs.layout import Format, Table, render
 from corrkit.runs.results import CheckpointFacts
 from corrkit.runs.tables import marks, method_name, per_cent, results_table
 
@@ -254,7 +254,12 @@ def test_the_best_is_bold_and_sections_have_headings():
 
 def test_training_on_the_benchmarks_videos_is_marked():
     sam = result("sam2_hiera_tiny.pt", checkpoint={"spec": "sam2_hiera_tiny.pt", "system": "sam2"})
-    for form, mark in (("text", "sam2_hiera_tiny‖"), ("markdown", "‖"), ("latex", r"$^{\|}$")):
+    forms: tuple[tuple[Format, str], ...] = (
+        ("text", "sam2_hiera_tiny‖"),
+        ("markdown", "‖"),
+        ("latex", r"$^{\|}$"),
+    )
+    for form, mark in forms:
         text = results_table([sam], form, 200)
         assert mark in text
         assert "trained on this benchmark's videos, or may be: DAVIS-2017 objects:" in text

@@ -2,9 +2,10 @@
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from corrkit.runs.folder import Run
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import CheckpointFacts, Data, build_summary
 from corrkit.tasks import load_task
+from corrkit.tasks.contract import Origin
 
 OFFICIAL = {"davis": ("DAVIS-2017", "val"), "vip": ("VIP", "val"), "jhmdb": ("JHMDB", "test")}
 PROTOCOLS = {"davis": "davis/dino", "vip": "vip/cropmae", "jhmdb": "jhmdb/cropmae"}
@@ -23,7 +25,18 @@ def writer_of_runs(folder_of_all: Path) -> Callable[..., Path]:
     """write("davis", "a.pth", 0.6) writes a finished run whose scores are near 0.6, and returns its folder."""
     numbers = itertools.count()
 
-    def write(task, spec, skill, *, origin="official", identity=None, changes=None, missing=(), seed=0, **summary):
+    def write(
+        task: str,
+        spec: str,
+        skill: Any,
+        *,
+        origin: Origin = "official",
+        identity: str | None = None,
+        changes: Mapping[str, object] | None = None,
+        missing: Sequence[str] = (),
+        seed: int = 0,
+        **summary: Any,
+    ) -> Path:
         folder = folder_of_all / f"run{next(numbers)}"
         protocol = override(load_protocol(summary.pop("protocol", PROTOCOLS[task])), changes or {})
         name, split = OFFICIAL[task]
@@ -63,12 +76,12 @@ def writer_of_runs(folder_of_all: Path) -> Callable[..., Path]:
     return write
 
 
-def davis(skill, clip, seed):
+def davis(skill: float, clip: str, seed: int) -> dict[str, Any]:
     generator = random.Random(f"{clip} {seed}")
     return {part: [[min(max(skill + generator.uniform(-0.05, 0.05), 0), 1) for _ in range(8)]] for part in "JF"}
 
 
-def vip(skill, clip, seed):
+def vip(skill: float, clip: str, seed: int) -> dict[str, Any]:
     counts = np.zeros((22, 22), int)
     right = round(1000 * skill) + random.Random(f"{clip} {seed}").randrange(20)
     counts[np.arange(20), np.arange(20)] = right
@@ -76,10 +89,10 @@ def vip(skill, clip, seed):
     return {"counts": counts.tolist(), "scored_frames": 9}
 
 
-def jhmdb(skill, clip, seed):
+def jhmdb(skill: float, clip: str, seed: int) -> dict[str, Any]:
     hits = [min(round(100 * skill) + 5 * step + random.Random(f"{clip} {seed}").randrange(3), 100) for step in range(5)]
     counts = [[hit] * 15 for hit in [*hits, 100]]
     return {"counts": counts, "source": clip[:-1] + str(int(clip[-1]) // 2), "scored_frames": 100}
 
 
-STATISTICS = {"davis": davis, "vip": vip, "jhmdb": jhmdb}
+STATISTICS: dict[str, Callable[[Any, str, int], dict[str, Any]]] = {"davis": davis, "vip": vip, "jhmdb": jhmdb}

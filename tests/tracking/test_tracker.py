@@ -180,7 +180,7 @@ def test_memory_does_not_grow_with_the_stream(monkeypatch: pytest.MonkeyPatch):
         return call
 
     monkeypatch.setattr("corrkit.propagation.propagator.prepare", watched(features, prepare))
-    monkeypatch.setattr("corrkit.propagation.propagator.transport", watched(maps, transport))
+    monkeypatch.setattr("corrkit.propagation.starts.transport", watched(maps, transport))
     stream = tracker(size=[48], context=3)
     frames: list[weakref.ref[np.ndarray]] = []
     counts = []

@@ -213,6 +213,8 @@ def test_two_gloo_processes_train_under_torchrun(clips: Path, tmp_path: Path) ->
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert launched.returncode == 0, launched.stderr[-2000:]
+    assert launched.stdout.splitlines() == [str(tmp_path / "two" / "checkpoint.pth")]  # the first rank alone talks
+    assert launched.stderr.count("step 1 of 4") == launched.stderr.count("an epoch, of 2 items") == 1
     assert len(losses(tmp_path / "two")) == 4
     run = json.loads((tmp_path / "two" / "run.json").read_text())
     assert run["ranks"] == 2

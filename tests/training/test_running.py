@@ -359,6 +359,26 @@ def test_arguments_out_of_range_are_refused_in_a_sentence(
     assert "bug" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("rank", "begins"), [("0", "corrkit: There"), ("3", "corrkit: Rank 3: There")])
+def test_errors_of_other_ranks_than_the_first_say_which(
+    rank: str, begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": rank, "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    command = [
+        "pretrain",
+        "siammae",
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "abacus",
+    ]
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith(begins)
+
+
 def test_the_start_is_summed_up(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (clips / "broken.mp4").write_bytes(b"no video")
     pretrain(siammae(), clips, tmp_path / "out", dataclasses.replace(OPTIONS, accumulate=2, steps=1))

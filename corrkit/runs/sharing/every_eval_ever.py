@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from corrkit.errors import DataError
@@ -191,6 +192,6 @@ def _row(told: Told, evaluation: str, metric: Metric, clip: str) -> dict[str, Js
     }
 
 
-def _texts(details: dict[str, Json]) -> dict[str, Json]:
+def _texts(details: Mapping[str, object]) -> dict[str, Json]:
     """The schema takes texts alone; what is None or empty is left out."""
     return {name: one_line(str(value)) for name, value in details.items() if value not in (None, "")}
