@@ -298,7 +298,8 @@ def _transported(
 ) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
     frames, ahead = source.frames, source.ahead
-    steps, place, passing = source.matched, None, itertools.repeat(None)
+    steps, place = source.matched, None
+    passing: Iterator[object] = itertools.repeat(None)
     if steps is not None and not later_labels:
         steps = (step for step, _ in zip(steps, source.raw, strict=False))  # in step, so that no features wait
     else:
