@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   corrkit track bear.mp4 --mask first.png --ckpt dino.pth --out out/bear.mp4
-  corrkit track frames/ --points joints.csv --ckpt hog --out joints.mp4
+  corrkit track frames/ --points joints.csv --ckpt hog --out followed.mp4
   corrkit track bear.webm --boxes "40,60,210,190;300,80,420,200" --ckpt rgb --out bear.mp4 --set size=240
 
 OUT.mp4 shows the labels on the frames; beside it are OUT-masks/00000.png, ... (ids in DAVIS's palette) or, of points,

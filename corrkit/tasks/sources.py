@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from corrkit.documentation import see
 from corrkit.errors import DataError
 from corrkit.files.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.task_table import task_facts
@@ -48,7 +49,7 @@ def open_data_root(root: str | Path) -> Path:
         if path.suffix.lower() in SUFFIXES:
             raise DataError(
                 f"{path} is a video: a score needs labels of its frames too, in a folder of the task's layout.",
-                f"To follow what is given of its first frame alone: corrkit track {path} --mask FIRST.png ...",
+                f"To follow what is given of its first frame alone: corrkit track {path} --mask FIRST.png ...; {see('track')}.",
             )
     return open_root(path)
 
