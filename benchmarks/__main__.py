@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # modules find each other as they do when run as scripts
 
+from drawing import draw, write_csv
 from history import History
 from measuring import Row, Settings
 from registry import REGISTRY, chosen
@@ -28,7 +29,7 @@ def main() -> int:
     args = _arguments()
     if args.list:
         for name, benchmark in REGISTRY.items():
-            absent = "" if benchmark.is_there else "  (its module is not there)"
+            absent = "" if benchmark.is_there else "  (it is still to be written)"
             print(f"{name:18} {' '.join(benchmark.parts):38} {benchmark.shows}{absent}")
         return 0
     try:
@@ -43,7 +44,7 @@ def main() -> int:
     for name, part in wanted:
         full = f"{name}/{part}" if part else name
         if not REGISTRY[name].is_there:
-            print(f"{full}: left out, its module is not there")
+            print(f"{full}: left out, it is still to be written")
             continue
         try:
             for row in REGISTRY[name].rows(settings, part):
@@ -59,8 +60,6 @@ def main() -> int:
 
 def _keep(args: argparse.Namespace, history: History, done: list[tuple[str, Row]]) -> None:
     if args.out:
-        from drawing import draw, write_csv
-
         write_csv(args.out, done)
         draw(args.out.with_suffix(".png"), done)
     if args.record:

@@ -1,81 +1,54 @@
-"""A sweep of 75 settings against one run: time, and that every number is the same.
+"""A sweep of 75 settings over one run: time, and that every number is that of its own run.
 
-    OMP_NUM_THREADS=1 python benchmarks/sweep.py --data DAVIS --clip dog
-
-Five temperatures, five k, three contexts (7 is the run's own) in one pass, and the run by itself, taken alternately;
-prints the ratio of CPU times (all threads), the minimum of the rounds. --profile says where the sweep's time goes.
+CPU time of the first clip of --data (embedded clips without) for a ViT-S/16 with random weights at 480p: five
+temperatures, five k and three contexts (those of davis/dino among them) in one pass over the run by itself, taken
+alternately; the least of the rounds counts. The first, the last and the default setting are held against their own
+runs to the bit.
 """
 
-import argparse
-import cProfile
-import pstats
-import time
+from collections.abc import Iterator
+from types import MappingProxyType
 
 import torch
+from measuring import Bar, Row, Settings, least
 
-from corrkit.evaluation import evaluate_together
+from corrkit.evaluation import Result, evaluate_together
 from corrkit.predictors.loading import make_predictor
-from corrkit.protocols import load_protocol
+from corrkit.protocols import load_protocol, override
 from corrkit.subject import open_subject
 from corrkit.sweeping.grid import grid_of
 
-AXES = {
-    "temperature": [0.05, 0.07, 0.1, 0.2, 0.7],
-    "topk": [3, 5, 7, 10, 15],
-    "context": [4, 7, 15],
-}
-BAR, AIM = 2.0, 1.3
+AXES = MappingProxyType({"temperature": [0.05, 0.07, 0.1, 0.2, 0.7], "topk": [3, 5, 7, 10, 15], "context": [4, 7, 15]})
+BAR = Bar(relation="<=", must=2.0, aim=1.3)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="DAVIS root; default: the embedded clips")
-    parser.add_argument("--clip", help="default: the first clip")
-    parser.add_argument("--ckpt", default="random:vit_small_patch16_224")
-    parser.add_argument("--size", type=int, default=480, help="short side")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--checked", type=int, default=2, help="settings whose own runs are compared")
-    parser.add_argument("--profile", action="store_true")
-    args = parser.parse_args()
+def rows(settings: Settings, part: str) -> Iterator[Row]:
+    """The sweep over one run, and what a setting costs."""
     torch.set_num_threads(1)
-    predictor = make_predictor(args.ckpt, device="cpu")
-    subject = open_subject("davis", data=args.data, overrides={"size": [args.size]})
-    clip = args.clip or subject.clips[0].name
-    subject = open_subject("davis", data=args.data, clips=[clip])
-    base = load_protocol("davis/dino")
-    grid = grid_of(open_subject("davis", protocol=base, overrides={"size": [args.size]}).protocol, AXES)
-    settings = grid.settings
-    frames = len(subject.clips[0].frames)
-    print(f"{args.ckpt}, {clip}: {frames} frames at {args.size}, {len(settings)} settings")
-    swept, alone = [], []
-    for _ in range(args.rounds):
-        seconds, results = timed(subject, [(predictor, setting) for setting in settings], args.profile)
-        swept.append(seconds)
-        seconds, (own,) = timed(subject, [(predictor, settings[grid.default])])
-        alone.append(seconds)
-        assert own.summary == results[grid.default].summary, "the default's number is not that of its own run"
-        print(f"  sweep {swept[-1]:7.1f} s, one run {alone[-1]:7.1f} s")
-    for place in range(0, len(settings), max(1, len(settings) // max(1, args.checked)))[: args.checked]:
-        _, (own,) = timed(subject, [(predictor, settings[place])])
-        assert own.summary == results[place].summary, "a number of the sweep is not that of its own run"
-    per_frame = 1000 * (min(swept) - min(alone)) / frames / (len(settings) - 1)
-    print(
-        f"ratio {min(swept) / min(alone):.3f}   (bar {BAR}, aim {AIM}); {per_frame:.2f} ms for each setting and frame"
+    predictor = make_predictor("random:vit_small_patch16_224", device=settings.device)
+    subject = open_subject("davis", data=settings.data)
+    subject = open_subject("davis", data=settings.data, clips=[subject.clips[0].name])
+    grid = grid_of(override(load_protocol("davis/dino"), {"size": [128]} if settings.quick else {}), AXES)
+    results: dict[str, list[Result]] = {}
+
+    def evaluated(name: str, places: range | list[int]) -> None:
+        lanes = [(predictor, grid.settings[place]) for place in places]
+        results[name] = evaluate_together(subject, lanes, outs=[None] * len(lanes))
+
+    times = least(
+        {
+            "sweep": lambda: evaluated("sweep", range(len(grid.settings))),
+            "alone": lambda: evaluated("alone", [grid.default]),
+        },
+        1 if settings.quick else 2,
+        settings.device,
     )
-
-
-def timed(subject, lanes, profile=False):
-    """CPU seconds and results."""
-    profiler = cProfile.Profile() if profile else None
-    start = time.process_time()
-    if profiler:
-        profiler.enable()
-    results = evaluate_together(subject, lanes, outs=[None] * len(lanes))
-    if profiler:
-        profiler.disable()
-        pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
-    return time.process_time() - start, results
-
-
-if __name__ == "__main__":
-    main()
+    for place in (grid.default, 0, len(grid.settings) - 1):
+        if place != grid.default:
+            evaluated("alone", [place])
+        assert results["alone"][0].summary == results["sweep"][place].summary, "a number is not that of its own run"
+    said = f"sweep of {len(grid.settings)} settings over one run"
+    yield Row(what=said, value=times["sweep"] / times["alone"], bar=BAR)
+    frames = len(subject.clips[0].frames)
+    more = 1000 * (times["sweep"] - times["alone"]) / frames / (len(grid.settings) - 1)
+    yield Row(what="a further setting, for each frame", value=more, unit="ms")

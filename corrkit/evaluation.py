@@ -23,6 +23,7 @@ from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run
 from corrkit.runs.result_html import summary_html
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
+from corrkit.runs.tables import results_table
 from corrkit.subject import Subject, open_subject
 from corrkit.task_table import task_facts
 from corrkit.tasks.contract import AnyClip
@@ -55,7 +56,7 @@ Watch = Callable[[Standing], None]
 """Called before the first clip, and after every one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Result:
     """What an evaluation gives: `summary` is the one results format; `failures` maps a clip to why it has no score.
 
@@ -111,23 +112,30 @@ class Result:
         found: dict[str, Image.Image] = pkgutil.resolve_name("corrkit.report:stills")(self.folder)
         return found
 
+    def __repr__(self) -> str:
+        """The table, as the command line prints it."""
+        return results_table([self.summary]).rstrip("\n")
+
     def _repr_html_(self) -> str:
         """In a notebook: the table, its intervals drawn, the clips, and the worst of them as a picture."""
-        return summary_html(self.summary, self._repr_png_())
+        return summary_html(self.summary, self._worst_clip("WEBP"))
 
     def _repr_png_(self) -> bytes | None:
         """The worst clip, truth above prediction; None where no predictions are kept."""
+        return self._worst_clip("PNG")
+
+    def _worst_clip(self, form: str) -> bytes | None:
+        """Its strip as a file of that form; None where there is none, or the run or its data have been moved."""
         if self.folder is None or self.waiting:
             return None
         try:
             worst = self.figures().get("worst-strip")
-        except CorrkitError:  # the run or its data have been moved: the table is there all the same
-            return None
-        if worst is None:
+        except CorrkitError:
             return None
         buffer = io.BytesIO()
-        worst.save(buffer, "PNG")
-        return buffer.getvalue()
+        if worst is not None:
+            worst.save(buffer, form)
+        return buffer.getvalue() or None
 
 
 def evaluate(

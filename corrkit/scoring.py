@@ -155,7 +155,7 @@ def _score_clip(
     clip = task.resaved(clip, protocol)
     scorer = task.scorer(clip, protocol, task.truth(clip, protocol))
     compared, equal = 0, True
-    read = Stream(predictions.read(clip, protocol), None)
+    read = Stream(predictions.read(clip, protocol), ())
     for index, prediction in enumerate(read):
         if prediction is not None:
             scorer.update(index, prediction)

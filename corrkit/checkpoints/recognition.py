@@ -109,12 +109,12 @@ def _selected(
         raise explain(opened, tensors, key) if own is None else explain_own(opened, tensors, own)
     layouts, prefers = (LAYOUTS, PREFERS) if own is None else (own.layouts, own.prefers)
     chosen, left_out = choose(candidates, prefers, opened.path)
+    if key is None and not (own is not None and own.prefix):
+        _require_no_better(chosen[0], tensors, opened, layouts, prefers)
     if own is None:
         selected = select(chosen, tensors, opened, system)
     else:
         selected = Selection(chosen[0], own, (f"the layout file {own.source}, sha256 {own.digest[:8]}...",))
-    if key is None and not (own is not None and own.prefix):
-        _require_no_better(selected.reading, tensors, opened, layouts, prefers)
     return selected, own, left_out
 
 

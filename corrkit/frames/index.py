@@ -269,7 +269,7 @@ def _open(folder: Path, name: str, frames: int) -> Found:
         if path.is_file() and name.lower().endswith(shards.SUFFIXES):
             for item in shards.items_of(path):
                 inside = f"{name}/{item.name}"
-                _add(found, Entry(inside, item.kind, frames, name, item.members), shards.files_of(path, item.members))
+                _add(found, Entry(inside, item.kind, 0, name, item.members), shards.files_of(path, item.members))
             return found
         kind = "folder" if path.is_dir() else "video" if path.suffix.lower() in VIDEOS else "image"
         files = numbered_files(path, IMAGES) if kind == "folder" else [path]

@@ -44,7 +44,7 @@ def read_frames(address: str, indices: Sequence[int], num_frames: int) -> "list[
     try:
         with av.open(address) as container:
             return _read(container, indices, num_frames)
-    except (av.FFmpegError, IndexError, ValueError):  # OpenCV decides, and says what is wrong
+    except (av.FFmpegError, IndexError, ValueError, StopIteration):  # OpenCV decides, and says what is wrong
         return None
 
 

@@ -44,11 +44,12 @@ def predict_together(
     streams: list[Stream[Label]] = []
     for (predictor, protocol, clip), one in zip(lanes, seen, strict=True):
         if one is None or not isinstance(predictor, Propagator):
-            streams.append(Stream(predictor.predict(clip, task, protocol), ()))
+            alone = predictor.predict(clip, task, protocol)
+            streams.append(Stream(alone, ()))
             continue
         features = one.shared.join(one.backbone)
         matching = None
-        if one.key is not None and keys[one.key] > 1:
+        if one.key is not None and keys[one.key] > 1:  # a lane without company matches by itself
             if one.key not in matchings:
                 matchings[one.key] = _Matching(one.shared, one.backbone)
             matching = matchings[one.key]

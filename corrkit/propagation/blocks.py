@@ -60,6 +60,7 @@ class Block:
         plan: the tiles.
         window: that of all affinities.
         affinities: distinct ones, alike but for topk, ties and temperature.
+        wider: a block with wider contexts, whose scores are narrowed to those of this one; None for none.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Block:
         plan: Plan,
         window: Window,
         affinities: Sequence[Affinity],
+        wider: "Block | None" = None,
     ) -> None:
         self.queries, self.windowed, self.free, self.plan = queries, windowed, free, plan
         self.window = window
@@ -85,6 +87,7 @@ class Block:
         is_known = any(known is not None for known in classes)
         self.classes = Classes(classes, [*windowed.classes, *free.classes]) if is_known else None
         self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
+        self._hidden = (windowed.hidden(wider.windowed), free.hidden(wider.free)) if wider else ([], [])
         self._runs = _runs([place for place, row in enumerate(windowed.numbers) if max(row) >= 0])
 
     def scores(self, group: Group) -> Scores:
@@ -95,13 +98,13 @@ class Block:
         self._forbid(group, scores, free_scores)
         return scores, free_scores
 
-    def narrow(self, group: Group, scores: Scores, wider: "Block") -> None:
+    def narrow(self, group: Group, scores: Scores) -> None:
         """Makes of the scores of a wider context those of this one: -inf wherever a query frame sees less here."""
-        for place, lost in self.windowed.hidden(wider.windowed):
+        for place, lost in self._hidden[0]:
             for tile, tile_scores in zip(group.tiles, scores[0], strict=True):
                 size = tile.queries.size
                 tile_scores[place, lost.first * size : lost.last * size] = -torch.inf
-        for place, lost in self.free.hidden(wider.free):
+        for place, lost in self._hidden[1]:
             scores[1][place][(group.members >= lost.first) & (group.members < lost.last)] = -torch.inf
 
     def take(self, group: Group, scores: Scores) -> None:

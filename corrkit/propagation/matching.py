@@ -8,7 +8,6 @@ Several query frames that share context frames are matched at once: M then count
 makes the products wider and the keys to be read fewer.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -186,17 +185,17 @@ class Matcher:
         widest = SharedContexts(len(queries)), SharedContexts(len(queries))
         self._add(wanted[0].contexts, *widest, (height, width))
         plan = self._plan_for(height, width, *widest, queries[0].device)
-        blocks = []
+        blocks: list[Block] = []
         for one in wanted:
             own = (widest[0].narrowed(), widest[1].narrowed()) if blocks else widest
             if blocks:
                 self._add(one.contexts, *own, (height, width))
-            blocks.append(Block(queries, classes, *own, plan, self._window, one.affinities))
+            wider = blocks[-1] if blocks else None
+            blocks.append(Block(queries, classes, *own, plan, self._window, one.affinities, wider))
         for group in plan.groups:
             scores = blocks[0].scores(group)
-            blocks[0].take(group, scores)
-            for wider, block in itertools.pairwise(blocks):
-                block.narrow(group, scores, wider)
+            for block in blocks:
+                block.narrow(group, scores)
                 block.take(group, scores)
         return [
             {

@@ -51,7 +51,9 @@ class Start:
     def carried(self, step: Matched) -> "Tensor":
         """The start's own channels [N, l] in a query frame."""
         maps = [self._first[c.role] if c.role in self._first else self._stored[c.frame] for c in step.context]
-        own = torch.stack([m[:, self._channels].to(step.affinity.weights.device) for m in maps])
+        if self.frame:
+            maps = [m[:, self._channels] for m in maps]
+        own = torch.stack([m.to(step.affinity.weights.device) for m in maps])
         return transport(own, step.affinity)
 
     def joins(self, soft: "Tensor", frame: int) -> "Tensor":

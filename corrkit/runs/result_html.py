@@ -11,7 +11,7 @@ from corrkit.task_table import task_facts
 def summary_html(summary: Summary, picture: bytes | None = None) -> str:
     """A part of a page; it needs no style or script from around it.
 
-    picture: PNG that is shown below the table, where there is one.
+    picture: WebP that is shown below the table, where there is one.
     """
     leading = task_facts(summary["task"]).leading
     clips = [
@@ -29,6 +29,6 @@ def summary_html(summary: Summary, picture: bytes | None = None) -> str:
         ],
         leading=leading.short or leading.name,
         clips=clips,
-        picture=None if picture is None else embedded(picture, "image/png"),
+        picture=None if picture is None else embedded(picture, "image/webp"),
         notes=[f"{mark} {text}".strip() for mark, text in table_notes([summary])[1:]],
     )

@@ -1,6 +1,6 @@
 """Numbers by step for the programs that people watch runs with: TensorBoard, Weights & Biases, Trackio.
 
-They come beside the run's own CSV files, and never end a run. Their packages are the extra `log`.
+They come beside the run's own CSV files, and never end a run. Their packages are the extra `loggers`.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """A sweep as a heat map: two axes, in each cell the best of all settings that are there."""
 
 import math
+from collections.abc import Sequence
 
 from corrkit.report.charts import Drawing, Line, Text
 from corrkit.runs.comparison_text import difference_text
@@ -23,39 +24,55 @@ def heat_map(sweep: Sweep) -> Drawing:
     axes = sorted((*sweep.grid.axes, "layer"), key=lambda axis: -len({str(own[axis]) for _, own in values}))
     across, down = axes[0], axes[1] if len(axes) > 1 else "layer"
     columns, rows = (_ordered([own[axis] for _, own in values]) for axis in (across, down))
-    cells: dict[tuple[int, int], list[Trial]] = {}
+    cells: dict[tuple[int, int], list[Trial]] = {}  # in order, the best first
     for trial, own in values:
         cells.setdefault((columns.index(own[across]), rows.index(own[down])), []).append(trial)
-    scores = {place: trials[0].score for place, trials in cells.items()}  # trials are in order, the best first
-    finite = [score for score in scores.values() if not math.isnan(score)] or [0.0]
+    scores = [trials[0].score for trials in cells.values() if not math.isnan(trials[0].score)] or [0.0]
     lines, texts = list[Line](), list[Text]()
-    for place, score in scores.items():
-        share = 0.0 if math.isnan(score) else (score - min(finite)) / ((max(finite) - min(finite)) or 1)
-        left, middle = _LEFT + _CELL * place[0], _TOP + _ROW * (place[1] + 0.5)
-        lines.append(Line(points=((left, middle), (left + _CELL - 2, middle)), colour=_shade(share), width=_ROW - 2))
-        for y, text in ((-3, _per_cent(score)), (13, _difference(cells[place][0]))):
-            texts.append(Text(x=left + _CELL / 2 - 1, y=middle + y, text=text, anchor="middle", colour="#000000"))
     for place, trials in cells.items():
-        if any(trial.is_default for trial in trials):
-            lines.append(_frame(place, _DEFAULT, 3))
-        if any(trial.is_best for trial in trials):
-            lines.append(_frame(place, _BEST, 0))
-    texts += [
+        share = (trials[0].score - min(scores)) / ((max(scores) - min(scores)) or 1)
+        lines.append(_ground(place, 0.0 if math.isnan(share) else share))
+        texts += _words(place, [_per_cent(trials[0].score), *_difference(trials[0])])
+    for place, trials in cells.items():  # above all grounds
+        lines += [_frame(place, _DEFAULT, 3)] * any(trial.is_default for trial in trials)
+        lines += [_frame(place, _BEST, 0)] * any(trial.is_best for trial in trials)
+    height, width = _TOP + _ROW * len(rows) + _BELOW, max(_LEFT + _CELL * len(columns) + 12, 330)
+    named = f"{across} (columns)" + (f", {down} (rows)" if len(rows) > 1 else "")
+    texts += [Text(x=_LEFT, y=14, text=named), *_headings(columns, rows), *_legend(sweep, height)]
+    return Drawing(width=width, height=height, lines=tuple(lines), texts=tuple(texts))
+
+
+def _ground(place: tuple[int, int], share: float) -> Line:
+    """A cell's colour, as a line as broad as the cell is high."""
+    left, middle = _LEFT + _CELL * place[0], _TOP + _ROW * (place[1] + 0.5)
+    return Line(points=((left, middle), (left + _CELL - 2, middle)), colour=_shade(share), width=_ROW - 2)
+
+
+def _words(place: tuple[int, int], said: Sequence[str]) -> list[Text]:
+    """Lines of text in a cell."""
+    x, y = _LEFT + _CELL * (place[0] + 0.5) - 1, _TOP + _ROW * (place[1] + 0.5) - 3
+    return [
+        Text(x=x, y=y + 16 * number, text=text, anchor="middle", colour="#000000") for number, text in enumerate(said)
+    ]
+
+
+def _headings(columns: Sequence[object], rows: Sequence[object]) -> list[Text]:
+    above = [
         Text(x=_LEFT + _CELL * (number + 0.5) - 1, y=_TOP - 6, text=str(value), anchor="middle")
         for number, value in enumerate(columns)
     ]
-    texts += [
+    beside = [
         Text(x=_LEFT - 8, y=_TOP + _ROW * (number + 0.5) + 4, text=str(value), anchor="end")
         for number, value in enumerate(rows)
     ]
-    texts.append(Text(x=_LEFT, y=14, text=f"{across} (columns)" + (f", {down} (rows)" if len(rows) > 1 else "")))
+    return [*above, *beside]
+
+
+def _legend(sweep: Sweep, height: int) -> list[Text]:
     metric = task_facts(sweep.trials[0].setting.task).leading.name
-    split = sweep.splits.selected.dataset.split
-    said = [f"{metric} on {split}; red: best" + (f" ({_tuned(sweep)})" if _tuned(sweep) else ""), "black: default"]
-    height = _TOP + _ROW * len(rows) + _BELOW
-    texts += [Text(x=8, y=height - 22 + 16 * number, text=text) for number, text in enumerate(said)]
-    width = max(_LEFT + _CELL * len(columns) + 12, 330)
-    return Drawing(width=width, height=height, lines=tuple(lines), texts=tuple(texts))
+    tuned = f" ({_tuned(sweep)})" if _tuned(sweep) else ""
+    said = [f"{metric} on {sweep.splits.selected.dataset.split}; red: best{tuned}", "black: default"]
+    return [Text(x=8, y=height - 22 + 16 * number, text=text) for number, text in enumerate(said)]
 
 
 def _tuned(sweep: Sweep) -> str:
@@ -83,8 +100,8 @@ def _per_cent(score: float) -> str:
     return "–" if math.isnan(score) else f"{100 * score:.1f}"
 
 
-def _difference(trial: Trial) -> str:
-    return difference_text(trial.found.difference, trial.found.interval) if trial.found else ""
+def _difference(trial: Trial) -> list[str]:
+    return [difference_text(trial.found.difference, trial.found.interval)] if trial.found else []
 
 
 def _frame(place: tuple[int, int], colour: str, inset: int) -> Line:

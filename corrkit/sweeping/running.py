@@ -65,7 +65,7 @@ class Sweep:
     @property
     def best(self) -> Trial:
         """The one with the highest score among those that have all clips."""
-        return next(trial for trial in self.trials if trial.is_best)
+        return self.trials[0]
 
     @property
     def results(self) -> list[Result]:
@@ -157,9 +157,9 @@ def run_sweep(
     lanes = [(predictor, setting) for setting in plan.grid.settings for predictor in predictors]
     default = predictors[-1], plan.grid.settings[plan.grid.default]
     results = evaluated(plan.splits.selected, lanes)
-    trials = _compared(lanes, results, default)
-    best = _best(trials)
-    trials = [replace(trial, is_best=trial is best) for trial in sorted(trials, key=_from_best)]
+    best, *others = sorted(_compared(lanes, results, default), key=_from_best)
+    best = replace(best, is_best=True)
+    trials = [best, *others]
     chosen = [lane for lane, result in zip(lanes, results, strict=True) if result is best.result or lane == default]
     reported = [trial for trial in trials if trial.is_best or trial.is_default]
     if plan.splits.reported is not plan.splits.selected:
@@ -203,12 +203,10 @@ def _compared(lanes: Sequence[_Lane], results: Sequence[Result], default: _Lane)
     return [replace(trial, p_holm=p) for trial, p in zip(trials, corrected, strict=True)]
 
 
-def _best(trials: Sequence[Trial]) -> Trial:
-    """The highest score among those that have most clips: one that lost a hard clip is none the better for it."""
-    most = max(len(trial.result.statistics) for trial in trials)
-    return min((trial for trial in trials if len(trial.result.statistics) == most), key=_from_best)
+def _from_best(trial: Trial) -> tuple[int, float, bool]:
+    """Falling scores, NaN last; of equal ones the default comes first, others stay as they are.
 
-
-def _from_best(trial: Trial) -> tuple[float, bool]:
-    """Falling scores, NaN last; of equal ones the default comes first, others stay as they are."""
-    return math.inf if math.isnan(trial.score) else -trial.score, not trial.is_default
+    Before all that those with most clips: a setting that lost a hard clip is none the better for it.
+    """
+    score = math.inf if math.isnan(trial.score) else -trial.score
+    return -len(trial.result.statistics), score, not trial.is_default

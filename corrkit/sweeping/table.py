@@ -124,8 +124,7 @@ def _setting(sweep: Sweep, trial: Trial) -> dict[str, object]:
 
 
 def _word(trial: Trial) -> str:
-    words = [*(["best"] if trial.is_best else []), *(["default"] if trial.is_default else [])]
-    return ", ".join([*words, *filter(None, [_tuned(trial)])])
+    return ", ".join([*(["best"] if trial.is_best else []), *(["default"] if trial.is_default else [])])
 
 
 def _marks(trial: Trial) -> dict[str, str]:
@@ -151,10 +150,10 @@ def _notes(sweep: Sweep, trials: Sequence[Trial]) -> list[tuple[str, str]]:
 
 
 def _room(metrics: Sequence[str]) -> Room:
-    """First go intervals of metrics that don't lead, then those metrics; the differences stay."""
+    """First go intervals of metrics that don't lead, then those metrics, then p; the differences stay."""
     further = list(reversed(metrics[1:]))
     order = [*((name, True) for name in further), *((name, False) for name in further), (metrics[0], True)]
-    return Room(columns=tuple(order), hint="; the CSV has them")
+    return Room(columns=(*order, ("p", False)), hint="; the CSV has them")
 
 
 def _facts(sweep: Sweep) -> TaskFacts:

@@ -49,7 +49,7 @@ def open_data_root(root: str | Path) -> Path:
         if path.suffix.lower() in SUFFIXES:
             raise DataError(
                 f"{path} is a video: a score needs labels of its frames too, in a folder of the task's layout.",
-                f"To follow what is marked in its first frame: corrkit track {path} --mask FIRST.png ...; {see('track')}.",
+                f"To follow what is given of its first frame: corrkit track {path} ...; {see('track')}.",
             )
     return open_root(path)
 

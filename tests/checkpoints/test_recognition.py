@@ -23,7 +23,6 @@ WRAPPERS = ["module", "_orig_mod", "backbone", "model", "encoder", "net", "state
 ANOTHER_SYSTEM = {
     ("aimv2", "preprocessor.pos_embed"): "aimv2_native",
     ("dinov2_reg", "register_tokens"): "dinov2",
-    ("hf_dinov2_reg", "embeddings.register_tokens"): "hf_dinov2",
     ("tips", "register_tokens"): "dinov2",
 }
 

@@ -101,6 +101,12 @@ def test_shards_are_named_by_folder_by_themselves_or_in_a_list(data: str, tmp_pa
     assert levels(index, "0.tar/a.png", (0,)) == [7]
 
 
+def test_a_number_beside_a_shard_in_a_list_is_of_none_of_its_videos(tmp_path: Path) -> None:
+    packed(tmp_path / "0.tar", {"movie.avi": movie(tmp_path)})
+    (tmp_path / "list.txt").write_text("0.tar 5\n")
+    assert build_index(tmp_path / "list.txt", tmp_path / "index.json").entries[0].frames == 9
+
+
 def test_what_is_damaged_in_a_shard_is_left_out_by_name(tmp_path: Path) -> None:
     packed(tmp_path / "data" / "0.tar", {"a.png": png(7), "b.png": png(7)[:60], "c.avi": b"no video"})
     cut = packed(tmp_path / "data" / "1.tar", {"a.png": png(7), "b.png": png(9)})

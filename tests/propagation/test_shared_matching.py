@@ -78,9 +78,16 @@ def test_similarities_are_worked_out_once_for_all(monkeypatch: pytest.MonkeyPatc
 
 def test_what_decides_similarities_or_their_sums_is_not_shared():
     base = load_protocol("davis/dino")
-    same = [{"context": 3}, {"topk": 9}, {"ties": "exact"}, {"temperature": 0.7}, {"minmax": "none"}]
-    other = [{"radius": 9.0}, {"shape": "circle"}, {"mask_first": False}, {"l2": False}, {"predict_first": True}]
-    alone = [{"scope": "frame"}, {"normalise": "window"}, {"topk": 0}]
+    Changes = list[dict[str, object]]
+    same: Changes = [{"context": 3}, {"topk": 9}, {"ties": "exact"}, {"temperature": 0.7}, {"minmax": "none"}]
+    other: Changes = [
+        {"radius": 9.0},
+        {"shape": "circle"},
+        {"mask_first": False},
+        {"l2": False},
+        {"predict_first": True},
+    ]
+    alone: Changes = [{"scope": "frame"}, {"normalise": "window"}, {"topk": 0}]
     key = matching_key(base)
     assert key is not None
     assert [matching_key(override(base, changes)) for changes in same] == [key] * len(same)

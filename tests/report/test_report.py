@@ -23,6 +23,7 @@ from stored_runs import writer_of_runs
 from corrkit.errors import RunError, UsageError
 from corrkit.evaluation import evaluate
 from corrkit.report import write_report
+from corrkit.runs.tables import results_table
 
 EVIL = "<script>alert(1)<script>&\"'"
 EVIL_CLIP = "a<img src=x onerror=alert(1)>\u202e"
@@ -244,7 +245,9 @@ def test_a_result_reports_on_itself_and_shows_itself(data: Path, tmp_path: Path)
     assert EVIL in shown.text
     assert not [tag for tag, _ in shown.tags if tag in ("script", "link")]
     ((_, picture),) = [pair for pair in shown.tags if pair[0] == "img"]
-    assert base64.b64decode((picture["src"] or "").removeprefix("data:image/png;base64,")) == result._repr_png_()
+    webp = base64.b64decode((picture["src"] or "").removeprefix("data:image/webp;base64,"))
+    assert Image.open(io.BytesIO(webp)).size == Image.open(io.BytesIO(result._repr_png_())).size
+    assert repr(result) == results_table([result.summary]).rstrip()
     assert f"{100 * result.summary['metrics']['J-Mean']:.1f}" in shown.text
     assert "walk" in shown.text
     with pytest.raises(UsageError, match="nothing to report on"):

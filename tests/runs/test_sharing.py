@@ -171,6 +171,21 @@ def test_a_real_run_is_told_with_a_command_without_folders(tmp_path):
     assert str(tmp_path) not in model_card([told])
 
 
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("/home/me/runs/mae.pth", "mae.pth"),
+        ("py:/home/me/a.py:build", "py:a.py:build"),
+        ("timm:vit_tiny=/home/me/a.pth", "timm:vit_tiny=a.pth"),
+        ("/home/me/a.pth+/home/me/b.pth", "a.pth+b.pth"),
+        ("hf:owner/name@main", "hf:owner/name@main"),
+    ],
+)
+def test_the_command_names_no_folder_of_the_machine(finished, spec: str, shown: str):
+    (told,), _ = told_runs([finished("davis", spec, 0.5)])
+    assert told.command == f"corrkit eval davis --ckpt {shown} --data DAVIS-2017 --protocol dino@1"
+
+
 def test_nothing_in_a_name_comes_alive(finished, tmp_path):
     run = finished("davis", EVIL, 0.5, checkpoint={"architecture": EVIL, "pretraining": EVIL})
     told, _ = told_runs([run])

@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from corrkit.files.jsontext import Json
 from corrkit.runs.comparable import StoredRun
@@ -18,6 +17,7 @@ from corrkit.text import one_line
 
 OWNER = "OWNER"
 """Stands where nobody has said whose repository it is."""
+_FROM_THE_ROOT = re.compile(r"(?:^|(?<=[:=+]))/(?:[^/:=+]*/)*")
 _OPTIONS = {
     "heads": "--heads",
     "layer": "--layer",
@@ -129,7 +129,8 @@ def _model_on_the_hub(run: StoredRun) -> str:
 
 
 def _without_folder(spec: str) -> str:
-    return Path(spec).name if Path(spec).is_absolute() else spec
+    """A path, or a spec with paths in it ("py:/home/me/a.py:build"), without the folders of those from the root."""
+    return _FROM_THE_ROOT.sub("", spec)
 
 
 def _table(value: Json) -> Mapping[str, Json]:
