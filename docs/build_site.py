@@ -18,7 +18,6 @@ sys.path.insert(0, str(DOCS))
 
 from protocol_pages import protocol_pages  # noqa: E402 - beside this file, wherever it is started from
 
-_CLASSES = ("CorrkitError", "Evaluator")
 _FURTHER = ("corrkit.evaluation.Result",)
 _SECTION = re.compile(r"^## (.+)\n\n((?:- .*\n)+)", re.MULTILINE)
 _OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./([^)]*)\)")
@@ -69,8 +68,9 @@ def api_page() -> str:
     """The stable names, each from its docstring."""
     lines = ["# Python API", "", "The stable names; [Python](python.md) shows them in use.", ""]
     for name in [name for name in corrkit.__all__ if not name.startswith("_")]:
-        place = f"{getattr(corrkit, name).__module__}.{name}"
-        lines += [f"## {name}", "", *_autodoc(place, is_class=name in _CLASSES)]
+        found = getattr(corrkit, name)
+        place = f"{found.__module__}.{name}"
+        lines += [f"## {name}", "", *_autodoc(place, is_class=isinstance(found, type))]
     for place in _FURTHER:
         lines += [f"## {place.rpartition('.')[2]}", "", *_autodoc(place, is_class=True)]
     return "\n".join(lines)
