@@ -50,6 +50,13 @@ class UsageError(CorrkitError):
     """Arguments that contradict each other or name something unknown."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Python's, and torch's on every device; torch is not imported for it."""
+    words = ("DefaultCPUAllocator", "out of memory", "not enough memory")
+    told = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest match and the whole list: "Did you mean 'radius'? Known: ..."."""
     names = sorted(known)

@@ -1,59 +1,36 @@
 """The one pipeline that joins the rooms: data, predictor and protocol in; predictions, scores and a run folder out."""
 
 import io
-import math
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import Loading
+from corrkit.backbones.precision import precision_of
 from corrkit.errors import CorrkitError, UsageError
 from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults
-from corrkit.lanes import Lane, finished_clips, meanwhile, open_run, versions
+from corrkit.lanes import Lane, open_run, versions
 from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import Request, make_predictor
-from corrkit.processes.workers import ALONE, Errand, Staff
+from corrkit.processes.remaining import Remaining, Watch
+from corrkit.processes.workers import ALONE, Staff
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import Run
 from corrkit.runs.result_html import summary_html
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.runs.tables import results_table
 from corrkit.subject import Subject, open_subject
-from corrkit.task_table import task_facts
-from corrkit.tasks.contract import AnyClip
 from corrkit.tasks.roots import require_outside_data
 
 if TYPE_CHECKING:
     import pandas
     import torch
     from PIL import Image
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How far an evaluation is.
-
-    done: clips that are finished or have failed, among them those taken over from a run that is resumed. total: clips.
-    frames_left: of the clips that are not done. metric: the one that leads; score: of the clips done so far, NaN where
-    there is none, of the first of several lanes.
-    """
-
-    done: int
-    total: int
-    taken_over: int
-    frames_left: int
-    metric: str
-    score: float
-
-
-Watch = Callable[[Standing], None]
-"""Called before the first clip, and after every one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -158,6 +135,7 @@ def evaluate(
     layout: str | Path | None = None,
     name: str | None = None,
     seed_of: str | None = None,
+    precision: str = "fp32",
     workers: int | None = 1,
     progress: Progress | None = None,
     **overrides: object,
@@ -185,6 +163,8 @@ def evaluate(
         layout: path of a layout file (TOML), for a checkpoint in names that corrkit doesn't know.
         name: in tables and for the leaderboard; None takes it from the model.
         seed_of: name of the method of which the model is one training seed; the leaderboard groups seeds by it.
+        precision: of the network's products: "fp32", in which results are published, "tf32", "bf16" or "fp16", as far
+            as the device has them. Marked in every table.
         workers: processes that evaluate, for a spec; None takes as many as pay. Above 1, a script of yours needs its
             `if __name__ == "__main__":`, as for any use of `multiprocessing`.
         progress: called after every frame.
@@ -198,25 +178,26 @@ def evaluate(
     """
     if save_predictions and out is None:
         raise UsageError("Predictions are saved in the run folder, but none was named.", "Give out= as well.")
+    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system, layout=layout)
+    products = precision_of(precision)
+    spec = model if isinstance(model, str | Path) else None
+    request = None
+    if spec is not None:
+        request = Request(spec=spec, device=device, loading=loading, precision=products, name=name, seed_of=seed_of)
+    staff = Staff(request=request, workers=workers)
     subject = open_subject(
         task, data=data, protocol=protocol, overrides=overrides, split=split, clips=clips, dataset_name=dataset_name
     )
-    loading = Loading(heads=heads, layer=layer, key=key, window=window, system=system, layout=layout)
-    request = None
     with standard_defaults():
-        if isinstance(model, str | Path):
-            request = Request(spec=model, device=device, loading=loading, name=name, seed_of=seed_of)
-            (predictor,) = request.predictors()
-        else:
-            predictor = make_predictor(model, device=device, loading=loading)
-            predictor.declare(name, seed_of)
+        predictor = make_predictor(model, device=device, loading=loading, precision=products)
+        predictor.declare(name, seed_of)
     (result,) = evaluate_together(
         subject,
         [(predictor, subject.protocol)],
         outs=[out],
         save_predictions=save_predictions,
         progress=progress,
-        staff=Staff(request=request, workers=workers),
+        staff=staff,
     )
     return result
 
@@ -243,7 +224,7 @@ def evaluate_together(
         save_predictions: as for `evaluate`, of the lanes that have a run folder.
         progress: as for `evaluate`.
         watch: told how far the evaluation is.
-        staff: which processes evaluate, and which share of the clips; a share needs a run folder.
+        staff: which processes evaluate, and which shares of the clips; a share needs a run folder.
 
     Raises:
         CorrkitError: as `evaluate`.
@@ -270,70 +251,23 @@ def _evaluate_clips(
     watch: Watch | None,
     staff: Staff,
 ) -> None:
-    """Fills the lanes with this process's share; each clip is evaluated for the lanes that lack it."""
-    finished = [finished_clips(lane.run, bool(save_predictions)) if lane.run is not None else {} for lane in lanes]
-    for lane, done in zip(lanes, finished, strict=True):
-        lane.records.update(done)
-    lacking = {
-        clip.name: tuple(place for place, done in enumerate(finished) if clip.name not in done)
-        for clip in staff.share.of(subject.clips)
-    }
-    with exact_inference(), ExitStack() as stack:
-        stages: dict[str, ExitStack] = {}
-
-        def errand(clip: AnyClip) -> Errand:
-            stage = stages[clip.name] = stack.enter_context(ExitStack())
-            places = lacking[clip.name]
-            folders = [_stage(lanes[place], stage, save_predictions) for place in places]
-            return Errand(clip=clip, places=places, predictions=folders)
-
-        pairs = [(lane.predictor, lane.protocol) for lane in lanes]
-        left = [clip for clip in subject.clips if lacking.get(clip.name)]
-        waiting = {clip.name: clip.num_files for clip in left}
-        taken_over = len(lacking) - len(left)
-
-        def tell() -> None:
-            if watch is not None:
-                metric, score = _score_so_far(lanes[0], subject)
-                watch(
-                    Standing(
-                        done=len(lacking) - len(waiting),
-                        total=len(lacking),
-                        taken_over=taken_over,
-                        frames_left=sum(waiting.values()),
-                        metric=metric,
-                        score=score,
-                    )
-                )
-
-        tell()
-        for one, outcomes in staff.outcomes(pairs, subject.task, left, errand, progress):
-            for place, folder, outcome in zip(one.places, one.predictions, outcomes, strict=True):
-                if isinstance(outcome, CorrkitError):
-                    lanes[place].failures[one.clip.name] = outcome
-                else:
-                    lanes[place].keep(outcome, folder)
-            stages.pop(one.clip.name).close()
-            del waiting[one.clip.name]
-            tell()
+    """Fills the lanes with this process's shares; each clip is evaluated for the lanes that lack it."""
+    pairs = [(lane.predictor, lane.protocol) for lane in lanes]
+    taken_over: list[set[str]] = []
+    for share in staff.shares:
+        for lane in lanes:
+            lane.take_over(with_predictions=bool(save_predictions))
+        taken_over = taken_over or [set(lane.records) for lane in lanes]
+        remaining = Remaining(lanes, subject, share.of(subject.clips), save_predictions, set.intersection(*taken_over))
+        with exact_inference(), remaining:
+            remaining.tell(watch)
+            for errand, outcomes in staff.outcomes(pairs, subject.task, remaining.clips, remaining.errand, progress):
+                remaining.keep(errand, outcomes)
+                remaining.tell(watch)
     for lane in lanes:
-        if not staff.share.is_whole and lane.run is not None:
-            lane.records |= {name: lane.records.get(name, record) for name, record in meanwhile(lane.run).items()}
+        if not share.is_whole:
+            lane.take_over(with_predictions=False)
         lane.put_in_order(clip.name for clip in subject.clips)
-
-
-def _score_so_far(lane: Lane, subject: Subject) -> tuple[str, float]:
-    """The leading metric of the records that a lane has: without interval, at little cost."""
-    statistics = {name: record.statistics for name, record in lane.records.items()}
-    evidence = subject.task.evidence(statistics, lane.protocol)
-    score = float(evidence.estimate(evidence.statistics.sum(axis=0))[0]) if evidence.units else math.nan
-    return task_facts(subject.task.name).leading.short or evidence.names[0], score
-
-
-def _stage(lane: Lane, stack: ExitStack, save_predictions: bool | None) -> Path | None:
-    if lane.run is None or save_predictions is False:
-        return None
-    return stack.enter_context(lane.run.staging())
 
 
 def _finish(lane: Lane, subject: Subject) -> Result:
@@ -346,7 +280,7 @@ def _finish(lane: Lane, subject: Subject) -> Result:
         lane.protocol,
         checkpoint=_checkpoint(predictor, lane.protocol),
         data=subject.data,
-        precision="float32",
+        precision=predictor.precision,
         device=predictor.device_type,
         layer=predictor.report.layer,
         stride=predictor.stride,
@@ -366,12 +300,21 @@ def _finish(lane: Lane, subject: Subject) -> Result:
             *subject.dataset.notes,
             *predictor.notes_under(lane.protocol),
             *scores.notes,
+            *_shrunk(lane),
             *(() if run is None else _notes(run)),
         ),
         csvs=scores.csvs,
         folder=None if run is None else run.folder,
         waiting=tuple(waiting),
     )
+
+
+def _shrunk(lane: Lane) -> tuple[str, ...]:
+    """Batches of other sizes give other last bits, on some machines."""
+    sizes = [record.frames_at_a_time for record in lane.records.values() if record.frames_at_a_time]
+    if not sizes:
+        return ()
+    return (f"memory ran out: of {len(sizes)} clip(s) as few as {min(sizes)} frame(s) at a time were encoded",)
 
 
 def _notes(run: Run) -> tuple[str, ...]:

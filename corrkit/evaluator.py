@@ -15,7 +15,7 @@ from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, training_state_untouched
 from corrkit.passes import evaluate_clip
 from corrkit.predictors.propagator import Propagator, ResizedFrames
-from corrkit.protocols import Protocol
+from corrkit.protocols import Protocol, override
 from corrkit.subject import open_subject
 from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import AnyClip, DataSet, select_clips
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 NUM_QUICK_CLIPS = 6
+QUICK_FRAMES = 12
+"""Of each clip at most, where `quick` is asked for."""
 Records: TypeAlias = dict[str, Mapping[str, Json]]
 """Clip to its statistics."""
 _T = TypeVar("_T")
@@ -47,6 +49,8 @@ class Evaluator:
         protocol: the protocol of a single task.
         metrics: "main" for one to three numbers a task, "all" for every number of its table.
         every: takes each clip's frames 0, every, 2 * every, ... only: that much cheaper, and not comparable with all.
+        quick: for a look at little cost, that ranks checkpoints and is no benchmark: at most 12 frames of each clip,
+            spread over it, at half the protocol's input size and radius. Its numbers are called quick-... .
         intervals: also gives the ends of 95 % intervals, as "... low" and "... high", where there are any.
         **overrides: protocol constants by leaf name, for all tasks.
 
@@ -64,9 +68,12 @@ class Evaluator:
         protocol: str | Protocol | None = None,
         metrics: Literal["main", "all"] = "main",
         every: int = 1,
+        quick: bool = False,
         intervals: bool = False,
         **overrides: object,
     ) -> None:
+        if quick and every != 1:
+            raise UsageError(f"quick takes frames by a rule of its own, and every is {every}.", "Give one of them.")
         shown = Shown(metrics=metrics, intervals=intervals)
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         if not names:
@@ -75,11 +82,12 @@ class Evaluator:
         chosen: dict[str, str | Protocol] = _by_task("protocols", protocols, names)
         chosen.update(_by_task("protocol", protocol, names))
         self._benchmarks = [
-            _Benchmark(name, roots.get(name), clips, chosen.get(name), overrides, every, shown) for name in names
+            _Benchmark(name, roots.get(name), clips, chosen.get(name), overrides, None if quick else every, shown)
+            for name in names
         ]
         self._remake = functools.partial(
             Evaluator, tasks, data, clips, protocols, protocol=protocol, metrics=metrics, every=every,
-            intervals=intervals, **overrides,
+            quick=quick, intervals=intervals, **overrides,
         )  # fmt: skip
         found = {benchmark.subject.task.name for benchmark in self._benchmarks if benchmark.is_embedded}
         guessed = [name for name in names if name in found and name not in roots]
@@ -98,7 +106,8 @@ class Evaluator:
         """What is evaluated, by task, as plain values for a logger's settings.
 
         data, split, origin ("official", "own" or "embedded") and identity; clips (names) and frames (how many a call
-        takes); protocol with what was modified; seconds of the last call, None before it.
+        takes); every, and whether it is quick; protocol with what was modified; seconds of the last call, None before
+        it.
         """
         return {benchmark.subject.task.name: benchmark.description for benchmark in self._benchmarks}
 
@@ -111,7 +120,7 @@ class Evaluator:
 
         Returns:
             "davis/J&F-Mean", "vip/mIoU", "jhmdb/PCK@0.1", ... : fractions between 0 and 1. On the embedded clips the
-            names begin with "embedded-".
+            names begin with "embedded-", with `quick` with "quick-".
         """
         from corrkit.backbones import wrap
 
@@ -137,7 +146,17 @@ class Shown:
 
 
 class _Benchmark:
-    """One task with its clips, decoded once."""
+    """One task with its clips, decoded once.
+
+    Args:
+        task: its name.
+        data: as for `Evaluator`, as are clips and protocol.
+        clips: see data.
+        protocol: see data.
+        overrides: protocol constants by leaf name.
+        every: as for `Evaluator`; None is quick.
+        shown: which numbers are returned.
+    """
 
     def __init__(
         self,
@@ -146,31 +165,42 @@ class _Benchmark:
         clips: str | Sequence[str],
         protocol: str | Protocol | None,
         overrides: Mapping[str, object],
-        every: int,
+        every: int | None,
         shown: Shown,
     ) -> None:
-        if every < 1:
+        if every is not None and every < 1:
             raise UsageError(f"every is {every}.", "Give 1 for all frames, 2 for every second one, ...")
         opened = open_subject(task, data=data, protocol=protocol, overrides=overrides)
-        self.subject = replace(opened, clips=tuple(_choose(opened.dataset, clips)))
+        constants = opened.protocol if every else override(opened.protocol, _halved(opened.protocol))
+        self.subject = replace(opened, protocol=constants, clips=tuple(_choose(opened.dataset, clips)))
+        opened = self.subject
         self.is_embedded = opened.dataset.origin == "embedded"
+        prefix = "embedded-" * self.is_embedded
+        self._title = f"{prefix}{opened.task.name}" if every else f"quick-{prefix}{opened.task.name}"
         self._every, self._shown = every, shown
+        self._steps = [every or -(-len(clip.frames) // QUICK_FRAMES) for clip in opened.clips]
         self._resized: ResizedFrames = {}
         self._seconds: float | None = None
         self._truths: list[Callable[[int], object]] = [
             functools.cache(opened.task.truth(opened.task.resaved(clip, opened.protocol), opened.protocol))
             for clip in self.subject.clips
         ]
-        for clip in self.subject.clips if every > 1 else ():
-            self._require_given(clip)
+        for clip, step in zip(opened.clips, self._steps, strict=True):
+            if step > 1:
+                self._require_given(clip, step)
 
-    def _require_given(self, clip: AnyClip) -> None:
+    @property
+    def _thinning(self) -> str:
+        """How frames are left out, in the caller's words."""
+        return f"every={self._every}" if self._every else "quick=True"
+
+    def _require_given(self, clip: AnyClip, step: int) -> None:
         """Refuses to leave out a frame that gives an object: it would be given later, in a frame that is scored."""
-        task, protocol, every = self.subject.task, self.subject.protocol, self._every
-        lost = [index for index in task.given(task.resaved(clip, protocol), protocol) if index % every]
+        task, protocol = self.subject.task, self.subject.protocol
+        lost = [index for index in task.given(task.resaved(clip, protocol), protocol) if index % step]
         if lost:
             raise UsageError(
-                f"every={every} leaves out frame {lost[0]} of {clip.name}, where an object enters.",
+                f"{self._thinning} leaves out frame {lost[0]} of {clip.name}, where an object enters.",
                 "Give another number, or leave entries=appearance out.",
             )
 
@@ -184,8 +214,9 @@ class _Benchmark:
             "origin": data.origin,
             "identity": data.identity,
             "clips": [clip.name for clip in clips],
-            "frames": sum(-(-len(clip.frames) // self._every) for clip in clips),
+            "frames": sum(-(-len(clip.frames) // step) for clip, step in zip(clips, self._steps, strict=True)),
             "every": self._every,
+            "quick": self._every is None,
             "protocol": protocol.identifier,
             "modified": dict(protocol.overrides),
             "seconds": self._seconds,
@@ -200,8 +231,8 @@ class _Benchmark:
         mine: Records = {}
         failure: Exception | None = None
         try:
-            for clip, truth in list(zip(clips, self._truths, strict=True))[rank::num_ranks]:
-                (record,) = evaluate_clip([(predictor, protocol)], clip, task, truth=truth, every=self._every)
+            for clip, truth, step in list(zip(clips, self._truths, self._steps, strict=True))[rank::num_ranks]:
+                (record,) = evaluate_clip([(predictor, protocol)], clip, task, truth=truth, every=step)
                 mine[record.clip] = record.statistics
         except Exception as error:  # whatever it is, the other ranks must not wait for this one
             failure = error
@@ -210,17 +241,27 @@ class _Benchmark:
             raise failure
         found = task.scores({clip.name: everyone[clip.name] for clip in clips}, protocol, split=self.subject.data.split)
         facts = task_facts(task.name)
-        if self._every > 1 and math.isnan(found.metrics[facts.leading.name]):
-            raise UsageError(f"every={self._every} leaves no frame of these clips to score.", "Give a smaller number.")
+        if max(self._steps) > 1 and math.isnan(found.metrics[facts.leading.name]):
+            raise UsageError(f"{self._thinning} leaves no frame of these clips to score.", "Give a smaller number.")
         main = [metric.name for metric in facts.shown]
         names = list(found.metrics) if self._shown.metrics == "all" else main
-        title = f"embedded-{task.name}" if self.is_embedded else task.name
+        title = self._title
         numbers = {f"{title}/{name}": found.metrics[name] for name in names}
         for name in names if self._shown.intervals else ():
             if (interval := found.intervals.get(name)) is not None:
                 numbers[f"{title}/{name} low"], numbers[f"{title}/{name} high"] = interval
         self._seconds = time.perf_counter() - started
         return numbers
+
+
+def _halved(protocol: Protocol) -> dict[str, object]:
+    """Half the input's size, and a window over the same part of the picture."""
+    halves: dict[str, object] = {}
+    if protocol.frames.size:
+        halves["size"] = [max(1, side // 2) for side in protocol.frames.size]
+    if protocol.affinity.shape != "none":
+        halves["radius"] = max(1, math.ceil(protocol.affinity.radius / 2))
+    return halves
 
 
 def _remade(make: Callable[[], Evaluator]) -> Evaluator:

@@ -39,6 +39,17 @@ class Lane:
         if run is not None:
             run.write_clip(record.clip, record.plain())
         self.records[record.clip] = record
+        self.failures.pop(record.clip, None)
+
+    def take_over(self, *, with_predictions: bool) -> None:
+        """Takes the records that its run holds by now, whoever wrote them; only those with all their predictions."""
+        if self.run is None:
+            return
+        self.run.reread()
+        for name, plain in self.run.finished.items():
+            record = ClipRecord.of(plain)
+            if name not in self.records and (not with_predictions or self.run.has_predictions(record.predictions)):
+                self.records[name] = record
 
     def put_in_order(self, clips: Iterable[str]) -> None:
         """Sums over clips depend on their order in the last bit: that of the data set, whoever was done first."""
@@ -61,6 +72,8 @@ def run_folder(predictor: Predictor, constants: Protocol, *, data: str | Path | 
     parts = [folder.name]
     if takes_embedded(constants.task, data):
         parts.append("embedded")
+    if predictor.precision != "float32":
+        chosen = {**chosen, "precision": predictor.precision}
     asked = {name: value for name, value in sorted(chosen.items()) if value is not None}
     if asked or constants.overrides:
         settings = repr((asked, dict(constants.overrides)))
@@ -88,26 +101,10 @@ def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> 
         "protocol": protocol.identifier,
         "overrides": dict(protocol.overrides),
         "data": {**compared, "dataset_name": subject.dataset_name},
-        "precision": "float32",
+        "precision": predictor.precision,
         "device": predictor.device_type,
         **versions(),
     }
-
-
-def finished_clips(run: Run, save_predictions: bool) -> dict[str, ClipRecord]:
-    """Records that need no more work; where predictions are wanted, only those of clips whose files are all there."""
-    records = {clip: ClipRecord.of(plain) for clip, plain in run.finished.items()}
-    return {
-        clip: record
-        for clip, record in records.items()
-        if not save_predictions or run.has_predictions(record.predictions)
-    }
-
-
-def meanwhile(run: Run) -> dict[str, ClipRecord]:
-    """The records of all that is finished by now, by other processes, too."""
-    run.reread()
-    return finished_clips(run, save_predictions=False)
 
 
 def versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ GROUND_FLOOR = (
     "task_table",
     "manifests",
     "constants",
+    "beside",
 )
 ROOMS = (
     "protocols",

@@ -1,11 +1,12 @@
 """Several layers of one network in one pass: each layer is a backbone of its own, the forward pass is shared."""
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
+from corrkit.backbones.batches import Batches
 from corrkit.backbones.contract import Backbone, interface_of
-from corrkit.backbones.framewise import Framewise, batches
+from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.loading import Loading, open_layers
 from corrkit.backbones.networks.base import Network
 from corrkit.errors import CheckpointError, UsageError
@@ -40,7 +41,7 @@ def load_layers(spec: str, layers: Sequence[str], loading: Loading) -> "list[Sha
     every = [backbone_of(number) for number in numbers]
     if any(alone.multiple != whole.multiple for alone in every):
         raise UsageError(f"The layers of {spec} need inputs of different sizes.", "Use --layer, one at a time.")
-    shared = SharedPass(network)
+    shared = SharedPass(network, Batches())
     return [SharedLayer(alone, shared, number) for alone, number in zip(every, numbers, strict=True)]
 
 
@@ -76,25 +77,27 @@ class SharedPass:
 
     Args:
         network: whose layers are asked for.
+        batches: shared by the network under all rules.
     """
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, batches: Batches) -> None:
+        self.network, self.batches = network, batches
         self._under: dict[str, SharedPass] = {}
 
     def encode(self, frames: "Iterable[Tensor]", layers: Sequence[int]) -> "Iterator[list[Tensor]]":
         """Frames [3, H, W] of one clip in order to the features [h, w, C] of each layer, frame by frame."""
         distinct = tuple(dict.fromkeys(layers))
-        for batch in batches(frames):
+
+        def forward(batch: "Tensor") -> "Iterator[list[Tensor]]":
             found = dict(zip(distinct, self.network.taps(batch, distinct), strict=True))
-            for number in range(len(batch)):
-                features = {layer: maps[number].float() for layer, maps in found.items()}
-                yield [features[layer] for layer in layers]
+            return (_of_frame(found, number, layers) for number in range(len(batch)))
+
+        return self.batches.through(forward, frames)
 
     def with_position(self, rule: str) -> "SharedPass":
         """The pass of all these layers under another rule, one for all who ask; this one stays as it is."""
         if rule not in self._under:
-            self._under[rule] = SharedPass(self.network.with_position(rule))
+            self._under[rule] = SharedPass(self.network.with_position(rule), self.batches)
         return self._under[rule]
 
 
@@ -108,7 +111,7 @@ class SharedLayer(Framewise):
     """
 
     def __init__(self, alone: Framewise, shared: SharedPass, number: int) -> None:
-        super().__init__(shared.network, interface_of(alone))
+        super().__init__(shared.network, interface_of(alone), shared.batches)
         self.shared, self.number = shared, number
 
     def __call__(self, frames: "Tensor") -> "Tensor":
@@ -121,6 +124,12 @@ class SharedLayer(Framewise):
         other.shared = self.shared.with_position(rule)
         other.network = other.shared.network
         return other
+
+
+def _of_frame(maps: "Mapping[int, Tensor]", number: int, layers: Sequence[int]) -> "list[Tensor]":
+    """Of a batch's maps [B, h, w, C] by layer one frame's [h, w, C], for each of the layers asked for."""
+    features = {layer: own[number].float() for layer, own in maps.items()}
+    return [features[layer] for layer in layers]
 
 
 def _number(layer: str, depth: int) -> int:

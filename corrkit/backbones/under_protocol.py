@@ -56,8 +56,9 @@ def _mean_of_layers(backbone: Backbone, count: int) -> Backbone:
     """Whose features are the mean over the last `count` layers up to its own; itself for 1."""
     if count == 1:
         return backbone
-    network = backbone.network if isinstance(backbone, Framewise) else None
-    if not isinstance(network, Network) or isinstance(backbone, SharedLayer) or backbone.mode.kind != "framewise":
+    alone = backbone if isinstance(backbone, Framewise) and not isinstance(backbone, SharedLayer) else None
+    network = None if alone is None or alone.mode.kind != "framewise" else alone.network
+    if alone is None or not isinstance(network, Network):
         raise UsageError(
             f"features.layers is {count}, but {backbone.report.system} as it is opened gives no layers to average.",
             "Leave --layers and --window out, or set layers=1.",
@@ -67,7 +68,7 @@ def _mean_of_layers(backbone: Backbone, count: int) -> Backbone:
             f"features.layers is {count}, but there are {network.layer} layers up to the one that is evaluated.",
             f"Set layers to {network.layer} at most.",
         )
-    return Framewise(_Mean(network, count), interface_of(backbone))
+    return Framewise(_Mean(network, count), interface_of(alone), alone.batches)
 
 
 class _Mean(nn.Module):

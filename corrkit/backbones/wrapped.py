@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Interface, Report
 from corrkit.backbones.framewise import Framewise
-from corrkit.errors import CorrkitError, UsageError
+from corrkit.errors import CorrkitError, UsageError, is_out_of_memory
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -143,9 +143,9 @@ class WrappedNetwork(nn.Module):
         with _evaluating(self.module):
             try:
                 output = self._features(frames)
-            except (CorrkitError, MemoryError, torch.OutOfMemoryError):
-                raise
             except Exception as error:  # the user's own code: whatever it raises is theirs to mend
+                if isinstance(error, CorrkitError) or is_out_of_memory(error):
+                    raise
                 raise UsageError(
                     f"The forward pass of {type(self.module).__name__} fails on frames {list(frames.shape)}: "
                     f"{type(error).__name__}: {error}",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from corrkit import __version__
 from corrkit.cli.talk import say
-from corrkit.errors import CorrkitError, closest
+from corrkit.errors import CorrkitError, closest, is_out_of_memory
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -138,7 +138,7 @@ def _run(command: object, args: argparse.Namespace) -> int:
     except Exception as error:
         if args.debug:
             raise
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             say(f"corrkit: out of memory: {str(error).splitlines()[0] if str(error) else 'no more is to be had'}")
             say(f"{_LESS_MEMORY} Finished clips of a run folder are kept.")
             return CorrkitError.exit_code
@@ -157,13 +157,6 @@ def _not_written(error: OSError) -> int:
     say("Free some space or write elsewhere, then repeat the command.")
     _forget_stdout()
     return CorrkitError.exit_code
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's, and torch's on every device; torch is not imported here."""
-    words = ("DefaultCPUAllocator", "out of memory", "not enough memory")
-    told = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
 
 
 def _forget_stdout() -> None:

@@ -3,7 +3,8 @@
 import argparse
 import hashlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from corrkit.predictors.contract import Predictor
     from corrkit.predictors.loading import Request
     from corrkit.processes.shares import Share
+    from corrkit.processes.workers import Staff
     from corrkit.protocols import Protocol
     from corrkit.runs.comparable import StoredRun
     from corrkit.runs.comparison import Comparison
@@ -79,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
     parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "tf32", "bf16", "fp16"],
+        default="fp32",
+        help="of the network's products; fp32 is how results are published, all else is marked",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes that evaluate; default: as many as pay")
     parser.add_argument(
         "--shard", metavar="i/n", help="only the i-th of n shares of the clips; under torchrun the rank's"
@@ -113,17 +121,20 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates, prints one table; returns 2 where a clip failed, 1 where a difference is below --fail-below."""
     from corrkit.predictors.checkpoints import open_each
     from corrkit.processes.ranks import rank_and_count
+    from corrkit.processes.workers import Staff
     from corrkit.runs.tables import require_metrics
     from corrkit.tasks.roots import require_outside_data
 
-    if args.shard and rank_and_count():
-        raise UsageError("Under torchrun each rank has its own share of the clips.", "Leave --shard out.")
+    share = _share(args)
     tasks = _tasks(args)
     require_metrics(args.columns, tasks)
     against = _against(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
-    request, predictors, unopened = open_each(_request(args))
+    request = _request(args)
+    staff = Staff(request=request, workers=1 if rank_and_count() else args.workers, shares=[share])
+    request, predictors, unopened = open_each(request)
+    staff = replace(staff, request=request)
     rank, _ = rank_and_count() or (0, 1)
     args.quiet = args.quiet or rank > 0
     described: set[str] = set()
@@ -140,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
             subject = opened_subject(args, task, protocols[0])
             if against:
                 _require_alike(subject, against[task])
-            found, references = _evaluate(subject, protocols, request, predictors, args)
+            found, references = _evaluate(subject, protocols, staff, predictors, args)
         except CorrkitError as error:
             if args.task != "all" or rank_and_count():  # ranks wait for each other at the end of every task
                 raise
@@ -175,6 +186,18 @@ def run(args: argparse.Namespace) -> int:
         _submit(subject, results[0], Path(args.submission))
     closing = [closing_words(result, _origin(args)) for result in results]
     return max([code, judged(comparisons, args.fail_below), *closing])
+
+
+def _share(args: argparse.Namespace) -> "Share":
+    """Of --shard; under torchrun ranks divide the clips. Refused is what shares exclude."""
+    from corrkit.processes.ranks import rank_and_count
+    from corrkit.processes.shares import Share
+
+    if args.shard and rank_and_count():
+        raise UsageError("Under torchrun each rank has its own share of the clips.", "Leave --shard out.")
+    if args.reference_rows and (args.shard or rank_and_count()):
+        raise UsageError("Reference rows are in no run folder where shares could meet.", "Leave --reference-rows out.")
+    return Share.read(args.shard or "1/1")
 
 
 def _protocols(args: argparse.Namespace, task: str) -> "list[Protocol]":
@@ -216,6 +239,7 @@ def _rows(results: "Sequence[Result]") -> "list[ProtocolRow]":
 def _request(args: argparse.Namespace) -> "Request":
     """One predictor for each checkpoint, or one for each layer of --layers."""
     from corrkit.backbones.loading import Loading
+    from corrkit.backbones.precision import SHORT
     from corrkit.predictors.checkpoints import each_checkpoint
     from corrkit.predictors.loading import Request
     from corrkit.processes.ranks import device_of_rank
@@ -240,6 +264,7 @@ def _request(args: argparse.Namespace) -> "Request":
         further=tuple(args.ckpt[1:]),
         device=device_of_rank(args.device),
         loading=loading,
+        precision=SHORT[args.precision],
         layers=layers,
         name=args.name,
         seed_of=args.seed_of,
@@ -328,7 +353,7 @@ def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protoco
 def _evaluate(
     subject: "Subject",
     protocols: "Sequence[Protocol]",
-    request: "Request",
+    staff: "Staff",
     predictors: "Sequence[Predictor]",
     args: argparse.Namespace,
 ) -> "tuple[list[Result], list[Result]]":
@@ -337,12 +362,7 @@ def _evaluate(
     from corrkit.evaluation import evaluate_together
     from corrkit.predictors.references import reference_predictors
     from corrkit.processes.ranks import evaluated_by_all, rank_and_count
-    from corrkit.processes.shares import Share
-    from corrkit.processes.workers import Staff
 
-    rank = rank_and_count()
-    if args.reference_rows and (rank or args.shard):
-        raise UsageError("Reference rows are in no run folder where shares could meet.", "Leave --reference-rows out.")
     lanes = [(predictor, protocol) for protocol in protocols for predictor in predictors]
     folders: list[Path | None] = [*_folders(args, lanes)]
     references = [
@@ -352,7 +372,7 @@ def _evaluate(
     ]
     with ClipProgress(quiet=args.quiet, folders=[folder for folder in folders if folder]) as progress:
 
-        def evaluate(share: "Share") -> "list[Result]":
+        def evaluate(shares: "Iterable[Share]") -> "list[Result]":
             return evaluate_together(
                 subject,
                 [*lanes, *references],
@@ -360,10 +380,11 @@ def _evaluate(
                 save_predictions=True if args.submission else args.save_predictions,
                 progress=progress,
                 watch=progress.watch,
-                staff=Staff(request=request, workers=1 if rank else args.workers, share=share),
+                staff=replace(staff, shares=shares),
             )
 
-        results = evaluated_by_all(*rank, evaluate) if rank else evaluate(Share.read(args.shard or "1/1"))
+        rank = rank_and_count()
+        results = evaluated_by_all(*rank, evaluate) if rank else evaluate(staff.shares)
     return results[: len(lanes)], results[len(lanes) :]
 
 

@@ -14,7 +14,7 @@ from corrkit.cli.talk import say
 from corrkit.text import one_line
 
 if TYPE_CHECKING:
-    from corrkit.evaluation import Standing
+    from corrkit.processes.remaining import Standing
 
 
 class ClipProgress:
@@ -55,7 +55,7 @@ class ClipProgress:
                 self._say_clip("")
 
     def watch(self, standing: "Standing") -> None:
-        """Takes how far the evaluation is (see `corrkit.evaluation.Watch`)."""
+        """Takes how far the evaluation is (see `corrkit.processes.remaining.Watch`)."""
         is_first = standing.done == standing.taken_over
         if is_first:
             self._started, self._frames = time.perf_counter(), 0

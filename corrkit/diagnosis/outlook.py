@@ -33,12 +33,13 @@ def facts() -> Iterator[Fact]:
     clips = official_clips("davis", "val")
     frames = sum(clip.num_frames or 0 for clip in clips)
     device = resolve_device("auto")
-    workers = suitable_workers(frames, device.type)
     with _one_thread(), exact_inference():
         began, used = time.perf_counter(), _now(device)
         encoding, matching = seconds_of_encoding(device, SIZE), seconds_of_matching(device, SIZE)
         busy = (time.perf_counter() - began) / (_now(device) - used)
-    total = frames * (encoding + matching) / workers
+    alone = frames * (encoding + matching)
+    workers = suitable_workers(alone, device.type)
+    total = alone / workers
     slowed = f" Other programs are busy: here and now it takes {busy:.1f} times as long." if busy > BUSY else ""
     yield Fact(
         name="DAVIS val",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 
 from corrkit.backbones.contract import Mode, Report
+from corrkit.backbones.precision import Precision
 from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import ClipT, Label, Notes, Task, Truth
@@ -14,8 +15,9 @@ class Predictor(ABC):
 
     name: for tables and run folders. report, mode: see `corrkit.backbones.contract`. digest: sha256 of what makes its
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
-    device_type: "cpu", "cuda" or "mps". seed_of: the method of which it is one training seed, where declared.
-    origin: the spec and options of loading from which it can be made again, None where it was given as an object.
+    device_type: "cpu", "cuda" or "mps". precision: of its network's products. seed_of: the method of which it is one
+    training seed, where declared. origin: the spec and options of loading from which it can be made again, None where
+    it was given as an object.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Predictor(ABC):
     digest: str | None
     stride: int | None = None
     device_type: str = "cpu"
+    precision: Precision = "float32"
     seed_of: str | None = None
     origin: Mapping[str, Json] | None = None
 
@@ -42,6 +45,11 @@ class Predictor(ABC):
     def notes_under(self, protocol: Protocol) -> tuple[str, ...]:
         """What the user should know, the report's notes first."""
         return self.report.notes
+
+    @property
+    def frames_at_a_time(self) -> int | None:
+        """How many frames go through its network since memory ran out; None while it has not."""
+        return None
 
     @abstractmethod
     def predict(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.loading import NO_OPTIONS, Loading, load
+from corrkit.backbones.precision import Precision, require_precision
 from corrkit.errors import UsageError
 from corrkit.files.jsontext import Json
 from corrkit.predictors.contract import Predictor
@@ -30,14 +31,15 @@ _SAYS_NOTHING = re.compile(
 class Request:
     """What is to be evaluated, by its spec: another process makes the same predictors of it.
 
-    spec, device, loading: as for `make_predictor`. further: specs of other checkpoints beside it. layers: as for
-    `layer_predictors`, or None. name, seed_of: as for `Predictor.declare`.
+    spec, device, loading, precision: as for `make_predictor`. further: specs of other checkpoints beside it. layers: as
+    for `layer_predictors`, or None. name, seed_of: as for `Predictor.declare`.
     """
 
     spec: str | Path
     further: tuple[str | Path, ...] = ()
     device: str = "auto"
     loading: Loading = NO_OPTIONS
+    precision: Precision = "float32"
     layers: tuple[str, ...] | None = None
     name: str | None = None
     seed_of: str | None = None
@@ -48,8 +50,10 @@ class Request:
 
     def _of(self, spec: str | Path) -> list[Predictor]:
         if self.layers is not None:
-            return layer_predictors(str(spec), self.layers, device=self.device, loading=self.loading)
-        predictor = make_predictor(spec, device=self.device, loading=self.loading)
+            return layer_predictors(
+                str(spec), self.layers, device=self.device, loading=self.loading, precision=self.precision
+            )
+        predictor = make_predictor(spec, device=self.device, loading=self.loading, precision=self.precision)
         predictor.declare(self.name, self.seed_of)
         return [predictor]
 
@@ -59,6 +63,7 @@ def make_predictor(
     *,
     device: str = "auto",
     loading: Loading = NO_OPTIONS,
+    precision: Precision = "float32",
 ) -> Predictor:
     """The predictor of a spec, backbone or module.
 
@@ -66,13 +71,34 @@ def make_predictor(
         model: see `corrkit.evaluate`.
         device: see `resolve_device`.
         loading: options of loading a spec.
+        precision: of the network's products.
 
     Raises:
         CheckpointError: for a spec that gives no backbone.
-        UsageError: for an unknown device, or options of loading with a live model.
+        UsageError: for an unknown device, a precision that it hasn't, or options of loading with a live model.
     """
     if loading.given and not isinstance(model, str | Path):
         raise UsageError(f"{', '.join(loading.given)}: options of loading.", "Leave them out for a live model.")
+    reference = _reference(model, loading)
+    if reference is not None:
+        if precision != reference.precision:
+            raise UsageError(f"{reference.name} doesn't work in {precision}.", "Leave --precision out.")
+        return reference
+    target = resolve_device(device)
+    require_precision(precision, target)  # before a checkpoint is opened
+    if isinstance(model, str | Path):
+        predictor = Propagator(load(model, loading), target, name=spec_name(model), precision=precision)
+        predictor.origin = _origin(model, loading)
+        if str(model).startswith("random:"):
+            predictor.seed_of = re.sub(r"@\d+$", "", predictor.name)
+        return predictor
+    assert not isinstance(model, Predictor), "taken as it is"
+    live = model if isinstance(model, Backbone) else _wrapped(model)
+    return Propagator(live, target, name=live.report.architecture, precision=precision)
+
+
+def _reference(model: object, loading: Loading) -> Predictor | None:
+    """A predictor that is given as it is, or one that needs neither device nor network; None for all others."""
     if isinstance(model, Predictor):
         return model
     if model == "identity":
@@ -81,15 +107,7 @@ def make_predictor(
     if isinstance(model, str) and model.partition("@")[0] == "oracle":
         loading.refuse(model)
         return _oracle(model)
-    target = resolve_device(device)
-    if isinstance(model, str | Path):
-        predictor = Propagator(load(model, loading), target, name=spec_name(model))
-        predictor.origin = _origin(model, loading)
-        if str(model).startswith("random:"):
-            predictor.seed_of = re.sub(r"@\d+$", "", predictor.name)
-        return predictor
-    live = model if isinstance(model, Backbone) else _wrapped(model)
-    return Propagator(live, target, name=live.report.architecture)
+    return None
 
 
 def _wrapped(module: "torch.nn.Module") -> Backbone:
@@ -118,7 +136,12 @@ def spec_name(spec: str | Path) -> str:
 
 
 def layer_predictors(
-    spec: str, layers: Sequence[str], *, device: str = "auto", loading: Loading = NO_OPTIONS
+    spec: str,
+    layers: Sequence[str],
+    *,
+    device: str = "auto",
+    loading: Loading = NO_OPTIONS,
+    precision: Precision = "float32",
 ) -> list[Predictor]:
     """One predictor per layer of a checkpoint, for `evaluate_together`: they share one pass of the network.
 
@@ -127,6 +150,7 @@ def layer_predictors(
         layers: numbers from 1, or ["all"].
         device: see `resolve_device`.
         loading: options of loading, without layer or window.
+        precision: of the network's products.
 
     Raises:
         CheckpointError: as `corrkit.load_backbone`.
@@ -135,9 +159,11 @@ def layer_predictors(
     from corrkit.backbones.layers import load_layers
 
     target, name = resolve_device(device), spec_name(spec)
+    require_precision(precision, target)
     predictors: list[Predictor] = []
     for backbone in load_layers(spec, layers, loading):
-        predictors.append(Propagator(backbone, target, name=f"{name}-layer{backbone.report.layer}"))
+        own_name = f"{name}-layer{backbone.report.layer}"
+        predictors.append(Propagator(backbone, target, name=own_name, precision=precision))
         predictors[-1].origin = _origin(spec, replace(loading, layer=backbone.report.layer))
     return predictors
 

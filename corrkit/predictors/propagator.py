@@ -15,7 +15,10 @@ from corrkit.backbones.contract import (
     interface_of,
     on_device,
 )
-from corrkit.errors import ProtocolError
+from corrkit.backbones.framewise import Framewise
+from corrkit.backbones.precision import Precision, require_precision, worked_in
+from corrkit.beside import Beside
+from corrkit.errors import ProtocolError, UsageError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Features, Frames
@@ -62,15 +65,28 @@ class Propagator(Predictor):
         device: where features, matching and read-out run.
         name: for tables and run folders.
         resized: keeps resized frames from call to call, for a caller that evaluates the same clips often.
+        precision: of the network's products; features and matching are float32 all the same.
+
+    Raises:
+        UsageError: for a precision that the device hasn't, or a backbone without a network.
     """
 
     knows_classes = False
     """Whether `classes` says anything, so that it matches otherwise than other propagators."""
 
     def __init__(
-        self, backbone: Backbone, device: "torch.device", name: str, resized: ResizedFrames | None = None
+        self,
+        backbone: Backbone,
+        device: "torch.device",
+        name: str,
+        resized: ResizedFrames | None = None,
+        *,
+        precision: Precision = "float32",
     ) -> None:
-        self.name = name
+        require_precision(precision, device)
+        if precision != "float32" and not backbone.report.parameters:
+            raise UsageError(f"{name} has no network that could work in {precision}.", "Leave --precision out.")
+        self.name, self.precision = name, precision
         self._resized = resized
         self.backbone, self.interface = on_device(backbone, device), interface_of(backbone)
         self.device, self.device_type = device, device.type
@@ -112,6 +128,11 @@ class Propagator(Predictor):
 
         return under(self.backbone, rules)
 
+    @property
+    def frames_at_a_time(self) -> int | None:
+        """See `Predictor`."""
+        return self.backbone.batches.shrunk_to if isinstance(self.backbone, Framewise) else None
+
     def mode_under(self, protocol: Protocol) -> Mode:
         """See `Predictor`."""
         return self.under(protocol.features).mode
@@ -142,7 +163,8 @@ class Propagator(Predictor):
             resized = self._resized.setdefault(key, functools.cache(read))
 
         def frame(index: int) -> "torch.Tensor":
-            return prepare.normalise(resized(index))
+            ready = prepare.normalise(resized(index))
+            return ready.pin_memory() if self.device_type == "cuda" else ready  # else the upload waits for the GPU
 
         return (frame.to(self.device, non_blocking=True) for frame in read_ahead(frame, len(clip.frames)))
 
@@ -151,8 +173,10 @@ class Propagator(Predictor):
     ) -> Generator[Label | None, None, Notes]:
         """See `Predictor`. Memory holds the context, not the clip."""
         seen = self.network_input(clip, protocol)
-        features = iter(self.under(protocol.features).encode(self.frames(clip, seen)))
-        return self.propagated(features, clip, task, protocol, seen)
+        encoded = iter(self.under(protocol.features).encode(self.frames(clip, seen)))
+        features = worked_in(self.precision, self.device, encoded)
+        with Beside("labels") as decoding:
+            return (yield from self.propagated(features, clip, task, protocol, seen, decoding))
 
     def propagated(
         self,
@@ -161,10 +185,12 @@ class Propagator(Predictor):
         task: Task[ClipT, Label, Truth],
         protocol: Protocol,
         seen: NetworkInput,
+        decoding: Beside,
         matched: "Iterator[Matched] | None" = None,
     ) -> Generator[Label | None, None, Notes]:
         """The predictions that follow from features [h, w, C] of every frame, streaming; see `Predictor`.
 
+        Soft maps become labels in the thread of `decoding`: on a GPU it waits for them, and nobody else does.
         matched: see `propagate`.
         """
         from corrkit.propagation import propagate
@@ -187,7 +213,7 @@ class Propagator(Predictor):
             return codec.encode(codec.decode(soft))
 
         every, classes = chain([first], features), self.classes(clip, codec)
-        for soft in propagate(
+        soft_maps = propagate(
             every,
             labels,
             later_labels=maps,
@@ -195,8 +221,8 @@ class Propagator(Predictor):
             predicted=predicted,
             classes=classes,
             matched=matched,
-        ):
-            yield codec.decode(soft)
+        )
+        yield from decoding.mapped(codec.decode, soft_maps)
         return [("what is given without a cell on the grid can't be followed", some(lost))] if lost else []
 
     def classes(self, clip: ClipT, codec: Codec[Label]) -> "Iterator[torch.Tensor | None] | None":

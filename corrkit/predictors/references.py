@@ -94,7 +94,7 @@ class MatchingOracle(Propagator):
     knows_classes = True
 
     def __init__(self, of: Propagator) -> None:
-        super().__init__(of.backbone, of.device, name=f"{of.name}, true matches")
+        super().__init__(of.backbone, of.device, name=f"{of.name}, true matches", precision=of.precision)
         self.report = replace(of.report, system="matching-oracle")
         self.digest = of.digest and hashlib.sha256(f"matching oracle of {of.digest}".encode()).hexdigest()
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Generic
 
 from corrkit.backbones.contract import Backbone
 from corrkit.backbones.layers import encode_together, layer_key, network_key
+from corrkit.backbones.precision import worked_in
+from corrkit.beside import Beside
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.propagator import NetworkInput, Propagator
 from corrkit.protocols import Protocol
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def predict_together(
-    lanes: Sequence[tuple[Predictor, Protocol, ClipT]], task: Task[ClipT, Label, Truth]
+    lanes: Sequence[tuple[Predictor, Protocol, ClipT]], task: Task[ClipT, Label, Truth], decoding: Beside
 ) -> "Iterator[list[Stream[Label]]]":
     """The predictions of each lane, as its own `predict` gives them; to be asked for frame by frame, lane by lane.
 
@@ -36,6 +38,7 @@ def predict_together(
     Args:
         lanes: predictors, each with its protocol and the clip as that protocol sees it.
         task: of all the protocols.
+        decoding: where soft maps become labels.
     """
     passes: dict[Hashable, _Pass] = {}
     seen = [_seen(*lane, passes) for lane in lanes]
@@ -54,7 +57,7 @@ def predict_together(
                 matchings[one.key] = _Matching(one.shared, one.backbone)
             matching = matchings[one.key]
         matched = None if matching is None else matching.join(protocol)
-        predictions = predictor.propagated(features, clip, task, protocol, one.input, matched)
+        predictions = predictor.propagated(features, clip, task, protocol, one.input, decoding, matched)
         streams.append(Stream(predictions, [one.shared] if matching is None else [one.shared, matching]))
     with ExitStack() as stack:
         for shared in passes.values():
@@ -84,9 +87,9 @@ def _seen(predictor: Predictor, protocol: Protocol, clip: AnyClip, passes: "dict
     if not isinstance(predictor, Propagator):
         return None
     seen, backbone = predictor.network_input(clip, protocol), predictor.under(protocol.features)
-    place = network_key(predictor.backbone), seen
+    place = network_key(predictor.backbone), predictor.precision, seen
     if place not in passes:
-        passes[place] = _Pass(lambda: predictor.frames(clip, seen))
+        passes[place] = _Pass(lambda: predictor.frames(clip, seen), predictor)
     own = None if predictor.knows_classes else matching_key(protocol)
     key = None if own is None else (place, layer_key(backbone), own)
     return _Seen(input=seen, backbone=backbone, shared=passes[place], key=key)
@@ -169,10 +172,11 @@ class _Pass:
 
     Args:
         frames: opens the frames, as the network takes them.
+        predictor: whose device and precision the network works with.
     """
 
-    def __init__(self, frames: "Callable[[], Iterator[Tensor]]") -> None:
-        self._open_frames = frames
+    def __init__(self, frames: "Callable[[], Iterator[Tensor]]", predictor: Propagator) -> None:
+        self._open_frames, self._predictor = frames, predictor
         self._backbones: list[Backbone] = []
         self._waiting: list[deque[Tensor]] = []
         self._frames: Iterator[Tensor] | None = None
@@ -201,7 +205,8 @@ class _Pass:
         started = time.perf_counter()
         if self._frames is None:
             self._frames = self._open_frames()
-            self._encoded = encode_together(self._backbones, self._frames)
+            encoded = encode_together(self._backbones, self._frames)
+            self._encoded = worked_in(self._predictor.precision, self._predictor.device, encoded)
         found = next(self._encoded, None)
         for waiting, features in zip(self._waiting, found or (), strict=found is not None):
             waiting.append(features)

@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from corrkit.processes.shares import WHOLE, Share
@@ -20,22 +20,35 @@ def rank_and_count() -> tuple[int, int] | None:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def evaluated_by_all(rank: int, count: int, evaluate: Callable[[Share], Evaluated]) -> Evaluated:
+def evaluated_by_all(rank: int, count: int, evaluate: Callable[[Iterable[Share]], Evaluated]) -> Evaluated:
     """Evaluates this rank's share and waits for the others; rank 0 then sums up what all have done.
 
     The ranks meet in the run folder, which all of them must see; through torch's process group they only wait. A clip
     that failed on its rank is tried once more by rank 0. What `evaluate` raises ends this rank, and so all of them.
+
+    Args:
+        rank: of this process.
+        count: of the ranks.
+        evaluate: opens the run and then evaluates one share after the other (see `workers.Staff.shares`).
     """
     import torch.distributed
 
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", timeout=_LONGEST)
-    evaluated = evaluate(Share(rank, count))
-    torch.distributed.barrier()
-    if rank == 0:
-        evaluated = evaluate(WHOLE)
+    evaluated = evaluate(_shares(rank, count))
     torch.distributed.barrier()  # the others stay until the sum is written
     return evaluated
+
+
+def _shares(rank: int, count: int) -> Iterator[Share]:
+    """Whoever asks for the next one meets all other ranks there."""
+    import torch.distributed
+
+    torch.distributed.barrier()  # all have opened the run: what it holds by now was there before this command
+    yield Share(rank, count)
+    torch.distributed.barrier()
+    if rank == 0:
+        yield WHOLE
 
 
 def device_of_rank(device: str) -> str:

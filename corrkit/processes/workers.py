@@ -27,8 +27,12 @@ from corrkit.protocols import Protocol
 from corrkit.runs.records import ClipRecord
 from corrkit.tasks.contract import AnyClip, AnyTask
 
-_WORTH_A_WORKER = 400
-"""Frames for each worker below which it takes longer to start than it saves (benchmarks/workers.py)."""
+_WORTH_A_WORKER = 30.0
+"""Seconds of one thread's work for each worker below which it takes longer to start than it saves: it imports torch and
+loads the network anew, and one process has all threads (benchmarks/workers.py)."""
+_SECONDS_BESIDE_THE_NETWORK = 0.03  # of a frame of DAVIS
+_CELLS = 480 * 854 / 16**2  # of a frame of DAVIS at stride 16, each of which takes two operations with every parameter
+_OPERATIONS_PER_SECOND = 1e11
 _OF_A_CLIP = 1 << 29
 """Bytes that features, neighbours and masks of a clip take beside the network, generously."""
 
@@ -75,12 +79,13 @@ class Staff:
 
     request: what a worker makes its predictors of; None for predictors that only the calling process has.
     workers: processes; 1 stands for the calling process alone, None for as many as pay.
-    share: which clips are this process's and its workers'; a share is of one of several independent processes.
+    shares: which clips are this process's and its workers', one share after the other; `WHOLE` or one of several
+        independent processes, or what `ranks.evaluated_by_all` gives.
     """
 
     request: Request | None = None
     workers: int | None = 1
-    share: Share = WHOLE
+    shares: Iterable[Share] = (WHOLE,)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -111,7 +116,9 @@ class Staff:
             CheckpointError: a worker can't make what this process has made. RuntimeError: a fault in a worker.
         """
         num_frames = sum(clip.num_files for clip in clips)
-        count = 1 if self.request is None else self.workers or suitable_workers(num_frames, lanes[0][0].device_type)
+        device_type = lanes[0][0].device_type
+        seconds = num_frames * max(_seconds_of_a_frame(predictor) for predictor, _ in lanes)
+        count = 1 if self.request is None else self.workers or suitable_workers(seconds, device_type)
         if count == 1 or self.request is None or len(clips) < 2:
             for clip in clips:
                 one = errand(clip)
@@ -127,12 +134,25 @@ ALONE = Staff()
 """The calling process, for all clips."""
 
 
-def suitable_workers(num_frames: int, device_type: str) -> int:
-    """One worker for each processor (or GPU), as far as they fit into memory and are worth their start."""
+def suitable_workers(seconds: float, device_type: str) -> int:
+    """One worker for each processor (or GPU), as far as they fit into memory and are worth their start.
+
+    Args:
+        seconds: that the work takes one thread (or GPU).
+        device_type: "cpu", "cuda" or "mps".
+    """
     import torch
 
     rooms = {"cpu": min(processors(), _fit_into_memory()), "cuda": torch.cuda.device_count()}
-    return max(1, min(rooms.get(device_type, 1), num_frames // _WORTH_A_WORKER))
+    return max(1, min(rooms.get(device_type, 1), int(seconds / _WORTH_A_WORKER)))
+
+
+def _seconds_of_a_frame(predictor: Predictor) -> float:
+    """Of one thread, roughly; on a GPU the network's share is small."""
+    if predictor.device_type != "cpu":
+        return _SECONDS_BESIDE_THE_NETWORK
+    cells = _CELLS * (16 / (predictor.stride or 16)) ** 2
+    return _SECONDS_BESIDE_THE_NETWORK + 2 * predictor.report.parameters * cells / _OPERATIONS_PER_SECOND
 
 
 def _in_workers(

@@ -1,5 +1,6 @@
 """The sparse affinity between a query frame and its context frames, and the transport of labels along it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -48,14 +49,13 @@ class SparseAffinity:
         """Cuts the rows of several query frames, one after the other, into one affinity each."""
         size = self.num_cells // len(num_context)
         parts = []
-        for number, own in enumerate(num_context):
-            offsets = self.offsets[number * size : (number + 1) * size + 1]
-            first, last = int(offsets[0]), int(offsets[-1])
+        bounds = itertools.pairwise(self.offsets[::size].tolist())  # the host waits for the device, once
+        for number, (own, (first, last)) in enumerate(zip(num_context, bounds, strict=True)):
             parts.append(
                 SparseAffinity(
                     indices=self.indices[first:last],
                     weights=self.weights[first:last],
-                    offsets=offsets - first,
+                    offsets=self.offsets[number * size : (number + 1) * size + 1] - first,
                     num_context=own,
                     tied=[tied.moved(rows=-number * size) for tied in self.tied if tied.first // size == number],
                 )
@@ -172,8 +172,9 @@ def from_entries(
         num_context: context frames.
     """
     order = torch.argsort(rows * (num_context * num_cells) + indices)
-    offsets = torch.zeros(num_cells + 1, dtype=torch.int64, device=rows.device)
-    torch.cumsum(torch.bincount(rows, minlength=num_cells), 0, out=offsets[1:])
+    counts = torch.zeros(num_cells + 1, dtype=torch.int64, device=rows.device)
+    counts.index_add_(0, rows + 1, torch.ones_like(rows))  # bincount would wait for the device
+    offsets = counts.cumsum(0)
     ordered = indices[order]
     return [
         SparseAffinity(indices=ordered, weights=own[order], offsets=offsets, num_context=num_context, tied=own_tied)

@@ -81,12 +81,15 @@ class Block:
         # Where no tie has to see the whole row, what is taken can wait for all groups: fewer and larger operations.
         self._is_plain = all(one.normalise == "kept" and one.topk for one in affinities)
         self._waiting: dict[int, list[tuple[Tensor, Candidates]]] = {}
+        self._unasked: list[tuple[Group, Candidates]] = []
+        self._tied: list[tuple[Group, Candidates]] = []
         self.width, self.num_cells = plan.extent.width, plan.extent.height * plan.extent.width
-        device = queries[0].device
-        self.windowed_copies = torch.tensor(windowed.windowed, device=device).view(-1, len(queries))  # [F, B]
+        self.windowed_copies = self._table(windowed.windowed)  # [F, B]
+        self.free_numbers, self.free_copies = self._table(free.numbers), self._table(free.free)
+        self.free_windowed = self._table(free.windowed)
         is_known = any(known is not None for known in classes)
         self.classes = Classes(classes, [*windowed.classes, *free.classes]) if is_known else None
-        self.offsets = torch.tensor(windowed.numbers, device=device).view(-1, len(queries)) * self.num_cells
+        self.offsets = self._table(windowed.numbers) * self.num_cells
         self._hidden = (windowed.hidden(wider.windowed), free.hidden(wider.free)) if wider else ([], [])
         self._runs = _runs([place for place, row in enumerate(windowed.numbers) if max(row) >= 0])
 
@@ -105,16 +108,43 @@ class Block:
                 size = tile.queries.size
                 tile_scores[place, lost.first * size : lost.last * size] = -torch.inf
         for place, lost in self._hidden[1]:
-            scores[1][place][(group.members >= lost.first) & (group.members < lost.last)] = -torch.inf
+            is_lost = (group.members >= lost.first) & (group.members < lost.last)
+            scores[1][place].masked_fill_(is_lost.unsqueeze(1), -torch.inf)
 
     def take(self, group: Group, scores: Scores) -> None:
-        """Selects in a group of tiles, by every rule."""
+        """Selects in a group of tiles, by every rule; what ties decide, once `ties` says that there are any."""
         most = max(taken.rule.topk for taken in self.taken)
         candidates = self._candidates(group, *scores, most) if most else None
-        if candidates is not None and self._is_plain and not candidates.have_ties():
-            rows = group.members * self.num_cells + group.cells
-            self._waiting.setdefault(candidates.values.shape[1], []).append((rows, candidates))
-            return
+        if candidates is not None and self._is_plain:
+            self._unasked.append((group, candidates))
+        else:
+            self._take_by_all(group, scores, candidates)
+
+    def ties(self) -> list[Group]:
+        """The groups, of those taken since this was last asked, with ties among the best: they wait for `take_tied`.
+
+        The host waits for the device, once for all of them.
+        """
+        if not self._unasked:
+            return []
+        answers: list[bool] = torch.stack([candidates.have_ties() for _, candidates in self._unasked]).tolist()
+        for (group, candidates), has_ties in zip(self._unasked, answers, strict=True):
+            if has_ties:
+                self._tied.append((group, candidates))
+            else:
+                rows = group.members * self.num_cells + group.cells
+                self._waiting.setdefault(candidates.values.shape[1], []).append((rows, candidates))
+        self._unasked = []
+        return [group for group, _ in self._tied]
+
+    def take_tied(self, group: Group, scores: Scores) -> None:
+        """Selects in a group that `ties` has named, whose similarities are at hand, still or again."""
+        for own, candidates in self._tied:
+            if own is group:
+                self._take_by_all(group, scores, candidates)
+        self._tied = [(own, candidates) for own, candidates in self._tied if own is not group]
+
+    def _take_by_all(self, group: Group, scores: Scores, candidates: Candidates | None) -> None:
         for taken in self.taken:
             if candidates is None or taken.rule.topk == 0:
                 self._take_all(taken, group, *scores)
@@ -151,6 +181,11 @@ class Block:
             for tied in self._tied_rows(taken, group, scores, free_scores, undecided, candidates, threshold, totals):
                 taken.add_tied(tied)
 
+    def _table(self, numbers: Sequence[Sequence[int]]) -> "Tensor":
+        """[F, B] int64 on the device; the host doesn't wait for the copy."""
+        table = torch.tensor(numbers, dtype=torch.int64).view(-1, len(self.queries))
+        return table.to(self.queries[0].device, non_blocking=True)
+
     def _forbid(self, group: Group, scores: list["Tensor"], free_scores: list["Tensor"]) -> None:
         """Makes similarities of cells of different classes -inf, where these are known."""
         if self.classes is None:
@@ -171,7 +206,7 @@ class Block:
         parts = [self._best_in_window(group, scores, count)] if self._runs else []
         for place, frame_scores in enumerate(free_scores):
             cells = best_positions(frame_scores, min(count, self.num_cells))
-            numbers = torch.tensor(self.free.numbers[place], device=cells.device)[group.members]
+            numbers = self.free_numbers[place, group.members]
             indices = numbers.unsqueeze(1) * self.num_cells + cells
             copies = self._copies_of_free(group, place, slice(None), cells).expand_as(cells)
             parts.append(Candidates(values=frame_scores.gather(1, cells), indices=indices, copies=copies))
@@ -206,12 +241,12 @@ class Block:
 
         [R, 1] where it has none of those.
         """
-        free = torch.tensor(self.free.free[place], device=cells.device)[group.members[rows]].unsqueeze(1)
+        free = self.free_copies[place, group.members[rows]].unsqueeze(1)
         if not any(self.free.windowed[place]):
             return free
         dy = group.y[rows].unsqueeze(1) - cells // self.width
         dx = group.x[rows].unsqueeze(1) - cells % self.width
-        windowed = torch.tensor(self.free.windowed[place], device=cells.device)[group.members[rows]].unsqueeze(1)
+        windowed = self.free_windowed[place, group.members[rows]].unsqueeze(1)
         return free + windowed * self.window.admits(dy, dx)
 
     def _log_total(

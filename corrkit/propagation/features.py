@@ -1,5 +1,6 @@
 """Features of one frame, made ready for matching: checked, float32, normalised as the protocol says."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 _EPSILON = 1e-12  # torch's F.normalize; every published script uses its default
 
 
-def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
-    """A frame's features as the kernel wants them.
+def prepare(features: "Tensor", options: Features, frame: int) -> "tuple[Tensor, Tensor]":
+    """A frame's features as the kernel wants them, and what `require_finite` looks at.
 
     Args:
         features: [h, w, C], any float type, any device.
@@ -23,19 +24,16 @@ def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
         frame: index in the clip, for messages.
 
     Returns:
-        [h, w, C] float32 on the grid that `finer` gives, contiguous, on the same device, detached.
+        [h, w, C] float32 on the grid that `finer` gives, contiguous, on the same device, detached; and [2] int64, the
+        number of cells that are NaN or infinite, and of all.
 
     Raises:
-        CorrkitError: for NaN or infinite features, or channels that do not divide into the groups.
+        CorrkitError: for channels that do not divide into the groups.
     """
     features = features.detach().to(torch.float32)
     norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)  # [h, w, 1]
-    bad = int((~torch.isfinite(norms)).sum())
-    if bad:
-        raise CorrkitError(
-            f"The features of frame {frame} are NaN, infinite or beyond 1e19 in {bad} of {norms.numel()} cells.",
-            "Look at the checkpoint and its precision (float16 overflows beyond 65504).",
-        )
+    bad = (~torch.isfinite(norms)).sum()
+    counts = torch.stack([bad, torch.full_like(bad, norms.numel())])
     if options.finer > 1:
         # As valeoai/NAF ad4e24d evaluation/eval_video_seg.py brings features to the labels' grid.
         enlarged = functional.interpolate(
@@ -48,7 +46,23 @@ def prepare(features: "Tensor", options: Features, frame: int) -> "Tensor":
         norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
     if options.l2:
         features = features / norms.clamp_min(_EPSILON)
-    return features.contiguous()
+    return features.contiguous(), counts
+
+
+def require_finite(counts: "Mapping[int, Tensor]") -> None:
+    """Raises CorrkitError for the first frame whose features are NaN or infinite.
+
+    Args:
+        counts: frame to what `prepare` counted. The host waits for the device once for all of them.
+    """
+    if not counts:
+        return
+    for frame, (bad, cells) in zip(counts, torch.stack([*counts.values()]).tolist(), strict=True):
+        if bad:
+            raise CorrkitError(
+                f"The features of frame {frame} are NaN, infinite or beyond 1e19 in {bad} of {cells} cells.",
+                "Look at the checkpoint and its precision (float16 overflows beyond 65504).",
+            )
 
 
 def _fused(features: "Tensor", weights: tuple[float, ...], frame: int) -> "Tensor":

@@ -8,7 +8,7 @@ Several query frames that share context frames are matched at once: M then count
 makes the products wider and the keys to be read fewer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ import torch
 
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, from_entries
-from corrkit.propagation.blocks import Block
+from corrkit.propagation.blocks import Block, Scores
 from corrkit.propagation.contexts import Context, SharedContexts
-from corrkit.propagation.scoring import Extent, Plan, Workspace
+from corrkit.propagation.scoring import Extent, Group, Plan, Workspace
 from corrkit.propagation.window import Window
 from corrkit.protocols.schema import Affinity
 
@@ -192,11 +192,8 @@ class Matcher:
                 self._add(one.contexts, *own, (height, width))
             wider = blocks[-1] if blocks else None
             blocks.append(Block(queries, classes, *own, plan, self._window, one.affinities, wider))
-        for group in plan.groups:
-            scores = blocks[0].scores(group)
-            for block in blocks:
-                block.narrow(group, scores)
-                block.take(group, scores)
+        for groups in plan.questions:
+            _take(blocks, groups)
         return [
             {
                 affinity: all_queries.parts([len(own) for own in one.contexts])
@@ -238,6 +235,28 @@ class Matcher:
         if self._plan is None or self._plan.extent != extent:
             self._plan = Plan(extent, self._window, self._workspace, device)
         return self._plan
+
+
+def _take(blocks: Sequence[Block], groups: Sequence[Group]) -> None:
+    """Selects in groups of tiles whose ties the host asks about together; similarities of a lone one are at hand."""
+    for group in groups:
+        for block, scores in _scored(blocks, group):
+            block.take(group, scores)
+            if len(groups) == 1 and block.ties():
+                block.take_tied(group, scores)
+    tied = {id(group) for block in blocks for group in block.ties()}
+    for group in groups:
+        if id(group) in tied:
+            for block, scores in _scored(blocks, group):
+                block.take_tied(group, scores)
+
+
+def _scored(blocks: Sequence[Block], group: Group) -> Iterator[tuple[Block, Scores]]:
+    """Each block, the widest first, with the similarities of a group; valid until the next is asked for."""
+    scores = blocks[0].scores(group)
+    for block in blocks:
+        block.narrow(group, scores)
+        yield block, scores
 
 
 def _check_shapes(query: "Tensor", contexts: Sequence[Context]) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from corrkit.errors import ProtocolError
 from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.contexts import Context
-from corrkit.propagation.features import prepare
+from corrkit.propagation.features import prepare, require_finite
 from corrkit.propagation.matching import Matcher, Wanted
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.protocols import Protocol, load_protocol, override
@@ -22,8 +22,8 @@ from corrkit.protocols.schema import Affinity, Memory
 if TYPE_CHECKING:
     from torch import Tensor
 
-    _Prepared = tuple[Tensor, Tensor | None]
-    """Features of a frame, and the classes of its cells, where these are known."""
+    _Prepared = tuple[tuple[Tensor, Tensor], Tensor | None]
+    """What `prepare` makes of a frame's features, and the classes of its cells, where these are known."""
 
 # Query frames that are matched at once: they share context frames, so products get wider; 4 gains about a quarter.
 _BLOCK = 4
@@ -259,11 +259,14 @@ def _matched_together(prepared: "Iterator[_Prepared]", protocols: Sequence[Proto
     start, size = (0, 1) if widest.predict_first else (1, 1)
     if not widest.predict_first:
         remembered.update(enumerate(itertools.islice(prepared, 1)))
+    unchecked = dict(remembered)
     while block := dict(zip(itertools.count(start), itertools.islice(prepared, size), strict=False)):
         remembered |= block
+        require_finite({frame: counts for frame, ((_, counts), _) in (unchecked | block).items()})
+        unchecked.clear()
         contexts = {m: {frame: _context_of(frame, m, protocols[0]) for frame in block} for m in memories}
         found = matcher.match_each(
-            [own for own, _ in block.values()],
+            [own for (own, _), _ in block.values()],
             [_wanted(contexts[m].values(), remembered, affinities[m]) for m in memories],
             [known for _, known in block.values()],
         )
@@ -272,7 +275,7 @@ def _matched_together(prepared: "Iterator[_Prepared]", protocols: Sequence[Proto
             del remembered[old]
         # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
         is_alone = widest.spacing > 1 or protocols[0].affinity.topk == 0
-        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0].numel()))
+        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0][0].numel()))
         frames = list(block)
         block.clear()
         by_memory = dict(zip(memories, found, strict=True))
@@ -281,20 +284,23 @@ def _matched_together(prepared: "Iterator[_Prepared]", protocols: Sequence[Proto
                 Matched(frame=frame, context=contexts[p.memory][frame], affinity=by_memory[p.memory][p.affinity][place])
                 for p in protocols
             ]
+    require_finite({frame: counts for frame, ((_, counts), _) in unchecked.items()})  # a clip of a single frame
 
 
 def _wanted(
     contexts: Iterable[Sequence[Copies]], remembered: "Mapping[int, _Prepared]", affinities: Sequence[Affinity]
 ) -> Wanted:
     def context(copies: Copies) -> Context:
-        features, classes = remembered[copies.frame]
+        (features, _), classes = remembered[copies.frame]
         return Context(features=features, windowed=copies.windowed, free=copies.free, classes=classes)
 
     return Wanted(contexts=[[context(copies) for copies in own] for own in contexts], affinities=affinities)
 
 
-def _prepared(features: Iterator["Tensor"], grid: tuple[int, ...] | None, protocol: Protocol) -> Iterator["Tensor"]:
-    """Checked and normalised features, frame by frame, without holding on to the raw ones; None takes any grid."""
+def _prepared(
+    features: Iterator["Tensor"], grid: tuple[int, ...] | None, protocol: Protocol
+) -> "Iterator[tuple[Tensor, Tensor]]":
+    """Normalised features, frame by frame, without holding on to the raw ones; None takes any grid."""
     channels = None
     for frame in itertools.count():
         raw = next(features, None)

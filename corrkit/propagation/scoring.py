@@ -108,6 +108,7 @@ class Plan:
         self._workspace = workspace
         self._window = window
         self._device = device
+        self._groups_per_question = costs_of(device).groups_per_question
         self._outside: dict[tuple[int, ...], Tensor] = {}
         grid = (extent.height, extent.width)
         reach = max(0, window.reach(*grid))
@@ -128,6 +129,12 @@ class Plan:
                 pending.append((box, keys))
                 size += pairs
             self.groups.append(self._group(pending))
+
+    @property
+    def questions(self) -> list[list[Group]]:
+        """The groups, by what the host asks the device about together."""
+        size = min(self._groups_per_question, len(self.groups))
+        return [self.groups[first : first + size] for first in range(0, len(self.groups), size)]
 
     def rows_of(self, group: Group, queries: Sequence["Tensor"]) -> "Tensor":
         """Features [R, C] of a group's query cells; queries: [h, w, C] of each query frame of the block."""
@@ -168,7 +175,8 @@ class Plan:
             out = self._workspace.buffer(f"free {number}", len(rows) * num_cells).view(len(rows), num_cells)
             products(rows, frame.features.view(num_cells, -1), out)
             if frame.last - frame.first < self.extent.num_queries:
-                out[(group.members < frame.first) | (group.members >= frame.last)] = -torch.inf
+                is_unseen = (group.members < frame.first) | (group.members >= frame.last)
+                out.masked_fill_(is_unseen.unsqueeze(1), -torch.inf)
             scores.append(out)
         return scores
 

@@ -39,10 +39,10 @@ class Candidates:
             copies=self.copies[:, :count].contiguous(),
         )
 
-    def have_ties(self) -> bool:
-        """Whether any query has two candidates of equal similarity."""
+    def have_ties(self) -> "Tensor":
+        """[] bool: whether any query has two candidates of equal similarity."""
         following = self.values[:, 1:]
-        return bool(((self.values[:, :-1] == following) & (following > -torch.inf)).any())
+        return ((self.values[:, :-1] == following) & (following > -torch.inf)).any()
 
     @staticmethod
     def below(parts: "Sequence[Candidates]") -> "Candidates":

@@ -57,16 +57,21 @@ class Costs:
         copying: of one key cell into the strip that makes its columns contiguous.
         per_tile: constant cost of a tile (launches, selection).
         memory: bytes that the scores worked on at a time may take.
+        groups_per_question: groups of tiles after which the host asks which have ties. Asking an accelerator stops it;
+            but of several groups asked about together those with ties are worked on twice.
     """
 
     packing: float
     copying: float
     per_tile: float
     memory: int
+    groups_per_question: int
 
 
-CPU = Costs(packing=24, copying=40, per_tile=5_000, memory=24_000_000)  # fitted on 17 tile shapes, C 384, MKL 2024.2
-ACCELERATOR = Costs(packing=24, copying=40, per_tile=2_000_000, memory=400_000_000)  # launches weigh more; not fitted
+# Fitted on 17 tile shapes, C 384, MKL 2024.2.
+CPU = Costs(packing=24, copying=40, per_tile=5_000, memory=24_000_000, groups_per_question=1)
+# Launches weigh more; not fitted. A block of query frames is asked about at once.
+ACCELERATOR = Costs(packing=24, copying=40, per_tile=2_000_000, memory=400_000_000, groups_per_question=1_000_000)
 
 
 def costs_of(device: torch.device) -> Costs:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corrkit.errors import UsageError
-from corrkit.evaluation import Result, Watch, evaluate_together
+from corrkit.evaluation import Result, evaluate_together
 from corrkit.metrics.intervals import PairedDifference, holm
 from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
+from corrkit.processes.remaining import Watch
 from corrkit.processes.workers import Staff
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import write_summary

@@ -244,13 +244,16 @@ def largest_channel(maps: "Tensor") -> "Tensor":
     """The channel [H, W] uint8 of the largest value of maps [L, H, W]; equal values: the first, NaN: the largest."""
     import torch
 
-    if len(maps) == 2 and maps.device.type == "cpu" and not bool(maps.sum().isnan()):
-        return torch.from_numpy(np.greater(maps[1].numpy(), maps[0].numpy()).view(np.uint8))  # a quarter of the time
+    if len(maps) == 2 and maps.device.type == "cpu":  # a third of the time of what follows
+        first, second = maps[0].numpy(), maps[1].numpy()
+        is_second = np.greater(second, first)
+        if np.count_nonzero(is_second) + np.count_nonzero(np.less_equal(second, first)) == is_second.size:  # no NaN
+            return torch.from_numpy(is_second.view(np.uint8))
     return maps.max(dim=0).indices.to(torch.uint8)  # 7 times faster than argmax
 
 
 def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
-    """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive.
+    """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive; in place.
 
     Without a guard a constant positive map becomes NaN, as published (facebookresearch/dino 7c446df
     eval_video_segmentation.py:102-110); with 1e-12 added to the divisor it becomes 0 (xvjiarui/VFS 8e055cc
@@ -260,7 +263,7 @@ def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
     is_positive = high > 0
     # The largest of differences is the difference of the largest: rounding keeps order. (x - 0) / 1 is x.
     low, span = low.where(is_positive, 0.0), (high - low + guard).where(is_positive, 1.0)
-    return (maps - low).div_(span)
+    return maps.sub_(low).div_(span)
 
 
 def minmax_with_zero(maps: "Tensor") -> "Tensor":

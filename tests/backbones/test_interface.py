@@ -10,6 +10,7 @@ from colour_backbone import ColourBackbone
 from torch import Tensor, nn
 
 from corrkit.backbones import wrap
+from corrkit.backbones.batches import Batches
 from corrkit.backbones.contract import Interface, Mode, Report, interface_of, network_of, on_device, with_position
 from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.fusion import fuse
@@ -51,7 +52,7 @@ def odd() -> Framewise:
 
 
 def shared() -> SharedLayer:
-    return SharedLayer(odd(), SharedPass(Tables()), 2)
+    return SharedLayer(odd(), SharedPass(Tables(), Batches()), 2)
 
 
 # Wrapper to the fields that it changes, which must differ; all others must be those of the backbone within.

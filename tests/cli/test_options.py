@@ -20,8 +20,8 @@ TRAINING = (
 TAKEN = {
     "eval": (
         f"TASK --ckpt {DATA} --resolution --heads --layer --layers --window --ckpt-key --name --seed-of --system "
-        "--layout --device --workers --shard --out --save-predictions --no-keep --submission --reference-rows "
-        "--against --fail-below --json --format --columns --wide --quiet"
+        "--layout --device --precision --workers --shard --out --save-predictions --no-keep --submission "
+        "--reference-rows --against --fail-below --json --format --columns --wide --quiet"
     ),
     "sweep": (
         "TASK --ckpt --temperature --topk --context --radius --resolution --layers --preset --data --select-on "

@@ -16,13 +16,14 @@ from davis_folder import make_clip
 from scripted import Scripted
 
 from corrkit.cli.progress import ClipProgress
-from corrkit.evaluation import Standing, evaluate_together
+from corrkit.evaluation import evaluate_together
+from corrkit.processes.remaining import Standing
 from corrkit.subject import open_subject
 
 SHOWN = """
 import time
 from corrkit.cli.progress import ClipProgress
-from corrkit.evaluation import Standing
+from corrkit.processes.remaining import Standing
 with ClipProgress(quiet=False) as progress:
     for done in range(3):
         progress.watch(Standing(done=done, total=2, taken_over=0, frames_left=8 - 4 * done, metric="J&F", score=0.5))

@@ -1,8 +1,5 @@
 """How many frames go through a network at a time changes nothing but the last bits of its features."""
 
-import functools
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import hypothesis
@@ -11,8 +8,8 @@ import torch
 from hypothesis import strategies as st
 
 import corrkit
-from corrkit.backbones import framewise, layers
-from corrkit.backbones.layers import encode_together, load_layers
+from corrkit.backbones.batches import FRAMES_AT_A_TIME
+from corrkit.backbones.layers import SharedLayer, encode_together, load_layers
 from corrkit.backbones.loading import Loading
 
 pytestmark = pytest.mark.golden
@@ -21,13 +18,6 @@ CHECKPOINT = Path(__file__).resolve().parent.parent / "golden/davis/models/probe
 SOFT = 1e-6
 NEAR_TIES = 0.005
 """Share of cells that a flipped near tie may reach, as golden/davis/README.md has it."""
-
-
-def in_batches(size: int, frames: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """As `framewise.batches` on a device that takes `size` frames."""
-    stream = iter(frames)
-    while batch := list(islice(stream, size)):
-        yield torch.stack(batch)
 
 
 @hypothesis.given(size=st.integers(2, 6), num_frames=st.integers(2, 6), seed=st.integers(0, 999))
@@ -39,15 +29,14 @@ def test_batches_of_any_size_give_the_same_soft_maps(size: int, num_frames: int,
     labels = torch.nn.functional.one_hot(torch.randint(0, 3, (4, 6), generator=generator), 3).float()
     single = soft_maps(both, frames, labels)
     with pytest.MonkeyPatch.context() as patched, torch.no_grad():
-        for module in (framewise, layers):
-            patched.setattr(module, "batches", functools.partial(in_batches, size))
+        patched.setitem(FRAMES_AT_A_TIME, "cpu", size)
         batched = soft_maps(both, frames, labels)
     off = ((single - batched).abs() > SOFT).any(-1)
     assert off.sum() <= NEAR_TIES * off.numel()
 
 
 @torch.no_grad()
-def soft_maps(both: list[layers.SharedLayer], frames: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def soft_maps(both: list[SharedLayer], frames: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Of both layers, [layers, T - 1, h, w, L]."""
     features = [torch.stack(maps) for maps in zip(*encode_together(both, iter(frames)), strict=True)]
     return torch.stack([torch.stack(list(corrkit.propagate(maps, labels))) for maps in features])

@@ -328,3 +328,32 @@ def test_a_network_divided_among_ranks_is_evaluated(data: Path, tmp_path: Path):
         scores, digest = torch.load(tmp_path / f"{rank}.pt")
         assert scores == alone
         assert digest == corrkit.wrap(net.network.module, name="net").digest
+
+
+def test_quick_takes_few_frames_at_half_the_size_and_says_so(tmp_path: Path):
+    """30 frames: every third is the densest that leaves at most twelve."""
+    make_clip(tmp_path / "DAVIS", "long", frames=30, size=(96, 128))
+    make_clip(tmp_path / "DAVIS", "short", frames=5, size=(96, 128))
+    net = wrapped(SmallNet().eval())
+    options: dict[str, Any] = {"data": tmp_path / "DAVIS", "protocol": "dino"}
+    quick = corrkit.Evaluator("davis", quick=True, size=[96], radius=7, **options)
+    found = quick(net, step=3)
+    described = quick.description["davis"]
+    assert (described["quick"], described["every"], described["frames"]) == (True, None, 15)
+    assert described["modified"] == {"frames.size": (48,), "affinity.radius": 4.0}
+    assert set(found) == {"step", "quick-davis/J&F-Mean", "quick-davis/J-Mean", "quick-davis/F-Mean"}
+    assert pickle.loads(pickle.dumps(quick))(net, step=3) == found
+    for clip, every in (("long", 3), ("short", 1)):
+        quick_one = corrkit.Evaluator("davis", quick=True, clips=[clip], size=[96], radius=7, **options)(net)
+        slow_one = corrkit.Evaluator("davis", every=every, clips=[clip], size=[48], radius=4, **options)(net)
+        assert quick_one == {f"quick-{name}": value for name, value in slow_one.items()}
+
+
+def test_quick_is_marked_beside_the_embedded_clips_too():
+    names = corrkit.Evaluator("davis", data="embedded", clips=["embedded-0"], quick=True)(wrapped(SmallNet().eval()))
+    assert all(name.startswith("quick-embedded-davis/") for name in names)
+
+
+def test_quick_and_every_exclude_each_other(data: Path):
+    with pytest.raises(UsageError, match="every is 2"):
+        corrkit.Evaluator("davis", data=data, quick=True, every=2)

@@ -8,20 +8,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from davis_folder import make_clip
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import Scripted
 
 import corrkit
+from corrkit.cli import main
 from corrkit.errors import CheckpointError, DataError, UsageError
+from corrkit.evaluation import Result, evaluate_together
 from corrkit.manifests.clips import official_clips
 from corrkit.predictors.loading import Request
+from corrkit.processes.ranks import evaluated_by_all
+from corrkit.processes.remaining import Standing, Watch
 from corrkit.processes.shares import Share
-from corrkit.processes.workers import Work
+from corrkit.processes.workers import Staff, Work, _seconds_of_a_frame, suitable_workers
 from corrkit.protocols import load_protocol, override
+from corrkit.subject import open_subject
 from corrkit.tasks import load_task
 
 SMALL = {"size": [64], "multiple": 16}
@@ -184,6 +192,30 @@ def test_errors_and_protocols_travel_between_processes():
         copy.overrides["radius"] = 4
 
 
+@pytest.mark.parametrize(
+    ("parameters", "stride", "frames", "workers"),
+    [
+        (0, 8, 600, 1),  # 18 s of work beside no network
+        (0, 8, 2000, 2),
+        (22_000_000, 16, 60, 1),  # a ViT-S/16: some 0.7 s a frame
+        (22_000_000, 16, 100, 2),
+        (22_000_000, 8, 100, 8),  # four times the cells
+        (300_000_000, 16, 2000, 8),
+        (300_000_000, 16, 0, 1),
+    ],
+)
+def test_workers_are_started_where_they_pay(
+    parameters: int, stride: int, frames: int, workers: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("corrkit.processes.workers.processors", lambda: 8)
+    monkeypatch.setattr("corrkit.processes.workers._fit_into_memory", lambda: 8)
+    predictor = Scripted("network")
+    predictor.report, predictor.stride = replace(predictor.report, parameters=parameters), stride
+    assert suitable_workers(frames * _seconds_of_a_frame(predictor), "cpu") == workers
+    monkeypatch.setattr("corrkit.processes.workers._fit_into_memory", lambda: 1)
+    assert suitable_workers(frames * _seconds_of_a_frame(predictor), "cpu") == 1
+
+
 class Frames:
     """As much of a clip as shares look at."""
 
@@ -213,6 +245,54 @@ def test_eight_ranks_are_balanced_on_the_clips_of_davis():
 def test_a_share_that_cannot_be_is_refused(text: str):
     with pytest.raises(UsageError, match="is no share of the clips"):
         Share.read(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["--shard", "3/2"], "'3/2' is no share of the clips"),
+        (["--shard", "1/2", "--reference-rows"], "Leave --reference-rows out"),
+        (["--workers", "0"], "0 workers"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused_before_a_checkpoint_is_opened(
+    capsys: pytest.CaptureFixture[str], words: list[str], refused: str
+):
+    assert main(["eval", "davis", "--ckpt", "nowhere.pth", *words]) == 2
+    said = capsys.readouterr().err
+    assert refused in said
+    assert "nowhere.pth" not in said
+
+
+def test_what_other_ranks_have_done_meanwhile_is_no_resumption(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Rank 1 works while rank 0 waits at the second of its meetings."""
+    subject = open_subject("davis", data=data)
+    meetings: list[str] = []
+    told: list[Standing] = []
+
+    def evaluated(shares: Iterable[Share], watch: Watch | None = None) -> Result:
+        lanes = [(Scripted("truth"), subject.protocol)]
+        (result,) = evaluate_together(subject, lanes, outs=[tmp_path / "run"], watch=watch, staff=Staff(shares=shares))
+        return result
+
+    def meet() -> None:
+        meetings.append("all")
+        if len(meetings) == 2:
+            assert evaluated([Share(1, 2)]).waiting == ()
+
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.barrier", meet)
+    first = evaluated_by_all(0, 2, lambda shares: evaluated(shares, told.append))
+    assert len(meetings) == 3
+    assert list(first.summary["per_clip"]) == ["a", "b", "c", "wide"]
+    assert not any("is resumed" in note for note in first.notes)
+    assert [one.taken_over for one in told] == [0] * len(told)
+    again = evaluated_by_all(0, 2, lambda shares: evaluated(shares, told.append))
+    assert any("is resumed: 4 clip(s)" in note for note in again.notes)
+    assert told[-1].taken_over == 4
+    assert again.summary == first.summary
 
 
 def command(*words: str, module: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -247,4 +327,5 @@ def test_ranks_of_torchrun_write_the_files_of_one_process(data: Path, tmp_path: 
     both = command(*words, str(tmp_path / "both"), module=torchrun)
     assert both.returncode == 0, both.stderr
     assert both.stdout == one.stdout
+    assert "is resumed" not in both.stderr
     assert run_files(tmp_path / "both") == run_files(tmp_path / "one")
