@@ -1,20 +1,18 @@
 """What a frame costs the thread that feeds a GPU: operations launched, and times that it waits for the device.
 
-    python benchmarks/launches.py
-
 A launch costs some 5 us whatever it does, and while the host waits nothing is launched. Both are counted on a CPU, with
 the tiles that an accelerator gets; the numbers depend on grids and context frames alone, so features are narrow and
 random. Frames are at full context; an operation of torch that only looks at a tensor in another way counts for nothing.
 Labels are decoded in a thread of their own, and are not part of it.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from unittest import mock
 
 import torch
+from measuring import Row, Settings
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,17 +113,12 @@ def _features(grid: tuple[int, int], num_frames: int, levels: int) -> Iterator[t
         yield (frame * levels).round() + 0.5 if levels else frame
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stride-8", action="store_true", help="takes a minute more")
-    args = parser.parse_args()
+def rows(settings: Settings, part: str) -> Iterator[Row]:
+    """Launches and waits of each setting; the two at stride 8 take a minute."""
     torch.set_num_threads(1)
-    print(f"{'matching and propagation, per frame':42} launches  waits  waits with ties")
-    for setting in SETTINGS if args.stride_8 else SETTINGS[:2]:
+    for setting in SETTINGS[:2] if settings.quick else SETTINGS:
         launches, waits = of_a_frame(setting)
         _, tied = of_a_frame(setting, levels=1)
-        print(f"{setting.name:42} {launches:8.1f} {waits:6.2f} {tied:8.2f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        yield Row(what=f"launches for each frame, {setting.name}", value=launches, unit="")
+        yield Row(what=f"waits for each frame, {setting.name}", value=waits, unit="")
+        yield Row(what=f"waits for each frame with ties, {setting.name}", value=tied, unit="")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from measuring import FOLDER, Row, Settings
+from measuring import Row, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +18,6 @@ class Benchmark:
     module: str
     shows: str
     parts: tuple[str, ...] = ("",)
-
-    @property
-    def is_there(self) -> bool:
-        """Whether its module is, and has the function; it is not imported for it."""
-        file = FOLDER / f"{self.module}.py"
-        return file.exists() and "\ndef rows(" in file.read_text(encoding="utf-8")
 
     @property
     def rows(self) -> Callable[[Settings, str], Iterator[Row]]:
