@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 _API = {
     "CorrkitError": "corrkit.errors",
     "Evaluator": "corrkit.evaluator",
+    "Tracker": "corrkit.tracking.tracker",
     "evaluate": "corrkit.evaluation",
+    "features": "corrkit.tracking.features",
     "leaderboard": "corrkit.runs.leaderboard",
     "load_backbone": "corrkit.backbones",
     "propagate": "corrkit.propagation",

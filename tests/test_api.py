@@ -8,8 +8,8 @@ import pytest
 import corrkit
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "python.md"
-FUNCTIONS = ("evaluate", "leaderboard", "load_backbone", "propagate", "score", "sweep", "wrap")
-CLASSES = ("CorrkitError", "Evaluator")
+FUNCTIONS = ("evaluate", "features", "leaderboard", "load_backbone", "propagate", "score", "sweep", "wrap")
+CLASSES = ("CorrkitError", "Evaluator", "Tracker")
 
 
 def test_the_exported_names_are_these():

@@ -47,6 +47,7 @@ PIPELINE = (
     "processes",
     "evaluation",
     "report",
+    "tracking",
     "scoring",
     "evaluator",
     "regression",

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from clip_video import moving_square, square_mask, write_video
 from davis_folder import make_clips
 
 from corrkit.cli import main
 from corrkit.documentation import pages
+from corrkit.tasks.masks import write_mask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -56,11 +58,14 @@ def save_vit(path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the pages take for granted: a checkpoint, a data set in DAVIS layout, somebody's predictions."""
+    """What the pages take for granted: a checkpoint, data in DAVIS layout, predictions, a video and first labels."""
     save_vit(tmp_path / "my_checkpoint.pth")
     make_clips(tmp_path / "DAVIS")
     shutil.copytree(tmp_path / "DAVIS/Annotations/480p", tmp_path / "predictions")
     shutil.copyfile(tmp_path / "predictions/a/00001.png", tmp_path / "predictions/a/00002.png")
+    write_video(tmp_path / "my_video.mp4", moving_square(2))
+    write_mask(tmp_path / "first.png", square_mask())
+    (tmp_path / "points.csv").write_text("name,x,y\nleft,8,24\nright,16,24\n")
     program = tmp_path / "bin" / "corrkit"  # the console script, also where corrkit is not installed
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m corrkit "$@"\n')

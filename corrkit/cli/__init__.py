@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "eval": "evaluate a checkpoint on DAVIS, VIP or JHMDB and print a results table",
         "sweep": "evaluate a checkpoint under many settings in one pass, and choose one",
         "score": "score predictions of any method, without a network",
+        "track": "carry a mask, boxes or points of a first frame through a video of your own",
         "protocols": "list protocols, or show every constant of one with its source",
         "published": "print published numbers with their sources and how certain they are",
         "verify": "reproduce the published numbers of a public checkpoint, and attest it",

@@ -66,14 +66,13 @@ def _check(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from corrkit.datasets.checking import DataCheck, expected_tree
-    from corrkit.files.archive import open_root
-    from corrkit.tasks.sources import environment_root
+    from corrkit.tasks.sources import environment_root, open_data_root
 
     data = args.data or environment_root(args.task)
     if data is None:
         raise UsageError("There is no data root to check.", f"Name it with --data, or set $CORRKIT_DATA ({args.task}).")
     split, expected = _expected(args, task_facts(args.task).default_split)
-    check = DataCheck(args.task, open_root(data), split=split, expected=expected)
+    check = DataCheck(args.task, open_data_root(data), split=split, expected=expected)
     if not args.json:
         show(*expected_tree(args.task, one_line(split), expected).split("\n"))
     faults: list[Fault] = []
@@ -153,14 +152,14 @@ def _print_json(args: argparse.Namespace, split: str, check: "DataCheck", faults
 
 def _manifest(args: argparse.Namespace) -> int:
     from corrkit.datasets.describing import describe, detect_task
-    from corrkit.files.archive import open_root
     from corrkit.files.atomic import write_atomic
     from corrkit.manifests.clips import manifest_text
     from corrkit.tasks.roots import require_outside_data
+    from corrkit.tasks.sources import open_data_root
 
     if args.out:
         require_outside_data(args.out, args.data)
-    root = open_root(args.data)
+    root = open_data_root(args.data)
     task = args.task or detect_task(root)
     text = manifest_text(describe(task, root, split=args.split or task_facts(task).default_split))
     if args.out:

@@ -1,9 +1,12 @@
 """Progress on stderr: a bar on a terminal, one plain line per clip elsewhere; says how to go on when interrupted."""
 
+import functools
 import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -15,6 +18,10 @@ from corrkit.text import one_line
 
 if TYPE_CHECKING:
     from corrkit.processes.remaining import Standing
+
+
+_EVERY = 5.0
+"""Seconds from one line on a video to the next, where stderr is no terminal."""
 
 
 class ClipProgress:
@@ -115,6 +122,65 @@ class ClipProgress:
             for folder in self._folders:
                 kept = len(list((folder / "clips").glob("*.json")))
                 say(f"{kept} finished clip(s) are kept in {folder}. Repeat the command to go on.")
+
+
+class FrameProgress:
+    """Called after every frame of one video with the frames done and, as far as it is known, how many there are.
+
+    An interrupt is raised there, between two frames; a second one at once.
+
+    Args:
+        quiet: shows nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: tqdm[NoReturn] | None = None
+        self._started = self._said = time.perf_counter()
+        self._done, self._is_interrupted = 0, False
+        self._restore: Callable[[], object] = lambda: None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._restore = functools.partial(
+                signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self._interrupt)
+            )
+        return self
+
+    def _interrupt(self, *_: object) -> None:
+        if self._is_interrupted:
+            raise KeyboardInterrupt
+        self._is_interrupted = True
+        say("interrupted: what is done is kept as soon as this frame is.")
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Takes one finished frame."""
+        self._done = done
+        if not self._quiet:
+            self._show(done, total)
+        if self._is_interrupted:
+            raise KeyboardInterrupt
+
+    def _show(self, done: int, total: int | None) -> None:
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=total, unit="frame", leave=False, dynamic_ncols=True, file=sys.stderr)
+            self._bar.update()
+            return
+        now = time.perf_counter()
+        if now - self._said >= _EVERY:
+            self._said = now
+            rate = done / max(now - self._started, 1e-9)
+            left = f", {_duration((total - done) / rate)} left" if total and total > done else ""
+            say(f"frame {done}{f' of {total}' if total else ''}, {rate:.1f} frames/s{left}")
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+        if self._bar is not None:
+            self._bar.close()
+        if self._done and not self._quiet:
+            seconds = time.perf_counter() - self._started
+            say(f"{self._done} frames in {_duration(seconds)}, {self._done / max(seconds, 1e-9):.1f} frames/s")
 
 
 def _duration(seconds: float) -> str:

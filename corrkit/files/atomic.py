@@ -60,6 +60,16 @@ def placing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def placing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to be filled, which takes the name `folder` at the end, where no or an empty one is."""
+    with staging(folder.parent) as stage, explained(folder):
+        (stage / folder.name).mkdir()
+        yield stage / folder.name
+        (stage / folder.name).replace(folder)
+        _flush_folder(folder.parent)
+
+
+@contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """A new temporary folder in `folder` for files that `publish` moves to their places; removed at the end.
 

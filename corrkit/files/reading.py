@@ -31,6 +31,17 @@ def read_file(path: Path, *, largest: int) -> bytes:
         if size > largest:
             raise DataError(f"{path} has {size} bytes; {largest} are the most that are read.", "Replace it.")
         content = path.read_bytes()
+    return _no_pointer(path, content)
+
+
+def beginning(path: Path, count: int) -> bytes:
+    """The first bytes of a regular file of any size. Raises DataError or UnreadableError as `read_file`."""
+    require_regular(path)
+    with _explained(path), path.open("rb") as file:
+        return _no_pointer(path, file.read(count))
+
+
+def _no_pointer(path: Path, content: bytes) -> bytes:
     if content.startswith(_LFS_POINTER):
         raise DataError(f"{path} is a git-LFS pointer, not the file it stands for.", "Run: git lfs pull")
     return content

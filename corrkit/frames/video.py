@@ -1,12 +1,15 @@
-"""Video files behind the same interface as image folders: only the frames that are asked for are decoded.
+"""Video files behind the same interface as image folders: only the frames that are asked for are decoded; or in order.
 
 OpenCV decodes, PyAV where it is installed and faster: the pixels are the same (see `corrkit.frames.pyav`).
 
 A video that lies in an uncompressed tar is read at its place there (`path` is then an `ArchivePath`).
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the errors here say what is wrong, and with which file
 
 import cv2
 import numpy as np
@@ -18,6 +21,8 @@ from corrkit.frames import pyav
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 
+_FASTEST = 1000.0
+"""Frames per second: more are no rate, but the ticks of a clock."""
 _NEAR = 64
 """Frames up to which decoding on is faster than seeking, which decodes from the key frame before the one that is wanted
 (measured on h264, vp8 and mjpeg: 1.2 to 2.7 times less CPU time for two pairs of frames)."""
@@ -51,13 +56,32 @@ class VideoFile:
         capture = self._open()
         return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
 
+    @property
+    def rate(self) -> float:
+        """Frames per second, their mean where it varies; 0 where the file doesn't tell a likely one."""
+        rate = float(self._open().get(cv2.CAP_PROP_FPS))
+        return rate if 0 < rate <= _FASTEST else 0.0
+
+    def in_order(self) -> "Iterator[tuple[float, NDArray[np.uint8]]]":
+        """Time in seconds and frame of all that can be decoded; memory holds one. Raises DataError as `read` does."""
+        capture = self._open()
+        while True:
+            try:
+                read, frame = capture.read()
+            except cv2.error:
+                return
+            if not read:
+                return
+            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield time, np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frame), np.uint8)
+
     def __getitem__(self, index: int) -> "NDArray[np.uint8]":
         return self.read((index,))[0]
 
     def read(self, indices: Sequence[int]) -> "list[NDArray[np.uint8]]":
         """Several frames in one pass, in the order of `indices`. Raises DataError naming file and frame."""
         wanted = sorted(set(indices))
-        frames = pyav.read_frames(_address(self.path), wanted, len(self))
+        frames = pyav.read_frames(ffmpeg_address(self.path), wanted, len(self))
         found = self._by_opencv(wanted) if frames is None else dict(zip(wanted, frames, strict=True))
         return [found[index] for index in indices]
 
@@ -91,15 +115,29 @@ class VideoFile:
         return len(self)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(_address(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
+        capture = cv2.VideoCapture(ffmpeg_address(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise DataError(f"{self.path} can't be decoded as a video.", "Check or remove the file.")
         return capture
 
 
-def _address(path: Path | ArchivePath) -> str:
-    """What FFmpeg opens: the file, or the bytes of a tar that are its member (its protocol "subfile")."""
-    if not isinstance(path, ArchivePath) or path.place is None:
-        return str(path)
-    start, size = path.place
-    return f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"
+def ffmpeg_address(path: Path | ArchivePath) -> str:
+    """What FFmpeg opens: the file, or the bytes of a tar that are its member (its protocol "subfile").
+
+    A file's path is absolute, so that nothing takes a name for a protocol or an option.
+
+    Raises:
+        DataError: for a name that is no UTF-8, on which OpenCV 5.0 crashes.
+    """
+    if not isinstance(path, ArchivePath):
+        address = str(path.absolute())
+    elif path.place is None:
+        address = str(path)
+    else:
+        start, size = path.place
+        address = f"subfile,,start,{start},end,{start + size},,:{path.archive.file}"
+    try:
+        address.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{path} has a name that OpenCV can't open.", "Rename it in UTF-8.") from None
+    return address

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Self
 
 from corrkit.backbones.contract import (
     IMAGENET_STD,
@@ -28,8 +28,8 @@ from corrkit.tasks.contract import AnyClip, ClipT, Codec, Geometry, Label, Notes
 if TYPE_CHECKING:
     import torch
 
-    from corrkit.frames.preparation import Resized
-    from corrkit.propagation.propagator import Matched
+    from corrkit.frames.preparation import FramePreparation, Resized
+    from corrkit.propagation.starts import Matched
 
 ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
@@ -55,6 +55,12 @@ class NetworkInput:
     layers: int
     windows: tuple[int, str, str] | None
     rule: Frames = field(compare=False)
+
+    def preparation(self) -> "FramePreparation":
+        """From a decoded frame to the network's input."""
+        from corrkit.frames.preparation import FramePreparation
+
+        return FramePreparation(self.size, self.rule, self.mean, self.std, self.colour)
 
 
 class Propagator(Predictor):
@@ -105,13 +111,17 @@ class Propagator(Predictor):
 
     def network_input(self, clip: AnyClip, protocol: Protocol) -> NetworkInput:
         """What the network sees of a clip under a protocol. Raises DataError for frames that are too small."""
+        return self.input_of(type(clip.frames), clip.frames.size, protocol)
+
+    def input_of(self, source: type, size: tuple[int, int], protocol: Protocol) -> NetworkInput:
+        """The same of frames of one size (height, width) and kind."""
         from corrkit.backbones.under_protocol import sees_clips
         from corrkit.frames.preparation import network_size
 
         said, rules = self.interface, protocol.features
         return NetworkInput(
-            source=(type(clip.frames), clip.frames.size),
-            size=network_size(clip.frames.size, protocol.frames, said.multiple),
+            source=(source, size),
+            size=network_size(size, protocol.frames, said.multiple),
             interpolation=protocol.frames.interpolation,
             mean=said.mean,
             std=protocol_std(said, protocol),
@@ -150,9 +160,9 @@ class Propagator(Predictor):
 
     def frames(self, clip: AnyClip, seen: NetworkInput) -> "Iterator[torch.Tensor]":
         """Every frame as the network takes it, normalised [3, H, W], in order, read ahead."""
-        from corrkit.frames.preparation import FramePreparation, frame_of_constant_size, read_ahead
+        from corrkit.frames.preparation import frame_of_constant_size, read_ahead
 
-        prepare = FramePreparation(seen.size, seen.rule, seen.mean, seen.std, seen.colour)
+        prepare = seen.preparation()
 
         def read(index: int) -> "Resized":
             return prepare.resize(frame_of_constant_size(clip.frames, index, clip.name))
@@ -193,41 +203,108 @@ class Propagator(Predictor):
         Soft maps become labels in the thread of `decoding`: on a GPU it waits for them, and nobody else does.
         matched: see `propagate`.
         """
-        from corrkit.propagation import propagate
-
         given = task.given(clip, protocol)
         first = next(features)
-        finer = protocol.features.finer
-        grid = (first.shape[0] * finer, first.shape[1] * finer)
-        geometry = Geometry(original=clip.frames.size, network=seen.size, grid=grid, stride=self.stride / finer)
-        codec = task.codec(clip, geometry, protocol)
-        maps = {index: codec.encode(label).to(first.device) for index, label in given.items()}
-        lost = [name for index, label in given.items() for name in codec.lost(label, maps[index])]
-        labels = maps.pop(0)
-        for later in maps.values():
-            later[..., 0] = 0  # background was there before
-        if not protocol.memory.predict_first:
-            yield codec.first_prediction(given[0])
-
-        def predicted(soft: "torch.Tensor") -> "torch.Tensor":
-            return codec.encode(codec.decode(soft))
-
-        every, classes = chain([first], features), self.classes(clip, codec)
-        soft_maps = propagate(
-            every,
-            labels,
-            later_labels=maps,
-            protocol=protocol,
-            predicted=predicted,
-            classes=classes,
+        codec = task.codec(clip, self.geometry(first, seen, protocol), protocol)
+        carrier = Carrier(
+            chain([first], features),
+            codec,
+            given[0],
+            protocol,
+            first.device,
+            classes=self.classes(clip, codec),
             matched=matched,
+            decoded=decoding.mapped,
         )
-        yield from decoding.mapped(codec.decode, soft_maps)
-        return [("what is given without a cell on the grid can't be followed", some(lost))] if lost else []
+        for index, label in given.items():
+            if index > 0:
+                carrier.add(index, label)
+        yield from carrier
+        return carrier.notes
+
+    def geometry(self, features: "torch.Tensor", seen: NetworkInput, protocol: Protocol) -> Geometry:
+        """Sizes of a clip whose first frame has these features [h, w, C]."""
+        finer = protocol.features.finer
+        grid = (features.shape[0] * finer, features.shape[1] * finer)
+        return Geometry(original=seen.source[1], network=seen.size, grid=grid, stride=self.stride / finer)
 
     def classes(self, clip: ClipT, codec: Codec[Label]) -> "Iterator[torch.Tensor | None] | None":
         """What is known of the cells of every frame (see `propagate`); nothing."""
         return None
+
+
+class Carrier(Generic[Label]):
+    """What is given in some frames of a clip, carried to all: an iterator of predictions of frames 0, 1, 2, ...
+
+    Args:
+        features: [h, w, C] of every frame in order.
+        codec: of the clip's labels.
+        first: what is given in frame 0.
+        protocol: the rules.
+        device: of the features.
+        classes: see `corrkit.propagate`, as are matched and ahead.
+        matched: see classes.
+        ahead: None takes the default.
+        decoded: makes predictions of soft maps, as `map` does, one after another.
+    """
+
+    def __init__(
+        self,
+        features: "Iterator[torch.Tensor]",
+        codec: Codec[Label],
+        first: Label,
+        protocol: Protocol,
+        device: "torch.device",
+        *,
+        classes: "Iterator[torch.Tensor | None] | None" = None,
+        matched: "Iterator[Matched] | None" = None,
+        ahead: int | None = None,
+        decoded: "Callable[[Callable[[torch.Tensor], Label], Iterator[torch.Tensor]], Iterator[Label]]" = map,
+    ) -> None:
+        from corrkit.propagation import AHEAD, propagate
+
+        self._codec, self._device = codec, device
+        self._index = 0
+        self._later: dict[int, torch.Tensor] = {}
+        self._copied = None if protocol.memory.predict_first else (first,)
+        labels = codec.encode(first).to(device)
+        self._lost = [*codec.lost(first, labels)]
+        soft_maps = propagate(
+            features,
+            labels,
+            later_labels=self._later,
+            protocol=protocol,
+            predicted=lambda soft: self._codec.encode(self._codec.decode(soft)),
+            classes=classes,
+            matched=matched,
+            ahead=AHEAD if ahead is None else ahead,
+        )
+        self._predictions = decoded(lambda soft: self._codec.decode(soft), soft_maps)
+
+    def add(self, frame: int, label: Label) -> None:
+        """Takes what is given in a frame that has not been read yet; what it holds is followed from there on."""
+        self._codec = self._codec.grown(label)
+        labels = self._codec.entering(label).to(self._device)
+        self._lost += self._codec.lost(label, labels)
+        self._later[frame] = labels
+
+    @property
+    def notes(self) -> Notes:
+        """What is odd about what was given."""
+        return [("what is given without a cell on the grid can't be followed", some(self._lost))] if self._lost else []
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Label:
+        if self._copied is not None:
+            (first,), self._copied = self._copied, None
+            prediction = self._codec.first_prediction(first)
+        else:
+            prediction = next(self._predictions)
+        self._later.pop(self._index, None)
+        self._index += 1
+        return prediction
 
 
 def protocol_std(interface: Interface, protocol: Protocol) -> tuple[float, ...]:

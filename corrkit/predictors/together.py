@@ -23,7 +23,7 @@ from corrkit.tasks.contract import AnyClip, ClipT, Label, Notes, Task, Truth
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from corrkit.propagation.propagator import Matched
+    from corrkit.propagation.starts import Matched
 
 
 @contextmanager

@@ -3,6 +3,6 @@
 from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.contexts import Context
 from corrkit.propagation.matching import Matcher, match
-from corrkit.propagation.propagator import propagate
+from corrkit.propagation.propagator import AHEAD, propagate
 
-__all__ = ["Context", "Matcher", "SparseAffinity", "match", "propagate", "transport"]
+__all__ = ["AHEAD", "Context", "Matcher", "SparseAffinity", "match", "propagate", "transport"]

@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional
 
 from corrkit.errors import ProtocolError
-from corrkit.propagation.affinity import SparseAffinity, transport
 from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare, require_finite
 from corrkit.propagation.matching import Matcher, Wanted
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
+from corrkit.propagation.starts import Matched, Start, rescaled_over_classes
 from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.protocols.schema import Affinity, Memory
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     _Prepared = tuple[tuple[Tensor, Tensor], Tensor | None]
     """What `prepare` makes of a frame's features, and the classes of its cells, where these are known."""
 
-# Query frames that are matched at once: they share context frames, so products get wider; 4 gains about a quarter.
-_BLOCK = 4
+AHEAD = 3
+"""Frames read ahead: query frames matched at once share context frames, so products get wider; 3 gains a quarter."""
 _BLOCK_BYTES = 32_000_000  # features read ahead for it, beyond the first query frame
 
 
@@ -39,28 +39,31 @@ def propagate(
     predicted: "Callable[[Tensor], Tensor] | None" = None,
     classes: "Iterable[Tensor | None] | None" = None,
     matched: "Iterator[Matched] | None" = None,
+    ahead: int = AHEAD,
     **overrides: object,
 ) -> Iterator["Tensor"]:
     """Carries the labels of frame 0 through a clip by nearest neighbours in feature space.
 
     Labels that enter later have a context of their own, which begins in their frame; there they take the place of
-    what was propagated (visinf/dense-ulearn-vos 88e5e35 infer_vos.py:163-288).
+    what was propagated (visinf/dense-ulearn-vos 88e5e35 infer_vos.py:163-288), of their own channels everywhere.
 
-    Streams: besides the results it holds the context frames of at most four query frames, whatever the length of the
-    clip; it reads at most three frames ahead of the one it yields.
+    Streams: besides the results it holds the context frames of at most `ahead` + 1 query frames, whatever the length of
+    the clip.
 
     Args:
         features: [T, h, w, C], or an iterable of [h, w, C] in the order of frames; any float type, any device.
         first_labels: [h, w, L], the label map of frame 0 in [0, 1]; h and w are `features.finer` times the features'.
         protocol: "TASK/NAME", or a `Protocol`.
         later_labels: frame after 0 to the label map [h, w, L] of what enters there, 0 in every other channel, the
-            background's too.
+            background's too. It is looked at when the frame is there, so it may be filled meanwhile; a map of more
+            channels than before brings new ones, which the results have from then on.
         predicted: from a soft map [h, w, L] to the labels [h, w, L] of what is predicted from it, for protocols that
             feed predictions back (`labels.feedback`).
         classes: of the cells of every frame, [h, w] int64 with -1 for any, or None for a frame of which nothing is
             known. Cells of different classes are never matched: what an oracle of matches does.
         matched: where the first labels go, where that is found elsewhere (`SharedMatching`); features then say of
             which size they are, and where later labels go.
+        ahead: how many frames it may read ahead of the one it yields; 0 for frames that are still to come.
         **overrides: constants of the protocol by leaf or dotted name, e.g. radius=8 or predict_first=True.
 
     Returns:
@@ -79,105 +82,16 @@ def propagate(
         raise ValueError(f"features have shape {tuple(features.shape)}, not [T, h, w, C]")
     if first_labels.ndim != 3 or 0 in first_labels.shape:
         raise ValueError(f"first_labels have shape {tuple(first_labels.shape)}, not [h, w, L]")
-    if any(labels.shape != first_labels.shape for labels in later_labels.values()) or min(later_labels, default=1) < 1:
-        raise ValueError("later_labels belong to frames after 0, and have the shape of first_labels")
-    if not all(bool(torch.isfinite(labels).all()) for labels in (first_labels, *later_labels.values())):
-        raise ValueError("labels hold NaN or infinite values")
+    for frame, labels in later_labels.items():
+        _require_fit(frame, labels, first_labels.shape)
+    _require_finite(first_labels)
     if protocol.labels.feedback == "prediction" and predicted is None:
         raise ValueError(f"{protocol.identifier} feeds predictions back; `predicted` does not say what these are")
     height, width, _ = first_labels.shape
-    later_labels = {frame: labels for frame, labels in sorted(later_labels.items()) if bool(labels.any())}
     raw = iter(features)
     every = zip(_prepared(raw, (height, width), protocol), classes or itertools.repeat(None), strict=False)
-    copies = _copies(every, len(later_labels) + (matched is None))
-    if matched is None:
-        matched = _matched(copies.pop(), protocol)
-    elif not later_labels:
-        matched = (step for step, _ in zip(matched, raw, strict=False))  # in step, so that no features wait
-    first = _Start(0, first_labels.detach(), iter(()), matched, protocol)
-    later = [
-        _Start(frame, labels.detach(), own, _matched(own, protocol), protocol)
-        for (frame, labels), own in zip(later_labels.items(), copies, strict=True)
-    ]
-    return _transported(first, later, protocol, predicted)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
-    """A query frame with its context and the affinity to it; frames count from the first that was given."""
-
-    frame: int
-    context: list[Copies]
-    affinity: SparseAffinity
-
-
-class _Start:
-    """Labels that are given in one frame, on their way from there on, in a context of their own.
-
-    Args:
-        frame: where they are given.
-        labels: the label map [h, w, L] of that frame.
-        passed: one for every frame of the clip; those before `frame` are passed by.
-        matched: where they go from there on.
-        protocol: the rules.
-    """
-
-    def __init__(
-        self,
-        frame: int,
-        labels: "Tensor",
-        passed: "Iterator[_Prepared]",
-        matched: Iterator[Matched],
-        protocol: Protocol,
-    ) -> None:
-        self.frame, self.shape = frame, labels.shape
-        given = labels.reshape(-1, labels.shape[2]).float()
-        self.matched = matched
-        self._given, self._prepared, self._protocol = given, passed, protocol
-        self._passed = 0  # frames before the start
-        self._channels = given.any(0).nonzero().flatten() if frame else slice(None)
-        self._first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of the start's frame, by role
-        if protocol.labels.rescale == "classes" and frame == 0:
-            # CRW rescales its prediction in place after storing it; at t = 0 that is a view of the long-term copy of
-            # frame 0, while the copies before the clip stay as they were (ajabri/videowalk 047f3f4
-            # code/test.py:146-152).
-            self._first["long-term"] = _rescaled_over_classes(given)
-        self._stored = {0: given}  # label maps [N, L], as propagated, by frame since the start
-
-    def carried(self, step: Matched) -> "Tensor":
-        """The start's own channels [N, l] in a query frame."""
-        maps = [self._first[c.role] if c.role in self._first else self._stored[c.frame] for c in step.context]
-        if self.frame:
-            maps = [m[:, self._channels] for m in maps]
-        own = torch.stack([m.to(step.affinity.weights.device) for m in maps])
-        return transport(own, step.affinity)
-
-    def joins(self, soft: "Tensor", frame: int) -> "Tensor":
-        """Labels [N, L] of the clip's `frame` with the start's own in their place; frames come in order."""
-        while self._passed < min(frame, self.frame):
-            next(self._prepared)
-            self._passed += 1
-        if frame < self.frame:
-            return soft
-        if frame > self.frame:
-            soft = soft.clone()
-            soft[:, self._channels] = self.carried(next(self.matched))
-            return soft
-        if self._protocol.memory.predict_first:
-            next(self.matched)  # of the start's own frame, whose labels are given
-        share = self._given.sum(1, keepdim=True)
-        return (1 - share) * soft + share * self._given
-
-    def keep(self, labels: "Tensor", frame: int) -> None:
-        """Takes the labels [N, L] of the clip's `frame` as later frames read them."""
-        since = frame - self.frame
-        if since < 0:
-            return
-        if since == 0 < self.frame:
-            self._first = dict.fromkeys(self._first, labels)
-        self._stored[since] = labels
-        for old in [f for f in self._stored if f > 0 and not is_needed_later(f, since, self._protocol.memory)]:
-            del self._stored[old]
+    source = _Source(raw, _Frames(every), matched, ahead)
+    return _transported(source, first_labels.detach(), later_labels, protocol, predicted)
 
 
 def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Protocol) -> Iterator[Matched]:
@@ -189,7 +103,7 @@ def matched(features: Iterator["Tensor"], grid: tuple[int, int], protocol: Proto
         protocol: the rules.
     """
     prepared = zip(_prepared(features, grid, protocol), itertools.repeat(None), strict=False)
-    return _matched(prepared, protocol)
+    return _matched(prepared, protocol, AHEAD)
 
 
 class SharedMatching:
@@ -224,7 +138,7 @@ class SharedMatching:
         if self._steps is None:
             first = self._protocols[0]
             prepared = zip(_prepared(self._features, None, first), itertools.repeat(None), strict=False)
-            self._steps = _matched_together(prepared, self._protocols)
+            self._steps = _matched_together(prepared, self._protocols, AHEAD)
         found = next(self._steps, None)
         for waiting, step in zip(self._waiting, found or (), strict=found is not None):
             waiting.append(step)
@@ -244,12 +158,14 @@ def matching_key(protocol: Protocol) -> Hashable | None:
     return prepared, memory, affinity, _first_differs(protocol)
 
 
-def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol) -> Iterator[Matched]:
+def _matched(prepared: "Iterator[_Prepared]", protocol: Protocol, ahead: int) -> Iterator[Matched]:
     """The label-free half: which context cells the cells of each frame go back to."""
-    return (step for (step,) in _matched_together(prepared, [protocol]))
+    return (step for (step,) in _matched_together(prepared, [protocol], ahead))
 
 
-def _matched_together(prepared: "Iterator[_Prepared]", protocols: Sequence[Protocol]) -> Iterator[list[Matched]]:
+def _matched_together(
+    prepared: "Iterator[_Prepared]", protocols: Sequence[Protocol], ahead: int
+) -> Iterator[list[Matched]]:
     """The same for protocols of one `matching_key`, or a single one: for each frame a step of each."""
     matcher = Matcher(protocols[0].affinity)
     memories = sorted({p.memory: None for p in protocols}, key=lambda memory: -memory.context)
@@ -275,7 +191,7 @@ def _matched_together(prepared: "Iterator[_Prepared]", protocols: Sequence[Proto
             del remembered[old]
         # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
         is_alone = widest.spacing > 1 or protocols[0].affinity.topk == 0
-        size = 1 if is_alone else 1 + min(_BLOCK - 1, _BLOCK_BYTES // (4 * block[start - 1][0][0].numel()))
+        size = 1 if is_alone else 1 + min(ahead, _BLOCK_BYTES // (4 * block[start - 1][0][0].numel()))
         frames = list(block)
         block.clear()
         by_memory = dict(zip(memories, found, strict=True))
@@ -322,22 +238,45 @@ def _prepared(
         del ready
 
 
-def _copies(frames: "Iterator[_Prepared]", count: int) -> "list[Iterator[_Prepared]]":
-    """Iterators over the same frames; what the slowest has not read yet waits, and nothing else."""
-    waiting: list[deque[_Prepared]] = [deque() for _ in range(count)]
+class _Frames:
+    """Prepared frames for several readers; what the slowest has not read yet waits, and nothing else."""
 
-    def read(own: "deque[_Prepared]") -> "Iterator[_Prepared]":
+    def __init__(self, frames: "Iterator[_Prepared]") -> None:
+        self._frames = frames
+        self._waiting: dict[int, deque[_Prepared]] = {}
+        self._numbers = itertools.count()
+
+    def reader(self, beside: int | None = None) -> tuple[int, "Iterator[_Prepared]"]:
+        """A reader's number and its frames: those that come, or those that another reader has still to read."""
+        number = next(self._numbers)
+        self._waiting[number] = deque() if beside is None else self._waiting[beside].copy()
+        return number, self._read(number)
+
+    def leave(self, number: int) -> None:
+        """Nothing waits for this reader any more."""
+        del self._waiting[number]
+
+    def _read(self, number: int) -> "Iterator[_Prepared]":
+        own = self._waiting[number]
         while True:
             if not own:
-                frame = next(frames, None)
+                frame = next(self._frames, None)
                 if frame is None:
                     return
-                for queue in waiting:
+                for queue in self._waiting.values():
                     queue.append(frame)
                 del frame
             yield own.popleft()
 
-    return [read(own) for own in waiting]
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the frames of a clip come from: raw features, the same prepared, and where the first labels go."""
+
+    raw: "Iterator[Tensor]"
+    frames: _Frames
+    matched: "Iterator[Matched] | None"
+    ahead: int
 
 
 def _first_differs(protocol: Protocol) -> bool:
@@ -357,27 +296,68 @@ def _context_of(frame: int, memory: Memory, protocol: Protocol) -> list[Copies]:
 
 
 def _transported(
-    first: _Start,
-    later: Sequence[_Start],
+    source: _Source,
+    first_labels: "Tensor",
+    later_labels: "Mapping[int, Tensor]",
     protocol: Protocol,
     predicted: "Callable[[Tensor], Tensor] | None",
 ) -> Iterator["Tensor"]:
     """The feature-free half: label maps along the affinities, fed back as the protocol says."""
+    frames, ahead = source.frames, source.ahead
+    steps, place = source.matched, None
+    passing: Iterator[object] = itertools.repeat(None)
+    if steps is not None and not later_labels:
+        steps = (step for step, _ in zip(steps, source.raw, strict=False))  # in step, so that no features wait
+    else:
+        if steps is None:
+            steps = _matched(frames.reader()[1], protocol, ahead)
+        place, passing = frames.reader()  # stands at the frame whose labels are asked for
+    first = Start(0, first_labels, steps, protocol)
+    position, shape = 0, first_labels.shape
+    later: dict[int, Start] = {}  # by the number of its reader
     for step in first.matched:
+        for _ in range(position, step.frame):
+            next(passing)
+        position = step.frame
+        entering = later_labels.get(step.frame)
+        if entering is not None:
+            _require_fit(step.frame, entering, shape)
+            shape = entering.shape
+            for start in (first, *later.values()):
+                start.widen(shape[2])
+        if entering is not None and bool(entering.any()):
+            number, prepared = frames.reader(beside=place)
+            added = Start(step.frame, entering.detach(), _matched(prepared, protocol, ahead), protocol)
+            for replaced in [other for other, start in later.items() if start.is_replaced_by(added)]:
+                frames.leave(replaced)
+                del later[replaced]
+            later[number] = added
         soft = first.carried(step)
-        for start in later:
+        for start in later.values():
             soft = start.joins(soft, step.frame)
         labels, shown = _fed_back(soft, protocol)
         if protocol.labels.feedback == "prediction" and predicted is not None:
-            labels = predicted(shown.view(first.shape)).to(soft).view(soft.shape)
-        for start in (first, *later):
+            labels = predicted(shown.view(shape)).to(soft).view(soft.shape)
+        for start in (first, *later.values()):
             start.keep(labels, step.frame)
-        yield shown.view(first.shape)
+        yield shown.view(shape)
+
+
+def _require_fit(frame: int, labels: "Tensor", shape: "torch.Size") -> None:
+    """Raises ValueError for labels that can't enter in this frame of a clip whose label maps are of `shape`."""
+    if frame < 1 or labels.ndim != 3 or labels.shape[:2] != shape[:2] or labels.shape[2] < shape[2]:
+        raise ValueError("later_labels belong to frames after 0, and have the shape of first_labels, or more channels")
+    _require_finite(labels)
+
+
+def _require_finite(labels: "Tensor") -> None:
+    if not bool(torch.isfinite(labels).all()):
+        raise ValueError("labels hold NaN or infinite values")
 
 
 def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     """What later frames read as labels, and what is given out; [N, L] each."""
-    shown = soft if protocol.labels.rescale == "none" else _rescaled_over_classes(soft)
+    shown = soft if protocol.labels.rescale == "none" else rescaled_over_classes(soft)
     if protocol.labels.rescale == "classes-fed-back":
         # After queuing, but in place (google-deepmind/representations4d 75aca30 colabs/rvm_evaluation_demo.ipynb).
         soft = shown
@@ -387,12 +367,6 @@ def _fed_back(soft: "Tensor", protocol: Protocol) -> tuple["Tensor", "Tensor"]:
     if protocol.labels.feedback == "hard":
         return functional.one_hot(soft.argmax(1), soft.shape[1]).to(soft), shown
     return soft, shown
-
-
-def _rescaled_over_classes(labels: "Tensor") -> "Tensor":
-    """Min-max of each cell over its classes. Source: ajabri/videowalk 047f3f4 code/test.py:150-152."""
-    shifted = labels - labels.amin(1, keepdim=True)
-    return shifted / shifted.amax(1, keepdim=True)
 
 
 def _minmax_over_cells(labels: "Tensor") -> "Tensor":

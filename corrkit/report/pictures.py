@@ -92,16 +92,17 @@ def _painted_mask(frame: Pixels, ids: Pixels, width: int) -> "Image.Image":
     """Half the colour of each id over its pixels, and a white line around it."""
     from PIL import Image, ImageColor
 
-    picture = np.asarray(resized(frame, width), np.float32)
+    picture = np.array(resized(frame, width))
     size = (picture.shape[1], picture.shape[0])
     small = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
     colours = np.array([(0, 0, 0), *(ImageColor.getrgb(colour_of(identity)) for identity in range(1, 256))], np.float32)
-    picture = np.where(small[..., None] > 0, 0.45 * picture + 0.55 * colours[small], picture)
+    inside = small > 0
+    picture[inside] = (0.45 * picture[inside].astype(np.float32) + 0.55 * colours[small[inside]]).astype(np.uint8)
     edge = np.zeros(small.shape, bool)
     edge[:, 1:] |= small[:, 1:] != small[:, :-1]
     edge[1:] |= small[1:] != small[:-1]
     picture[edge] = 255
-    return Image.fromarray(picture.astype(np.uint8))
+    return Image.fromarray(picture)
 
 
 def _painted_points(frame: Pixels, points: NDArray[np.float64], width: int) -> "Image.Image":

@@ -124,6 +124,14 @@ class Codec(Protocol[Label]):
         """Annotation of any frame to a label map [h, w, L] float32."""
         ...
 
+    def entering(self, annotation: Label) -> "Tensor":
+        """Label map of what enters in a frame after the first: as `encode`, but 0 where nothing is given."""
+        ...
+
+    def grown(self, annotation: Label) -> "Codec[Label]":
+        """The codec with channels for what an annotation holds beyond it; those that are there keep their place."""
+        ...
+
     def decode(self, soft: "Tensor") -> Label:
         """Soft label map [h, w, L] to a prediction of the original size."""
         ...

@@ -20,7 +20,7 @@ from corrkit.protocols.schema import DavisScore
 from corrkit.tasks.clips import some
 from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.mask_clips import MaskClip, MaskFacts
-from corrkit.tasks.masks import Mask, distinct_values, resize_nearest
+from corrkit.tasks.masks import Mask, distinct_values, read_mask, resize_nearest
 
 _BINARY = frozenset({0, VOID})
 _MOST_GAPS = 20
@@ -30,6 +30,7 @@ _MOST_OBJECTS = 100
 
 _LATER, _NOT_SCORED = "ids that come later", "objects that the first mask lacks count as background, and are not scored"
 _GAPS, _COUNTED = "ids with gaps", "each missing id counts as an object, as in the official tool"
+_SAVE_IDS = "Save masks as palette or grey PNG of the ids 0, 1, 2, ..."
 _GIVEN, _NO_TRUTH = "masks that share no id", "they give objects where these enter, and are no ground truth to score"
 
 
@@ -157,7 +158,7 @@ class DavisClip(MaskClip):
         stored = self.stored(index)
         if stored is None:
             return None
-        ids = np.asarray(stored == VOID if self.is_binary else np.where(stored == VOID, 0, stored), np.uint8)
+        ids = _as_ids(stored, is_binary=self.is_binary)
         return resize_nearest(ids, self._resaved_size or (ids.shape[0], ids.shape[1]))
 
     @cached_property
@@ -192,9 +193,8 @@ class DavisClip(MaskClip):
         yield from mixed.faults()
         ids = frozenset[int]().union(*(facts.ids for facts in self._facts))
         highest = max(ids, default=0)
-        if highest - len(ids) > _MOST_GAPS or len(ids) > _MOST_OBJECTS:
-            remedy = "Save masks as palette or grey PNG of the ids 0, 1, 2, ..."
-            strange = self._group("damaged", "mask with values that are no ids", remedy, stops=True)
+        if _are_no_ids(ids):
+            strange = self._group("damaged", "mask with values that are no ids", _SAVE_IDS, stops=True)
             found = f"the clip's masks hold {len(ids)} values up to {highest}: grey levels or soft edges"
             yield from strange.extend([f.path for f in self._facts if highest in f.ids][:1], found).faults()
 
@@ -203,10 +203,9 @@ class DavisClip(MaskClip):
         what, remedy = "mask with wrong ids", RESTORE
         refused = self._group("damaged", what, remedy, stops=True)
         num_objects = _num_objects(first.values)
-        if num_objects == 0:
-            refused.add(first.path, "the first mask is empty: it holds no object to propagate")
-        elif 0 not in first.values:
-            refused.add(first.path, "no pixel of the first mask has id 0, the background")
+        lacking = _lacking(first.values)
+        if lacking:
+            refused.add(first.path, lacking)
         yield from refused.faults()
         gaps = sorted(set(range(1, num_objects)) - first.ids) if first.ids else []
         gapped = self._group(
@@ -241,6 +240,41 @@ def entering(annotation: Callable[[int], Mask | None], num_frames: int) -> dict[
         if new and index:
             found[index] = new
     return found
+
+
+def read_first_mask(path: Path) -> Mask:
+    """Ids [H, W] of a first mask that lies in no data set, by the rules of a clip's: 255 is void, or the one object.
+
+    Raises:
+        DataError: as a clip's first mask does: no object, no background, values that are no ids, a lossy format.
+    """
+    stored = read_mask(path)
+    values = frozenset(distinct_values(stored))
+    ids = values - {0, VOID}
+    if _are_no_ids(ids):
+        found = f"{path} holds {len(ids)} values up to {max(ids)}: grey levels or soft edges, no ids."
+        raise DataError(found, _SAVE_IDS)
+    lacking = _lacking(values)
+    if lacking:
+        raise DataError(f"{path} can't be used: {lacking}.", _SAVE_IDS)
+    return _as_ids(stored, is_binary=_is_binary(values))
+
+
+def _as_ids(stored: Mask, *, is_binary: bool) -> Mask:
+    """Ids of a stored mask, void as background; 255 is the object where masks are binary."""
+    return np.asarray(stored == VOID if is_binary else np.where(stored == VOID, 0, stored), np.uint8)
+
+
+def _are_no_ids(ids: frozenset[int]) -> bool:
+    """Whether these values, without 0 and void, are grey levels, soft edges or noise."""
+    return max(ids, default=0) - len(ids) > _MOST_GAPS or len(ids) > _MOST_OBJECTS
+
+
+def _lacking(first: frozenset[int]) -> str:
+    """What a first mask of these stored values lacks to be used; "" for nothing."""
+    if _num_objects(first) == 0:
+        return "the first mask is empty: it holds no object to propagate"
+    return "" if 0 in first else "no pixel of the first mask has id 0, the background"
 
 
 def _is_binary(first: frozenset[int]) -> bool:

@@ -1,7 +1,7 @@
 """Joints: label maps on the grid and back. Points are (x, y) in 0-based pixels of the original frame."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,16 @@ class PointCodec:
             soft = torch.cat([(soft.sum(dim=-1, keepdim=True) == 0).to(soft.dtype), soft], dim=-1)
         return soft.contiguous()
 
+    def grown(self, annotation: Points) -> Self:
+        """The codec itself: channels are as many as the points of an annotation, new ones behind."""
+        return self
+
+    def entering(self, annotation: Points) -> "Tensor":
+        """Points [J, 2], NaN where none is given, to a label map [h, w, L] without background."""
+        labels = self.encode(annotation)
+        labels[..., : int(self._labels.background)] = 0
+        return labels
+
     def decode(self, soft: "Tensor") -> Points:
         """Soft label map [h, w, L] on any device to joints [J, 2]; NaN where a joint's map is empty."""
         maps = soft[..., int(self._labels.background) :].permute(2, 0, 1)  # [J, h, w]
@@ -64,7 +74,9 @@ class PointCodec:
     def lost(self, annotation: Points, labels: "Tensor") -> list[str]:
         """Joints [J, 2] that no cell of their label map [h, w, L] holds: they lie outside of the frame."""
         held = (labels[..., int(self._labels.background) :].amax(dim=(0, 1)) > 0).tolist()
-        return [name for name, is_held in zip(JOINTS, held, strict=True) if not is_held]
+        names = JOINTS if len(annotation) == len(JOINTS) else [f"point {n}" for n in range(len(annotation))]
+        is_given = [not np.isnan(point).any() for point in annotation]
+        return [name for name, given, is_held in zip(names, is_given, held, strict=True) if given and not is_held]
 
     def first_prediction(self, annotation: Points) -> Points:
         """What stands for the prediction of frame 0 where it is not predicted like the others."""

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from corrkit.documentation import see
 from corrkit.errors import DataError
 from corrkit.files.archive import ARCHIVE_SUFFIXES, open_root
 from corrkit.task_table import task_facts
@@ -31,12 +32,26 @@ def open_data(
     split = split or task_facts(task.name).default_split
     root = environment_root(task.name) if data is None else Path(data)
     if root is not None and data != EMBEDDED:
-        opened = task.open(open_root(root), split=split, dataset_name=dataset_name)
+        opened = task.open(open_data_root(root), split=split, dataset_name=dataset_name)
         return replace(opened, notes=(*opened.notes, *_lacking(opened, dataset_name)))
     from corrkit.clips import embedded_root
 
     opened = task.open(embedded_root(task.name), split=split, dataset_name=f"embedded-{task.name}")
     return replace(opened, embedded=True)
+
+
+def open_data_root(root: str | Path) -> Path:
+    """A data root as `files.archive.open_root` gives it. Raises DataError as it does, and for a video file."""
+    path = Path(root)
+    if path.is_file():
+        from corrkit.frames.video import SUFFIXES
+
+        if path.suffix.lower() in SUFFIXES:
+            raise DataError(
+                f"{path} is a video: a score needs labels of its frames too, in a folder of the task's layout.",
+                f"To follow what is given of its first frame: corrkit track {path} ...; {see('track')}.",
+            )
+    return open_root(path)
 
 
 def _lacking(data: DataSet[AnyClip], dataset_name: str | None) -> list[str]:

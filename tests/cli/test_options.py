@@ -31,6 +31,10 @@ TAKEN = {
     "score": (
         f"TASK --pred --grid {DATA} --allow-partial --allow-ground-truth --csv-dir --json --format --columns --wide"
     ),
+    "track": (
+        "VIDEO --mask --points --boxes --ckpt --out --protocol --set --heads --layer --ckpt-key --system --layout "
+        "--device --quiet"
+    ),
     "protocols": "WHAT --explain --json --bibtex",
     "published": "TASK --protocol --method --json --csv",
     "verify": "ROW --ckpt --fetch --yes --task --data --device --by --out --json --quiet",

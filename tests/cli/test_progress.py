@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -15,7 +16,7 @@ import pytest
 from davis_folder import make_clip
 from scripted import Scripted
 
-from corrkit.cli.progress import ClipProgress
+from corrkit.cli.progress import ClipProgress, FrameProgress
 from corrkit.evaluation import evaluate_together
 from corrkit.processes.remaining import Standing
 from corrkit.subject import open_subject
@@ -47,6 +48,37 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         now[0] += seconds
 
     return passes
+
+
+def test_a_video_says_which_frame_of_how_many_how_fast_and_how_long(clock, capsys: pytest.CaptureFixture[str]):
+    """A frame a second; nobody knows how many there are until the twelfth."""
+    with FrameProgress(quiet=False) as progress:
+        for frame in range(1, 21):
+            clock(1.0)
+            progress(frame, 40 if frame >= 12 else None)
+    assert capsys.readouterr().err.splitlines() == [
+        "frame 5, 1.0 frames/s",
+        "frame 10, 1.0 frames/s",
+        "frame 15 of 40, 1.0 frames/s, 25 s left",
+        "frame 20 of 40, 1.0 frames/s, 20 s left",
+        "20 frames in 20 s, 1.0 frames/s",
+    ]
+    with FrameProgress(quiet=True) as progress:
+        progress(1, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_waits_for_the_end_of_a_frame_and_a_second_does_not(capsys: pytest.CaptureFixture[str]):
+    before = signal.getsignal(signal.SIGINT)
+    with FrameProgress(quiet=True) as progress:
+        progress(1, 3)
+        signal.raise_signal(signal.SIGINT)
+        assert "kept as soon as this frame is" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            progress(2, 3)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_clip_is_one_line_with_place_score_and_time_left(clock, capsys: pytest.CaptureFixture[str]):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from corrkit.frames import pyav, shards
-from corrkit.frames.video import VideoFile, _address
+from corrkit.frames.video import VideoFile, ffmpeg_address
 
 pytestmark = pytest.mark.skipif(
     not pyav.decodes_alike(), reason="needs PyAV, the extra `video`, of the FFmpeg that OpenCV is built on"
@@ -104,7 +104,7 @@ def test_a_video_in_a_tar_is_read_where_it_lies(tmp_path: Path) -> None:
         archive.add(path, "plain.mp4")
     (item,) = shards.items_of(shard)
     (member,) = shards.files_of(shard, item.members)
-    found = pyav.read_frames(_address(member), (20,), 40)
+    found = pyav.read_frames(ffmpeg_address(member), (20,), 40)
     assert found is not None
     np.testing.assert_array_equal(found[0], VideoFile(path)._by_opencv([20])[20])
 

@@ -1,0 +1,86 @@
+"""`corrkit track`: a mask, boxes or points of a first frame, carried through a video of one's own."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corrkit.cli.arguments import assignment
+from corrkit.cli.talk import say
+from corrkit.errors import CorrkitError, UsageError
+
+if TYPE_CHECKING:
+    from corrkit.tracking.given import Given
+
+EXAMPLES = """\
+examples:
+  corrkit track bear.mp4 --mask first.png --ckpt dino.pth --out out/bear.mp4
+  corrkit track frames/ --points joints.csv --ckpt hog --out followed.mp4
+  corrkit track bear.webm --boxes "40,60,210,190;300,80,420,200" --ckpt rgb --out bear.mp4 --set size=240
+
+OUT.mp4 shows the labels on the frames; beside it are OUT-masks/00000.png, ... (ids in DAVIS's palette) or, of points,
+OUT.csv. A mask is a PNG of ids, 0 being background; points are lines of x,y or name,x,y. See docs/track.md."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `corrkit track`."""
+    parser.add_argument("video", type=Path, help="video file (mp4, mov, avi, mkv, webm, gif, webp) or folder of frames")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--mask", metavar="FIRST.png", type=Path, help="objects of the first frame: a PNG of ids")
+    given.add_argument("--points", metavar="FILE", type=Path, help="points of the first frame: lines of name,x,y")
+    given.add_argument("--boxes", metavar="X0,Y0,X1,Y1;...", help="boxes of the first frame, in pixels")
+    parser.add_argument("--ckpt", required=True, metavar="SPEC", help="what follows them, as for corrkit eval")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT.mp4", help="the overlay video")
+    parser.add_argument("--protocol", metavar="NAME", help="of davis (default davis/dino); of jhmdb for points")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="override a constant"
+    )
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
+    parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
+    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
+    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Follows, prints where the files are; returns 2 where the video broke off."""
+    from corrkit.backbones.loading import Loading
+    from corrkit.cli.eval_words import describe
+    from corrkit.cli.progress import FrameProgress
+    from corrkit.frames.footage import open_footage
+    from corrkit.predictors.loading import make_predictor
+    from corrkit.tracking.following import follow
+    from corrkit.tracking.products import Products
+    from corrkit.tracking.tracker import Tracker
+
+    given = _given(args)
+    products = Products(args.out, args.video, given.names)
+    footage = open_footage(args.video)
+    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system, layout=args.layout)
+    predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
+    tracker = Tracker(predictor, protocol=args.protocol, **dict(args.set))
+    protocol = tracker.protocol_for(points=given.are_points)
+    say(*describe(predictor, [protocol]), f"protocol: {protocol.identifier}{' (modified)' * bool(protocol.overrides)}")
+    with FrameProgress(quiet=args.quiet) as progress:
+        followed = follow(footage, given, tracker, products, progress)
+    for note in (*predictor.notes_under(protocol), *followed.notes):
+        say(f"note: {note}")
+    print(*products.places, sep="\n")
+    if followed.stopped is None:
+        return 0
+    say(f"{followed.frames} frames are kept.")
+    if isinstance(followed.stopped, KeyboardInterrupt):
+        raise followed.stopped
+    say(*f"corrkit: {followed.stopped}".split("\n"))
+    return CorrkitError.exit_code
+
+
+def _given(args: argparse.Namespace) -> "Given":
+    from corrkit.tracking.given import given_boxes, given_mask, given_points
+
+    if args.mask is not None:
+        if args.mask.resolve().parent == args.video.resolve():
+            raise UsageError(f"{args.mask} lies among the frames, and would count as one.", "Move it elsewhere.")
+        return given_mask(args.mask)
+    return given_points(args.points) if args.points is not None else given_boxes(args.boxes)
