@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corrkit.cli.against import compared, references_of, require_alike
 from corrkit.cli.arguments import (
     add_data_arguments,
     add_limit_argument,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from corrkit.processes.shares import Share
     from corrkit.processes.workers import Staff
     from corrkit.protocols import Protocol
-    from corrkit.runs.comparable import StoredRun
-    from corrkit.runs.comparison import Comparison
     from corrkit.runs.protocol_rows import ProtocolRow
     from corrkit.runs.results import Summary
     from corrkit.subject import Subject
@@ -128,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     share = _share(args)
     tasks = _tasks(args)
     require_metrics(args.columns, tasks)
-    against = _against(args, tasks)
+    against = references_of(args, tasks)
     if args.submission:
         require_outside_data(args.submission, args.data)
     request = _request(args)
@@ -150,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
                 described.add(words)
             subject = opened_subject(args, task, protocols[0])
             if against:
-                _require_alike(subject, against[task])
+                require_alike(subject, against[task])
             found, references = _evaluate(subject, protocols, staff, predictors, args)
         except CorrkitError as error:
             if args.task != "all" or rank_and_count():  # ranks wait for each other at the end of every task
@@ -168,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         shown += [result.summary for result in (*found, *references)]
         rows += _rows([*found, *references]) if len(protocols) > 1 else []
         try:
-            comparisons += _compared(found, against[task]) if against else []
+            comparisons += compared(found, against[task]) if against else []
         except CorrkitError as error:
             say(*f"failed: {error}".split("\n"))  # the results are there all the same
             code = error.exit_code
@@ -294,40 +293,6 @@ def _tasks(args: argparse.Namespace) -> list[str]:
             if protocol is not None:
                 load_protocol(protocol, task)  # fails before any work where a task lacks it
     return tasks
-
-
-def _against(args: argparse.Namespace, tasks: Sequence[str]) -> "dict[str, StoredRun]":
-    """The runs of --against by task, one for each task that is evaluated; {} without that option."""
-    from corrkit.runs.comparison import runs_by_task
-
-    if args.against is None:
-        if args.fail_below is not None:
-            raise UsageError("--fail-below limits a difference, but nothing is compared.", "Add --against RUN.")
-        return {}
-    found = runs_by_task(args.against)
-    for task in tasks:
-        if task not in found:
-            raise UsageError(
-                f"{args.against} holds runs of {', '.join(found)}, none of {task}.", "Name one of that task."
-            )
-    return found
-
-
-def _require_alike(subject: "Subject", reference: "StoredRun") -> None:
-    """Refuses a reference of another protocol or other data before the work starts."""
-    from corrkit.runs.comparison import require_alike
-
-    column = subject.protocol.identifier, subject.data.split, subject.data.identity
-    require_alike("This evaluation", column, None, reference)
-
-
-def _compared(results: "Sequence[Result]", reference: "StoredRun") -> "list[Comparison]":
-    """The finished runs of one task against the reference."""
-    from corrkit.runs.comparable import read_runs
-    from corrkit.runs.comparison import compare_with
-
-    runs, _ = read_runs([result.folder for result in results if result.folder is not None])
-    return compare_with(reference, runs)
 
 
 def _folders(args: argparse.Namespace, lanes: "Sequence[tuple[Predictor, Protocol]]") -> list[Path]:
