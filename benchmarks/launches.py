@@ -9,6 +9,7 @@ Labels are decoded in a thread of their own, and are not part of it.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import torch
@@ -52,11 +53,11 @@ class Counted(TorchDispatchMode):
     """Counts operations, by name, that launch something, and those that make the host wait."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.launched: Counter[str] = Counter()
         self.waited: Counter[str] = Counter()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         if name in _WAITING or _picks_by_mask(name, args):
             self.waited[name] += 1
@@ -72,13 +73,13 @@ class Read(TorchFunctionMode):
         super().__init__()
         self._counted = counted
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _READING:
             self._counted.waited[func.__name__] += 1
         return func(*args, **(kwargs or {}))
 
 
-def _picks_by_mask(name: str, args: tuple[object, ...]) -> bool:
+def _picks_by_mask(name: str, args: tuple[Any, ...]) -> bool:
     """Whether an operation finds its elements by a mask, whose number of True the host has to know."""
     indices = args[1] if name in {"index", "index_put", "index_put_"} else ()
     return any(isinstance(one, torch.Tensor) and one.dtype == torch.bool for one in indices or ())
