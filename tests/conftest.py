@@ -29,6 +29,12 @@ def golden() -> "GoldenFinder":
     return GoldenFinder()
 
 
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Of several processes (`-n`) the one that is done takes tests from the others: long ones stand side by side."""
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "worksteal"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--parity", action="store_true", help="write what golden tests measure into docs/parity.csv")
 
