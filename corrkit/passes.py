@@ -63,7 +63,8 @@ def evaluate_clip(
             for index, predicted in enumerate(zip(*streams, strict=True)):
                 for taker, (_, true), prediction in zip(takers, prepared, predicted, strict=True):
                     if prediction is not None:
-                        true.ask(index * every)
+                        if taker.scorer.takes(index * every):
+                            true.ask(index * every)
                         scoring.do(functools.partial(taker.take, index * every, prediction))
                 if progress is not None:
                     progress(clip.name, index + 1, num_frames)

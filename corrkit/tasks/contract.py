@@ -148,6 +148,10 @@ class Codec(Protocol[Label]):
 class Scorer(Protocol[Label_contra]):
     """Streaming sufficient statistics of one clip."""
 
+    def takes(self, index: int) -> bool:
+        """Whether the truth of frame `index` is looked at; it is prepared for these frames only."""
+        ...
+
     def update(self, index: int, prediction: Label_contra) -> None:
         """Takes the prediction of frame `index`; frames come in order, each once."""
         ...

@@ -244,6 +244,10 @@ class DavisScorer:
         self._contour: dict[int, list[float]] = {identity: [] for identity in self._entries}
         self._unpredicted = set(self._entries)
 
+    def takes(self, index: int) -> bool:
+        """See `corrkit.tasks.contract.Scorer`."""
+        return index in self._scored
+
     def update(self, index: int, prediction: Mask) -> None:
         """Scores frame `index` where the protocol does. Raises DataError for an id that the clip lacks."""
         if index not in self._scored:

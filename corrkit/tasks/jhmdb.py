@@ -298,6 +298,10 @@ class JhmdbScorer:
         self._clip, self._rules, self._truth = clip, rules, truth
         self._pairs: list[tuple[Points, Points]] = []
 
+    def takes(self, index: int) -> bool:
+        """See `corrkit.tasks.contract.Scorer`."""
+        return index < self._clip.num_annotated and (index > 0 or self._rules.score_first)
+
     def update(self, index: int, prediction: Points) -> None:
         """Takes frame `index` where it is scored."""
         truth = self._truth(index)

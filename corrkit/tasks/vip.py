@@ -226,6 +226,10 @@ class VipScorer:
         self._counts = np.zeros((NUM_CLASSES + 2, NUM_CLASSES + 2), np.int64)
         self._frames = 0
 
+    def takes(self, index: int) -> bool:
+        """See `corrkit.tasks.contract.Scorer`."""
+        return self._clip.is_annotated(index)
+
     def update(self, index: int, prediction: Mask) -> None:
         """Counts frame `index` where it is scored.
 

@@ -80,6 +80,9 @@ class BoxScorer:
     def __init__(self, truth: Callable[[int], Any]) -> None:
         self._truth, self._sums = truth, np.zeros(3)
 
+    def takes(self, index: int) -> bool:
+        return True
+
     def update(self, index: int, prediction: Any) -> None:
         truth = self._truth(index)
         for number in range(1, int(truth.max()) + 1 if index else 1):
