@@ -52,14 +52,16 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.predictors.loading import make_predictor
     from corrkit.tracking.following import follow
     from corrkit.tracking.products import Products
-    from corrkit.tracking.tracker import Tracker
+    from corrkit.tracking.tracker import Tracker, constants_for
 
     given = _given(args)
     products = Products(args.out, args.video, given.names)
     footage = open_footage(args.video)
     loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system, layout=args.layout)
     predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
-    tracker = Tracker(predictor, protocol=args.protocol, **dict(args.set))
+    # Overrides are a mapping of their own: as arguments of Tracker they would meet its other options.
+    asked = constants_for(args.protocol, dict(args.set), points=given.are_points)
+    tracker = Tracker(predictor, protocol=asked)
     protocol = tracker.protocol_for(points=given.are_points)
     say(*describe(predictor, [protocol]), f"protocol: {protocol.identifier}{' (modified)' * bool(protocol.overrides)}")
     with FrameProgress(quiet=args.quiet) as progress:

@@ -1,7 +1,7 @@
 """`Tracker`: labels carried through a stream of frames, one step a frame."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -56,11 +56,9 @@ class Tracker:
         self, model: Model, *, protocol: str | Protocol | None = None, device: str = "auto", **overrides: object
     ) -> None:
         self._predictor = propagator_of(model, device)
-        if isinstance(protocol, str) and (Path(protocol).is_file() or "/" in protocol):
-            protocol = load_protocol(protocol)
-        self._protocol, self._overrides = protocol, overrides
-        if isinstance(protocol, Protocol):
-            self.protocol_for(points=isinstance(protocol.labels, PointLabels))
+        self._protocol, self._overrides = _loaded(protocol), overrides
+        if isinstance(self._protocol, Protocol):
+            self.protocol_for(points=isinstance(self._protocol.labels, PointLabels))
         self._under_way: _UnderWay | None = None
 
     @property
@@ -143,9 +141,7 @@ class Tracker:
 
     def protocol_for(self, *, points: bool) -> Protocol:
         """The constants by which points, or masks, are followed. Raises CorrkitError where they can't be."""
-        asked = self._protocol
-        task = asked.task if isinstance(asked, Protocol) else "jhmdb" if points else "davis"
-        protocol = constants_of(load_task(task), asked, self._overrides)
+        protocol = constants_for(self._protocol, self._overrides, points=points)
         if isinstance(protocol.labels, PointLabels) != points:
             other, own = ("points", "masks") if points else ("masks", "points")
             raise ProtocolError(f"{protocol.identifier} carries {own}, not {other}.", "Choose another protocol.")
@@ -162,6 +158,20 @@ class Tracker:
                 "Leave the window out (window=0).",
             )
         return protocol
+
+
+def _loaded(protocol: str | Protocol | None) -> str | Protocol | None:
+    """The constants of "TASK/NAME" or a file; a name alone is left, since the labels tell its task."""
+    if isinstance(protocol, str) and (Path(protocol).is_file() or "/" in protocol):
+        return load_protocol(protocol)
+    return protocol
+
+
+def constants_for(asked: str | Protocol | None, overrides: Mapping[str, object], *, points: bool) -> Protocol:
+    """A protocol with overrides, asked for as in `Tracker`. Raises ProtocolError or UsageError for unknown ones."""
+    asked = _loaded(asked)
+    task = asked.task if isinstance(asked, Protocol) else "jhmdb" if points else "davis"
+    return constants_of(load_task(task), asked, overrides)
 
 
 @dataclass(kw_only=True)

@@ -49,6 +49,14 @@ def test_from_an_embedded_clip_to_an_overlay(tmp_path: Path, capsys: pytest.Capt
     assert np.mean(followed) > np.mean(repeated) + 0.05
 
 
+@pytest.mark.parametrize("name", ["protocol", "device", "model", "points"])
+def test_an_override_never_meets_an_option(name: str, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    video = write_video(tmp_path / "clip.mp4", moving_square(3))
+    command = ["track", str(video), "--mask", str(first), "--out", str(tmp_path / "out.mp4")]
+    assert main([*command, "--ckpt", "rgb", "--set", f"{name}=cpu"]) == 2
+    assert f"has no constant named {name!r}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "name",
     [
