@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from corrkit.cli.talk import say
 
 if TYPE_CHECKING:
+    from corrkit.backbones.loading import Loading
     from corrkit.protocols import Protocol
     from corrkit.runs.comparison import Comparison
     from corrkit.runs.layout import Format
@@ -38,6 +39,31 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="override a constant"
     )
+
+
+def add_loading_arguments(parser: argparse.ArgumentParser, *further: str) -> None:
+    """--heads --ckpt-key --system --layout, and of --layer and --window those that a command takes."""
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
+    if "layer" in further:
+        parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
+    if "window" in further:
+        parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
+    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
+    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
+    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+
+
+def loading_of(args: argparse.Namespace) -> "Loading":
+    """What `add_loading_arguments` took."""
+    from corrkit.backbones.loading import Loading
+
+    given = {name: vars(args)[name] for name in ("heads", "layer", "window", "system", "layout") if name in args}
+    return Loading(key=args.ckpt_key, **given)
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from corrkit.cli.against import compared, references_of, require_alike
 from corrkit.cli.arguments import (
     add_data_arguments,
+    add_device_argument,
     add_limit_argument,
+    add_loading_arguments,
     add_output_arguments,
     add_table_arguments,
     data_options,
     judged,
+    loading_of,
     names,
     opened_subject,
     print_comparisons,
@@ -70,16 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=resolutions,
         help="sizes of the network's input: --set size=[...] for each",
     )
-    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
-    parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
+    add_loading_arguments(parser, "layer", "window")
     parser.add_argument("--layers", metavar="N,N|all", type=names, help="several layers in one pass of the network")
-    parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
-    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
     parser.add_argument("--name", help="of the checkpoint in tables; default: its file's or folder's")
     parser.add_argument("--seed-of", metavar="METHOD", help="the checkpoint is one training seed of this method")
-    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
-    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_device_argument(parser)
     parser.add_argument(
         "--precision",
         choices=["fp32", "tf32", "bf16", "fp16"],
@@ -237,20 +235,12 @@ def _rows(results: "Sequence[Result]") -> "list[ProtocolRow]":
 
 def _request(args: argparse.Namespace) -> "Request":
     """One predictor for each checkpoint, or one for each layer of --layers."""
-    from corrkit.backbones.loading import Loading
     from corrkit.backbones.precision import SHORT
     from corrkit.predictors.checkpoints import each_checkpoint
     from corrkit.predictors.loading import Request
     from corrkit.processes.ranks import device_of_rank
 
-    loading = Loading(
-        heads=args.heads,
-        layer=args.layer,
-        key=args.ckpt_key,
-        window=args.window,
-        system=args.system,
-        layout=args.layout,
-    )
+    loading = loading_of(args)
     for option in ("submission", "name", "seed_of"):
         if args.layers is not None and getattr(args, option) is not None:
             raise UsageError(f"--layers and --{option.replace('_', '-')} exclude each other.", "Use one of them.")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corrkit.cli.arguments import add_loading_arguments, loading_of
 from corrkit.cli.talk import show
 
 if TYPE_CHECKING:
@@ -30,11 +31,7 @@ _PROVEN = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit inspect`."""
     parser.add_argument("file", help="a checkpoint, or any other spec that eval takes")
-    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
-    parser.add_argument("--layer", metavar="N", help="layer to evaluate")
-    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
-    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
-    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
+    add_loading_arguments(parser, "layer")
     parser.add_argument("--suggest", metavar="FILE", help="write a proposal for --layout, for what looks like a ViT")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
@@ -42,11 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what was found out."""
     from corrkit.backbones.inspection import inspect
-    from corrkit.backbones.loading import Loading
 
     if args.suggest:
         return _suggest(args)
-    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system, layout=args.layout)
+    loading = loading_of(args)
     found = inspect(args.file, loading)
     if args.json:
         print(json.dumps(found, indent=2))

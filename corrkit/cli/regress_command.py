@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from corrkit.cli.arguments import add_device_argument, add_loading_arguments, loading_of
 from corrkit.cli.talk import say, show
 
 EXAMPLES = """\
@@ -19,13 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", required=True, type=Path, metavar="FILE", help="baseline file")
     parser.add_argument("--update", action="store_true", help="write the baseline instead of comparing with it")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write the comparison as JUnit XML")
-    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
-    parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
-    parser.add_argument("--window", type=int, metavar="N", help="frames that a video network sees at a time")
-    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
-    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
-    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_loading_arguments(parser, "layer", "window")
+    add_device_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
@@ -39,15 +35,7 @@ def run(args: argparse.Namespace) -> int:
     for target in (*([args.baseline] if args.update else []), *([args.junit] if args.junit else [])):
         require_outside_data(target)
     baseline = None if args.update else read_baseline(args.baseline)
-    options = {
-        "device": args.device,
-        "heads": args.heads,
-        "layer": args.layer,
-        "key": args.ckpt_key,
-        "window": args.window,
-        "system": args.system,
-        "layout": args.layout,
-    }
+    options = {"device": args.device, **loading_of(args).given}
     with ClipProgress(quiet=args.quiet) as progress:
         measured = measure(args.ckpt, progress=progress, **options)
     if baseline is None:

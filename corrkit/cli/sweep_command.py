@@ -6,7 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.arguments import add_output_arguments, assignment, names, resolutions
+from corrkit.cli.arguments import (
+    add_device_argument,
+    add_loading_arguments,
+    add_output_arguments,
+    assignment,
+    loading_of,
+    names,
+    resolutions,
+)
 from corrkit.cli.eval_words import describe
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
@@ -56,11 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="override a constant"
     )
-    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
-    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
-    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
-    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_loading_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--workers", type=int, metavar="N", help="processes that evaluate; default: as many as pay")
     parser.add_argument("--out", metavar="DIR", help="folder; default runs/CKPT-DIGEST-TASK-PROTOCOL-sweep")
     add_output_arguments(parser)
@@ -144,10 +149,9 @@ def _plan(args: argparse.Namespace) -> "Plan":
 
 
 def _request(args: argparse.Namespace) -> "Request":
-    from corrkit.backbones.loading import Loading
     from corrkit.predictors.loading import Request
 
-    loading = Loading(heads=args.heads, key=args.ckpt_key, system=args.system, layout=args.layout)
+    loading = loading_of(args)
     layers = None if args.layers is None else tuple(args.layers)
     return Request(spec=args.ckpt, device=args.device, loading=loading, layers=layers)
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.cli.arguments import assignment
+from corrkit.cli.arguments import add_device_argument, add_loading_arguments, assignment, loading_of
 from corrkit.cli.talk import say
 from corrkit.errors import CorrkitError, UsageError
 
@@ -34,18 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="override a constant"
     )
-    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the checkpoint can't tell")
-    parser.add_argument("--layer", metavar="N", help="layer to evaluate; default: as the system's paper does")
-    parser.add_argument("--ckpt-key", metavar="KEY", help="branch of a checkpoint that holds several networks")
-    parser.add_argument("--system", metavar="NAME", help="system of the checkpoint, where its names fit several")
-    parser.add_argument("--layout", metavar="FILE", help="names and rules of a network of your own (TOML)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_loading_arguments(parser, "layer")
+    add_device_argument(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
 def run(args: argparse.Namespace) -> int:
     """Follows, prints where the files are; returns 2 where the video broke off."""
-    from corrkit.backbones.loading import Loading
     from corrkit.cli.eval_words import describe
     from corrkit.cli.progress import FrameProgress
     from corrkit.frames.footage import open_footage
@@ -57,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     given = _given(args)
     products = Products(args.out, args.video, given.names)
     footage = open_footage(args.video)
-    loading = Loading(heads=args.heads, layer=args.layer, key=args.ckpt_key, system=args.system, layout=args.layout)
+    loading = loading_of(args)
     predictor = make_predictor(args.ckpt, device=args.device, loading=loading)
     # Overrides are a mapping of their own: as arguments of Tracker they would meet its other options.
     asked = constants_for(args.protocol, dict(args.set), points=given.are_points)

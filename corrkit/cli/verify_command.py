@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corrkit.cli.arguments import add_device_argument
 from corrkit.cli.talk import agreed, say
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="download without asking")
     parser.add_argument("--task", help="only this task's numbers")
     parser.add_argument("--data", metavar="ROOT", help="data of --task; default $CORRKIT_DATA/TASK")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_device_argument(parser)
     parser.add_argument("--by", metavar="NAME", default="", help="who attests it")
     parser.add_argument("--out", metavar="DIR", help="folder for runs and attestation.json; default verify/ROW")
     parser.add_argument("--json", action="store_true", help="print the attestation (without ROW: the list) as JSON")
