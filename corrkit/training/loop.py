@@ -18,7 +18,7 @@ from corrkit.files.atomic import make_folder, only_process, remove_abandoned, wr
 from corrkit.files.jsontext import Json, as_plain
 from corrkit.frames.index import Index, Share
 from corrkit.frames.items import build_index
-from corrkit.runs.trackers import open_tracker
+from corrkit.runs.loggers import open_logger
 from corrkit.training import checkpoint
 from corrkit.training.data import Batch, Batches, Samples, deaths_named, loader, workers_for
 from corrkit.training.data.views import View
@@ -94,7 +94,7 @@ class _Training:
         """All steps that are left, or those until a signal stands in `stop`."""
         self.stop = stop
         if self.options.log and self.rank == 0:
-            self.report.tracker = open_tracker(self.options.log, self.out, self._fingerprint(), self.first)
+            self.report.logger = open_logger(self.options.log, self.out, self._fingerprint(), self.first)
         self._introduce()
         evaluator = self._evaluator() if self.options.evaluate_every else None
         if evaluator is not None and self.first == 0:

@@ -19,7 +19,7 @@ class Options:
     `parallel.WAYS`. start_from, heads: see `initialisation.start_from`. resume_with: names of `resuming.CHANGEABLE`
     that may differ from the run that `out` holds. keep: checkpoints that are kept. damaged: share of the items that may
     turn out unreadable. The *_every count steps, 0 for never; tasks are those evaluated. log: a key of
-    `trackers.PROGRAMS`.
+    `loggers.PROGRAMS`.
     """
 
     batch: int | None = field(default=None, metadata=AT_LEAST_ONE)

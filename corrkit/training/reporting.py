@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from corrkit.runs.drawing import draw_columns, draw_curves
+from corrkit.runs.loggers import Logger
 from corrkit.runs.logs import Log, Row, duration
-from corrkit.runs.trackers import Tracker
 from corrkit.task_table import task_facts, task_names
 from corrkit.text import one_line
 from corrkit.training.data.views import unit_range
@@ -32,12 +32,12 @@ class Report:
         quiet: of ranks that only measure.
 
     Attributes:
-        tracker: gets the same numbers, where there is one.
+        logger: gets the same numbers, where there is one.
     """
 
     def __init__(self, out: Path, first: int, total: int, *, quiet: bool) -> None:
         self.out, self.first, self.total, self.quiet = out, first, total, quiet
-        self.tracker: Tracker | None = None
+        self.logger: Logger | None = None
         self.samples, self.seconds = 0, {"training": 0.0, "waiting": 0.0}
         if not quiet:
             self.log, self.speed = (Log(out / name, first) for name in ("log.csv", "speed.csv"))
@@ -100,12 +100,12 @@ class Report:
 
     def close(self) -> None:
         """Ends the run where it is tracked."""
-        if self.tracker is not None:
-            self.tracker.close()
+        if self.logger is not None:
+            self.logger.close()
 
     def _track(self, done: int, numbers: Mapping[str, float]) -> None:
-        if self.tracker is not None:
-            self.tracker.add(done, numbers)
+        if self.logger is not None:
+            self.logger.add(done, numbers)
 
 
 def bytes_of(images: Tensor) -> NDArray[np.uint8]:

@@ -18,8 +18,8 @@ import corrkit
 from corrkit.backbones import load_backbone
 from corrkit.errors import RunError, UsageError
 from corrkit.files.jsontext import leaves
-from corrkit.runs import trackers
-from corrkit.runs.trackers import Tracker
+from corrkit.runs import loggers
+from corrkit.runs.loggers import Logger
 from corrkit.training import checkpoint, loop
 from corrkit.training.loop import pretrain
 from corrkit.training.networks.encoder import Encoder
@@ -244,16 +244,16 @@ def test_the_encoder_is_scored_as_it_trains(clips: Path, tmp_path: Path, monkeyp
     assert float(rows[-1]["davis/J&F-Mean"]) == pytest.approx(last["davis/J&F-Mean"], rel=1e-6)
 
 
-def test_numbers_go_to_a_tracker_too(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_go_to_a_logger_too(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
     rows: list[Any] = []
 
-    def program(out: Path, settings: Any, first: int) -> Tracker:
+    def program(out: Path, settings: Any, first: int) -> Logger:
         assert settings["recipe"]["name"] == "siammae"
         opened.append(first)
-        return Tracker("fake", lambda step, numbers: rows.append((step, numbers)), lambda: rows.append("closed"))
+        return Logger("fake", lambda step, numbers: rows.append((step, numbers)), lambda: rows.append("closed"))
 
-    monkeypatch.setattr(trackers, "PROGRAMS", {"wandb": program})
+    monkeypatch.setattr(loggers, "PROGRAMS", {"wandb": program})
     monkeypatch.setattr(corrkit, "Evaluator", Scores, raising=False)
     options = dataclasses.replace(OPTIONS, log="wandb", evaluate_every=3, tasks=("davis",))
     stop_and_go_on(siammae(), clips, tmp_path / "out", options, step=5)

@@ -20,7 +20,7 @@ PROJECT = "corrkit"
 
 
 @dataclass(slots=True)
-class Tracker:
+class Logger:
     """A run in one of the programs.
 
     Args:
@@ -53,8 +53,8 @@ class Tracker:
             print(one_line(f"{self.name} gets no more numbers, the run goes on ({error})"), file=sys.stderr)
 
 
-def open_tracker(name: str, out: Path, settings: Mapping[str, Json], first: int) -> Tracker:
-    """A run's tracker; a run that goes on goes on there.
+def open_logger(name: str, out: Path, settings: Mapping[str, Json], first: int) -> Logger:
+    """A run's logger; a run that goes on goes on there.
 
     Args:
         name: a key of `PROGRAMS`.
@@ -76,7 +76,7 @@ def open_tracker(name: str, out: Path, settings: Mapping[str, Json], first: int)
         raise UsageError(f"--log {name} doesn't start ({error}).", _REMEDIES[name]) from None
 
 
-def _tensorboard(out: Path, settings: Mapping[str, Json], first: int) -> Tracker:
+def _tensorboard(out: Path, settings: Mapping[str, Json], first: int) -> Logger:
     from torch.utils.tensorboard import SummaryWriter
 
     # Steps from `first` on that a killed process has written are hidden.
@@ -86,10 +86,10 @@ def _tensorboard(out: Path, settings: Mapping[str, Json], first: int) -> Tracker
         for name, value in numbers.items():
             writer.add_scalar(name, value, step)
 
-    return Tracker("tensorboard", log, writer.close)
+    return Logger("tensorboard", log, writer.close)
 
 
-def _wandb(out: Path, settings: Mapping[str, Json], first: int) -> Tracker:
+def _wandb(out: Path, settings: Mapping[str, Json], first: int) -> Logger:
     import wandb
 
     identity = _identity(out)
@@ -97,26 +97,26 @@ def _wandb(out: Path, settings: Mapping[str, Json], first: int) -> Tracker:
         project=PROJECT, name=out.name, id=identity, resume="allow", dir=str(out), config=dict(settings)
     )
     run.define_metric("*", step_metric="step")  # its own count only grows, a run that goes on repeats some steps
-    return Tracker("wandb", lambda step, numbers: run.log({"step": step, **numbers}), run.finish)
+    return Logger("wandb", lambda step, numbers: run.log({"step": step, **numbers}), run.finish)
 
 
-def _trackio(out: Path, settings: Mapping[str, Json], first: int) -> Tracker:
+def _trackio(out: Path, settings: Mapping[str, Json], first: int) -> Logger:
     import trackio
 
     name = f"{out.name}-{_identity(out)}"  # by which a run is found again
     trackio.init(project=PROJECT, name=name, resume="allow", config=dict(settings))
-    return Tracker("trackio", lambda step, numbers: trackio.log(dict(numbers), step=step), trackio.finish)
+    return Logger("trackio", lambda step, numbers: trackio.log(dict(numbers), step=step), trackio.finish)
 
 
 def _identity(out: Path) -> str:
     """By which a program knows the run of a folder, and no other of the same name."""
-    file = out / "tracker.txt"
+    file = out / "logger.txt"
     if not file.is_file():
         write_atomic(file, f"{secrets.token_hex(4)}\n")
     return file.read_text(encoding="utf-8").strip()
 
 
-PROGRAMS: Mapping[str, Callable[[Path, Mapping[str, Json], int], Tracker]] = {
+PROGRAMS: Mapping[str, Callable[[Path, Mapping[str, Json], int], Logger]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "trackio": _trackio,

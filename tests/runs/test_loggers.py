@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from corrkit.errors import UsageError
-from corrkit.runs import trackers
-from corrkit.runs.trackers import Tracker, open_tracker
+from corrkit.runs import loggers
+from corrkit.runs.loggers import Logger, open_logger
 
 SETTINGS: Any = {"recipe": {"name": "siammae"}, "steps": 6}
 
@@ -17,11 +17,11 @@ SETTINGS: Any = {"recipe": {"name": "siammae"}, "steps": 6}
 def twice(name: str, out: Path) -> None:
     """Three steps; then, from the second on, as a run that was killed and goes on."""
     for first, steps in ((0, (1, 2, 3)), (2, (3, 4))):
-        tracker = open_tracker(name, out, SETTINGS, first)
+        logger = open_logger(name, out, SETTINGS, first)
         for step in steps:
-            tracker.add(step, {"loss": 1 / step + first, "davis/J&F-Mean": 50.0})
-        tracker.close()
-        assert tracker.works
+            logger.add(step, {"loss": 1 / step + first, "davis/J&F-Mean": 50.0})
+        logger.close()
+        assert logger.works
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -43,7 +43,7 @@ def test_wandb_gets_steps_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     twice("wandb", tmp_path)
-    identity = (tmp_path / "tracker.txt").read_text().strip()
+    identity = (tmp_path / "logger.txt").read_text().strip()
     folders = sorted((tmp_path / "wandb").glob(f"offline-run-*-{identity}"))
     assert len(folders) >= 1
     stored = b"".join(file.read_bytes() for folder in folders for file in folder.glob("*.wandb"))
@@ -61,42 +61,42 @@ def test_trackio_has_the_steps_of_one_run(
 
     twice("trackio", tmp_path)
     assert capsys.readouterr().out == ""  # stdout is the checkpoint's path alone
-    name = f"{tmp_path.name}-{(tmp_path / 'tracker.txt').read_text().strip()}"
-    assert SQLiteStorage.get_runs(trackers.PROJECT) == [name]
-    rows = SQLiteStorage.get_logs(trackers.PROJECT, name)
+    name = f"{tmp_path.name}-{(tmp_path / 'logger.txt').read_text().strip()}"
+    assert SQLiteStorage.get_runs(loggers.PROJECT) == [name]
+    rows = SQLiteStorage.get_logs(loggers.PROJECT, name)
     assert [row["step"] for row in rows] == [1, 2, 3, 3, 4]
     assert rows[0]["loss"] == 1
 
 
-@pytest.mark.parametrize("name", trackers.PROGRAMS)
+@pytest.mark.parametrize("name", loggers.PROGRAMS)
 def test_a_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     for module in [module for module in sys.modules if module.startswith("torch.utils.tensorboard")]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(UsageError, match=f"--log {name} needs a package") as caught:
-        open_tracker(name, tmp_path, SETTINGS, 0)
+        open_logger(name, tmp_path, SETTINGS, 0)
     assert "corrkit[loggers]" in caught.value.remedy
 
 
 def test_a_program_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any) -> Tracker:
+    def refused(*_: Any) -> Logger:
         raise RuntimeError("no login")
 
-    monkeypatch.setattr(trackers, "PROGRAMS", {"wandb": refused})
+    monkeypatch.setattr(loggers, "PROGRAMS", {"wandb": refused})
     with pytest.raises(UsageError, match="no login") as caught:
-        open_tracker("wandb", tmp_path, SETTINGS, 0)
+        open_logger("wandb", tmp_path, SETTINGS, 0)
     assert "wandb login" in caught.value.remedy
 
 
-def test_a_tracker_that_fails_ends_no_run_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_logger_that_fails_ends_no_run_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     def fails(step: int, numbers: Any) -> None:
         print(json.dumps({"step": step}))
         raise ConnectionError("no network")
 
-    tracker = Tracker("wandb", fails, lambda: fails(0, {}))
+    logger = Logger("wandb", fails, lambda: fails(0, {}))
     for step in (1, 2):
-        tracker.add(step, {"loss": 1.0})
-    tracker.close()
+        logger.add(step, {"loss": 1.0})
+    logger.close()
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("no network") == 1
