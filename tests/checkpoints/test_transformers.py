@@ -25,6 +25,7 @@ VIT = {
     "patch_size": 8,
 }
 SMALLER = {**{name: value for name, value in VIT.items() if name != "intermediate_size"}, "mlp_ratio": 2}
+DPT = {**VIT, "backbone_out_indices": [0, 1, 1, 1], "reassemble_factors": [1, 1, 1, 1]}
 STAGES = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 12, 16, 24]}
 NATIVE, WIDE, ODD = (64, 64), (64, 96), (40, 72)
 SWINS: dict[str, dict[str, Any]] = {
@@ -63,6 +64,7 @@ CASES = [
     ),
     Written(model="DeiTModel", config="DeiTConfig", options=VIT, prefix=2, call=RESIZED),
     Written(model="ViTMSNModel", config="ViTMSNConfig", options=VIT, call=RESIZED),
+    Written(model="DPTModel", config="DPTConfig", options=DPT),
     Written(model="IJepaModel", config="IJepaConfig", options=VIT, prefix=0, call=RESIZED),
     Written(model="Dinov2Model", config="Dinov2Config", options=SMALLER),
     Written(model="Dinov2Model", config="Dinov2Config", options={**SMALLER, "use_swiglu_ffn": True}, id="swiglu"),
@@ -438,7 +440,6 @@ def test_the_part_about_images_of_a_composite_config_counts(tmp_path):
 LOOK_ALIKES = [
     ("Idefics3VisionTransformer", "Idefics3VisionConfig", VIT),
     ("SmolVLMVisionTransformer", "SmolVLMVisionConfig", VIT),
-    ("DPTModel", "DPTConfig", {**VIT, "backbone_out_indices": [0, 1, 1, 1], "reassemble_factors": [1, 1, 1, 1]}),
     ("YolosModel", "YolosConfig", {**VIT, "image_size": [64, 64], "num_detection_tokens": 3}),
     ("BlipVisionModel", "BlipVisionConfig", VIT),
 ]

@@ -104,6 +104,20 @@ ENTRIES = (
         proven="unknown",
     ),
     System(
+        name="timm_post_norm",
+        title="ViT with norms behind attention and MLP (timm's ResPostBlock)",
+        layouts=(TIMM,),
+        told=marks.norms_behind,
+        without=(r"blocks\.\d+\.(\d+\.)?(ls1\.gamma|gamma_1)",),
+        refuse=(
+            "its tensors stand in the order of blocks that normalise what attention and MLP give, which corrkit's "
+            "networks don't.",
+            "Build it with its own code: py:FILE.py:FUNCTION. If its norms stand in front all the same: --system vit.",
+        ),
+        source="timm 1.0.31 models/vision_transformer.py",
+        proven="unknown",
+    ),
+    System(
         name="timm_vit_registers",
         title="ViT with registers in timm's own names",
         layouts=(TIMM,),
