@@ -97,7 +97,7 @@ def taken_as_they_are(network: "Mapping[str, Tensor]") -> tuple[str, ...]:
 
 
 def _of_a_head(name: str) -> bool:
-    """Whether a name, from some dot on, is of what is no part of any backbone, such as DINO's weight-normalised head."""
+    """Whether a name, from some dot on, is of what is no part of any backbone, such as DINO's normalised head."""
     parts = name.split(".")
     return any(drops.reason(".".join(parts[index:]), drops.GENERAL) for index in range(len(parts)))
 
