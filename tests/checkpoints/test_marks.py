@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from swept import opened_state
+from swept import opened_state, redraw
 
 from corrkit.checkpoints.branches import choose, find
 from corrkit.checkpoints.naming import flatten
@@ -183,6 +183,25 @@ def test_an_image_encoder_of_clip_is_asked_for_its_activation(golden):
         recognise(replace(checkpoint, tree=plain))
     quick, exact = (recognise(replace(checkpoint, tree=plain), system=name) for name in ("clip", "open_clip"))
     assert [found.system.rules.activation for found in (quick, exact)] == ["quick-gelu", "gelu"]
+
+
+@torch.no_grad()
+def test_a_vit_with_layer_scale_takes_the_rule_of_whoever_wrote_it():
+    """timm and DINOv2 give the same names; DINOv2's files have a mask token, timm's may have a classifier."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 192, "depth": 12, "num_heads": 3, "init_values": 0.1}
+    model = VisionTransformer(**options, num_classes=4, dynamic_img_size=True).eval()
+    redraw(model)
+    state = model.state_dict()
+    frames = torch.randn(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    expected = model.forward_features(frames)[:, 1:].unflatten(1, (4, 8)).numpy()
+    system, _, found = features(opened_state(state), None, [frames])
+    assert (system, distance(found[0], expected) < TOLERANCE) == ("timm_vit_scaled", True)
+    encoder = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    assert recognise(opened_state({**encoder, "mask_token": torch.zeros(1, 192)})).system.name == "dinov2"
+    with pytest.raises(CheckpointError, match="--system dinov2 or --system timm_vit_scaled"):
+        recognise(opened_state(encoder))
 
 
 @torch.no_grad()

@@ -134,13 +134,17 @@ CASES = [
         | {"patch_dim": 192, "summary_idxs": [0, 1], "norm_mean": [0.0] * 3, "norm_std": [1.0] * 3},
         prefix=4,
     ),
-    Written(
-        model="SwinModel",
-        config="SwinConfig",
-        options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "window_size": 4},
-        prefix=0,
-        sizes=(NATIVE, WIDE, (96, 128)),
-        stride=16,
+    *(
+        Written(
+            model="SwinModel",
+            config="SwinConfig",
+            options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], **more},
+            prefix=0,
+            sizes=(NATIVE, WIDE, (96, 128)),
+            stride=16,
+            id=name,
+        )
+        for name, more in (("", {"window_size": 4}), ("eps", {"window_size": 4, "layer_norm_eps": 1e-2}))
     ),
     *(
         Written(

@@ -132,7 +132,7 @@ def require_readable_folder(folder: Path) -> None:
     ranks = sorted(name for name in names if re.fullmatch(r"mp_rank_\d+_model_states\.pt", name))
     if len(ranks) > 1:
         raise CheckpointError(
-            f"{folder} is a checkpoint whose weights are divided among {len(ranks)} parallel ranks ({', '.join(ranks)}).",
+            f"{folder} has weights that are divided among {len(ranks)} parallel ranks: {', '.join(ranks)}.",
             "Save it whole where it was trained.",
         )
 
