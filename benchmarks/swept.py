@@ -78,6 +78,8 @@ def compared(row: Row, built: Built, peer: Features, sizes: list[tuple[int, int]
             features = network(frames)
         except CheckpointError as error:
             return replace(row, outcome="refused", words=str(error))
+        except Exception as error:  # a fault of corrkit's, which the table must show
+            return replace(row, outcome="crashed", words=f"{type(error).__name__}: {error}")
         if features.shape != expected.shape:
             return replace(row, outcome="wrong", words=f"{[*features.shape]}, not {[*expected.shape]}. {row.words}")
         found.append(float((features - expected).abs().max() / expected.abs().max()))

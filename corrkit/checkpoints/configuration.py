@@ -127,6 +127,15 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Seq
         )
 
 
+def _activation_of_open_clip(model: Mapping[str, Json], vision: Mapping[str, Json]) -> str:
+    """In transformers' words; act_kwargs are arguments of torch's GELU."""
+    named = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    arguments = vision.get("act_kwargs")
+    if not arguments or arguments == {"approximate": "none"}:
+        return named
+    return "gelu_new" if (named, arguments) == ("gelu", {"approximate": "tanh"}) else f"{named} with {arguments}"
+
+
 def _from_open_clip(model: Mapping[str, Json]) -> dict[str, Json]:
     """The model_cfg of open_clip_config.json: mlfoundations/open_clip src/open_clip/model.py, CLIPVisionCfg."""
     vision = model.get("vision_cfg")
@@ -138,7 +147,7 @@ def _from_open_clip(model: Mapping[str, Json]) -> dict[str, Json]:
         "num_hidden_layers": vision.get("layers"),
         "patch_size": vision.get("patch_size"),
         "image_size": vision.get("image_size"),
-        "hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu",
+        "hidden_act": _activation_of_open_clip(model, vision),
         "timm_model_name": vision.get("timm_model_name"),
         "no_ln_pre": vision.get("no_ln_pre", False),
     }

@@ -38,6 +38,12 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     state = recognised.state
     depths = _depths(recognised)
     weight = state["patch_embed.proj.weight"]
+    if any(side % 2 == 0 for side in weight.shape[-2:]):  # its grid would have a row more than the table of positions
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('patch_embed.proj.weight')} has patches of "
+            f"{weight.shape[-2]}x{weight.shape[-1]} pixels.",
+            "Only Hieras whose patches have sides of an odd number of pixels, as the published ones', can be evaluated.",
+        )
     said = _whole_numbers(recognised.config.get("num_heads"))
     known = {weight.shape[0]: said[0]} if said else rules.heads
     chosen, why = choose_heads(recognised, heads, weight.shape[0], known)
@@ -52,6 +58,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
             "num_query_pool": rules.q_pool,
             "query_stride": 2,
             "patch_stride": _PATCH_STRIDE,
+            "patch_padding": weight.shape[-1] // 2,
         },
     )
     stage = choose_stage(recognised, layer, len(depths), has_norm="norm.weight" in state)
