@@ -97,7 +97,8 @@ def redraw(model: nn.Module) -> None:
     """New values of usual sizes for every parameter, and for the means and variances of batch norms."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        every = [*model.named_parameters(), *model.named_buffers()]
+        for name, tensor in ((name, tensor) for name, tensor in every if tensor.numel()):
             draw = torch.randn(tensor.shape, generator=generator)
             if name.endswith("running_var"):
                 tensor.copy_(draw.abs() + 0.5)

@@ -103,7 +103,7 @@ def epsilon(recognised: "Recognised", default: float) -> float:
     return value if isinstance(value, float) else default
 
 
-def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Sequence[int]]) -> None:
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | float | str | Sequence[int]]) -> None:
     """Raises CheckpointError where the configuration beside a file says something else than its network has.
 
     Args:
@@ -117,7 +117,7 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Seq
         if isinstance(said, list) and isinstance(found, int) and said:
             agrees = all(item == found for item in said)
         else:
-            agrees = not isinstance(said, int | str | list) or said == found
+            agrees = not isinstance(said, int | float | str | list) or said == found
         if not agrees:
             contradictions.append(f"{name} {said} (here: {found})")
     if contradictions:

@@ -51,6 +51,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         recognised,
         {
             "hidden_act": "gelu",
+            "layer_norm_eps": 1e-6,
             "depths": list(depths),
             "num_heads": [chosen * 2**number for number in range(len(depths))],
             "masked_unit_size": _MASK_UNIT,
@@ -247,6 +248,7 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
         recognised,
         {
             "hidden_act": "gelu",
+            "layer_norm_eps": 1e-6,
             "blocks_per_stage": list(depths),
             "embed_dim_per_stage": [dim * 2**number for number in range(len(depths))],
             "num_attention_heads_per_stage": [heads[0] * 2**number for number in range(len(depths))],
