@@ -67,6 +67,11 @@ class Index:
         found = " and ".join(f"{count:,} {word}" for count, word in counts if count)
         return found + (f", {len(self.broken):,} left out" if self.broken else "")
 
+    @property
+    def stills(self) -> int:
+        """How many of them are a single picture."""
+        return sum(entry.frames == 1 for entry in self.entries)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
