@@ -145,6 +145,11 @@ def _run(command: object, args: argparse.Namespace) -> int:
             return CorrkitError.exit_code
         if isinstance(error, OSError) and error.errno in _MENDABLE:
             return _not_written(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            # A name too long, a link that leads to itself, rights: each place says it better where it expects it.
+            say(f"corrkit: {os.fsdecode(error.filename)} can't be used: {error.strerror}.")
+            say("Correct the path, or its permissions, then repeat the command.")
+            return CorrkitError.exit_code
         say(
             f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).",
             "Run the command again with --debug and report the traceback.",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corrkit.errors import RunError, UsageError
 from corrkit.files.atomic import write_atomic
+from corrkit.files.reading import regular_text
 from corrkit.runs.comparable import read_runs, without_repeats
 from corrkit.runs.sharing.every_eval_ever import record
 from corrkit.runs.sharing.facts import OWNER, Told, told
@@ -75,7 +76,7 @@ def write_card(runs: Sequence[Told], out: Path) -> list[Path]:
     import yaml
 
     card = out / "README.md"
-    if card.exists() and WRITTEN not in card.read_text(encoding="utf-8", errors="replace"):
+    if card.exists() and not _is_ours(card):
         raise UsageError(
             f"{card} is somebody's own.", "Give --out another folder, and take from its README.md what you need."
         )
@@ -90,3 +91,11 @@ def write_card(runs: Sequence[Told], out: Path) -> list[Path]:
     for path, text in files.items():
         write_atomic(path, text)
     return list(files)
+
+
+def _is_ours(card: Path) -> bool:
+    """Whether a card is one that `write_card` has written."""
+    try:
+        return WRITTEN in regular_text(card)
+    except (OSError, ValueError):
+        return False
