@@ -149,9 +149,9 @@ def only_process(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
+            owner = file.read(1000).decode(errors="replace").strip() or "unknown"
             raise RunError(
-                f"{folder} is in use by another process ({file.read(1000).decode(errors='replace').strip() or 'unknown'}).",
+                f"{folder} is in use by another process ({owner}).",
                 "Wait for it, end it, or choose another --out.",
             ) from None
         except OSError:

@@ -172,7 +172,9 @@ class Run:
                 continue
             if document["fingerprint"] == self._digest:
                 self._finished[str(document["clip"])] = table_of(with_nan(document["record"]))
-            elif not found and os.path.lexists(file):  # another process has made the folder meanwhile: its run.json says all
+            elif not found and os.path.lexists(
+                file
+            ):  # another process has made the folder meanwhile: its run.json says all
                 return self._resume()
             else:
                 raise RunError(

@@ -25,9 +25,7 @@ def movie(*, edits: bytes = b"", count: int = 10, timing: bytes | None = None, h
     clock = bytes(12) + struct.pack(">II", 1000, 1000)
     times = timing or clock
     sizes = box(b"stbl", box(b"stsz", bytes(8) + struct.pack(">I", count)))
-    media = box(
-        b"mdia", box(b"mdhd", times) + box(b"hdlr", bytes(8) + handler + bytes(12)) + box(b"minf", sizes)
-    )
+    media = box(b"mdia", box(b"mdhd", times) + box(b"hdlr", bytes(8) + handler + bytes(12)) + box(b"minf", sizes))
     track = box(b"trak", (box(b"edts", box(b"elst", edits)) if edits else b"") + media)
     return box(b"ftyp", b"isomisom") + box(b"moov", box(b"mvhd", clock) + track)
 
@@ -65,7 +63,7 @@ def test_tables_are_read_in_time_and_refused_in_a_sentence(name: str, tmp_path: 
     container = read_container(path)
     assert time.perf_counter() - started < 2
     assert container.kind in {"MP4", "Matroska", "AVI", "GIF"}
-    with pytest.raises(DataError, match="a.mp4"):
+    with pytest.raises(DataError, match=r"a\.mp4"):
         list(open_footage(path))
 
 
@@ -87,7 +85,7 @@ FOLLOWED = {
 
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_a_text_that_names_a_video_is_none(name: str, tmp_path: Path):
-    """FFmpeg opens the file that a concat script names; training data are told by their content, as track's video is."""
+    """FFmpeg opens the file that a concat script names; training data are told by content, as track's video is."""
     write_video(tmp_path / "real.mp4", moving_square(4))
     (tmp_path / "data").mkdir()
     (tmp_path / "data/text.mp4").write_text(FOLLOWED[name].replace("real", f"{tmp_path}/real"))

@@ -1,6 +1,5 @@
 """Finished runs for others: a model card, results for the hub, records of Every Eval Ever."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,9 @@ from corrkit.files.atomic import write_atomic
 from corrkit.files.reading import regular_text
 from corrkit.runs.comparable import read_runs, without_repeats
 from corrkit.runs.sharing.every_eval_ever import record
-from corrkit.runs.sharing.facts import OWNER, Told, told
+from corrkit.runs.sharing.facts import OWNER, REPOSITORY, Told, told
 from corrkit.runs.sharing.hub import eval_results
 from corrkit.runs.sharing.model_card import WRITTEN, model_card
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def told_runs(
@@ -36,7 +33,7 @@ def told_runs(
     """
     named = dict(benchmarks or {})
     for name in filter(None, (model, *named.values())):
-        if not _REPOSITORY.fullmatch(name):
+        if not REPOSITORY.fullmatch(name):
             raise UsageError(f"{name!r} is no name of a repository.", "Write OWNER/NAME.")
     runs, notes = read_runs(folders)
     runs, repeats, _ = without_repeats(runs)
