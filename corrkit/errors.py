@@ -50,6 +50,12 @@ class UsageError(CorrkitError):
     """Arguments that contradict each other or name something unknown."""
 
 
+LESS_MEMORY = (
+    "Make the input smaller (--set size=[...] for short-side resizing), take a smaller network or --window, or another "
+    "--device."
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Python's, OpenCV's, and torch's on every device; none of them is imported for it."""
     words = ("DefaultCPUAllocator", "out of memory", "not enough memory")
