@@ -42,11 +42,12 @@ def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tupl
     if rule.resize == "exact":
         height, width = rule.size
     elif rule.resize != "native":
-        # Short side: the height unless the frame is upright, so a square frame's width is the free side
-        # (facebookresearch/dino 7c446df eval_video_segmentation.py:204-214). Long side: the other way round.
-        fixed_is_width = (height > width) == (rule.resize == "short-side")
-        ratio = height / width if fixed_is_width else width / height
-        fixed, free = _rounded(rule.size[0], ratio, rule, rule.multiple or multiple)
+        # A square frame's height is the given side, whether that is called the short one (facebookresearch/dino 7c446df
+        # eval_video_segmentation.py:204-214) or the long one (alexandre-eymael/CropMAE 5d0dab2
+        # downstreams/propagation/src/data/vos.py:138-146).
+        fixed_is_width = height > width if rule.resize == "short-side" else width > height
+        free_of, fixed_of = (height, width) if fixed_is_width else (width, height)
+        fixed, free = _rounded(rule.size[0], free_of, fixed_of, rule, rule.multiple or multiple)
         height, width = (free, fixed) if fixed_is_width else (fixed, free)
     if rule.indivisible == "resize":
         height, width = _floor(height, multiple), _floor(width, multiple)
@@ -161,18 +162,20 @@ def frame_of_constant_size(frames: FrameSequence, index: int, clip: str) -> Imag
     return frame
 
 
-def _rounded(side: int, ratio: float, rule: Frames, multiple: int) -> tuple[int, int]:
-    """The given side and the free one, `ratio` times as long, under the protocol's rounding.
+def _rounded(side: int, free: int, fixed: int, rule: Frames, multiple: int) -> tuple[int, int]:
+    """The given side and the free one, `free / fixed` times as long, under the protocol's rounding.
+
+    Multiplied before it is divided, as published: a quotient that is whole stays so.
 
     Sources: facebookresearch/dino 7c446df eval_video_segmentation.py:204-214 ("down"), facebookresearch/dinov3 6876159
     notebooks/segmentation_tracking.ipynb:426-437 ("up"), arXiv 2508.10104 appendix D.5 ("nearest").
     """
     if rule.side_rounding == "down":
-        return side, _floor(side * ratio, multiple)
+        return side, _floor(side * free / fixed, multiple)
     if rule.side_rounding == "up":
         raised = math.ceil(side / multiple) * multiple
-        return raised, math.ceil(raised * ratio / multiple) * multiple
-    return round(side / multiple) * multiple, round(side * ratio / multiple) * multiple
+        return raised, math.ceil(raised * free / fixed / multiple) * multiple
+    return round(side / multiple) * multiple, round(side * free / fixed / multiple) * multiple
 
 
 def _floor(side: float, multiple: int) -> int:

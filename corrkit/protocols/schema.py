@@ -174,7 +174,8 @@ class MaskReadout:
     upsample: interpolation from the grid: "bilinear" (align_corners False), "bilinear-corners" (align_corners True),
         "nearest" (PyTorch's, which samples at pixel corners) or "nearest-exact" (which samples at pixel centres).
     resolution: where ids are decided: at the "network" size, followed by nearest to the original size (Pillow's, which
-        OpenCV's INTER_NEAREST_EXACT equals), or at the "original" size.
+        samples at pixel centres, as OpenCV's INTER_NEAREST_EXACT); the same with OpenCV's nearest, which samples at
+        pixel corners ("network-opencv"); or at the "original" size.
     minmax: per-class rescaling over the picture before argmax: "none"; "positive" ((x - min) / (max - min) after
         subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published);
         "positive-guarded", the same with 1e-12 added to the divisor, so that a constant class becomes 0; or
@@ -184,7 +185,7 @@ class MaskReadout:
     """
 
     upsample: Literal["bilinear", "bilinear-corners", "nearest", "nearest-exact"]
-    resolution: Literal["network", "original"]
+    resolution: Literal["network", "network-opencv", "original"]
     minmax: Literal["none", "positive", "positive-guarded", "nan-to-zero"]
     first_frame: Literal["copy", "decoded", "network"]
 
