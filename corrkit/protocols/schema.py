@@ -71,7 +71,7 @@ class Features:
     window_padding: what fills the last window where frames are missing: "zeros" after normalisation (the mean colour),
         or "repeat" of the last frame.
     time_upsampling: how a window's time slices, where they are fewer than its frames, become a map for each frame:
-        "linear" in time between them (align_corners False, as trilinear is where the grid stays), "cubic" (of Keys, with
+        "linear" in time between them (align_corners False, as trilinear is where the grid stays), "cubic" (Keys' with
         a = -0.5, renormalised at the ends, as jax.image.resize has it), or "nearest".
     finer: features are first enlarged bilinearly (align_corners False) to a grid this many times finer, and labels lie
         on that grid; 1 leaves them as they are.

@@ -392,6 +392,7 @@ PROBES: dict[tuple[str, str], tuple[Probe, object]] = {
     ("JhmdbScore", "box_floor"): (pck("degenerate", "crw_res20x20_float32", "cropmae"), "invisible"),
 }
 
+
 def unproven() -> set[tuple[str, str]]:
     """Of docs/unproven.csv, which the parity page shows: class and field of the constants that no golden feels."""
     found = set()
