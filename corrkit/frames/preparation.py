@@ -51,7 +51,7 @@ def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tupl
         height, width = (free, fixed) if fixed_is_width else (fixed, free)
     if rule.indivisible == "resize":
         height, width = _floor(height, multiple), _floor(width, multiple)
-    if height < 1 or width < 1:
+    if min(height, width) < (multiple if rule.indivisible == "crop" else 1):
         raise DataError(
             f"A frame of {original[1]}x{original[0]} is too small: the network's input would be {width}x{height}.",
             "Leave the clip out with --clips.",
@@ -68,12 +68,22 @@ class FramePreparation:
         mean: per channel, in the units of `colour_values`.
         std: per channel divisor.
         colour: what the network takes, see `colour_values`.
+        multiple: of which the network takes sides: where the rule is to crop, what is left of them at the right and
+            bottom is dropped, as a patch projection would.
     """
 
     def __init__(
-        self, size: tuple[int, int], rule: Frames, mean: Sequence[float], std: Sequence[float], colour: str = "rgb"
+        self,
+        size: tuple[int, int],
+        rule: Frames,
+        mean: Sequence[float],
+        std: Sequence[float],
+        colour: str = "rgb",
+        *,
+        multiple: int = 1,
     ) -> None:
         self._size = size
+        self._multiple = multiple if rule.indivisible == "crop" else 1
         self._colour = colour
         self._interpolation = rule.interpolation
         self._in_float = rule.interpolation == "bilinear-float"
@@ -85,7 +95,7 @@ class FramePreparation:
         self._table = np.ascontiguousarray(((levels - self._mean) / self._std).T)  # [3, 256]
 
     def __call__(self, frame: Image) -> "torch.Tensor":
-        """uint8 RGB [h, w, 3] to normalised float32 [3, H, W]."""
+        """uint8 RGB [h, w, 3] to normalised float32 [3, H, W], what is cropped left out."""
         return self.normalise(self.resize(frame))
 
     def resize(self, frame: Image) -> Resized:
@@ -105,9 +115,11 @@ class FramePreparation:
         return np.asarray(cv2.resize(pixels, self._size[::-1], interpolation=cv2.INTER_LINEAR))
 
     def normalise(self, resized: Resized) -> "torch.Tensor":
-        """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W]."""
+        """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W], what is cropped left out."""
         import torch
 
+        height, width = (side // self._multiple * self._multiple for side in resized.shape[:2])
+        resized = resized[:height, :width]
         if self._in_float or self._colour != "rgb":
             values = resized if self._in_float else colour_values(resized, self._colour)
             return torch.from_numpy(np.ascontiguousarray(((values - self._mean) / self._std).transpose(2, 0, 1)))

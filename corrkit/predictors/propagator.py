@@ -42,7 +42,7 @@ class NetworkInput:
     size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
     the colour. position: see `backbones.contract.with_position`. layers: how many are averaged. windows: length,
     padding and time up-sampling for a network that sees clips, None for others. rule: where size and interpolation
-    come from.
+    come from. multiple: of which the network takes sides.
     """
 
     source: tuple[type, tuple[int, int]]
@@ -55,12 +55,13 @@ class NetworkInput:
     layers: int
     windows: tuple[int, str, str] | None
     rule: Frames = field(compare=False)
+    multiple: int = field(compare=False)
 
     def preparation(self) -> "FramePreparation":
         """From a decoded frame to the network's input."""
         from corrkit.frames.preparation import FramePreparation
 
-        return FramePreparation(self.size, self.rule, self.mean, self.std, self.colour)
+        return FramePreparation(self.size, self.rule, self.mean, self.std, self.colour, multiple=self.multiple)
 
 
 class Propagator(Predictor):
@@ -130,6 +131,7 @@ class Propagator(Predictor):
             layers=rules.layers,
             windows=(rules.window, rules.window_padding, rules.time_upsampling) if sees_clips(self.backbone) else None,
             rule=protocol.frames,
+            multiple=said.multiple,
         )
 
     def under(self, rules: Features) -> Backbone:

@@ -2,9 +2,14 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
+from davis_folder import make_clip
 
-from corrkit.frames.preparation import network_size
+import corrkit
+from corrkit.errors import DataError
+from corrkit.frames.preparation import FramePreparation, network_size
 from corrkit.protocols import load_protocol, override
 
 
@@ -38,3 +43,31 @@ def test_sides_that_come_out_whole_are_kept(rounding):
             if exact.denominator == 1:
                 found = sizes("davis/dino", (height, width), size=[side], side_rounding=rounding, multiple=1)
                 assert found == (side // 16 * 16, int(exact) // 16 * 16)
+
+
+@pytest.mark.parametrize("model", ["hog", "rgb", "random:vit_tiny_patch16_224"])
+def test_what_a_patch_does_not_divide_is_cropped_for_every_backbone(tmp_path, model):
+    """The rest at the right and bottom, as a patch projection leaves it out; labels cover the whole picture."""
+    make_clip(tmp_path, frames=3, size=(50, 70))
+    options = {"protocol": "rvm", "size": [50, 70], "data": tmp_path}
+    found = corrkit.evaluate("davis", model, **options)
+    assert found.failures == {}
+    resized = corrkit.evaluate("davis", model, **options, indivisible="resize")
+    assert found.summary["metrics"] != resized.summary["metrics"]
+
+
+def test_a_network_that_crops_by_itself_sees_the_same():
+    backbone = corrkit.load_backbone("random:vit_tiny_patch16_224")
+    rule = override(load_protocol("davis/rvm"), {"size": [50, 70]}).frames
+    frame = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    whole, cropped = (
+        FramePreparation((50, 70), rule, backbone.mean, backbone.std, multiple=multiple)(frame) for multiple in (1, 16)
+    )
+    assert cropped.shape == (3, 48, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(whole[None]), backbone(cropped[None]), atol=1e-6, rtol=0)
+
+
+def test_a_picture_smaller_than_a_patch_leaves_nothing_after_cropping():
+    with pytest.raises(DataError, match="too small"):
+        sizes("davis/rvm", (50, 70), size=[50, 15])
