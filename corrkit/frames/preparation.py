@@ -187,7 +187,11 @@ def _rounded(side: int, free: int, fixed: int, rule: Frames, multiple: int) -> t
     if rule.side_rounding == "up":
         raised = math.ceil(side / multiple) * multiple
         return raised, math.ceil(raised * free / fixed / multiple) * multiple
-    return round(side / multiple) * multiple, round(side * free / fixed / multiple) * multiple
+    return _nearest(side, multiple), _nearest(side * free / fixed, multiple)
+
+
+def _nearest(side: float, multiple: int) -> int:
+    return _floor(side + multiple / 2, multiple)  # a half goes up, as in mmcv's int(side * scale + 0.5)
 
 
 def _floor(side: float, multiple: int) -> int:

@@ -26,7 +26,7 @@ class Frames:
     multiple: sides are rounded to a multiple of this many pixels; 1 keeps whole pixels, 0 stands for the backbone's
         patch.
     side_rounding: "down" floors the free side to `multiple`; "up" raises the given side and then the free one, which
-        keeps its ratio to the raised side; "nearest" takes each side to the nearest multiple by itself.
+        keeps its ratio to the raised side; "nearest" takes each side to the nearest multiple by itself, a half up.
     interpolation: "bilinear" is OpenCV's fixed-point bilinear on uint8; "bilinear-float" OpenCV's bilinear on float32
         RGB in [0, 1]; "bicubic" and "lanczos" are Pillow's on uint8, which average over what they shrink.
     indivisible: what happens when the backbone's patch does not divide the network size. "resize" floors both sides to

@@ -71,3 +71,20 @@ def test_a_network_that_crops_by_itself_sees_the_same():
 def test_a_picture_smaller_than_a_patch_leaves_nothing_after_cropping():
     with pytest.raises(DataError, match="too small"):
         sizes("davis/rvm", (50, 70), size=[50, 15])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "original", "expected"),
+    [
+        # mmcv 1.x rescale_size, which VFS and Spa-then-Temp call: int(side * scale + 0.5)
+        ("davis/vfs", (359, 640), (480, 856)),  # 855.7
+        ("davis/vfs", (360, 640), (480, 853)),  # 853.3
+        ("davis/spa-then-temp", (960, 1709), (480, 855)),  # 854.5
+        # arXiv 2508.10104 appendix D.5: 480x854 at 960 becomes 960x1712 for patch 16
+        ("davis/dinov3-M", (480, 854), (960, 1712)),
+        ("davis/dinov3-S", (480, 872), (480, 880)),  # 54.5 cells
+    ],
+)
+def test_nearest_is_a_half_up(protocol, original, expected):
+    patch = 16 if protocol.startswith("davis/dinov3") else 1
+    assert network_size(original, load_protocol(protocol).frames, patch) == expected
