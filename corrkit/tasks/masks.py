@@ -261,11 +261,14 @@ def largest_channel(maps: "Tensor") -> "Tensor":
     """The channel [H, W] uint8 of the largest value of maps [L, H, W]; equal values: the first, NaN: the largest."""
     import torch
 
-    if len(maps) == 2 and maps.device.type == "cpu":  # a third of the time of what follows
-        first, second = maps[0].numpy(), maps[1].numpy()
-        is_second = np.greater(second, first)
-        if np.count_nonzero(is_second) + np.count_nonzero(np.less_equal(second, first)) == is_second.size:  # no NaN
-            return torch.from_numpy(is_second.view(np.uint8))
+    if maps.device.type == "cpu":  # channel by channel: a half of the time of `max` of four maps, a sixth of two
+        first, *others = maps.numpy()
+        largest, channels = first, np.zeros(first.shape, np.uint8)
+        for channel, values in enumerate(others, 1):
+            np.maximum(channels, np.greater(values, largest).view(np.uint8) * np.uint8(channel), out=channels)
+            largest = np.maximum(largest, values)
+        if not np.isnan(largest).any():
+            return torch.from_numpy(channels)
     return maps.max(dim=0).indices.to(torch.uint8)  # 7 times faster than argmax
 
 
