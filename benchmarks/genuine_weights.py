@@ -80,12 +80,12 @@ def main() -> None:
     roots = {task: args.data / folder for task, folder in DATA.items()}
     if (args.scale, args.frames) != (1, None):
         roots["davis"] = small_copy(open_subject("davis", data=roots["davis"]), args.out, args.scale, args.frames)
-    for protocol in args.protocols:
-        task = protocol.partition("/")[0]
-        constants = scaled(load_protocol(protocol), args.scale) if task == "davis" else load_protocol(protocol)
-        for name in args.networks:
-            torch.manual_seed(0)
-            untrained, trained, forward_of = NETWORKS[name]()
+    for name in args.networks:
+        torch.manual_seed(0)
+        untrained, trained, forward_of = NETWORKS[name]()
+        for protocol in args.protocols:
+            task = protocol.partition("/")[0]
+            constants = scaled(load_protocol(protocol), args.scale) if task == "davis" else load_protocol(protocol)
             for kind, network in (("untrained", untrained), ("trained", trained)):
                 model = corrkit.wrap(
                     network.eval(),

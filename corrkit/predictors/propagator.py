@@ -101,13 +101,16 @@ class Propagator(Predictor):
         self.stride: int = self.interface.stride
 
     def require(self, protocol: Protocol) -> None:
-        """Raises ProtocolError where the protocol is for networks of another colour; else as `under`."""
+        """Raises ProtocolError for one of networks of another colour, or that contradicts itself; else as `under`."""
+        from corrkit.propagation.matching import Matcher
+
         asked, colour = protocol.features.colour, self.interface.colour
         if asked not in ("published", colour):
             raise ProtocolError(
                 f"{protocol.identifier} is for networks that take {asked} pictures; {self.name} takes {colour}.",
                 "Choose another protocol, or run it with the network's own colours: --set colour=published.",
             )
+        Matcher(protocol.affinity)  # refuses what contradicts itself
         self.under(protocol.features)
 
     def network_input(self, clip: AnyClip, protocol: Protocol) -> NetworkInput:

@@ -398,3 +398,10 @@ def test_a_window_that_admits_no_cell_is_refused_before_the_work():
         override(load_protocol("davis/dino"), strict | allowed)
     with pytest.raises(ProtocolError, match="admits no cell"):
         override(load_protocol("davis/crw"), strict | {"long_term": [], "first_copies": "once"})
+
+
+@pytest.mark.parametrize("changes", [{"normalise": "frame"}, {"normalise": "window", "shape": "none"}])
+def test_a_matching_that_contradicts_itself_is_refused_before_the_work(tmp_path: Path, changes: dict):
+    with pytest.raises(ProtocolError, match=r"affinity\.normalise"):
+        corrkit.evaluate("davis", "rgb", out=tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
