@@ -67,7 +67,7 @@ def cell(row: dict[str, str]) -> str:
 
 
 def standing(protocol: Protocol, rows: list[dict[str, str] | None]) -> str:
-    """Proven end to end, proven in parts, or a source text alone."""
+    """Proven end to end, proven in parts, by what it shares with another protocol, or a source text alone."""
     has = {row["stage"] for row in rows if row}
     if "end to end" in has:
         return "runs of the published code"
@@ -75,7 +75,7 @@ def standing(protocol: Protocol, rows: list[dict[str, str] | None]) -> str:
         return "runs of the published code (not measured for this page yet)"
     if has:
         return "parts of the published code"
-    return "goldens (not measured for this page yet)" if "golden/" in protocol.proven else "no golden of its own"
+    return "another protocol's goldens" if protocol.proven.startswith("by ") else "no golden"
 
 
 def open_points(protocols: list[Protocol]) -> str:
