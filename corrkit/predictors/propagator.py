@@ -46,7 +46,7 @@ class NetworkInput:
     size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
     the colour. position: see `backbones.contract.with_position`. layers: how many are averaged. windows: length,
     padding and time up-sampling for a network that sees clips, None for others. rule: where size and interpolation
-    come from.
+    come from. multiple: of which the network takes sides.
     """
 
     source: tuple[type, tuple[int, int]]
@@ -59,12 +59,13 @@ class NetworkInput:
     layers: int
     windows: tuple[int, str, str] | None
     rule: Frames = field(compare=False)
+    multiple: int = field(compare=False)
 
     def preparation(self) -> "FramePreparation":
         """From a decoded frame to the network's input."""
         from corrkit.frames.preparation import FramePreparation
 
-        return FramePreparation(self.size, self.rule, self.mean, self.std, self.colour)
+        return FramePreparation(self.size, self.rule, self.mean, self.std, self.colour, multiple=self.multiple)
 
 
 class Propagator(Predictor):
@@ -104,13 +105,16 @@ class Propagator(Predictor):
         self.stride: int = self.interface.stride
 
     def require(self, protocol: Protocol) -> None:
-        """Raises ProtocolError where the protocol is for networks of another colour; else as `under`."""
+        """Raises ProtocolError for one of networks of another colour, or that contradicts itself; else as `under`."""
+        from corrkit.propagation.matching import Matcher
+
         asked, colour = protocol.features.colour, self.interface.colour
         if asked not in ("published", colour):
             raise ProtocolError(
                 f"{protocol.identifier} is for networks that take {asked} pictures; {self.name} takes {colour}.",
                 "Choose another protocol, or run it with the network's own colours: --set colour=published.",
             )
+        Matcher(protocol.affinity)  # refuses what contradicts itself
         self.under(protocol.features)
 
     def network_input(self, clip: AnyClip, protocol: Protocol) -> NetworkInput:
@@ -141,6 +145,7 @@ class Propagator(Predictor):
             layers=rules.layers,
             windows=(rules.window, rules.window_padding, rules.time_upsampling) if sees_clips(self.backbone) else None,
             rule=protocol.frames,
+            multiple=said.multiple,
         )
 
     def under(self, rules: Features) -> Backbone:

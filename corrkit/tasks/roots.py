@@ -155,6 +155,20 @@ def stray_caches(folders: Iterable[Path]) -> list[str]:
     return [f"{len(strays)} .npy label caches of another tool are ignored, e.g. {strays[0]}."] if strays else []
 
 
+def own_list(root: Path, split: str) -> Path | None:
+    """The list of clips that `split` names by its path, in the root or from here; None where it is a split's name.
+
+    Raises:
+        DataError: where there is no such file.
+    """
+    if not split.endswith(".txt"):
+        return None
+    found = list_file(root, split)
+    if found is None:
+        raise DataError(f"There is no list {split}, nor one in {root}.", "Correct --split, or name a split.")
+    return found
+
+
 def list_file(root: Path, split: str) -> Path | None:
     """The text file that `split` names: a path, or a file of the root or its `lists` folder; None if there is none."""
     names = [split, f"{split}.txt", f"{split}_videos.txt"]
