@@ -137,7 +137,9 @@ def main() -> None:
                 for command in ("inspect", "load"):
                     peak, seconds = measure(command, str(path))
                     above = max(peak - floor, 0)
-                    cells.append(f"{above / 1e6:.0f} MB ({above / size_of_file:.2f} x), {max(seconds - start, 0):.1f} s")
+                    cells.append(
+                        f"{above / 1e6:.0f} MB ({above / size_of_file:.2f} x), {max(seconds - start, 0):.1f} s"
+                    )
                 row = [f"ViT-{size[0].upper()}", precision, container, f"{size_of_file / 1e6:.0f} MB", *cells]
                 print(f"| {' | '.join(row)} |", flush=True)
                 shutil.rmtree(place)

@@ -51,10 +51,25 @@ def refuse_what_is_not_there() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = own + free + _RESERVED
-    known = [given for given in (soft, hard) if given != resource.RLIM_INFINITY]
+    _limit(min([own + free + _RESERVED, *(given for given in (soft, hard) if given != resource.RLIM_INFINITY)]), hard)
+
+
+def admit_mapping(nbytes: int) -> None:
+    """A file that is mapped takes no memory by that: the limit of `refuse_what_is_not_there` grows by its bytes."""
+    if available_memory() is None:
+        return  # there is no such limit, nor a module that tells it
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        _limit(soft + nbytes if hard == resource.RLIM_INFINITY else min(soft + nbytes, hard), hard)
+
+
+def _limit(soft: int, hard: int) -> None:
+    import resource
+
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *known]), hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _numbers(path: Path, unit: int) -> dict[str, int]:

@@ -1,6 +1,9 @@
 """What can't fit into memory is refused in a sentence, before it is taken; what fits is never refused."""
 
+import json
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +105,24 @@ def test_more_than_there_is_becomes_an_error_of_the_process(monkeypatch: pytest.
     monkeypatch.setattr(memory, "_CUDA", Path("/"))
     memory.refuse_what_is_not_there()
     assert len(asked) == 1
+
+
+def test_a_file_larger_than_memory_is_still_mapped(tmp_path: Path):
+    """3 GiB of nothing, in a process that believes 200 MiB to be free."""
+    file, nbytes = tmp_path / "large.safetensors", 3 << 30
+    header = json.dumps({"x": {"dtype": "F32", "shape": [nbytes // 4], "data_offsets": [0, nbytes]}}).encode()
+    with file.open("wb") as written:
+        written.write(len(header).to_bytes(8, "little") + header)
+        written.truncate(8 + len(header) + nbytes)
+    program = (
+        "import sys, corrkit.cli, corrkit.memory as memory\n"
+        "memory.available_memory = lambda: 200 << 20\n"
+        f"sys.argv = ['corrkit', 'inspect', {str(file)!r}]\n"
+        "sys.exit(corrkit.cli.main())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "its 1 tensors start with x" in ended.stderr, ended.stderr
 
 
 def test_only_the_program_itself_is_limited(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
