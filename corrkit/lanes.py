@@ -92,8 +92,9 @@ def open_run(folder: Path, predictor: Predictor, protocol: Protocol, subject: Su
 
 
 def _fingerprint(predictor: Predictor, protocol: Protocol, subject: Subject) -> dict[str, object]:
-    """What must be equal for a run to be resumed: not the name of the folder that the data lie in."""
-    compared = {key: value for key, value in subject.data.plain().items() if key != "name"}
+    """What must be equal for a run to be resumed: not the name of the folder that the data lie in, and what it says."""
+    named = ("name", "author_split")
+    compared = {key: value for key, value in subject.data.plain().items() if key not in named}
     return {
         "task": protocol.task,
         "checkpoint": predictor.digest,

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from corrkit.errors import UsageError
+from corrkit.manifests.published import author_split
 from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.results import Data
 from corrkit.task_table import task_facts
@@ -38,6 +39,7 @@ class Subject:
             identity=data_identity(self.clips),
             origin=dataset.origin,
             complete=len(self.clips) == len(dataset.clips),
+            author_split=author_split(dataset.name, dataset.split),
         )
 
     def missing(self, scored: Collection[str]) -> list[str]:

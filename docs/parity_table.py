@@ -10,7 +10,7 @@ from corrkit.runs.attestations import Attestation, shipped_attestations
 from corrkit.task_table import task_names
 
 FOLDER = Path(__file__).parent
-PAGE, MEASURED = FOLDER / "parity.md", FOLDER / "parity.csv"
+PAGE, MEASURED, UNPROVEN = FOLDER / "parity.md", FOLDER / "parity.csv", FOLDER / "unproven.csv"
 STAGES = {
     "frames": "frames to tensors",
     "labels": "first labels to the grid",
@@ -25,7 +25,12 @@ STAGES = {
 def updated(page: str, measured: list[dict[str, str]], attestations: list[Attestation]) -> str:
     """The page with its tables as protocols, measurements and attestations are now."""
     protocols = [load_protocol(name, task) for task in task_names() for name in shipped(task)]
-    tables = {"parity": parity(protocols, measured), "open": open_points(protocols), "attested": attested(attestations)}
+    tables = {
+        "parity": parity(protocols, measured),
+        "open": open_points(protocols),
+        "unproven": unproven(rows(UNPROVEN)),
+        "attested": attested(attestations),
+    }
     for name, text in tables.items():
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
@@ -62,7 +67,7 @@ def cell(row: dict[str, str]) -> str:
 
 
 def standing(protocol: Protocol, rows: list[dict[str, str] | None]) -> str:
-    """Proven end to end, proven in parts, or a source text alone."""
+    """Proven end to end, proven in parts, by what it shares with another protocol, or a source text alone."""
     has = {row["stage"] for row in rows if row}
     if "end to end" in has:
         return "runs of the published code"
@@ -70,14 +75,45 @@ def standing(protocol: Protocol, rows: list[dict[str, str] | None]) -> str:
         return "runs of the published code (not measured for this page yet)"
     if has:
         return "parts of the published code"
-    return "goldens (not measured for this page yet)" if "golden/" in protocol.proven else "no golden of its own"
+    return "another protocol's goldens" if protocol.proven.startswith("by ") else "no golden"
 
 
 def open_points(protocols: list[Protocol]) -> str:
-    """What each protocol itself says to be proven by, and what nobody has published."""
-    lines = ["| protocol | proven by | unreleased |", "|---|---|---|"]
+    """What each protocol itself says to be proven by, what was read in no code, and what nobody has published."""
+    lines = ["| protocol | proven by | not read in code | unreleased |", "|---|---|---|---|"]
     for protocol in protocols:
-        lines.append(f"| `{protocol.task}/{protocol.name}` | {protocol.proven} | {'; '.join(protocol.unreleased)} |")
+        lines.append(
+            f"| `{protocol.task}/{protocol.name}` | {protocol.proven} | {from_texts(protocol)} "
+            f"| {'; '.join(protocol.unreleased)} |"
+        )
+    return "\n".join(lines)
+
+
+TEXTS = {
+    "not stated": "nowhere stated",
+    "arXiv": "of a paper's text",
+    "unverified": "of a text, not compared with it",
+    "user-reported": "reported by users",
+}
+"""How the source of a constant begins that was read in no code, and what that is called."""
+
+
+def from_texts(protocol: Protocol) -> str:
+    """The constants of a protocol that were read in no code, by what they were read in."""
+    found = {}
+    for begin, said in TEXTS.items():
+        names = [name.partition(".")[2] for name, source in protocol.sources.items() if source.startswith(begin)]
+        if names:
+            found[said] = ", ".join(f"`{name}`" for name in sorted(names))
+    return "; ".join(f"{said}: {names}" for said, names in found.items())
+
+
+def unproven(constants: list[dict[str, str]]) -> str:
+    """Constants that no golden feels, and why."""
+    lines = ["| constant | why |", "|---|---|"]
+    for row in constants:
+        name, _, task = row["constant"].partition(" of ")
+        lines.append(f"| `{name}`{f' ({task})' if task else ''} | {row['why']} |")
     return "\n".join(lines)
 
 
@@ -98,7 +134,7 @@ def attested(attestations: list[Attestation]) -> str:
 
 
 def rows(path: Path = MEASURED) -> list[dict[str, str]]:
-    """What the golden tests measured, as `pytest -m golden --parity` wrote it."""
+    """Of a CSV file: what the golden tests measured, as `pytest -m golden --parity` wrote it, by default."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

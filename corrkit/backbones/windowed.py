@@ -30,7 +30,7 @@ class Windowed(Described):
         length: frames per window.
         step: frames from one window to the next; each window gives the maps of its first `step` frames.
         padding: what fills the last window: "zeros", or "repeat" of the last frame.
-        upsampling: how fewer time slices become a map for each frame: "linear" between them, or "nearest".
+        upsampling: how fewer time slices become a map for each frame: "linear" or "cubic" between them, or "nearest".
 
     Raises:
         CheckpointError: the network sees single frames only, or windows of another length.
@@ -43,7 +43,7 @@ class Windowed(Described):
         *,
         step: int | None = None,
         padding: Literal["zeros", "repeat"] = "zeros",
-        upsampling: Literal["linear", "nearest"] = "linear",
+        upsampling: Literal["linear", "cubic", "nearest"] = "linear",
     ) -> None:
         step = length if step is None else step
         self.upsampling = upsampling
@@ -95,10 +95,28 @@ class Windowed(Described):
         slices = self.network.clip(window).float()
         if len(slices) == len(window):
             return slices
+        if self.upsampling == "cubic":
+            weights = _cubic(len(slices), len(window)).to(slices)
+            return (weights @ slices.flatten(1)).reshape(len(window), *slices.shape[1:])
         lines = slices.flatten(1).t()[None]  # [1, h·w·C, T']: trilinear where the grid stays is linear in time
         corners = False if self.upsampling == "linear" else None
         stretched = functional.interpolate(lines, len(window), mode=self.upsampling, align_corners=corners)[0].t()
         return stretched.reshape(len(window), *slices.shape[1:])
+
+
+def _cubic(given: int, wanted: int) -> "Tensor":
+    """What each of `wanted` slices takes of the `given`, fewer ones: weights [wanted, given] float64.
+
+    As jax.image.resize's "cubic", by which google-deepmind/representations4d 75aca30 colabs/rvm_evaluation_demo.ipynb
+    (cell 111) brings 4DS's 8 slices to 16: Keys' kernel of a = -0.5 at the slices' centres, renormalised at the ends.
+    """
+    import torch
+
+    centres = (torch.arange(wanted, dtype=torch.float64) + 0.5) * given / wanted - 0.5
+    x = (centres[:, None] - torch.arange(given)).abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = near.where(x < 1, far.where(x < 2, 0.0))
+    return weights / weights.sum(1, keepdim=True)
 
 
 def _interface(framewise: Interface, mode: Mode) -> Interface:

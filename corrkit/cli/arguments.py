@@ -32,7 +32,7 @@ class DataOptions(TypedDict):
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """--data --split --clips --dataset-name --protocol --set."""
     parser.add_argument("--data", metavar="ROOT", help="data root; default $CORRKIT_DATA/TASK, else the embedded clips")
-    parser.add_argument("--split", help="split list of the data set (davis: val)")
+    parser.add_argument("--split", help="split of the data set (davis: val), or a .txt list of clips")
     parser.add_argument("--clips", metavar="NAME,NAME", type=names, help="only these clips")
     parser.add_argument("--dataset-name", metavar="NAME", help="name of a data set of your own in the task's layout")
     parser.add_argument("--protocol", metavar="NAME", help="as published (see corrkit protocols); eval takes several")

@@ -62,7 +62,12 @@ Repeating a command resumes its run. Data: --data, else $CORRKIT_DATA/TASK, else
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `corrkit eval`."""
-    parser.add_argument("task", help="davis, vip, jhmdb, or all: every data set under $CORRKIT_DATA, else embedded")
+    parser.add_argument(
+        "task",
+        nargs="?",
+        metavar="TASK",
+        help="davis, vip, jhmdb, or all: every data set under $CORRKIT_DATA, else embedded",
+    )
     parser.add_argument(
         "--ckpt", required=True, nargs="+", metavar="SPEC", help="what to evaluate (see below), several in one pass"
     )
@@ -122,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.runs.tables import require_metrics
     from corrkit.tasks.roots import require_outside_data
 
+    _find_task(args)
     share = _share(args)
     tasks = _tasks(args)
     require_metrics(args.columns, tasks)
@@ -183,6 +189,18 @@ def run(args: argparse.Namespace) -> int:
         _submit(subject, results[0], Path(args.submission))
     closing = [closing_words(result, _origin(args)) for result in results]
     return max([code, judged(comparisons, args.fail_below), *closing])
+
+
+def _find_task(args: argparse.Namespace) -> None:
+    """The task may be the last word of all: --ckpt takes whatever follows it. Raises UsageError without a task."""
+    from corrkit.task_table import task_names
+
+    if args.task is None and len(args.ckpt) > 1 and args.ckpt[-1] in {*task_names(), "all"}:
+        args.task = args.ckpt.pop()
+    if args.task is None:
+        raise UsageError(
+            "No task is named.", f"corrkit eval TASK --ckpt ...: TASK is {', '.join(task_names())} or all."
+        )
 
 
 def _share(args: argparse.Namespace) -> "Share":

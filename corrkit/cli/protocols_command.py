@@ -1,6 +1,8 @@
 """`corrkit protocols`: what exists, every constant with its source, and what differs."""
 
 import argparse
+import shutil
+import textwrap
 from typing import TYPE_CHECKING
 
 from corrkit.cli.talk import show
@@ -72,16 +74,21 @@ def _request(words: list[str]) -> "tuple[str, list[Protocol]]":
 
 
 def _list(protocols: "list[Protocol]") -> list[str]:
+    """A line for each, cut where the terminal ends."""
     from corrkit.task_table import task_facts
 
-    lines = []
-    for protocol in protocols:
-        mark = " (default)" if protocol.name == task_facts(protocol.task).default_protocol else ""
-        lines.append(f"{protocol.identifier + mark:<40} {protocol.summary}")
-    return lines
+    marks = [" (default)" if p.name == task_facts(p.task).default_protocol else "" for p in protocols]
+    names = [protocol.identifier + mark for protocol, mark in zip(protocols, marks, strict=True)]
+    column = max(map(len, names)) + 2
+    room = max(_width() - column, 20)
+    return [
+        f"{name:<{column}}{textwrap.shorten(protocol.summary, room, placeholder=' ...')}"
+        for name, protocol in zip(names, protocols, strict=True)
+    ]
 
 
 def _show(protocol: "Protocol", *, explain: bool) -> list[str]:
+    """Everything that it says, folded at the terminal's width."""
     from corrkit.protocols.explaining import explanations
     from corrkit.protocols.reader import constants
 
@@ -93,10 +100,23 @@ def _show(protocol: "Protocol", *, explain: bool) -> list[str]:
         lines += [f"      {sentences[dotted]}"] * explain
     for title, sentences_of in (("quirks", protocol.quirks), ("unreleased", protocol.unreleased)):
         lines += [f"  {title}:", *(f"  - {sentence}" for sentence in sentences_of)] if sentences_of else []
-    return lines
+    return [folded for line in lines for folded in _folded(line)]
+
+
+def _folded(line: str) -> list[str]:
+    """A line in pieces of the terminal's width, the later ones set in by two more; words are never divided."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(line, _width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _diff(protocols: "list[Protocol]") -> list[str]:
+    """What differs, side by side; as many protocols in a table as have room beside the first column."""
     from corrkit.protocols.explaining import differences
 
     rows = [["", *(protocol.identifier for protocol in protocols)]]
@@ -104,8 +124,16 @@ def _diff(protocols: "list[Protocol]") -> list[str]:
     if len(rows) == 1:
         return [f"{' and '.join(rows[0][1:])} hold the same constants."]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    padded = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return [line.rstrip() for line in padded]
+    tables: list[list[int]] = []
+    for column in range(1, len(widths)):
+        if not tables or sum(widths[c] + 2 for c in (0, *tables[-1], column)) - 2 > _width():
+            tables.append([])
+        tables[-1].append(column)
+    lines: list[str] = []
+    for columns in tables:
+        padded = ["  ".join(row[c].ljust(widths[c]) for c in (0, *columns)) for row in rows]
+        lines += [""] * bool(lines) + [line.rstrip() for line in padded]
+    return lines
 
 
 def _cell(value: object) -> str:

@@ -17,6 +17,7 @@ from corrkit.protocols.schema import Frames
 if TYPE_CHECKING:
     import torch
 
+_LARGEST_SIDE = 1 << 24  # pixels: ten thousand times what networks take
 Item = TypeVar("Item")
 Image = NDArray[np.uint8]
 Resized = NDArray[Any]
@@ -36,21 +37,27 @@ def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tupl
         (height, width) in pixels.
 
     Raises:
-        DataError: where a side would become 0.
+        DataError: where a side would become 0, or is beyond any frame.
     """
     height, width = original
+    if max((0, *rule.size, rule.multiple, multiple)) > _LARGEST_SIDE:
+        raise DataError(
+            f"frames.size is {list(rule.size)}, frames.multiple {rule.multiple}: no frame is that large.",
+            "Make it smaller: --set size=[...].",
+        )
     if rule.resize == "exact":
         height, width = rule.size
     elif rule.resize != "native":
-        # Short side: the height unless the frame is upright, so a square frame's width is the free side
-        # (facebookresearch/dino 7c446df eval_video_segmentation.py:204-214). Long side: the other way round.
-        fixed_is_width = (height > width) == (rule.resize == "short-side")
-        ratio = height / width if fixed_is_width else width / height
-        fixed, free = _rounded(rule.size[0], ratio, rule, rule.multiple or multiple)
+        # A square frame's height is the given side, whether that is called the short one (facebookresearch/dino 7c446df
+        # eval_video_segmentation.py:204-214) or the long one (alexandre-eymael/CropMAE 5d0dab2
+        # downstreams/propagation/src/data/vos.py:138-146).
+        fixed_is_width = height > width if rule.resize == "short-side" else width > height
+        free_of, fixed_of = (height, width) if fixed_is_width else (width, height)
+        fixed, free = _rounded(rule.size[0], free_of, fixed_of, rule, rule.multiple or multiple)
         height, width = (free, fixed) if fixed_is_width else (fixed, free)
     if rule.indivisible == "resize":
         height, width = _floor(height, multiple), _floor(width, multiple)
-    if height < 1 or width < 1:
+    if min(height, width) < (multiple if rule.indivisible == "crop" else 1):
         raise DataError(
             f"A frame of {original[1]}x{original[0]} is too small: the network's input would be {width}x{height}.",
             "Leave the clip out with --clips.",
@@ -67,12 +74,22 @@ class FramePreparation:
         mean: per channel, in the units of `colour_values`.
         std: per channel divisor.
         colour: what the network takes, see `colour_values`.
+        multiple: of which the network takes sides: where the rule is to crop, what is left of them at the right and
+            bottom is dropped, as a patch projection would.
     """
 
     def __init__(
-        self, size: tuple[int, int], rule: Frames, mean: Sequence[float], std: Sequence[float], colour: str = "rgb"
+        self,
+        size: tuple[int, int],
+        rule: Frames,
+        mean: Sequence[float],
+        std: Sequence[float],
+        colour: str = "rgb",
+        *,
+        multiple: int = 1,
     ) -> None:
         self._size = size
+        self._multiple = multiple if rule.indivisible == "crop" else 1
         self._colour = colour
         self._interpolation = rule.interpolation
         self._in_float = rule.interpolation == "bilinear-float"
@@ -84,7 +101,7 @@ class FramePreparation:
         self._table = np.ascontiguousarray(((levels - self._mean) / self._std).T)  # [3, 256]
 
     def __call__(self, frame: Image) -> "torch.Tensor":
-        """uint8 RGB [h, w, 3] to normalised float32 [3, H, W]."""
+        """uint8 RGB [h, w, 3] to normalised float32 [3, H, W], what is cropped left out."""
         return self.normalise(self.resize(frame))
 
     def resize(self, frame: Image) -> Resized:
@@ -104,9 +121,11 @@ class FramePreparation:
         return np.asarray(cv2.resize(pixels, self._size[::-1], interpolation=cv2.INTER_LINEAR))
 
     def normalise(self, resized: Resized) -> "torch.Tensor":
-        """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W]."""
+        """What `resize` gave, [H, W, 3], to normalised float32 [3, H, W], what is cropped left out."""
         import torch
 
+        height, width = (side // self._multiple * self._multiple for side in resized.shape[:2])
+        resized = resized[:height, :width]
         if self._in_float or self._colour != "rgb":
             values = resized if self._in_float else colour_values(resized, self._colour)
             return torch.from_numpy(np.ascontiguousarray(((values - self._mean) / self._std).transpose(2, 0, 1)))
@@ -161,18 +180,24 @@ def frame_of_constant_size(frames: FrameSequence, index: int, clip: str) -> Imag
     return frame
 
 
-def _rounded(side: int, ratio: float, rule: Frames, multiple: int) -> tuple[int, int]:
-    """The given side and the free one, `ratio` times as long, under the protocol's rounding.
+def _rounded(side: int, free: int, fixed: int, rule: Frames, multiple: int) -> tuple[int, int]:
+    """The given side and the free one, `free / fixed` times as long, under the protocol's rounding.
+
+    Multiplied before it is divided, as published: a quotient that is whole stays so.
 
     Sources: facebookresearch/dino 7c446df eval_video_segmentation.py:204-214 ("down"), facebookresearch/dinov3 6876159
     notebooks/segmentation_tracking.ipynb:426-437 ("up"), arXiv 2508.10104 appendix D.5 ("nearest").
     """
     if rule.side_rounding == "down":
-        return side, _floor(side * ratio, multiple)
+        return side, _floor(side * free / fixed, multiple)
     if rule.side_rounding == "up":
         raised = math.ceil(side / multiple) * multiple
-        return raised, math.ceil(raised * ratio / multiple) * multiple
-    return round(side / multiple) * multiple, round(side * ratio / multiple) * multiple
+        return raised, math.ceil(raised * free / fixed / multiple) * multiple
+    return _nearest(side, multiple), _nearest(side * free / fixed, multiple)
+
+
+def _nearest(side: float, multiple: int) -> int:
+    return _floor(side + multiple / 2, multiple)  # a half goes up, as in mmcv's int(side * scale + 0.5)
 
 
 def _floor(side: float, multiple: int) -> int:

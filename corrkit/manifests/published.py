@@ -1,4 +1,7 @@
-"""Published numbers, and the public checkpoints that they are of: data_manifests/published.csv and checkpoints.csv."""
+"""Published numbers, the public checkpoints that they are of, and the splits that authors made for themselves.
+
+data_manifests/published.csv, checkpoints.csv and author_splits.csv.
+"""
 
 import csv
 import io
@@ -102,6 +105,22 @@ class PublicCheckpoint:
         return by_digest or (bool(self.hub) and origin.partition("@")[0] == f"hf:{self.hub}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorSplit:
+    """A split of a data set that papers report on.
+
+    split: its name, or how it was made. clips: how many, None where that isn't said. author_split: whether its list is
+    "published", or "unknown" to all but its authors. used_by: whose numbers.
+    """
+
+    dataset: str
+    split: str
+    clips: int | None
+    author_split: str
+    used_by: str
+    source: str
+
+
 def published_numbers(task: str | None = None, *, protocol: str = "", method: str = "") -> tuple[PublishedNumber, ...]:
     """Published numbers, in the order of the file.
 
@@ -133,6 +152,22 @@ def public_checkpoint(name: str) -> PublicCheckpoint:
     return known[name]
 
 
+def author_splits(dataset: str) -> tuple[AuthorSplit, ...]:
+    """Of a data set, in whatever spelling, a year behind it or not; none for those whose papers share one split."""
+    asked = _letters(dataset)
+    return tuple(split for split in rows(AuthorSplit, "author_splits.csv") if _letters(split.dataset) == asked)
+
+
+def author_split(dataset: str, split: str) -> str | None:
+    """What a result on a split says of the list behind it: see `AuthorSplit`; None where there is nothing to say."""
+    known = author_splits(dataset)
+    return next((one.author_split for one in known if one.split == split), "unknown") if known else None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"(19|20)\d\d$|[^a-z\d]", "", name.lower())
+
+
 def by_table(numbers: Iterable[PublishedNumber]) -> list[list[PublishedNumber]]:
     """Numbers of one row of a table together: all but task and metric agree, and so does the protocol's name."""
     groups: dict[tuple[Hashable, ...], list[PublishedNumber]] = {}
@@ -147,7 +182,7 @@ _SHARED = (
 )  # fmt: skip
 
 
-RowT = TypeVar("RowT", PublishedNumber, PublicCheckpoint)
+RowT = TypeVar("RowT", PublishedNumber, PublicCheckpoint, AuthorSplit)
 
 
 def rows(kind: type[RowT], name: str) -> tuple[RowT, ...]:
@@ -174,8 +209,11 @@ def _row(kind: type[RowT], row: Mapping[str, str], where: str) -> RowT:
     return made
 
 
-def _problem(made: PublishedNumber | PublicCheckpoint) -> str:
+def _problem(made: PublishedNumber | PublicCheckpoint | AuthorSplit) -> str:
     """What no type says, "" where all is well."""
+    if isinstance(made, AuthorSplit):
+        known = made.author_split in ("published", "unknown")
+        return "" if known else f"author_split is {made.author_split!r}, neither published nor unknown"
     if isinstance(made, PublicCheckpoint):
         if made.url and not made.url.startswith("https://"):
             return f"url is {made.url!r}, not https"

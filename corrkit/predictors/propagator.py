@@ -19,6 +19,7 @@ from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.precision import Precision, require_precision, worked_in
 from corrkit.beside import Beside
 from corrkit.errors import ProtocolError, UsageError
+from corrkit.memory import require_memory
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Features, Frames
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from corrkit.frames.preparation import FramePreparation, Resized
     from corrkit.propagation.starts import Matched
 
+_BYTES_PER_PIXEL = 15
+"""Of a frame's resized colours, and of them normalised in float32: what no network's features can do without."""
+
 ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
 
@@ -42,7 +46,7 @@ class NetworkInput:
     size: (height, width) of the network's input. interpolation: to that size. mean, std: per channel, in the units of
     the colour. position: see `backbones.contract.with_position`. layers: how many are averaged. windows: length,
     padding and time up-sampling for a network that sees clips, None for others. rule: where size and interpolation
-    come from.
+    come from. multiple: of which the network takes sides.
     """
 
     source: tuple[type, tuple[int, int]]
@@ -55,12 +59,13 @@ class NetworkInput:
     layers: int
     windows: tuple[int, str, str] | None
     rule: Frames = field(compare=False)
+    multiple: int = field(compare=False)
 
     def preparation(self) -> "FramePreparation":
         """From a decoded frame to the network's input."""
         from corrkit.frames.preparation import FramePreparation
 
-        return FramePreparation(self.size, self.rule, self.mean, self.std, self.colour)
+        return FramePreparation(self.size, self.rule, self.mean, self.std, self.colour, multiple=self.multiple)
 
 
 class Propagator(Predictor):
@@ -100,13 +105,16 @@ class Propagator(Predictor):
         self.stride: int = self.interface.stride
 
     def require(self, protocol: Protocol) -> None:
-        """Raises ProtocolError where the protocol is for networks of another colour; else as `under`."""
+        """Raises ProtocolError for one of networks of another colour, or that contradicts itself; else as `under`."""
+        from corrkit.propagation.matching import Matcher
+
         asked, colour = protocol.features.colour, self.interface.colour
         if asked not in ("published", colour):
             raise ProtocolError(
                 f"{protocol.identifier} is for networks that take {asked} pictures; {self.name} takes {colour}.",
                 "Choose another protocol, or run it with the network's own colours: --set colour=published.",
             )
+        Matcher(protocol.affinity)  # refuses what contradicts itself
         self.under(protocol.features)
 
     def network_input(self, clip: AnyClip, protocol: Protocol) -> NetworkInput:
@@ -114,14 +122,21 @@ class Propagator(Predictor):
         return self.input_of(type(clip.frames), clip.frames.size, protocol)
 
     def input_of(self, source: type, size: tuple[int, int], protocol: Protocol) -> NetworkInput:
-        """The same of frames of one size (height, width) and kind."""
+        """The same of frames of one size (height, width) and kind.
+
+        Raises:
+            DataError: for frames that are too small, or so large that not even one fits into memory.
+        """
         from corrkit.backbones.under_protocol import sees_clips
         from corrkit.frames.preparation import network_size
 
         said, rules = self.interface, protocol.features
+        height, width = network_size(size, protocol.frames, said.multiple)
+        what = f"A frame of {size[1]}x{size[0]} as the network's input of {width}x{height}"
+        require_memory(_BYTES_PER_PIXEL * height * width, what, "Make it smaller: --set size=[...].")
         return NetworkInput(
             source=(source, size),
-            size=network_size(size, protocol.frames, said.multiple),
+            size=(height, width),
             interpolation=protocol.frames.interpolation,
             mean=said.mean,
             std=protocol_std(said, protocol),
@@ -130,6 +145,7 @@ class Propagator(Predictor):
             layers=rules.layers,
             windows=(rules.window, rules.window_padding, rules.time_upsampling) if sees_clips(self.backbone) else None,
             rule=protocol.frames,
+            multiple=said.multiple,
         )
 
     def under(self, rules: Features) -> Backbone:
@@ -205,6 +221,7 @@ class Propagator(Predictor):
         """
         given = task.given(clip, protocol)
         first = next(features)
+        self._require_context(first, len(clip.frames), protocol)
         codec = task.codec(clip, self.geometry(first, seen, protocol), protocol)
         carrier = Carrier(
             chain([first], features),
@@ -221,6 +238,16 @@ class Propagator(Predictor):
                 carrier.add(index, label)
         yield from carrier
         return carrier.notes
+
+    def _require_context(self, first: "torch.Tensor", num_frames: int, protocol: Protocol) -> None:
+        """Raises DataError where the features of the context, which `propagate` holds, don't fit into memory."""
+        from corrkit.propagation.memory import context_frames
+
+        context = min(num_frames - 1, len(context_frames(num_frames, protocol.memory)))
+        if first.device.type == "cpu":
+            needed = 4 * first.numel() * protocol.features.finer**2 * context
+            what = f"The context of {context} frames, each with features of {list(first.shape)},"
+            require_memory(needed, what, "Make the input or the context smaller: --set size=[...], --set context=N.")
 
     def geometry(self, features: "torch.Tensor", seen: NetworkInput, protocol: Protocol) -> Geometry:
         """Sizes of a clip whose first frame has these features [h, w, C]."""

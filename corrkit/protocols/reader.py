@@ -162,4 +162,12 @@ def _consistent(protocol: Protocol) -> Protocol:
         raise ProtocolError(
             f"{protocol.identifier}: frames.stored_size is {list(stored)}.", "Give [height, width] or []."
         )
+    window, memory = protocol.affinity, protocol.memory
+    is_empty = window.shape != "none" and window.radius == 0 and not window.inclusive
+    if is_empty and (memory.mask_first or not memory.long_term):
+        raise ProtocolError(
+            f"{protocol.identifier}: a strict {window.shape} window of radius 0 admits no cell (published code then "
+            "returns NaN).",
+            "Use radius >= 1, inclusive = true, shape = none, or leave frame 0 free with mask_first = false.",
+        )
     return protocol

@@ -26,7 +26,7 @@ class Frames:
     multiple: sides are rounded to a multiple of this many pixels; 1 keeps whole pixels, 0 stands for the backbone's
         patch.
     side_rounding: "down" floors the free side to `multiple`; "up" raises the given side and then the free one, which
-        keeps its ratio to the raised side; "nearest" takes each side to the nearest multiple by itself.
+        keeps its ratio to the raised side; "nearest" takes each side to the nearest multiple by itself, a half up.
     interpolation: "bilinear" is OpenCV's fixed-point bilinear on uint8; "bilinear-float" OpenCV's bilinear on float32
         RGB in [0, 1]; "bicubic" and "lanczos" are Pillow's on uint8, which average over what they shrink.
     indivisible: what happens when the backbone's patch does not divide the network size. "resize" floors both sides to
@@ -71,7 +71,8 @@ class Features:
     window_padding: what fills the last window where frames are missing: "zeros" after normalisation (the mean colour),
         or "repeat" of the last frame.
     time_upsampling: how a window's time slices, where they are fewer than its frames, become a map for each frame:
-        "linear" in time between them (align_corners False, as trilinear is where the grid stays), or "nearest".
+        "linear" in time between them (align_corners False, as trilinear is where the grid stays), "cubic" (Keys' with
+        a = -0.5, renormalised at the ends, as jax.image.resize has it), or "nearest".
     finer: features are first enlarged bilinearly (align_corners False) to a grid this many times finer, and labels lie
         on that grid; 1 leaves them as they are.
     l2: divide each cell's features by max(norm, 1e-12).
@@ -85,7 +86,7 @@ class Features:
     layers: int = field(metadata=AT_LEAST_ONE)
     window: int = field(metadata=NON_NEGATIVE)
     window_padding: Literal["zeros", "repeat"]
-    time_upsampling: Literal["linear", "nearest"]
+    time_upsampling: Literal["linear", "cubic", "nearest"]
     finer: int = field(metadata=AT_LEAST_ONE)
     l2: bool
     group_weights: tuple[float, ...] = field(metadata=POSITIVE)
@@ -174,7 +175,8 @@ class MaskReadout:
     upsample: interpolation from the grid: "bilinear" (align_corners False), "bilinear-corners" (align_corners True),
         "nearest" (PyTorch's, which samples at pixel corners) or "nearest-exact" (which samples at pixel centres).
     resolution: where ids are decided: at the "network" size, followed by nearest to the original size (Pillow's, which
-        OpenCV's INTER_NEAREST_EXACT equals), or at the "original" size.
+        samples at pixel centres, as OpenCV's INTER_NEAREST_EXACT); the same with OpenCV's nearest, which samples at
+        pixel corners ("network-opencv"); or at the "original" size.
     minmax: per-class rescaling over the picture before argmax: "none"; "positive" ((x - min) / (max - min) after
         subtracting, only where the class's max is > 0; a constant positive class becomes NaN and wins, as published);
         "positive-guarded", the same with 1e-12 added to the divisor, so that a constant class becomes 0; or
@@ -184,7 +186,7 @@ class MaskReadout:
     """
 
     upsample: Literal["bilinear", "bilinear-corners", "nearest", "nearest-exact"]
-    resolution: Literal["network", "original"]
+    resolution: Literal["network", "network-opencv", "original"]
     minmax: Literal["none", "positive", "positive-guarded", "nan-to-zero"]
     first_frame: Literal["copy", "decoded", "network"]
 

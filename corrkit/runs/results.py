@@ -25,6 +25,7 @@ class Data:
 
     identity: digest of clip list, frames and annotations. origin: decided where the data were opened.
     complete: whether all clips of the split were chosen; only then official data count as official.
+    author_split: see `manifests.published.author_split`.
     """
 
     name: str
@@ -32,17 +33,21 @@ class Data:
     identity: str
     origin: Origin
     complete: bool = True
+    author_split: str | None = None
 
     def plain(self) -> "PlainData":
         """As it stands in a summary."""
         official = self.origin == "official" and self.complete
-        return {
+        plain: PlainData = {
             "name": self.name,
             "split": self.split,
             "identity": self.identity,
             "official": official,
             "origin": self.origin,
         }
+        if self.author_split is not None:
+            plain["author_split"] = self.author_split
+        return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +97,18 @@ class PlainCheckpoint(TypedDict):
 
 
 class PlainData(TypedDict):
-    """`Data` in a summary."""
+    """`Data` in a summary.
+
+    author_split: "unknown" where papers report on this data set by lists of clips that they did not publish,
+    "published" where the split is one that everybody has; not there where papers share one split.
+    """
 
     name: str
     split: str
     identity: str
     official: bool
     origin: Origin
+    author_split: NotRequired[str]
 
 
 class Summary(TypedDict):

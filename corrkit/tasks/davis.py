@@ -12,6 +12,7 @@ from corrkit.errors import DataError
 from corrkit.files.jsontext import Json, list_of, number_of
 from corrkit.files.reading import is_folder
 from corrkit.manifests.clips import ManifestClip, official_clips
+from corrkit.manifests.published import author_split, author_splits
 from corrkit.metrics.davis import (
     METRICS,
     STATISTICS,
@@ -57,17 +58,20 @@ class DavisTask:
         """Opens a root in the layout of DAVIS, YouTube-VOS or MOSE. Raises DataError naming what is missing."""
         layout = self.layout(root)
         files, notes = layout.clips(split)
+        split = Path(split).stem if split.endswith(".txt") else split
         known = {} if dataset_name else {clip.clip: clip for clip in official_clips(self.name, split)}
         clips = tuple(self.clip(one, layout.root, known.get(one.name)) for one in files)
         official = are_official(clips, known)
+        name = dataset_name or ("DAVIS-2017" if official else shown_name(layout.root.name))
+        strays = stray_caches(dict.fromkeys(one.annotation.parent for one in files))
         return DataSet(
             task=self.name,
-            name=dataset_name or ("DAVIS-2017" if official else shown_name(layout.root.name)),
+            name=name,
             split=split,
             root=layout.root,
             official=official,
             clips=clips,
-            notes=(*layout.notes, *notes, *stray_caches(dict.fromkeys(one.annotation.parent for one in files))),
+            notes=(*layout.notes, *notes, *_unpublished_lists(name, split), *strays),
         )
 
     def resaved(self, clip: DavisClip, protocol: Protocol) -> DavisClip:
@@ -140,6 +144,13 @@ class DavisTask:
         """FOLDER/CLIP/FRAME.png. Raises UsageError for any option."""
         refuse_options(self.name, options)
         return DavisPredictions(folder)
+
+
+def _unpublished_lists(name: str, split: str) -> Iterator[str]:
+    """A note on data of which papers report numbers by lists that nobody else has."""
+    if author_split(name, split) == "unknown":
+        users = "; ".join(one.used_by for one in author_splits(name) if one.author_split == "unknown")
+        yield f"Lists of clips of {name} that numbers are published for are not published themselves ({users})."
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from corrkit.tasks.roots import (
     find_root,
     is_plain_name,
     named_in_lists,
+    own_list,
     shown_name,
     unlisted_folders,
 )
@@ -51,7 +52,10 @@ class DavisLayout:
         return self.masks.name == "480p"
 
     def clips(self, split: str) -> tuple[tuple[ClipFiles, ...], list[str]]:
-        """The split's clips in the list's order, and notes. Raises DataError for an unknown or empty split."""
+        """The split's clips in the list's order, and notes. Raises DataError for an unknown or empty split.
+
+        A split may be the path of a list of one's own, too.
+        """
         names, notes = self._clip_names(split)
         return tuple(map(self.files, names)), notes
 
@@ -71,7 +75,8 @@ class DavisLayout:
             yield from unlisted_folders((self.frames, self.masks), known)
 
     def _clip_names(self, split: str) -> tuple[list[str], list[str]]:
-        if not self.lists:
+        listed = own_list(self.root, split)
+        if listed is None and not self.lists:
             described = self.root / "meta.json"
             if described.is_file():
                 names = _described_clips(described)
@@ -81,12 +86,13 @@ class DavisLayout:
                 raise DataError(f"{self.masks} holds no clip.", "Point --data to a folder in DAVIS layout.")
             note = f"{self.root} has no ImageSets: all {len(names)} clips are taken as split {split!r}."
             return names, [*litter, note]
-        if split not in self.lists:
+        if listed is None and split not in self.lists:
             raise DataError(f"{self.root} has no split {split!r}.", closest(split, self.lists))
-        names = clips_of_list(self.lists[split])
+        listed = listed or self.lists[split]
+        names = clips_of_list(listed)
         if not any(is_folder(self.masks / name) for name in names):
             raise DataError(
-                f"{self.lists[split]} names {len(names)} clips, none of which is in {self.masks}.",
+                f"{listed} names {len(names)} clips, none of which is in {self.masks}.",
                 "Point --data to the folder that holds JPEGImages and Annotations.",
             )
         return names, []

@@ -204,8 +204,8 @@ class MaskCodec:
 
     def decode(self, soft: "Tensor") -> Mask:
         """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
-        at_network = self._readout.resolution == "network"
-        size = self._geometry.network if at_network else self._geometry.original
+        decided, original = self._readout.resolution, self._geometry.original
+        size = original if decided == "original" else self._geometry.network
         maps = self._enlarged(soft.permute(2, 0, 1), size)  # [L, H, W]
         if self._readout.minmax == "nan-to-zero":
             maps = minmax_with_zero(maps)
@@ -213,7 +213,7 @@ class MaskCodec:
             maps = minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
         channels = largest_channel(maps).cpu().numpy()
         ids = channels if self._ids_are_channels else self.ids[channels]
-        return resize_nearest(ids, self._geometry.original)
+        return (resize_nearest_opencv if decided == "network-opencv" else resize_nearest)(ids, original)
 
     def lost(self, annotation: Mask, labels: "Tensor") -> list[str]:
         """Ids of an annotation [H, W] that no cell of its label map [h, w, L] holds."""
@@ -237,9 +237,9 @@ class MaskCodec:
             return mask
         if self._labels.network_resize == "nearest":
             return resize_nearest(mask, size)
-        nearest = self._labels.network_resize == "nearest-opencv"
-        interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(mask, size[::-1], interpolation=interpolation), np.uint8)
+        if self._labels.network_resize == "nearest-opencv":
+            return resize_nearest_opencv(mask, size)
+        return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def _to_grid(self, mask: Mask) -> Mask:
         if self._labels.downsample == "nearest-exact":
@@ -261,11 +261,14 @@ def largest_channel(maps: "Tensor") -> "Tensor":
     """The channel [H, W] uint8 of the largest value of maps [L, H, W]; equal values: the first, NaN: the largest."""
     import torch
 
-    if len(maps) == 2 and maps.device.type == "cpu":  # a third of the time of what follows
-        first, second = maps[0].numpy(), maps[1].numpy()
-        is_second = np.greater(second, first)
-        if np.count_nonzero(is_second) + np.count_nonzero(np.less_equal(second, first)) == is_second.size:  # no NaN
-            return torch.from_numpy(is_second.view(np.uint8))
+    if maps.device.type == "cpu":  # channel by channel: a half of the time of `max` of four maps, a sixth of two
+        first, *others = maps.numpy()
+        largest, channels = first, np.zeros(first.shape, np.uint8)
+        for channel, values in enumerate(others, 1):
+            np.maximum(channels, np.greater(values, largest).view(np.uint8) * np.uint8(channel), out=channels)
+            largest = np.maximum(largest, values)
+        if not np.isnan(largest).any():
+            return torch.from_numpy(channels)
     return maps.max(dim=0).indices.to(torch.uint8)  # 7 times faster than argmax
 
 
@@ -327,6 +330,15 @@ def resize_nearest(ids: Mask, size: tuple[int, int]) -> Mask:
     if ids.shape == size:
         return ids
     return np.array(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST), np.uint8)
+
+
+def resize_nearest_opencv(ids: Mask, size: tuple[int, int]) -> Mask:
+    """OpenCV's nearest (samples at pixel corners) to size = (height, width)."""
+    import cv2
+
+    if ids.shape == size:
+        return ids
+    return np.asarray(cv2.resize(ids, size[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def every_nth_pixel(ids: Mask, geometry: Geometry) -> Mask:

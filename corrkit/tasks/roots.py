@@ -61,8 +61,9 @@ def require_outside_data(target: str | Path, *roots: str | Path | None) -> None:
     Raises:
         UsageError: where the target is a data root or lies in one.
     """
-    place = Path(target).resolve()
-    known = {Path(root).resolve() for root in roots if isinstance(root, str | Path)}
+    # Not Path.resolve, which fails on links that lead to themselves.
+    place = Path(os.path.realpath(target))
+    known = {Path(os.path.realpath(root)) for root in roots if isinstance(root, str | Path)}
     for folder in (place, *place.parents):
         if (folder in known and is_folder(folder)) or _looks_like_data(folder):
             raise UsageError(
@@ -152,6 +153,20 @@ def stray_caches(folders: Iterable[Path]) -> list[str]:
     """A note on label caches of other tools in clip folders (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
     strays = [path for folder in folders for clip in entries(folder) for path in entries(clip) if path.suffix == ".npy"]
     return [f"{len(strays)} .npy label caches of another tool are ignored, e.g. {strays[0]}."] if strays else []
+
+
+def own_list(root: Path, split: str) -> Path | None:
+    """The list of clips that `split` names by its path, in the root or from here; None where it is a split's name.
+
+    Raises:
+        DataError: where there is no such file.
+    """
+    if not split.endswith(".txt"):
+        return None
+    found = list_file(root, split)
+    if found is None:
+        raise DataError(f"There is no list {split}, nor one in {root}.", "Correct --split, or name a split.")
+    return found
 
 
 def list_file(root: Path, split: str) -> Path | None:

@@ -9,6 +9,7 @@ from corrkit.errors import DataError, closest
 from corrkit.files.reading import is_folder
 from corrkit.tasks.clips import ClipFiles
 from corrkit.tasks.davis_layout import DavisLayout
+from corrkit.tasks.roots import clips_of_list, own_list
 
 _SPLITS = ("train", "val", "valid", "test")
 _ALL_FRAMES = "_all_frames"
@@ -46,14 +47,28 @@ class SplitFolders:
         return found
 
     def clips(self, split: str) -> tuple[tuple[ClipFiles, ...], list[str]]:
-        """The clips of the split's folder: those of its meta.json, else all. Raises DataError for an unknown split."""
+        """The clips of the split's folder: those of its meta.json, else all. Raises DataError for an unknown split.
+
+        A split may be the path of a list of one's own, of clips in any of the folders.
+        """
         known, notes = self._layouts, []
+        listed = own_list(self.root, split)
+        if listed is not None:
+            return tuple(self._found(name, listed) for name in clips_of_list(listed)), notes
         if split == "val" and "val" not in known and "valid" in known:
             split, notes = "valid", [f"Split val is the folder {self.root / 'valid'}."]
         if split not in known:
             raise DataError(f"{self.root} has no split {split!r}.", closest(split, known))
         files, more = known[split].clips(split)
         return files, [*notes, *more]
+
+    def _found(self, clip: str, listed: Path) -> ClipFiles:
+        """Where a clip of a list lies. Raises DataError where no folder has it."""
+        for name in self.names:
+            if is_folder(self._layouts[name].masks / clip):
+                return self._layouts[name].files(clip)
+        folders = ", ".join(str(self.root / name) for name in self.names)
+        raise DataError(f"{listed} names the clip {clip}, which none of {folders} holds.", "Correct the list.")
 
     def files(self, folder: str) -> ClipFiles:
         """SPLIT/CLIP."""

@@ -1,6 +1,7 @@
 """A backbone as a protocol asks for it: mean of layers, windows of frames, rule of positions."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -81,8 +82,8 @@ def test_the_command_says_before_the_work_what_a_checkpoint_cannot_do(tmp_path: 
 def test_a_network_of_clips_sees_the_windows_of_the_protocol(golden):
     backbone, arrays = loaded(golden, "mvd")
     clip = torch.from_numpy(arrays["clip"])[:6]
-    rules_of_windows: list[tuple[Literal["zeros", "repeat"], Literal["linear", "nearest"]]]
-    rules_of_windows = [("zeros", "linear"), ("repeat", "linear"), ("zeros", "nearest")]
+    rules_of_windows: list[tuple[Literal["zeros", "repeat"], Literal["linear", "cubic", "nearest"]]]
+    rules_of_windows = [("zeros", "linear"), ("repeat", "linear"), ("zeros", "nearest"), ("zeros", "cubic")]
     for padding, upsampling in rules_of_windows:
         windowed = under(backbone, rules(window=4, window_padding=padding, time_upsampling=upsampling))
         expected = Windowed(backbone, 4, padding=padding, upsampling=upsampling)
@@ -90,14 +91,29 @@ def test_a_network_of_clips_sees_the_windows_of_the_protocol(golden):
         assert windowed.mode == expected.mode
         of_option = under(Windowed(backbone, 4), rules(window_padding=padding, time_upsampling=upsampling))
         assert torch.equal(of_option(clip), expected(clip))
-    zeros, repeat, nearest = (
+    zeros, repeat, nearest, cubic = (
         Windowed(backbone, 4, padding=padding, upsampling=upsampling)(clip) for padding, upsampling in rules_of_windows
     )
     assert torch.equal(zeros[:4], repeat[:4])
     assert not torch.allclose(zeros[4:], repeat[4:], atol=1e-4)
     assert torch.equal(nearest[0], nearest[1])
     assert not torch.equal(zeros[0], zeros[1])
+    assert not torch.allclose(cubic, zeros, atol=1e-4)
     assert backbone.mode.kind == "framewise", "the backbone stays as it is"
+
+
+def test_cubic_in_time_is_that_of_jax(golden):
+    """Printed by jax 0.10.2 for jax.image.resize(x, (16, 1), "cubic"), as RVM's notebook calls it for 4DS."""
+    slices = [0.0, 1.0, 4.0, 2.0, -3.0, 5.0, 0.5, 7.0]
+    expected = [
+        -0.0882352963089943, 0.12408759444952011, 0.572519063949585, 1.7265625, 3.5546875, 3.921875, 2.828125, 0.65625,
+        -2.59375, -1.62109375, 3.57421875, 4.49609375, 1.14453125, 1.6297709941864014, 5.667883396148682,
+        7.573530197143555,
+    ]  # fmt: skip
+    backbone = Windowed(loaded(golden, "mvd")[0], 16, upsampling="cubic")
+    backbone.network = SimpleNamespace(clip=lambda window: torch.tensor(slices).view(-1, 1, 1, 1).expand(-1, 2, 3, 4))
+    maps = backbone(torch.zeros(16, 3, 8, 8))
+    torch.testing.assert_close(maps, torch.tensor(expected).view(-1, 1, 1, 1).expand(-1, 2, 3, 4), atol=1e-6, rtol=0)
 
 
 def test_a_result_says_that_the_protocol_shows_windows(golden):

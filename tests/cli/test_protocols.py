@@ -21,6 +21,26 @@ def test_a_list_has_one_line_for_each_protocol(capsys):
     assert len(printed(capsys).splitlines()) == sum(len(protocol_names(task)) for task in task_names())
 
 
+@pytest.mark.parametrize("columns", [80, 200])
+def test_lines_end_where_the_terminal_does(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    whole = {}
+    for words in (
+        ("davis",),
+        ("davis/cropmae", "--explain"),
+        ("diff", *(f"davis/{n}" for n in protocol_names("davis"))),
+    ):
+        text = printed(capsys, *words)
+        too_long = [line for line in text.splitlines() if len(line) > columns and len(line.split()) > 1]
+        assert too_long == []
+        whole[words] = " ".join(text.split())
+    assert len(printed(capsys, "davis").splitlines()) == len(protocol_names("davis"))
+    explained = whole["davis/cropmae", "--explain"]
+    assert "whether the spatial window also restricts the long-term frames." in explained
+    different = next(text for words, text in whole.items() if words[0] == "diff")
+    assert all(f"davis/{name}@1" in different for name in protocol_names("davis"))
+
+
 @pytest.mark.parametrize("words", [("davis/cropmae",), ("show", "davis/cropmae")])
 def test_one_protocol_is_shown_with_its_sources(capsys, words):
     text = printed(capsys, *words)
@@ -33,7 +53,8 @@ def test_explain_says_what_each_constant_means(capsys):
     assert "reach of the window, in grid cells." in printed(capsys, "show", "davis/cropmae", "--explain")
 
 
-def test_diff_shows_only_what_differs(capsys):
+def test_diff_shows_only_what_differs(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     rows = printed(capsys, "diff", "davis/dino", "davis/rsp", "davis/cropmae").splitlines()
     assert rows[0].split() == ["davis/dino@1", "davis/rsp@1", "davis/cropmae@1"]
     assert ["affinity.topk", "5", "7", "7"] in [row.split() for row in rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from davis_folder import make_clips
+from run_files import run_files
 
 from corrkit.cli import main
 from corrkit.frames.pictures import read_image
@@ -112,3 +113,20 @@ def test_checkpoints_of_a_run_follow_its_steps_wherever_they_come_from(tmp_path:
     assert each_checkpoint([str(tmp_path / "a")]) == [str(tmp_path / "a")]  # one file: opened as any folder
     assert place_of(b[1]).step == 1000
     assert place_of("random:vit_small_patch16_224") is None
+
+
+def test_the_task_may_stand_behind_the_checkpoints(training: Path, capsys):
+    files = [str(training / f"checkpoint{step}.pth") for step in (5, 40)]
+    options = COMMON[2:]
+    assert main(["eval", *options, "--json", "--ckpt", *files, "davis"]) == 0
+    together = json.loads(capsys.readouterr().out)
+    assert together == evaluated(capsys, "--ckpt", *files)[0]
+    assert main(["eval", *options, "--ckpt", *files]) == 2
+    assert "No task is named" in capsys.readouterr().err
+
+
+def test_workers_give_each_checkpoint_the_files_of_one_process(training: Path, capsys):
+    alone, _ = evaluated(capsys, "--ckpt", str(training), "--out", "one")
+    together, _ = evaluated(capsys, "--ckpt", str(training), "--out", "two", "--workers", "2")
+    assert together == alone
+    assert run_files(Path("two")) == run_files(Path("one"))

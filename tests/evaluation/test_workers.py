@@ -1,7 +1,6 @@
 """Several processes on one run: workers, shards, torchrun's ranks. Whoever evaluates, the files are the same."""
 
 import contextlib
-import json
 import os
 import pickle
 import signal
@@ -16,6 +15,7 @@ import pytest
 from davis_folder import make_clip
 from hypothesis import given
 from hypothesis import strategies as st
+from run_files import run_files
 from scripted import Scripted
 
 import corrkit
@@ -61,19 +61,6 @@ def model(tmp_path: Path, act: str = "pass") -> str:
     file = tmp_path / "own.py"
     file.write_text(MODEL.format(act=act), encoding="utf-8")
     return f"py:{file}:model"
-
-
-def run_files(folder: Path) -> dict[str, bytes | dict[str, object]]:
-    """What must be the same, whoever evaluates: all but the timing of a record, and what run.json merely records."""
-    found: dict[str, bytes | dict[str, object]] = {}
-    for path in (path for path in sorted(folder.rglob("*")) if path.is_file()):
-        found[str(path.relative_to(folder))] = path.read_bytes()
-        if path.parent.name == "clips" or path.name == "run.json":
-            document = json.loads(path.read_bytes())
-            document.pop("recorded", None)
-            document.get("record", {}).pop("timing", None)
-            found[str(path.relative_to(folder))] = document
-    return found
 
 
 def test_two_workers_write_the_files_of_one_process(data: Path, tmp_path: Path):

@@ -388,3 +388,20 @@ def test_a_size_of_another_form_is_answered_with_the_override_that_allows_it():
         override(load_protocol("davis/dino"), {"size": [96, 120]})
     assert "'short-side'" in str(caught.value)
     assert override(load_protocol("davis/dino"), {"size": [96, 120], "resize": "exact"}).frames.size == (96, 120)
+
+
+def test_a_window_that_admits_no_cell_is_refused_before_the_work():
+    strict = {"radius": 0, "inclusive": False}
+    with pytest.raises(ProtocolError, match="strict square window of radius 0 admits no cell"):
+        override(load_protocol("davis/dino"), strict)
+    for allowed in ({"mask_first": False}, {"shape": "none"}, {"radius": 0.5, "shape": "circle"}):
+        override(load_protocol("davis/dino"), strict | allowed)
+    with pytest.raises(ProtocolError, match="admits no cell"):
+        override(load_protocol("davis/crw"), strict | {"long_term": [], "first_copies": "once"})
+
+
+@pytest.mark.parametrize("changes", [{"normalise": "frame"}, {"normalise": "window", "shape": "none"}])
+def test_a_matching_that_contradicts_itself_is_refused_before_the_work(tmp_path: Path, changes: dict):
+    with pytest.raises(ProtocolError, match=r"affinity\.normalise"):
+        corrkit.evaluate("davis", "rgb", out=tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()

@@ -152,7 +152,7 @@ def test_network_input_and_features_equal_the_published_ones(shared, data, tmp_p
 
 
 @pytest.mark.slow
-def test_patch_features_under_spa_then_temp(shared, data, tmp_path):
+def test_patch_features_under_spa_then_temp(shared, data, tmp_path, parity):
     """Uniform walls give exactly equal patches, so equal similarities at the tenth place decide here.
 
     `torch.topk` lists them in an order of its own, the kernel by frame and cell: 2.5 % of the joints are more than half
@@ -164,6 +164,7 @@ def test_patch_features_under_spa_then_temp(shared, data, tmp_path):
     percent, joints = run(tmp_path, data, PatchBackbone(8), "spa-then-temp", clips, colour="published")
     print(percent, arrays["pck"])
     np.testing.assert_allclose(joints[0][0], arrays["coords_0"][..., 0].T, atol=1e-5)
+    parity("jhmdb/spa-then-temp", "score", np.abs(percent - arrays["pck"]).max() / 100, len(percent))
     without_ties = pck_without_read_out_ties(data, arrays, joints, load_protocol("spa-then-temp", "jhmdb"), None)
     print(without_ties)
     assert np.abs(without_ties - arrays["pck"]).max() <= PCK_POINTS

@@ -1,5 +1,6 @@
 """Small data sets in DAVIS layout for tests."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,4 +34,17 @@ def make_clips(root: Path, frames: int = 4, size: tuple[int, int] = (48, 64)) ->
     """Three of them: a, b and c."""
     for name in ("a", "b", "c"):
         make_clip(root, name, frames, size)
+    return root
+
+
+def make_split(root: Path, split: str, name: str, step: int = 1, frames: int = 9) -> Path:
+    """A clip in the layout of YouTube-VOS and MOSE: the split's folder holds JPEGImages and Annotations."""
+    made = make_clip(root / "made", frames=frames)
+    for folder in ("JPEGImages", "Annotations"):
+        for number, path in enumerate(sorted((made / folder / "480p/walk").iterdir())):
+            if number % step == 0:
+                place = root / split / folder / name / path.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+    shutil.rmtree(made)
     return root

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from colour_backbone import ColourBackbone
 from davis_folder import make_clip, make_clips
+from run_files import run_files
 
 import corrkit
 from corrkit.cli import main
@@ -112,6 +113,14 @@ def test_a_wider_grid_goes_on_where_the_first_ended(command, tmp_path: Path, cap
     wider = json.loads(capsys.readouterr().out)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len([row for row in wider["settings"] if row["split"] == "train"]) == 6
+
+
+def test_workers_write_the_files_of_one_process(data: Path, tmp_path: Path):
+    options = {"topk": [1, 5], "context": [1, 7], "data": data, "select_on": "val", **SMALL}
+    alone = corrkit.sweep("davis", "rgb", out=tmp_path / "one", **options)
+    together = corrkit.sweep("davis", "rgb", out=tmp_path / "two", workers=2, **options)
+    assert [trial.result.summary for trial in together.trials] == [trial.result.summary for trial in alone.trials]
+    assert run_files(tmp_path / "two" / "val") == run_files(tmp_path / "one" / "val")
 
 
 def test_layers_and_sizes_are_axes(data: Path, golden):

@@ -1,4 +1,4 @@
-"""Which channel a pixel belongs to: the shortcut for two channels against torch's maximum, NaN and ties included."""
+"""Which channel a pixel belongs to: channel by channel against torch's maximum, NaN and ties included."""
 
 import itertools
 
@@ -11,12 +11,11 @@ VALUES = (0.0, -0.0, 0.25, 1.0, float("nan"), float("inf"), -float("inf"))
 
 
 @pytest.mark.parametrize("with_nan", [False, True])
-def test_two_channels_are_compared_as_many_are(with_nan: bool):
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_largest_is_found_as_by_torch(count: int, with_nan: bool):
     values = [value for value in VALUES if with_nan or value == value]
-    maps = torch.tensor(list(itertools.product(values, repeat=2))).T.reshape(2, 1, -1)
+    maps = torch.tensor(list(itertools.product(values, repeat=count))).T.reshape(count, 1, -1)
     assert torch.equal(largest_channel(maps), maps.max(dim=0).indices.to(torch.uint8))
-    third = torch.cat([maps, maps[:1] - 1])
-    assert torch.equal(largest_channel(third), third.max(dim=0).indices.to(torch.uint8))
 
 
 @pytest.mark.parametrize("guard", [0.0, 1e-12])

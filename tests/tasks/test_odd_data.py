@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from davis_folder import make_clip
+from davis_folder import make_clip, make_split
 from jhmdb_folder import make_clip as make_jhmdb_clip
 from jhmdb_folder import save_joints
 from PIL import Image
@@ -322,19 +322,6 @@ def test_layouts_of_youtube_vos_and_visor_are_read(tmp_path: Path):
     (visor / "ImageSets/2022").mkdir(parents=True)
     (visor / "ImageSets/2022/val.txt").write_text("P01_seq_1\n")
     assert evaluated(visor).summary["metrics"] == expected
-
-
-def make_split(root: Path, split: str, name: str, step: int = 1, frames: int = 9) -> Path:
-    """A clip in the layout of YouTube-VOS and MOSE: the split's folder holds JPEGImages and Annotations."""
-    made = make_clip(root / "made", frames=frames)
-    for folder in ("JPEGImages", "Annotations"):
-        for number, path in enumerate(sorted((made / folder / "480p/walk").iterdir())):
-            if number % step == 0:
-                place = root / split / folder / name / path.name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(place)
-    shutil.rmtree(made)
-    return root
 
 
 def test_each_split_of_youtube_vos_and_mose_is_its_folder(tmp_path: Path):

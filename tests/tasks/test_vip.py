@@ -450,7 +450,7 @@ def test_every_enumerated_rule_changes_some_label_map_or_mask():
     for name, values in {
         "network_resize": ["none", "nearest", "nearest-opencv", "bilinear-opencv"],
         "downsample": ["nearest", "stride", "bilinear", "bilinear-corners"],
-        "resolution": ["network", "original"],
+        "resolution": ["network", "network-opencv", "original"],
         "minmax": ["none", "positive"],
         "first_frame": ["copy", "decoded", "network"],
     }.items():

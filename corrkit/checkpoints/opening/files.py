@@ -22,6 +22,7 @@ from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, Unsup
 from corrkit.checkpoints.opening.tensors import Budget, Pages
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
+from corrkit.memory import admit_mapping
 
 # What zipfile and the readers of its entries raise on damaged archives, by experience of fuzzing.
 _ZIP_ERRORS = (
@@ -213,10 +214,12 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
     """A copy-on-write map of the file; it lives on as long as tensors view it."""
     try:
         with path.open("rb") as file:
-            if path.stat().st_size == 0:
+            size = path.stat().st_size
+            if size == 0:
                 raise CheckpointError(
                     f"{path} is empty (0 bytes).", "Get the file again: the download or the copy failed."
                 )
+            admit_mapping(size)
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise CheckpointError(
