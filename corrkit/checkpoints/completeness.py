@@ -83,8 +83,8 @@ def ways_on() -> str:
     """How any network can be evaluated that corrkit doesn't know by its names."""
     return (
         "A model of timm: timm:NAME=FILE. A ViT in names of its own: --layout FILE.toml, which "
-        "corrkit inspect FILE --suggest NEW.toml proposes. Any other: py:FILE.py:FUNCTION, which builds it with its own "
-        "code."
+        "corrkit inspect FILE --suggest NEW.toml proposes. Any other: py:FILE.py:FUNCTION, which builds it with its "
+        "own code."
     )
 
 

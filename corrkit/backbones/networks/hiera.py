@@ -42,7 +42,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         raise CheckpointError(
             f"{recognised.path}: {recognised.file_name('patch_embed.proj.weight')} has patches of "
             f"{weight.shape[-2]}x{weight.shape[-1]} pixels.",
-            "Only Hieras whose patches have sides of an odd number of pixels, as the published ones', can be evaluated.",
+            "Only Hieras with patches of an odd number of pixels, as the published ones, can be evaluated.",
         )
     said = _whole_numbers(recognised.config.get("num_heads"))
     known = {weight.shape[0]: said[0]} if said else rules.heads
