@@ -71,6 +71,24 @@ def test_sam_in_the_names_of_timm_resamples_positions_as_timm_does():
         assert float((built.network(frames) - expected).abs().max()) < TOLERANCE * float(expected.abs().max())
 
 
+@torch.no_grad()
+def test_a_swin_in_the_names_of_timm_is_at_other_sizes_what_timm_makes_for_them():
+    """As long as no stage's grid is smaller than a window; timm then shrinks windows and needs other tables."""
+    from timm.models.swin_transformer import SwinTransformer
+
+    options = {"embed_dim": 12, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 4, "num_classes": 0}
+    weights = SwinTransformer(img_size=64, **options)
+    redraw(weights)
+    row, built = judge(opened_state(weights.state_dict()))
+    assert (row.system, row.outcome) == ("timm_swin", "noted")
+    for size in ((64, 64), (64, 96), (96, 160), (80, 64), (80, 112)):
+        peer = SwinTransformer(img_size=size, **options).eval()
+        peer.load_state_dict(weights.state_dict())
+        frames = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        expected = peer.forward_features(frames)
+        assert float((built.network(frames) - expected).abs().max()) < TOLERANCE * float(expected.abs().max())
+
+
 def test_a_model_of_texts_and_images_is_not_called_a_text_model():
     words = torch.zeros(9, 4)
     both = {"text.token_embedding.weight": words, "visual.stem.0.conv.weight": torch.zeros(4, 3, 3, 3)}
