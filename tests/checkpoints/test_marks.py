@@ -223,6 +223,16 @@ def test_norms_behind_attention_are_no_norms_in_front_of_it():
     assert recognise(opened_state(ordered)).system.name == "vit"
 
 
+def test_the_windowed_dinov2_of_rf_detr_is_refused():
+    names = ("embeddings.patch_embeddings.projection.weight", "encoder.layer.0.layer_scale1.lambda1")
+    tensors = {
+        f"backbone.0.encoder.encoder.{name}": torch.ones(8, 3, 4, 4)[: 8 if "patch" in name else 1] for name in names
+    }
+    tensors["backbone.0.encoder.encoder.encoder.layer.0.attention.attention.query.weight"] = torch.ones(8, 8)
+    with pytest.raises(CheckpointError, match="attend within windows"):
+        recognise(opened_state({**tensors, "refpoint_embed.weight": torch.ones(9, 4)}))
+
+
 def network(system):
     return system.build, system.rules, system.mean, system.std
 

@@ -31,6 +31,20 @@ _OTHER_TOWERS = (_PRE_NORM, r"embeddings\.class_embedding")
 
 ENTRIES = (
     System(
+        name="hf_rf_detr",
+        model_types=("rf_detr", "rf_detr_dinov2"),
+        title="RF-DETR, its DINOv2 that attends within windows",
+        layouts=(HF, HF_MEMORY),
+        signs=(_LS,),
+        beside=(r"(.*\.)?(refpoint_embed|reference_point_embed)\.weight",),
+        refuse=(
+            "most of its blocks attend within windows, which only its own code lays out.",
+            "Build it with its own code: py:FILE.py:FUNCTION.",
+        ),
+        source=f"{_SOURCE} models/rf_detr/modeling_rf_detr.py",
+        proven="unknown",
+    ),
+    System(
         name="hf_dinov2_reg",
         model_types=("dinov2_with_registers",),
         title="DINOv2 with registers (Hugging Face)",
