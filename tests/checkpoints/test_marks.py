@@ -246,6 +246,7 @@ UNMOVED = {
     "fcmae": _LATER,
     "hf_convnext": _LATER,
     "sam2": r"blocks\.4\..*",  # the stage behind the one that is evaluated
+    "hf_sam2": r"blocks\.5\..*",  # likewise
     # What acts on the state, which is zero before the first frame; a key's bias shifts all logits of a query alike.
     "rvm": r"core\.\d+\.cross.*|state_norm\.weight|(input|state)_reset\.weight|state_update\.weight|.*\.k\.bias",
     "vjepa2_1": r"video_mod_embed|patch_embed\.proj\..*|norms_block\.[012]\..*",  # clips, and earlier taps
