@@ -148,6 +148,8 @@ def row_of(name: str, kind: str, model: Any, path: Path) -> Row:
     takes = inspect.signature(encoder.forward).parameters
     resized = "interpolate_pos_encoding" in takes and row.system != "hf_swin"  # which has no table to resize
     call = {"interpolate_pos_encoding": True} if resized else {}
+    if hasattr(encoder, "input_conditioner"):  # the frames are normalised already
+        encoder.input_conditioner = nn.Identity()
     if row.system == "hf_resnet":  # corrkit's rule for ResNets: stage 3, without its stride
         call = {"output_hidden_states": True}
         for module in encoder.encoder.stages[2].modules():
@@ -155,6 +157,7 @@ def row_of(name: str, kind: str, model: Any, path: Path) -> Row:
                 module.stride = (1, 1)
     side = getattr(encoder.config, "image_size", None) or getattr(encoder.config, "crop_size", 64)
     side = side if isinstance(side, int) else side[0]
+    side = 4 * built.multiple if row.system == "hf_swin" else side  # its class takes no grid smaller than a window
 
     def peer(frames: Tensor) -> Tensor:
         argument = next(iter(takes))

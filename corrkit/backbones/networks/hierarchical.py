@@ -150,7 +150,7 @@ def _swin(design: _Design, size: tuple[int, int], rules: SwinRules, eps: float) 
             height, width = x.shape[1:3]
             rows, columns = self.window_size
             padded = pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
-            attended: Tensor = super()._attn(padded)
+            attended: Tensor = super()._attn(padded)  # type: ignore[no-untyped-call]
             return attended[:, :height, :width]
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)
