@@ -240,7 +240,8 @@ def network(system):
 # Tensors that move no features of a single frame, by system, and why that is no mistake.
 _LATER = r"stages\.3\..*"  # the stage behind the one that is evaluated
 UNMOVED = {
-    **dict.fromkeys(("crw", "vfs", "spathentemp", "timecycle", "sfc", "moco", "simsiam"), r"layer4\..*"),  # likewise
+    **dict.fromkeys(("crw", "vfs", "spathentemp", "sfc", "moco", "simsiam"), r"layer4\..*"),  # likewise
+    "timecycle": r"layer4\..*|afterconv1\.weight",  # likewise, and what --layer afterconv1 evaluates
     "": r".*\.num_batches_tracked",  # counters of training, which evaluation doesn't read
     "convnextv2": _LATER,
     "fcmae": _LATER,

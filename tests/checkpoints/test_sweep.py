@@ -7,11 +7,11 @@ import torch
 from swept import TOLERANCE, Row, compared, judge, opened_state, redraw
 
 TIMM = {
-    "test_vit": "noted",
-    "test_vit2": "noted",
-    "deit_tiny_distilled_patch16_224": "noted",
-    "vit_base_patch16_gap_224": "noted",
-    "resnetblur18": "noted",
+    "test_vit": "assumed",
+    "test_vit2": "assumed",
+    "deit_tiny_distilled_patch16_224": "assumed",
+    "vit_base_patch16_gap_224": "assumed",
+    "resnetblur18": "assumed",
     "cait_xxs24_224": "refused",
     "dla46_c": "refused",
     "hrnet_w18_small": "refused",
