@@ -6,10 +6,18 @@ Weights are drawn anew. A state dict of the published size (constants, which tak
 and how many heads are taken; where it loads, a network of the same class, as large as a CPU can run, shows whether the
 features are those of the class's own code, at its native size and at a wider one. transformers and open_clip are asked
 twice, with the configuration beside the weights and without ("lone"); their networks are made small through their
-configurations. open_clip needs the package open_clip_torch. Outcomes: "equal" (within 1e-5 of the largest feature),
-"noted" (equal but for what the printed notes say is assumed, or for the rule of positions that they name), "asked" (for
-heads, --system or a configuration), "refused", and what must not be: "wrong" (other features, heads or cells),
-"untrue" (called incomplete or damaged though whole), "crashed". "unmade": the library itself couldn't make it.
+configurations. open_clip needs the package open_clip_torch. Outcomes:
+
+    equal         within 1e-5 of the largest feature
+    noted         equal, and a note names what the file leaves open
+    assumed       not equal, and a note names what was assumed: a rule of positions, heads, an epsilon, ...
+    asked         for heads, --system or a configuration
+    refused       with a reason that holds
+    not compared  recognised, but the class takes no size that could be compared
+    unmade        the library itself couldn't make it
+
+and what must not be: "wrong" (other features, heads or cells, and no word), "untrue" (called incomplete or damaged
+though whole), "crashed".
 """
 
 import argparse

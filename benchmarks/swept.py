@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from corrkit.backbones.building import Built
 from corrkit.backbones.heads import UnknownHeadsError
@@ -18,6 +20,7 @@ from corrkit.errors import CheckpointError
 
 TOLERANCE = 1e-5  # of the largest feature
 LARGEST = 30_000_000  # parameters that are run as they are
+_FEW = 1 << 16  # values
 BLOCKS = 2  # of those that are made smaller
 _UNTRUE = re.compile(r"incomplete|damaged|cut short: get|optimizer|is a text model")
 
@@ -80,12 +83,11 @@ def compared(row: Row, built: Built, peer: Features, sizes: list[tuple[int, int]
         found.append(float((features - expected).abs().max() / expected.abs().max()))
     native, wider = ("" if value is None else f"{value:.1e}" for value in found)
     differs = [value is not None and not value < TOLERANCE for value in found]
-    outcome = row.outcome
-    assumed = re.search(r"assumed|Taken as|taken as", row.words)
-    if not assumed and (differs[0] or (differs[1] and "osition" not in row.words)):
-        outcome = "wrong"
-    elif found == [None, None]:
-        outcome = "not compared"
+    told = re.search(r"assumed|Taken as|taken as", row.words)
+    if differs[0] or (differs[1] and "osition" not in row.words):
+        outcome = "assumed" if told else "wrong"
+    else:
+        outcome = "assumed" if differs[1] else "not compared" if found == [None, None] else row.outcome
     return replace(row, outcome=outcome, native=native, wider=wider)
 
 
@@ -114,12 +116,26 @@ def unread() -> Iterator[None]:
         recognition.require_usable = required
 
 
+class Undrawn(TorchFunctionMode):
+    """Networks are made with zeros in place of drawn weights, which take most of the time: `redraw` follows."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0].zero_()
+        return func(*args, **(kwargs or {}))
+
+
 def constants(model: nn.Module) -> dict[str, Tensor]:
-    """A state dict in the shapes of a network, in no memory."""
-    return {
-        name: torch.full((), 0.01 if tensor.is_floating_point() else 1, dtype=tensor.dtype).expand(tensor.shape)
-        for name, tensor in model.state_dict().items()
-    }
+    """A state dict in the shapes of a network, in no memory: constants, and matrices without any values."""
+    return {name: _constant(name, tensor) for name, tensor in model.state_dict().items()}
+
+
+def _constant(name: str, tensor: Tensor) -> Tensor:
+    if tensor.numel() > _FEW and "pos" not in name:  # tables of positions are looked into
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return torch.full((), 0.01 if tensor.is_floating_point() else 1, dtype=tensor.dtype).expand(tensor.shape)
 
 
 def opened_state(state: Mapping[str, Tensor]) -> Opened:

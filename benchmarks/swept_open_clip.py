@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from swept import BLOCKS, LARGEST, Row, compared, constants, judge, opened_state, redraw, unread
+from swept import BLOCKS, LARGEST, Row, Undrawn, compared, constants, judge, opened_state, redraw, unread
 from torch import Tensor, nn
 
 from corrkit.checkpoints.opening import Opened
@@ -50,12 +50,13 @@ def made(config: dict[str, Any], meta: bool = False) -> Any:
     own = config.pop("custom_text", False) or "timm_model_name" in config["vision_cfg"]
     kind = CoCa if "multimodal_cfg" in config else CustomTextCLIP if own else CLIP
     try:
-        with torch.device("meta" if meta else "cpu"):
+        with torch.device("meta" if meta else "cpu"), Undrawn():
             return kind(**config).eval()
     except (RuntimeError, NotImplementedError):
         if not meta:
             raise
-        return kind(**config).eval()  # some can't be made without memory
+        with Undrawn():
+            return kind(**config).eval()  # some can't be made without memory
 
 
 def opened(model: nn.Module, config: dict[str, Any] | None, state: dict[str, Tensor]) -> Opened:
@@ -78,7 +79,7 @@ def row_of(name: str, config: dict[str, Any], beside: dict[str, Any] | None, mod
         return row
     if true and row.heads.isdecimal() and row.heads != str(true):
         guessed = "heads assumed" in row.words
-        return replace(row, outcome="noted" if guessed else "wrong", words=f"In truth {true} heads. {row.words}")
+        return replace(row, outcome="assumed" if guessed else "wrong", words=f"In truth {true} heads. {row.words}")
     config = copy.deepcopy(config)
     if isinstance(config["vision_cfg"].get("layers"), int):
         config["vision_cfg"]["layers"] = BLOCKS

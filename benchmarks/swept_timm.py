@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from swept import BLOCKS, LARGEST, Row, compared, constants, judge, opened_state, redraw, unread
+from swept import BLOCKS, LARGEST, Row, Undrawn, compared, constants, judge, opened_state, redraw, unread
 from torch import Tensor, nn
 
 
@@ -34,7 +34,7 @@ def rows(names: list[str]) -> Iterator[Row]:
         true = timm_heads(model)
         if built is not None and true and re.sub(r"\D.*", "", row.heads.lstrip("(")) not in ("", str(true)):
             guessed = "heads assumed" in row.words
-            row = replace(row, outcome="noted" if guessed else "wrong", words=f"In truth {true} heads. {row.words}")
+            row = replace(row, outcome="assumed" if guessed else "wrong", words=f"In truth {true} heads. {row.words}")
         if built is None or row.outcome == "wrong":
             yield row
         else:
@@ -46,7 +46,8 @@ def rows(names: list[str]) -> Iterator[Row]:
         yield measured
         for _, row in alike[1:]:
             words = measured.words if measured.outcome == "wrong" else row.words
-            found = {"outcome": measured.outcome, "native": measured.native, "wider": measured.wider}
+            outcome = row.outcome if measured.outcome in ("equal", "noted") else measured.outcome
+            found = {"outcome": outcome, "native": measured.native, "wider": measured.wider}
             yield replace(row, **found, words=f"As {measured.name}. {words}")
 
 
@@ -72,7 +73,7 @@ def made_by_timm(name: str, meta: bool = False, **options: Any) -> Any:
     problem: Exception = TypeError(name)
     for dynamic in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
         try:
-            with torch.device("meta" if meta else "cpu"):
+            with torch.device("meta" if meta else "cpu"), Undrawn():
                 return timm.create_model(name, pretrained=False, **options, **dynamic).eval()
         except TypeError as error:
             problem = error

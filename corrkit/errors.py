@@ -50,10 +50,17 @@ class UsageError(CorrkitError):
     """Arguments that contradict each other or name something unknown."""
 
 
+LESS_MEMORY = (
+    "Make the input smaller (--set size=[...] for short-side resizing), take a smaller network or --window, or another "
+    "--device."
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Python's, and torch's on every device; torch is not imported for it."""
+    """Python's, OpenCV's, and torch's on every device; none of them is imported for it."""
     words = ("DefaultCPUAllocator", "out of memory", "not enough memory")
     told = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    told = told or "Insufficient memory" in str(error)  # cv2.error, which is no RuntimeError
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
 
 

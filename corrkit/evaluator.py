@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 NUM_QUICK_CLIPS = 6
-QUICK_FRAMES = 12
+QUICK_FRAMES = 10
 """Of each clip at most, where `quick` is asked for."""
 Records: TypeAlias = dict[str, Mapping[str, Json]]
 """Clip to its statistics."""
@@ -49,7 +49,7 @@ class Evaluator:
         protocol: the protocol of a single task.
         metrics: "main" for one to three numbers a task, "all" for every number of its table.
         every: takes each clip's frames 0, every, 2 * every, ... only: that much cheaper, and not comparable with all.
-        quick: for a look at little cost, that ranks checkpoints and is no benchmark: at most 12 frames of each clip,
+        quick: for a look at little cost, that ranks checkpoints and is no benchmark: at most 10 frames of each clip,
             spread over it, at half the protocol's input size and radius. Its numbers are called quick-... .
         intervals: also gives the ends of 95 % intervals, as "... low" and "... high", where there are any.
         **overrides: protocol constants by leaf name, for all tasks.

@@ -25,6 +25,7 @@ GROUND_FLOOR = (
     "manifests",
     "constants",
     "beside",
+    "memory",
 )
 ROOMS = (
     "protocols",

@@ -15,7 +15,7 @@ from corrkit.checkpoints.conversions import (
     with_known_ranks,
     without_some_biases,
 )
-from corrkit.checkpoints.forms import require_plain
+from corrkit.checkpoints.forms import require_plain, taken_as_they_are
 from corrkit.checkpoints.layout_files import installed
 from corrkit.checkpoints.naming import file_name, flatten
 from corrkit.checkpoints.opening import Opened, require_usable
@@ -60,7 +60,7 @@ def recognise(
     prefix, layout = reading.prefix, reading.layout
     names = relative(tensors, prefix)
     kept, dropped = _sift(names, {**entry.drop, **drops.GENERAL} if own is None else entry.drop)
-    require_plain({prefix + name: tensor for name, tensor in kept.items()}, tensors, opened.path)
+    require_plain({prefix + name: tensor for name, tensor in kept.items()}, tensors, opened)
     require_usable({prefix + name: tensor for name, tensor in kept.items()}, opened.path)
     state, origins = _rename(kept, layout, prefix, opened)
     state = _unified(state, origins, reading, entry, opened)
@@ -86,7 +86,12 @@ def recognise(
             ("system", f"{entry.name}: {marks}"),
             ("branch", _branch(prefix, left_out, key)),
         ),
-        notes=(*opened.notes, *entry.notes, *(() if opened.config else (*entry.assumptions, *_assumed(layout)))),
+        notes=(
+            *opened.notes,
+            *taken_as_they_are(kept),
+            *entry.notes,
+            *(() if opened.config else (*entry.assumptions, *_assumed(layout))),
+        ),
         config=configuration.vision_part(opened.config),
         tree=opened.tree,
     )

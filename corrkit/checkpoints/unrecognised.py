@@ -34,7 +34,7 @@ def explain(opened: Opened, tensors: "Mapping[str, Tensor]", key: str | None) ->
         )
     if not tensors:
         return CheckpointError(f"{path} holds no tensors ({opened.container}).", "Name a file with weights.")
-    require_plain(tensors, tensors, path)
+    require_plain(tensors, tensors, opened)
     if all(_TRAINING.fullmatch(name) for name in tensors):
         return CheckpointError(
             f"{path} holds only the state of an optimizer.", "Name the file with the model's weights."

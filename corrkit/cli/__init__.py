@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from corrkit import __version__
 from corrkit.cli.talk import say
-from corrkit.errors import CorrkitError, closest, is_out_of_memory
+from corrkit.errors import LESS_MEMORY, CorrkitError, closest, is_out_of_memory
+from corrkit.memory import refuse_what_is_not_there
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -49,16 +50,14 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 EXIT_OUR_BUG = 70
 EXIT_INTERRUPTED = 130
 _MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-_LESS_MEMORY = (
-    "Make the input smaller (--set size=[...] for short-side resizing), take a smaller network or --window, or another "
-    "--device."
-)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the process's exit code."""
     _show_every_character()
     arguments = sys.argv[1:] if argv is None else argv
+    if argv is None:  # as a program: a process of somebody else's keeps its limits
+        refuse_what_is_not_there()
     try:
         code = _main(arguments)
         sys.stdout.flush()
@@ -141,10 +140,15 @@ def _run(command: object, args: argparse.Namespace) -> int:
             raise
         if is_out_of_memory(error):
             say(f"corrkit: out of memory: {str(error).splitlines()[0] if str(error) else 'no more is to be had'}")
-            say(f"{_LESS_MEMORY} Finished clips of a run folder are kept.")
+            say(f"{LESS_MEMORY} Finished clips of a run folder are kept.")
             return CorrkitError.exit_code
         if isinstance(error, OSError) and error.errno in _MENDABLE:
             return _not_written(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            # A name too long, a link that leads to itself, rights: each place says it better where it expects it.
+            say(f"corrkit: {os.fsdecode(error.filename)} can't be used: {error.strerror}.")
+            say("Correct the path, or its permissions, then repeat the command.")
+            return CorrkitError.exit_code
         say(
             f"corrkit: this is a bug in corrkit ({type(error).__name__}: {error}).",
             "Run the command again with --debug and report the traceback.",

@@ -1,6 +1,7 @@
 """`corrkit track`: a mask, boxes or points of a first frame, carried through a video of one's own."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ def _given(args: argparse.Namespace) -> "Given":
     from corrkit.tracking.given import given_boxes, given_mask, given_points
 
     if args.mask is not None:
-        if args.mask.resolve().parent == args.video.resolve():
+        if args.mask.is_file() and args.mask.resolve().parent == Path(os.path.realpath(args.video)):
             raise UsageError(f"{args.mask} lies among the frames, and would count as one.", "Move it elsewhere.")
         return given_mask(args.mask)
     return given_points(args.points) if args.points is not None else given_boxes(args.boxes)

@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -139,14 +141,17 @@ def only_process(folder: Path) -> Iterator[None]:
     """Holds a run's folder; a second process that wants it is refused.
 
     The kernel lets go of the lock when the process dies. File systems without locks hold nothing.
+
+    Raises:
+        RunError: it is held, or its .lock is no file of its own: a link, a FIFO, a folder.
     """
-    with (folder / ".lock").open("a+b", buffering=0) as file:  # what a buffer couldn't write, closing would try again
+    with _own_file(folder / ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
+            owner = file.read(1000).decode(errors="replace").strip() or "unknown"
             raise RunError(
-                f"{folder} is in use by another process ({file.read().decode(errors='replace').strip() or 'unknown'}).",
+                f"{folder} is in use by another process ({owner}).",
                 "Wait for it, end it, or choose another --out.",
             ) from None
         except OSError:
@@ -157,8 +162,21 @@ def only_process(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _own_file(path: Path) -> Iterator[io.FileIO]:
+    """A file to be read and written, made where it isn't there; through a link another file would be."""
+    with explained(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is no regular file")
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:  # what a buffer couldn't write, closing would try again
+        yield file
+
+
 def _write(path: Path, content: str | bytes, place: Callable[[Path, Path], None]) -> None:
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    # Half a character, which JSON's escapes can write, has no UTF-8: it stands as that escape.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with explained(path):
         make_folder(path.parent)
         try:

@@ -9,6 +9,8 @@ from typing import TypeAlias
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 """A value of a parsed JSON or TOML document: one has to ask which kind before using it."""
 
+_LARGEST_WHOLE = (1 << 63) - 1
+
 
 def to_json(value: object) -> str:
     """Text of plain values, tuples and numpy numbers or arrays; ends with a newline. Raises ValueError for infinity.
@@ -20,9 +22,13 @@ def to_json(value: object) -> str:
 
 
 def from_json(text: str) -> Json:
-    """The values of a JSON text, null as None. Raises ValueError where the text is no JSON or holds NaN or infinity."""
+    """The values of a JSON text, null as None.
+
+    Raises:
+        ValueError: where the text is no JSON, or holds NaN, infinity, or a number that no float or 64-bit integer is.
+    """
     try:
-        value: Json = json.loads(text, parse_constant=_refuse)
+        value: Json = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return value
@@ -90,6 +96,20 @@ def _escaped(line: str) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is beyond all floats")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) > _LARGEST_WHOLE:
+        raise ValueError(f"{text[:40]}... has more than 64 bits")
+    return value
 
 
 def _plain(value: object) -> object:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -34,10 +35,15 @@ def read_file(path: Path, *, largest: int) -> bytes:
     return _no_pointer(path, content)
 
 
-def beginning(path: Path, count: int) -> bytes:
-    """The first bytes of a regular file of any size. Raises DataError or UnreadableError as `read_file`."""
+def beginning(path: Path, count: int, start: int = 0) -> bytes:
+    """The first bytes of a regular file of any size, or those from `start` on.
+
+    Raises:
+        DataError: as `read_file`, as is UnreadableError.
+    """
     require_regular(path)
     with _explained(path), path.open("rb") as file:
+        file.seek(start)
         return _no_pointer(path, file.read(count))
 
 
@@ -113,7 +119,13 @@ def entries(folder: Path) -> list[Path]:
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:
     """A sorting key by which numbers within names count as numbers: a2, a10; 00002 before 10."""
     parts = _NUMBER.split(name)
-    return tuple(zip(parts[::2], [*map(int, parts[1::2]), -1], strict=True))
+    return tuple(zip(parts[::2], [*map(_number, parts[1::2]), -1], strict=True))
+
+
+def _number(digits: str) -> int:
+    """Python refuses to read thousands of digits, which a tar's names may have: the first ones, as large as all."""
+    most = sys.int_info.default_max_str_digits
+    return int(digits) if len(digits) <= most else int(digits[:most]) * 10 ** (len(digits) - most)
 
 
 def ordered(paths: Iterable[Path]) -> list[Path]:

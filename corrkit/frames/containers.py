@@ -12,7 +12,9 @@ from typing import BinaryIO
 from corrkit.errors import DataError
 from corrkit.files.reading import beginning
 
-_LARGEST_TABLE = 1 << 28
+_LARGEST_GIF = 1 << 28
+_LARGEST_HEAD = 32  # bytes of a box of fixed size that say anything here
+_LARGEST_LIST = 1 << 20  # bytes of a list of edits: most have one
 _BEGINNINGS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "MP4"), (4, b"moov", "MP4"), (4, b"mdat", "MP4"), (4, b"wide", "MP4"), (4, b"free", "MP4"),
     (4, b"skip", "MP4"), (4, b"pnot", "MP4"), (8, b"AVI ", "AVI"), (8, b"WEBP", "WebP"), (0, b"GIF8", "GIF"),
@@ -20,7 +22,11 @@ _BEGINNINGS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"), (0, b"OggS", "Ogg"),
 )  # fmt: skip
 _PICTURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"))
+_PARENTS = {b"mdia": b"trak", b"minf": b"mdia", b"stbl": b"minf", b"edts": b"trak"}
+"""Boxes that hold boxes to the one that they stand in: nothing nests deeper, whatever a file does."""
 _TRANSPORT_PACKET = 188
+BEGINNING = 2 * _TRANSPORT_PACKET
+"""Bytes by which a container is known."""
 _SEGMENT = 0x18538067
 
 
@@ -43,12 +49,7 @@ def read_container(path: Path) -> Container:
     Raises:
         DataError: missing, empty, a picture, or no video in a form that is read; UnreadableError where reading fails.
     """
-    start = beginning(path, 2 * _TRANSPORT_PACKET)
-    kind = next((name for place, mark, name in _BEGINNINGS if start[place:].startswith(mark)), None)
-    if kind is None and start[:1] == b"G" and start[_TRANSPORT_PACKET : _TRANSPORT_PACKET + 1] == b"G":
-        kind = "MPEG-TS"
-    if kind is None:
-        raise DataError(f"{path} {_described(start)}.", "Name a video file, or the folder that holds its frames.")
+    kind = require_video(beginning(path, BEGINNING), path)
     size = path.stat().st_size
     with path.open("rb") as file:
         if kind == "MP4":
@@ -60,9 +61,27 @@ def read_container(path: Path) -> Container:
         if kind == "Matroska":
             return Container(kind=kind, missing=_beyond(_elements(file), size))
         if kind == "GIF":
-            frames, is_whole = _pictures(file.read(_LARGEST_TABLE))
+            frames, is_whole = _pictures(file.read(_LARGEST_GIF))
             return Container(kind=kind, missing=int(not is_whole), frames=frames, is_exact=True)
     return Container(kind=kind)
+
+
+def require_video(start: bytes, path: Path) -> str:
+    """The kind of container that begins so, looked at before FFmpeg is: a text makes it open other files, or a network.
+
+    Args:
+        start: the first `BEGINNING` bytes.
+        path: for the message.
+
+    Raises:
+        DataError: for what is no video, naming what it is.
+    """
+    kind = next((name for place, mark, name in _BEGINNINGS if start[place:].startswith(mark)), None)
+    if kind is None and start[:1] == b"G" and start[_TRANSPORT_PACKET : _TRANSPORT_PACKET + 1] == b"G":
+        kind = "MPEG-TS"
+    if kind is None:
+        raise DataError(f"{path} {_described(start)}.", "Name a video file, or the folder that holds its frames.")
+    return kind
 
 
 def _described(start: bytes) -> str:
@@ -112,7 +131,7 @@ def _listed(file: BinaryIO, size: int) -> tuple[int | None, bool]:
             movie_scale = _clock(_read(file, {b"mvhd": tuple(movie.get(b"mvhd", (0, 0)))}, b"mvhd"))[0]
             scale, duration = _clock(_read(file, parts, b"mdhd"))
             count = int.from_bytes(_read(file, parts, b"stsz")[8:12], "big")
-            shown = _edited(_read(file, parts, b"elst"))
+            shown = _edited(_read(file, parts, b"elst", _LARGEST_LIST))
             if not (count and scale and movie_scale and duration) or shown is None:
                 return count or None, bool(count)
             edited = round(count * (shown / movie_scale) / (duration / scale))
@@ -120,20 +139,20 @@ def _listed(file: BinaryIO, size: int) -> tuple[int | None, bool]:
     return None, False
 
 
-def _parts(file: BinaryIO, start: int, stop: int) -> dict[bytes, tuple[int, ...]]:
+def _parts(file: BinaryIO, start: int, stop: int, within: bytes = b"trak") -> dict[bytes, tuple[int, ...]]:
     """Name to place of the boxes below a track, those in boxes of boxes too."""
     found: dict[bytes, tuple[int, ...]] = {}
     for name, first, end in _boxes(file, start, stop):
-        found[name] = (first, end)
-        if name in {b"mdia", b"minf", b"stbl", b"edts"}:
-            found = {**_parts(file, first, end), **found}
+        found[name] = (first, min(end, stop))
+        if _PARENTS.get(name) == within:
+            found = {**_parts(file, first, min(end, stop), name), **found}
     return found
 
 
-def _read(file: BinaryIO, parts: dict[bytes, tuple[int, ...]], name: bytes) -> bytes:
+def _read(file: BinaryIO, parts: dict[bytes, tuple[int, ...]], name: bytes, most: int = _LARGEST_HEAD) -> bytes:
     start, end = parts.get(name, (0, 0))
     file.seek(start)
-    return file.read(max(0, min(end - start, _LARGEST_TABLE)))
+    return file.read(max(0, min(end - start, most)))
 
 
 def _clock(head: bytes) -> tuple[int, int]:
@@ -148,7 +167,7 @@ def _edited(table: bytes) -> int | None:
     wide = table[:1] == b"\1"
     step = 20 if wide else 12
     shown = 0
-    for place in range(8, 8 + step * int.from_bytes(table[4:8], "big"), step):
+    for place in range(8, min(8 + step * int.from_bytes(table[4:8], "big"), len(table)), step):
         entry = table[place : place + step]
         duration, media = (entry[:8], entry[8:16]) if wide else (entry[:4], entry[4:8])
         if int.from_bytes(media, "big", signed=True) >= 0:  # else nothing is shown meanwhile
@@ -175,7 +194,7 @@ def _elements(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     while True:
         name, _ = _number(file, keep_mark=True)
         length, is_told = _number(file, keep_mark=False)
-        if name == 0 or not is_told:
+        if name == 0 or name >= 1 << 32 or not is_told:  # names have four bytes at most
             return
         start = file.tell()
         yield name.to_bytes(4, "big"), start, start + length

@@ -7,6 +7,7 @@ size or time changes.
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,8 @@ from tqdm import tqdm
 
 from corrkit.errors import DataError
 from corrkit.files.atomic import write_atomic
-from corrkit.files.reading import numbered_files, require_regular
+from corrkit.files.jsontext import from_json
+from corrkit.files.reading import numbered_files, regular_text, require_regular
 from corrkit.frames import shards
 from corrkit.frames.pictures import SUFFIXES as IMAGES
 from corrkit.frames.pictures import read_image
@@ -28,6 +30,7 @@ from corrkit.frames.video import SUFFIXES as VIDEOS
 from corrkit.frames.video import VideoFile
 from corrkit.text import one_line
 
+_COUNT = re.compile("-?[0-9]{1,12}")
 _SAVE_EVERY = 30.0  # seconds: what a killed indexing loses at most
 
 
@@ -66,6 +69,11 @@ class Index:
         counts = [(len(clips), f"clips of {sum(clips):,} frames"), (len(self.entries) - len(clips), "images")]
         found = " and ".join(f"{count:,} {word}" for count, word in counts if count)
         return found + (f", {len(self.broken):,} left out" if self.broken else "")
+
+    @property
+    def stills(self) -> int:
+        """How many of them are a single picture."""
+        return sum(entry.frames == 1 for entry in self.entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +161,16 @@ def _entry(row: list[Any]) -> Entry:
         return Entry(str(path), str(kind), int(frames))
     shard, members = of_shard
     places = tuple(Member(str(name), int(start), int(size)) for name, start, size in members)
+    if min((0, *(number for place in places for number in place[1:]))) < 0:
+        raise ValueError(f"{path} lies before its shard")
     return Entry(str(path), str(kind), int(frames), str(shard), places)
 
 
 def _read(stored: Path) -> Index | None:
     try:
-        content = json.loads(stored.read_text(encoding="utf-8"))
+        content: Any = from_json(stored.read_text(encoding="utf-8"))
         entries = tuple(map(_entry, content["entries"]))
-        return Index(str(content["root"]), entries, tuple((path, why) for path, why in content["broken"]))
+        return Index(str(content["root"]), entries, tuple((str(path), str(why)) for path, why in content["broken"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{stored} is damaged ({error}).", "Remove it: it is made again from the data.") from None
 
@@ -202,7 +212,7 @@ def _listed(root: Path) -> dict[str, int]:
 
 def _lines(path: Path) -> Iterator[tuple[str, int]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = regular_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} can't be read as a list ({error}).", "Give a folder, or lines of: PATH FRAMES"
@@ -211,8 +221,9 @@ def _lines(path: Path) -> Iterator[tuple[str, int]]:
         parts = [part.strip() for part in (line.split(",") if "," in line else line.split())]
         if not line.strip() or parts[0] in ("path", "#"):
             continue
-        if len(parts) > 3 or not all(part.lstrip("-").isdecimal() for part in parts[1:]):
-            raise DataError(f"{path}, line {number}: {line!r} is not a path and a number.", "Write: PATH FRAMES")
+        if "\0" in parts[0] or len(parts) > 3 or not all(map(_COUNT.fullmatch, parts[1:])):
+            shown = line if len(line) <= 100 else f"{line[:100]}..."
+            raise DataError(f"{path}, line {number}: {shown!r} is not a path and a number.", "Write: PATH FRAMES")
         yield parts[0], int(parts[1]) if len(parts) > 1 else 0
 
 
@@ -250,7 +261,7 @@ def _keep(file: Path, found: Mapping[str, Found]) -> None:
 def _kept(file: Path) -> list[tuple[str, Found]]:
     """What a cache file holds; nothing of a damaged one, or of an earlier version's."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = from_json(file.read_text(encoding="utf-8"))
         return [
             (
                 name,

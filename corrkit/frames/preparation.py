@@ -17,6 +17,7 @@ from corrkit.protocols.schema import Frames
 if TYPE_CHECKING:
     import torch
 
+_LARGEST_SIDE = 1 << 24  # pixels: ten thousand times what networks take
 Item = TypeVar("Item")
 Image = NDArray[np.uint8]
 Resized = NDArray[Any]
@@ -36,9 +37,14 @@ def network_size(original: tuple[int, int], rule: Frames, multiple: int) -> tupl
         (height, width) in pixels.
 
     Raises:
-        DataError: where a side would become 0.
+        DataError: where a side would become 0, or is beyond any frame.
     """
     height, width = original
+    if max((0, *rule.size, rule.multiple, multiple)) > _LARGEST_SIDE:
+        raise DataError(
+            f"frames.size is {list(rule.size)}, frames.multiple {rule.multiple}: no frame is that large.",
+            "Make it smaller: --set size=[...].",
+        )
     if rule.resize == "exact":
         height, width = rule.size
     elif rule.resize != "native":

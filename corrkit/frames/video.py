@@ -8,6 +8,7 @@ A video that lies in an uncompressed tar is read at its place there (`path` is t
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the errors here say what is wrong, and with which file
 
@@ -17,10 +18,14 @@ from numpy.typing import NDArray
 
 from corrkit.errors import DataError
 from corrkit.files.archive import ArchivePath
+from corrkit.files.reading import beginning
 from corrkit.frames import pyav
+from corrkit.frames.containers import BEGINNING, require_video
+from corrkit.frames.pictures import MAX_PIXELS
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg")
 
+_MOST_FRAMES = 1 << 40  # a header may claim more than any number that Python counts with
 _FASTEST = 1000.0
 """Frames per second: more are no rate, but the ticks of a clock."""
 _NEAR = 64
@@ -48,7 +53,7 @@ class VideoFile:
     def __len__(self) -> int:
         if self._num_frames is None:
             self._num_frames = int(self._open().get(cv2.CAP_PROP_FRAME_COUNT))
-        return max(self._num_frames, 0)
+        return min(max(self._num_frames, 0), _MOST_FRAMES)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,7 +100,10 @@ class VideoFile:
                     capture.grab()
             else:
                 capture.set(cv2.CAP_PROP_POS_FRAMES, index)
-            read, frame = capture.read()
+            try:
+                read, frame = capture.read()
+            except cv2.error:  # OpenCV's, where a frame's size is none
+                read = False
             if not read:
                 raise DataError(
                     f"{self.path}: frame {index} of {len(self)} can't be decoded.", "Encode the video again."
@@ -115,10 +123,22 @@ class VideoFile:
         return len(self)
 
     def _open(self) -> cv2.VideoCapture:
+        require_video(_beginning(self.path), self.path)
         capture = cv2.VideoCapture(ffmpeg_address(self.path), cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             raise DataError(f"{self.path} can't be decoded as a video.", "Check or remove the file.")
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if width * height > MAX_PIXELS:
+            raise DataError(f"{self.path} claims frames of {width:.0f}x{height:.0f} pixels.", "Make them smaller.")
         return capture
+
+
+def _beginning(path: Path | ArchivePath) -> bytes:
+    """The first bytes, of a tar's member at its place there; it may be larger than what is read of members."""
+    if not isinstance(path, ArchivePath) or path.place is None:
+        return beginning(cast(Path, path), BEGINNING)
+    start, size = path.place
+    return beginning(path.archive.file, min(size, BEGINNING), start)
 
 
 def ffmpeg_address(path: Path | ArchivePath) -> str:

@@ -19,6 +19,7 @@ from corrkit.backbones.framewise import Framewise
 from corrkit.backbones.precision import Precision, require_precision, worked_in
 from corrkit.beside import Beside
 from corrkit.errors import ProtocolError, UsageError
+from corrkit.memory import require_memory
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import Features, Frames
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from corrkit.frames.preparation import FramePreparation, Resized
     from corrkit.propagation.starts import Matched
+
+_BYTES_PER_PIXEL = 15
+"""Of a frame's resized colours, and of them normalised in float32: what no network's features can do without."""
 
 ResizedFrames = dict[Hashable, Callable[[int], "Resized"]]
 
@@ -118,14 +122,21 @@ class Propagator(Predictor):
         return self.input_of(type(clip.frames), clip.frames.size, protocol)
 
     def input_of(self, source: type, size: tuple[int, int], protocol: Protocol) -> NetworkInput:
-        """The same of frames of one size (height, width) and kind."""
+        """The same of frames of one size (height, width) and kind.
+
+        Raises:
+            DataError: for frames that are too small, or so large that not even one fits into memory.
+        """
         from corrkit.backbones.under_protocol import sees_clips
         from corrkit.frames.preparation import network_size
 
         said, rules = self.interface, protocol.features
+        height, width = network_size(size, protocol.frames, said.multiple)
+        what = f"A frame of {size[1]}x{size[0]} as the network's input of {width}x{height}"
+        require_memory(_BYTES_PER_PIXEL * height * width, what, "Make it smaller: --set size=[...].")
         return NetworkInput(
             source=(source, size),
-            size=network_size(size, protocol.frames, said.multiple),
+            size=(height, width),
             interpolation=protocol.frames.interpolation,
             mean=said.mean,
             std=protocol_std(said, protocol),
@@ -210,6 +221,7 @@ class Propagator(Predictor):
         """
         given = task.given(clip, protocol)
         first = next(features)
+        self._require_context(first, len(clip.frames), protocol)
         codec = task.codec(clip, self.geometry(first, seen, protocol), protocol)
         carrier = Carrier(
             chain([first], features),
@@ -226,6 +238,16 @@ class Propagator(Predictor):
                 carrier.add(index, label)
         yield from carrier
         return carrier.notes
+
+    def _require_context(self, first: "torch.Tensor", num_frames: int, protocol: Protocol) -> None:
+        """Raises DataError where the features of the context, which `propagate` holds, don't fit into memory."""
+        from corrkit.propagation.memory import context_frames
+
+        context = min(num_frames - 1, len(context_frames(num_frames, protocol.memory)))
+        if first.device.type == "cpu":
+            needed = 4 * first.numel() * protocol.features.finer**2 * context
+            what = f"The context of {context} frames, each with features of {list(first.shape)},"
+            require_memory(needed, what, "Make the input or the context smaller: --set size=[...], --set context=N.")
 
     def geometry(self, features: "torch.Tensor", seen: NetworkInput, protocol: Protocol) -> Geometry:
         """Sizes of a clip whose first frame has these features [h, w, C]."""

@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from corrkit.errors import CheckpointError, CorrkitError, RunError, UsageError
+from corrkit.errors import LESS_MEMORY, CheckpointError, CorrkitError, RunError, UsageError, is_out_of_memory
+from corrkit.memory import available_memory
 from corrkit.passes import Progress, evaluate_clip
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import Request
@@ -298,13 +299,22 @@ def _evaluate_errands(work: Work, number: int, connection: Connection) -> None:
 def _evaluated(
     lanes: Sequence[tuple[Predictor, Protocol]], task: AnyTask, errand: Errand, progress: Progress | None
 ) -> list[Outcome]:
-    """One pass for all lanes of an errand; what only some can't do costs the others nothing but time."""
+    """One pass for all lanes of an errand; what only some can't do costs the others nothing but time.
+
+    A clip that doesn't fit into memory costs itself, too: the next one may be smaller.
+    """
     chosen = [lanes[place] for place in errand.places]
     try:
         return [*evaluate_clip(chosen, errand.clip, task, predictions=errand.predictions, progress=progress)]
     except CorrkitError as error:
         if len(chosen) == 1:
             return [error]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(chosen) == 1:
+            said = str(error).splitlines()[0] if str(error) else "no more is to be had"
+            return [RunError(f"out of memory: {said}", f"{LESS_MEMORY} Finished clips are kept.")]
     singly = [
         replace(errand, places=[place], predictions=[folder])
         for place, folder in zip(errand.places, errand.predictions, strict=True)
@@ -332,9 +342,5 @@ def _fit_into_memory() -> int:
     import resource
 
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + _OF_A_CLIP
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return processors()
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    free = available_memory()
     return processors() if free is None else max(1, free // own)

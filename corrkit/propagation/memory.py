@@ -40,9 +40,12 @@ def context_frames(query: int, memory: Memory, *, first_differs: bool = False) -
     mmaction/models/trackers/vanilla_tracker.py:133-147 ("once"), ajabri/videowalk 047f3f4 code/data/vos.py:142-149 and
     code/utils/test_utils.py:128-134 ("fill"), zlai0/MAST a57b043 benchmark.py (spacing, distinct).
     """
-    queue = range(query - 1 - memory.spacing * (memory.context - 1), query, memory.spacing)
+    first = query - 1 - memory.spacing * (memory.context - 1)
+    queue = (
+        range(first if first >= 0 else first % memory.spacing, query, memory.spacing) if memory.context else range(0)
+    )
     long_term = {index for index in memory.long_term if index < query or index == 0}
-    num_padding = sum(index < 0 for index in queue) if memory.first_copies == "fill" else 0
+    num_padding = memory.context - len(queue) if memory.first_copies == "fill" else 0  # those before the clip
     context = []
     for frame in sorted(long_term | {0} | {index for index in queue if index > 0}):
         num_long_term = int(frame in long_term)

@@ -13,9 +13,8 @@ from corrkit.predictors.loading import make_predictor
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol
 from corrkit.report.stories import Reader
-from corrkit.runs.comparable import StoredRun
+from corrkit.runs.comparable import StoredRun, protocol_of
 from corrkit.runs.folder import run_document
-from corrkit.runs.pairing import protocol_of
 from corrkit.runs.shapes import mismatches
 from corrkit.subject import Subject, open_subject
 from corrkit.tasks import load_task

@@ -5,6 +5,7 @@ from typing import Literal, TypedDict, cast
 
 from corrkit.errors import RunError
 from corrkit.files.jsontext import from_json
+from corrkit.files.reading import regular_text
 from corrkit.manifests import manifest
 from corrkit.runs.shapes import mismatches
 
@@ -45,7 +46,7 @@ class Attestation(TypedDict):
 def read_attestation(path: Path) -> Attestation:
     """An attestation from its file. Raises RunError naming what is wrong with it."""
     try:
-        document = from_json(path.read_text(encoding="utf-8"))
+        document = from_json(regular_text(path))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} can't be read: {error}.", "Write it again with corrkit verify.") from None
     faults = list(mismatches(document, Attestation, "it"))

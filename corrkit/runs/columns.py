@@ -8,9 +8,8 @@ from typing import Literal, TypeAlias
 
 from corrkit.errors import UsageError, closest
 from corrkit.metrics.intervals import PairedDifference
-from corrkit.runs.comparable import StoredRun
+from corrkit.runs.comparable import StoredRun, protocol_of
 from corrkit.runs.fitting import Cell
-from corrkit.runs.pairing import protocol_of
 from corrkit.runs.results import Summary
 from corrkit.runs.rows import Row
 from corrkit.runs.tables import score_cell

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from corrkit.errors import RunError
+from corrkit.errors import ProtocolError, RunError
+from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.folder import read_run
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import FULL_PRECISION, Summary, override_text
 from corrkit.runs.tables import method_name
+from corrkit.tasks import load_task
 from corrkit.tasks.contract import Origin
 
 REFERENCE_PREDICTORS = frozenset({"identity", "oracle", "matching-oracle"})
@@ -79,13 +81,39 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     for folder in dict.fromkeys(run for given in folders for run in _runs_below(given)):
         try:
             summary, records = read_run(folder)
+            run = StoredRun(folder=folder, summary=summary, records=records)
+            _require_scores(run)
         except RunError as error:
             notes.append(f"left out: {error.problem}")
         else:
-            runs.append(StoredRun(folder=folder, summary=summary, records=records))
+            runs.append(run)
     if not runs:
         raise RunError(f"None of the {len(notes)} folders holds a finished run: {notes[0]}", "Run corrkit eval first.")
     return runs, notes
+
+
+def protocol_of(run: StoredRun) -> Protocol | None:
+    """The run's protocol with its overrides; None where this version of corrkit has no such protocol@version."""
+    identifier = run.summary["protocol"]
+    try:
+        protocol = load_protocol(identifier.partition("@")[0])
+        return override(protocol, run.summary["modified"]) if protocol.identifier == identifier else None
+    except ProtocolError:
+        return None
+
+
+def _require_scores(run: StoredRun) -> None:
+    """Raises RunError for records that are whole, but from which no score follows: somebody wrote them by hand."""
+    protocol = protocol_of(run)
+    if protocol is None:  # then nobody looks at them
+        return
+    for clip, record in run.records.items():
+        try:
+            load_task(run.task).evidence({clip: record.statistics}, protocol)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise RunError(
+                f"{run.folder} has a record of {clip} from which no score follows ({error!r}).", "Evaluate it again."
+            ) from None
 
 
 def _runs_below(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ under the key "timing" of a record and nowhere else.
 import contextlib
 import hashlib
 import json
+import os
 import re
 import secrets
 import time
@@ -23,7 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from corrkit.errors import RunError
+from corrkit.errors import DataError, RunError
+from corrkit.files.archive import safe_name
 from corrkit.files.atomic import (
     TEMPORARY,
     make_folder,
@@ -34,7 +36,7 @@ from corrkit.files.atomic import (
     write_new,
 )
 from corrkit.files.jsontext import Json, from_json, table_of, to_json, with_nan
-from corrkit.files.reading import regular_text
+from corrkit.files.reading import file_sha256, regular_text
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import Summary, read_summary, summary_csv
 
@@ -111,13 +113,13 @@ class Run:
         return {name: hashlib.sha256(data).hexdigest() for name, data in publish(stage, self.predictions).items()}
 
     def has_predictions(self, saved: Mapping[str, str]) -> bool:
-        """Whether all files are there as they were saved; false for none."""
+        """Whether all files are there as they were saved; false for none, and for places outside."""
         try:
             return bool(saved) and all(
-                hashlib.sha256((self.predictions / name).read_bytes()).hexdigest() == digest
+                safe_name(name) is not None and file_sha256(self.predictions / name) == digest
                 for name, digest in saved.items()
             )
-        except OSError:
+        except DataError:
             return False
 
     def write_clip(self, name: str, record: Mapping[str, object]) -> None:
@@ -150,7 +152,9 @@ class Run:
             raise RunError(f"{self.folder} is a file, not a run folder.", "Give another --out.")
         remove_abandoned(self.folder)
         file = self.folder / "run.json"
-        found = file.exists()
+        if file.is_dir():
+            raise RunError(f"{file} is a folder, not what tells of a run.", "Give another --out.")
+        found = os.path.lexists(file)  # a link that leads nowhere stands in the way of a new file, too
         document = _read_object(file) or {} if found else {}
         whole = _tells_its_run(document)
         damaged = found and not whole
@@ -168,7 +172,9 @@ class Run:
                 continue
             if document["fingerprint"] == self._digest:
                 self._finished[str(document["clip"])] = table_of(with_nan(document["record"]))
-            elif not found and file.exists():  # another process has made the folder meanwhile: its run.json says all
+            elif not found and os.path.lexists(
+                file
+            ):  # another process has made the folder meanwhile: its run.json says all
                 return self._resume()
             else:
                 raise RunError(
@@ -329,7 +335,7 @@ def _record_digest(record: Json) -> str:
 
 def _latest(paths: list[Path]) -> str:
     """When the newest of some files was written, in local time."""
-    newest = max(path.stat().st_mtime for path in paths)
+    newest = max(path.lstat().st_mtime for path in paths)
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(newest))
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from corrkit.errors import ProtocolError
 from corrkit.files.jsontext import Json
 from corrkit.metrics.intervals import PairedDifference, compare_paired
-from corrkit.protocols import Protocol, load_protocol, override
+from corrkit.protocols import Protocol
 from corrkit.protocols.reader import scoring_constants
-from corrkit.runs.comparable import StoredRun
+from corrkit.runs.comparable import StoredRun, protocol_of
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Evidence
 
@@ -121,16 +120,6 @@ def pair_protocols(
         lambda sums: evidence.estimate(sums)[..., :1],
         second_estimator=None if is_one_rule else lambda sums: other.estimate(sums)[..., :1],
     )[0]
-
-
-def protocol_of(run: StoredRun) -> Protocol | None:
-    """The run's protocol with its overrides; None where this version of corrkit has no such protocol@version."""
-    identifier = run.summary["protocol"]
-    try:
-        protocol = load_protocol(identifier.partition("@")[0])
-        return override(protocol, run.summary["modified"]) if protocol.identifier == identifier else None
-    except ProtocolError:
-        return None
 
 
 def _without(clips: Collection[str], others: Collection[str]) -> str:

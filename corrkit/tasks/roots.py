@@ -61,8 +61,9 @@ def require_outside_data(target: str | Path, *roots: str | Path | None) -> None:
     Raises:
         UsageError: where the target is a data root or lies in one.
     """
-    place = Path(target).resolve()
-    known = {Path(root).resolve() for root in roots if isinstance(root, str | Path)}
+    # Not Path.resolve, which fails on links that lead to themselves.
+    place = Path(os.path.realpath(target))
+    known = {Path(os.path.realpath(root)) for root in roots if isinstance(root, str | Path)}
     for folder in (place, *place.parents):
         if (folder in known and is_folder(folder)) or _looks_like_data(folder):
             raise UsageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from corrkit.documentation import see
 from corrkit.errors import DataError
 from corrkit.files.archive import ARCHIVE_SUFFIXES, open_root
+from corrkit.files.reading import entries
 from corrkit.task_table import task_facts
 from corrkit.tasks.contract import AnyClip, AnyTask, DataSet
 from corrkit.text import first_names
@@ -87,5 +88,5 @@ def environment_root(task: str) -> Path | None:
     if not folder.is_dir():
         raise DataError(f"${ENVIRONMENT} is {value}, which is not a folder.", f"Correct or unset ${ENVIRONMENT}.")
     names = [task, *(f"{task}{suffix}" for suffix in ARCHIVE_SUFFIXES)]
-    found = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
+    found = {path.name.lower(): path for path in sorted(entries(folder), reverse=True)}
     return next((found[name] for name in names if name in found), None)

@@ -212,9 +212,11 @@ class _Training:
 
     def _introduce(self) -> None:
         trained = sum(p.numel() for p in self.objective.parameters() if p.requires_grad)
+        moves = self.recipe.views.kind in ("pair", "triple", "clip") and not self.recipe.image_views
+        still = f"; {self.index.stills:,} are single pictures, which this recipe takes repeated, without motion"
         self.report.say(
             *(f"unverified: {name}: {reason}" for name, reason in self.recipe.unverified.items()),
-            f"data: {self.index.summary}: {self.out / 'index.json'}",
+            f"data: {self.index.summary}: {self.out / 'index.json'}{still if moves and self.index.stills else ''}",
             f"{self.recipe.name}: {trained / 1e6:.1f} M parameters, {self.options.precision}, on {self.ranks} x "
             f"{described(self.device)}, each with {self._workers()} processes that decode",
             f"steps {self.first} to {self.total}, {self.schedule.steps_per_epoch:,} an epoch, of {self.items:,} items "

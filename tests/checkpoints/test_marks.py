@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from swept import opened_state, redraw
 
 from corrkit.checkpoints.branches import choose, find
 from corrkit.checkpoints.naming import flatten
@@ -168,6 +169,57 @@ def test_a_lone_vision_encoder_in_siglips_names_is_asked_about(golden):
     whole["model.connector.modality_projection.proj.weight"] = torch.ones(3, 3)
     with pytest.raises(CheckpointError, match="SmolVLM, Idefics2, Idefics3"):
         recognise(replace(checkpoint, tree=whole))
+
+
+@pytest.mark.golden
+def test_an_image_encoder_of_clip_is_asked_for_its_activation(golden):
+    """OpenAI's, DFN's and MetaCLIP's weights need another one than LAION's, and no tensor of theirs tells."""
+    checkpoint, heads, frames = opened(golden, "clip_openai")
+    assert features(checkpoint, heads, frames)[0] == "clip"
+    plain = {name: tensor for name, tensor in flatten(checkpoint.tree).items() if name.startswith("visual.")}
+    with pytest.raises(
+        CheckpointError, match=r"clip \(activation quick_gelu[\s\S]*--system clip or --system open_clip"
+    ):
+        recognise(replace(checkpoint, tree=plain))
+    quick, exact = (recognise(replace(checkpoint, tree=plain), system=name) for name in ("clip", "open_clip"))
+    assert [found.system.rules.activation for found in (quick, exact)] == ["quick-gelu", "gelu"]
+
+
+@torch.no_grad()
+def test_a_vit_with_layer_scale_takes_the_rule_of_whoever_wrote_it():
+    """timm and DINOv2 give the same names; DINOv2's files have a mask token, timm's may have a classifier."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 192, "depth": 12, "num_heads": 3, "init_values": 0.1}
+    model = VisionTransformer(**options, num_classes=4, dynamic_img_size=True).eval()
+    redraw(model)
+    state = model.state_dict()
+    frames = torch.randn(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    expected = model.forward_features(frames)[:, 1:].unflatten(1, (4, 8)).numpy()
+    system, _, found = features(opened_state(state), None, [frames])
+    assert (system, distance(found[0], expected) < TOLERANCE) == ("timm_vit_scaled", True)
+    encoder = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    assert recognise(opened_state({**encoder, "mask_token": torch.zeros(1, 192)})).system.name == "dinov2"
+    with pytest.raises(CheckpointError, match="--system dinov2 or --system timm_vit_scaled"):
+        recognise(opened_state(encoder))
+
+
+@torch.no_grad()
+def test_norms_behind_attention_are_no_norms_in_front_of_it():
+    """timm's ResPostBlock has the names and shapes of a Block; the order in which they are saved tells it."""
+    from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 4, "num_classes": 0}
+    plain, behind = VisionTransformer(**options), VisionTransformer(**options, block_fn=ResPostBlock)
+    assert plain.state_dict().keys() == behind.state_dict().keys()
+    for prefix in ("", "model.backbone."):
+        states = [{prefix + name: tensor for name, tensor in model.state_dict().items()} for model in (plain, behind)]
+        assert recognise(opened_state(states[0])).system.name == "vit"
+        with pytest.raises(CheckpointError, match=r"normalise what attention and MLP give[\s\S]*--system vit"):
+            recognise(opened_state(states[1]))
+        assert recognise(opened_state(states[1]), system="vit").system.name == "vit"
+    ordered = dict(sorted(plain.state_dict().items()))  # as safetensors files are
+    assert recognise(opened_state(ordered)).system.name == "vit"
 
 
 def network(system):

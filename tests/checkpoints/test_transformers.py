@@ -25,6 +25,7 @@ VIT = {
     "patch_size": 8,
 }
 SMALLER = {**{name: value for name, value in VIT.items() if name != "intermediate_size"}, "mlp_ratio": 2}
+DPT = {**VIT, "backbone_out_indices": [0, 1, 1, 1], "reassemble_factors": [1, 1, 1, 1]}
 STAGES = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 12, 16, 24]}
 NATIVE, WIDE, ODD = (64, 64), (64, 96), (40, 72)
 SWINS: dict[str, dict[str, Any]] = {
@@ -63,6 +64,7 @@ CASES = [
     ),
     Written(model="DeiTModel", config="DeiTConfig", options=VIT, prefix=2, call=RESIZED),
     Written(model="ViTMSNModel", config="ViTMSNConfig", options=VIT, call=RESIZED),
+    Written(model="DPTModel", config="DPTConfig", options=DPT),
     Written(model="IJepaModel", config="IJepaConfig", options=VIT, prefix=0, call=RESIZED),
     Written(model="Dinov2Model", config="Dinov2Config", options=SMALLER),
     Written(model="Dinov2Model", config="Dinov2Config", options={**SMALLER, "use_swiglu_ffn": True}, id="swiglu"),
@@ -132,13 +134,17 @@ CASES = [
         | {"patch_dim": 192, "summary_idxs": [0, 1], "norm_mean": [0.0] * 3, "norm_std": [1.0] * 3},
         prefix=4,
     ),
-    Written(
-        model="SwinModel",
-        config="SwinConfig",
-        options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], "window_size": 4},
-        prefix=0,
-        sizes=(NATIVE, WIDE, (96, 128)),
-        stride=16,
+    *(
+        Written(
+            model="SwinModel",
+            config="SwinConfig",
+            options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], **more},
+            prefix=0,
+            sizes=(NATIVE, WIDE, (96, 128)),
+            stride=16,
+            id=name,
+        )
+        for name, more in (("", {"window_size": 4}), ("eps", {"window_size": 4, "layer_norm_eps": 1e-2}))
     ),
     *(
         Written(
@@ -438,7 +444,6 @@ def test_the_part_about_images_of_a_composite_config_counts(tmp_path):
 LOOK_ALIKES = [
     ("Idefics3VisionTransformer", "Idefics3VisionConfig", VIT),
     ("SmolVLMVisionTransformer", "SmolVLMVisionConfig", VIT),
-    ("DPTModel", "DPTConfig", {**VIT, "backbone_out_indices": [0, 1, 1, 1], "reassemble_factors": [1, 1, 1, 1]}),
     ("YolosModel", "YolosConfig", {**VIT, "image_size": [64, 64], "num_detection_tokens": 3}),
     ("BlipVisionModel", "BlipVisionConfig", VIT),
 ]

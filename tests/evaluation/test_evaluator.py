@@ -331,7 +331,7 @@ def test_a_network_divided_among_ranks_is_evaluated(data: Path, tmp_path: Path):
 
 
 def test_quick_takes_few_frames_at_half_the_size_and_says_so(tmp_path: Path):
-    """30 frames: every third is the densest that leaves at most twelve."""
+    """30 frames: every third is the densest that leaves at most ten."""
     make_clip(tmp_path / "DAVIS", "long", frames=30, size=(96, 128))
     make_clip(tmp_path / "DAVIS", "short", frames=5, size=(96, 128))
     net = wrapped(SmallNet().eval())

@@ -386,6 +386,18 @@ def test_the_start_is_summed_up(clips: Path, tmp_path: Path, capsys: pytest.Capt
     assert "4 clips of 20 frames, 1 left out" in said
     assert "4 items (2 x 2 x 1)" in said
     assert "peak learning rate 0.001" in said
+    assert "without motion" not in said
+
+
+def test_pictures_that_stand_for_clips_are_named(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        Image.new("RGB", (40, 30), (90, 30 * number, 0)).save(clips / f"still{number}.png")
+    pretrain(siammae(), clips, tmp_path / "out", dataclasses.replace(OPTIONS, steps=1))
+    assert "; 2 are single pictures, which this recipe takes repeated, without motion" in capsys.readouterr().err
+    pretrain(load_recipe("mae", scale="tiny"), clips, tmp_path / "mae", dataclasses.replace(OPTIONS, steps=1))
+    assert "without motion" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGUSR1, 1)])

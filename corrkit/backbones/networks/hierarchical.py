@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.networks.base import Network
 from corrkit.backbones.networks.stages import Stage, blocks_per_stage, choose_stage
-from corrkit.checkpoints.configuration import require_obeyed
+from corrkit.checkpoints.configuration import epsilon, require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
@@ -64,7 +64,8 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
         },
     )
     rules: SwinRules = recognised.system.rules
-    network = Swin(design, patch * 2 ** (len(depths) - 1) * max(windows), stage, rules.shifts)
+    side = patch * 2 ** (len(depths) - 1) * max(windows)
+    network = Swin(design, side, stage, rules.shifts, epsilon(recognised, 1e-5))
     fill(network, recognised)
     stride = patch * 2 ** (stage.number - 1)
     return Built(
@@ -107,13 +108,14 @@ class Swin(Network):
         side: an input size at which no window is cut.
         stage: whose output to give.
         shifts: see `SwinRules`.
+        eps: of the norms of blocks and the last one; those behind the patches and the halvings have torch's.
     """
 
-    def __init__(self, design: "_Design", side: int, stage: Stage, shifts: Shifts = "each") -> None:
+    def __init__(self, design: "_Design", side: int, stage: Stage, shifts: Shifts = "each", eps: float = 1e-5) -> None:
         super().__init__()
-        self.design, self.stage, self.shifts = design, stage, shifts
+        self.design, self.stage, self.shifts, self.eps = design, stage, shifts, eps
         self.layer, self.num_layers = stage.number, len(design["depths"])
-        native = _swin(design, (side, side), shifts)
+        native = _swin(design, (side, side), shifts, eps)
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
         self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
@@ -133,17 +135,23 @@ class Swin(Network):
         key = (*size, device)
         if key not in self._siblings:
             self._siblings.clear()
-            sibling = _swin(self.design, size, self.shifts).to(device)
+            sibling = _swin(self.design, size, self.shifts, self.eps).to(device)
             sibling.load_state_dict(self.state_dict(), assign=True)
             self._siblings[key] = sibling.requires_grad_(False).eval()
         return self._siblings[key]
 
 
-def _swin(design: _Design, size: tuple[int, int], shifts: Shifts) -> "SwinTransformer":
+def _swin(design: _Design, size: tuple[int, int], shifts: Shifts, eps: float) -> "SwinTransformer":
     from timm.models.swin_transformer import SwinTransformer
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)
     stages: Any = network.layers
+    norms: Any = [
+        network.norm,
+        *(norm for stage in stages for block in stage.blocks for norm in (block.norm1, block.norm2)),
+    ]
+    for norm in norms:
+        norm.eps = eps
     for stage in stages:
         for block in stage.blocks:
             fits = [cells <= side for cells, side in zip(block.input_resolution, block.window_size, strict=True)]

@@ -13,6 +13,7 @@ import torch
 from corrkit.checkpoints.opening.inert import MalformedError, Tree
 from corrkit.checkpoints.opening.tensors import TENSOR, Budget, to_tensor
 from corrkit.errors import CheckpointError
+from corrkit.memory import admit_mapping
 
 # Of safetensors' format, to the names of torch's.
 _DTYPES = {
@@ -57,6 +58,7 @@ def read_safetensors(path: Path, content: mmap.mmap, budget: Budget) -> tuple[di
             "Get the file again.",
         )
     try:
+        admit_mapping(len(content))  # a second time
         with safe_open(path, "pt") as file:  # checks the header, and gives types; the bytes are viewed in our own map
             start = 8 + int.from_bytes(content[:8], "little")
             header: dict[str, _Entry] = json.loads(content[8:start])

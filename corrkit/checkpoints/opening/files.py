@@ -22,6 +22,7 @@ from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, Unsup
 from corrkit.checkpoints.opening.tensors import Budget, Pages
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
+from corrkit.memory import admit_mapping
 
 # What zipfile and the readers of its entries raise on damaged archives, by experience of fuzzing.
 _ZIP_ERRORS = (
@@ -44,6 +45,8 @@ _WEIGHTS = (
 )
 """The first that a folder holds is taken: transformers' order (5.24.0 modeling_utils.py:592-614)."""
 _CONVENTIONAL = re.compile(r"(model|pytorch_model|open_clip_model|open_clip_pytorch_model)\b.*")
+_DESCRIBING = ("", ".json", ".md", ".txt", ".py", ".yaml", ".yml", ".csv", ".log", ".model", ".jinja")
+"""Endings of the files in a model's folder that are no weights."""
 _MAX_JSON = 4 << 20  # bytes; objects made of them take some 25 times as much
 _MAX_READ = 4 << 20
 _MAX_TAG = 256  # bytes
@@ -114,12 +117,13 @@ def _open_named(path: Path) -> Opened:
 
 def _weights_in(folder: Path) -> tuple[Path, list[str]]:
     """The weights that a folder is opened for, and the names of others that it holds too."""
-    folder = _latest_of_deepspeed(folder)
+    for place in (folder, folder := _latest_of_deepspeed(folder)):
+        if there := [name for name in _WEIGHTS if (place / name).is_file()]:
+            return place / there[0], there[1:]
     unreadable.require_readable_folder(folder)
-    there = [name for name in _WEIGHTS if (folder / name).is_file()]
-    if there:
-        return folder / there[0], there[1:]
-    inside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in unreadable.SUFFIXES)
+    files = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and entry.suffix not in _DESCRIBING)
+    files = [name for name in files if not unreadable.OPTIMISER.search(name)]
+    inside = [name for name in files if Path(name).suffix in unreadable.SUFFIXES] or files
     if len(inside) == 1:
         return folder / inside[0], []
     found = f"It holds {', '.join(inside[:8])}: name one of them." if inside else "Name the checkpoint file itself."
@@ -133,7 +137,11 @@ def _latest_of_deepspeed(folder: Path) -> Path:
         return folder
     tag = latest.read_text(encoding="utf-8", errors="replace").strip()
     named = folder / tag
-    return named if tag and named.parent == folder and tag != ".." and named.is_dir() else folder
+    if not tag or named.parent != folder or tag == "..":
+        return folder
+    if not named.is_dir():
+        raise CheckpointError(f"{latest} names {tag!r}, and there is no such folder.", "Name the checkpoint itself.")
+    return named
 
 
 def _open_file(path: Path) -> Opened:
@@ -206,10 +214,12 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
     """A copy-on-write map of the file; it lives on as long as tensors view it."""
     try:
         with path.open("rb") as file:
-            if path.stat().st_size == 0:
+            size = path.stat().st_size
+            if size == 0:
                 raise CheckpointError(
                     f"{path} is empty (0 bytes).", "Get the file again: the download or the copy failed."
                 )
+            admit_mapping(size)
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise CheckpointError(
@@ -221,7 +231,11 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 def _open_shards(index: Path) -> Opened:
     """Merges the shards that an index names (`weight_map`: tensor -> file in the same folder)."""
     weight_map = _json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(isinstance(name, str) for name in weight_map.values())
+    ):
         raise CheckpointError(f"{index} has no weight_map from tensors to files.", "Get the index again.")
     names = sorted(set(weight_map.values()))
     if any(Path(name).name != name for name in names):

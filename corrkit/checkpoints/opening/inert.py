@@ -82,26 +82,32 @@ _KINDS = (
         QUANTISED_REMEDY,
     ),
     (
-        r"torch\._utils\._rebuild_wrapper_subclass|torch\.distributed\.",
+        r"torch\.distributed\.",
         "holds DTensors, the parts of a distributed run",
         "Save it again from whole tensors where it was made: torch.distributed.checkpoint.state_dict."
         "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)).",
+    ),
+    (
+        r"torch\._utils\._rebuild_wrapper_subclass",
+        "holds tensors of a class of their own",
+        "Save plain tensors where it was made.",
     ),
 )
 
 
 @dataclass(slots=True)
 class Names:
-    """What a file instantiated and what it tried to call."""
+    """What a file instantiated, what it tried to call, and the classes that it would have given to these calls."""
 
     instantiated: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    given: set[str] = field(default_factory=set)
 
     def require_no_calls(self, path: object) -> None:
         """Raises CheckpointError, listing them, where functions outside the fixed list would have been called."""
         of_torch = bool(self.refused) and all(re.match(r"torch(ao)?\.", name) for name in self.refused)
         for pattern, what, remedy in _KINDS if of_torch else ():
-            if any(re.match(pattern, name) for name in self.refused | self.instantiated):
+            if any(re.match(pattern, name) for name in self.refused | self.instantiated | self.given):
                 calls = ", ".join(sorted(self.refused)[:3])
                 raise CheckpointError(f"{path} {what}; opening it would call {calls}, which corrkit doesn't.", remedy)
         if self.refused:

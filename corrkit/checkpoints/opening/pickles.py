@@ -325,6 +325,7 @@ class _Machine:
         if _is_class(name):
             return self.instance(function, arguments)
         self.names.refused.add(name)
+        self.names.given.update(argument.name for argument in arguments if isinstance(argument, Stub))
         return Stub(name, arguments=arguments)
 
 

@@ -15,6 +15,14 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".pyth", ".bin", ".tar", ".torch", ".safeten
 # Beginning of the file (or the bytes at an offset) -> what it is, and what to do.
 _UNPACK = "Unpack it and name the file inside."
 _ORIGINAL = "Name the weights that it was exported from: exports for inference aren't read."
+_EXPORTS = {
+    ".mlmodel": "a Core ML model",
+    ".mlpackage": "a Core ML model",
+    ".engine": "a TensorRT engine",
+    ".plan": "a TensorRT engine",
+    ".pb": "a TensorFlow graph",
+}
+"""Of exports without a signature: ending of the name to what it is."""
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"\x1f\x8b", "gzip-compressed", _UNPACK),
@@ -41,10 +49,16 @@ def _is_onnx(path: Path, head: bytes) -> bool:
 
 def _is_msgpack(path: Path, head: bytes) -> bool:
     """A map whose first key is a short string, as flax writes parameters."""
-    return path.suffix == ".msgpack" or (0x81 <= head[0] <= 0x8F and 0xA1 <= head[1] <= 0xBF)
+    return path.suffix == ".msgpack" or (0x81 <= head[0] <= 0x8F and 0xA1 <= head[1] <= 0xBF) or head[:2] == b"\xde\0"
+
+
+def _is_openvino(_: Path, head: bytes) -> bool:
+    """An XML document whose root is a net."""
+    return head.startswith(b"<?xml") and b"<net " in head
 
 
 _BEGINNINGS: tuple[tuple[Callable[[Path, bytes], bool], str, str], ...] = (
+    (_is_openvino, "an OpenVINO model", _ORIGINAL),
     (_is_onnx, "an ONNX file", _ORIGINAL),
     (
         _is_msgpack,
@@ -60,6 +74,8 @@ def require_plausible(path: Path, content: mmap.mmap) -> None:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a git-LFS pointer, not the file it stands for.", "Run: git lfs pull")
+    for kind, remedy in ((kind, remedy) for fits, kind, remedy in _BEGINNINGS if fits(path, head)):
+        raise CheckpointError(f"{path} is {kind}, not a checkpoint.", remedy)
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
         raise CheckpointError(
             f"{path} is a web page, not a checkpoint: the download gave an error or a login page.",
@@ -68,8 +84,8 @@ def require_plausible(path: Path, content: mmap.mmap) -> None:
     for offset, signature, kind, remedy in _SIGNATURES:
         if content[offset : offset + len(signature)] == signature:
             raise CheckpointError(f"{path} is {kind}, not a checkpoint.", remedy)
-    for kind, remedy in ((kind, remedy) for fits, kind, remedy in _BEGINNINGS if fits(path, head)):
-        raise CheckpointError(f"{path} is {kind}, not a checkpoint.", remedy)
+    if path.suffix in _EXPORTS and head[:2] != b"PK" and head[:1] != b"\x80":
+        raise CheckpointError(f"{path} is {_EXPORTS[path.suffix]}, not a checkpoint.", _ORIGINAL)
     if content[-8:] == _TENSORFLOW:
         raise CheckpointError(
             f"{path} is the index of a TensorFlow checkpoint, which corrkit doesn't read.",
@@ -82,14 +98,27 @@ def looks_like_safetensors(content: mmap.mmap) -> bool:
     return content[8:9] == b"{" and content[:2] != b"PK"
 
 
+OPTIMISER = re.compile(r"_optim_states\.pt$")
+"""Ends the names of DeepSpeed's files without a model."""
 _DCP = "Convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {} model.pth"
 
 
 def require_readable_folder(folder: Path) -> None:
     """Raises CheckpointError for folders of kinds that need a converter, with its command."""
     names = {entry.name for entry in folder.iterdir()}
-    if ".metadata" in names and any(name.endswith(".distcp") for name in names):
-        raise CheckpointError(f"{folder} is a sharded checkpoint of torch.distributed.checkpoint.", _DCP.format(folder))
+    for inner in (folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())):  # as accelerate's runs
+        if (inner / ".metadata").is_file() and any(inner.glob("*.distcp")):
+            raise CheckpointError(
+                f"{inner} is a sharded checkpoint of torch.distributed.checkpoint.", _DCP.format(inner)
+            )
+    if folder.suffix in _EXPORTS:
+        raise CheckpointError(f"{folder} is {_EXPORTS[folder.suffix]}, not a checkpoint.", _ORIGINAL)
+    if names & {"manifest.ocdbt", "_METADATA"}:
+        raise CheckpointError(
+            f"{folder} is a checkpoint of Orbax (JAX), which corrkit doesn't read.",
+            "Convert it: orbax.checkpoint.PyTreeCheckpointer().restore(FOLDER), then numpy.savez(FILE, **arrays) under "
+            "dotted names.",
+        )
     if "saved_model.pb" in names:
         raise CheckpointError(
             f"{folder} is a TensorFlow SavedModel, which corrkit doesn't read.",
@@ -100,13 +129,24 @@ def require_readable_folder(folder: Path) -> None:
             f"{folder} is a checkpoint of DeepSpeed ZeRO-3, whose weights are divided among its files.",
             f"Put them together: python {folder.parent}/zero_to_fp32.py {folder.parent} pytorch_model.bin",
         )
+    ranks = sorted(name for name in names if re.fullmatch(r"mp_rank_\d+_model_states\.pt", name))
+    if len(ranks) > 1:
+        raise CheckpointError(
+            f"{folder} has weights that are divided among {len(ranks)} parallel ranks: {', '.join(ranks)}.",
+            "Save it whole where it was trained.",
+        )
 
 
 def require_whole(path: Path) -> None:
     """Raises CheckpointError for a lone file of a sharded checkpoint."""
-    if path.suffix == ".distcp":
+    if path.suffix == ".distcp" or (path.name == ".metadata" and any(path.parent.glob("*.distcp"))):
         raise CheckpointError(
-            f"{path} is one shard of a folder of torch.distributed.checkpoint.", _DCP.format(path.parent)
+            f"{path} is one part of a folder of torch.distributed.checkpoint.", _DCP.format(path.parent)
+        )
+    if OPTIMISER.search(path.name):
+        raise CheckpointError(
+            f"{path} is the part of a DeepSpeed checkpoint that belongs to the optimizer.",
+            "Name the folder, or the file *_model_states.pt beside it.",
         )
 
 

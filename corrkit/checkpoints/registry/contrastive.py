@@ -1,5 +1,6 @@
 """Systems that compare views or predict features: contrastive learning, self-distillation, joint embedding."""
 
+from corrkit.checkpoints.registry import marks
 from corrkit.checkpoints.registry.layouts import CAPI, CONV_STEM, DINOV3, TIMM
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import UNIT, Layout, System
@@ -105,7 +106,9 @@ ENTRIES = (
         name="dinov2",
         title="DINOv2 layout (DINOv2, NeCo, T-CORE and other descendants)",
         layouts=(TIMM,),
-        signs=(_LS, r"cls_token", r"mask_token"),
+        signs=(_LS, r"cls_token"),
+        certain=marks.beside(r"(.*\.)?mask_token"),
+        distinction="positions resized by scale factors, as DINOv2's own code; its mask token was left out",
         prefers=_TEACHER,
         drop=_SSL_HEADS,
         rules=ViTRules(heads="dinov2"),

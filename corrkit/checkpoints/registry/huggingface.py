@@ -84,6 +84,18 @@ ENTRIES = (
         proven="golden",
     ),
     System(
+        name="hf_dpt",
+        model_types=("dpt",),
+        title="DPT (Hugging Face), its image encoder",
+        layouts=(HF, HF_MEMORY),
+        beside=(r"(.*\.)?neck\.(reassemble_stage|fusion_stage)\..*",),
+        rules=ViTRules(eps=1e-12, position="bilinear"),
+        mean=HALF[0],
+        std=HALF[1],
+        source=f"{_SOURCE} models/dpt/modeling_dpt.py",
+        proven="golden",
+    ),
+    System(
         name="hf_vit",
         model_types=("vit", "vit_mae", "ijepa", "deit", "vit_msn"),
         title="ViT, ViT-MAE, I-JEPA, DeiT, ViT-MSN (Hugging Face)",
@@ -92,8 +104,8 @@ ENTRIES = (
         source=_SOURCE,
         proven="golden",
         assumptions=(
-            "Without a config.json taken as a ViT, whose positions are resampled bicubically; those of DPT's files, "
-            "which have the same names, are resampled bilinearly.",
+            "Without a config.json taken as a ViT, whose positions are resampled bicubically; those of a DPT's encoder "
+            "alone, which has the same names, are resampled bilinearly.",
         ),
     ),
     System(

@@ -39,5 +39,18 @@ def beside(pattern: str) -> Mark:
     return mark
 
 
+def norms_behind(opened: "Opened") -> str | None:
+    """The order in which a module saves its parts, where that is neither a pre-norm block's nor the alphabet's.
+
+    timm's ResPostBlock makes attention, its norm, the MLP, its norm; Block each norm in front of what it normalises
+    (timm 1.0.31 models/vision_transformer.py). safetensors files are sorted, so they don't tell.
+    """
+    from corrkit.checkpoints.naming import flatten
+
+    parts = r"(?:.*\.)?blocks\.0\.(attn|norm1|mlp|norm2)\..*"
+    order = dict.fromkeys(match[1] for name in flatten(opened.tree) if (match := re.fullmatch(parts, name)))
+    return "norms that were made behind attention and MLP" if [*order] == ["attn", "norm1", "mlp", "norm2"] else None
+
+
 def by_config(_: "Opened") -> None:
     """Nothing in the file itself: only a config beside it tells, or the user."""

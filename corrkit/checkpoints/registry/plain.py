@@ -5,6 +5,8 @@ from corrkit.checkpoints.registry.layouts import CONV_STEM, JAX, MMPRETRAIN, SPL
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import HALF, System
 
+_LS = r"blocks\.\d+\.(\d+\.)?ls1\.gamma"
+
 ENTRIES = (
     System(
         name="jax_vit",
@@ -104,6 +106,20 @@ ENTRIES = (
         proven="unknown",
     ),
     System(
+        name="timm_post_norm",
+        title="ViT with norms behind attention and MLP (timm's ResPostBlock)",
+        layouts=(TIMM,),
+        told=marks.norms_behind,
+        without=(r"blocks\.\d+\.(\d+\.)?(ls1\.gamma|gamma_1)",),
+        refuse=(
+            "its tensors stand in the order of blocks that normalise what attention and MLP give, which corrkit's "
+            "networks don't.",
+            "Build it with its own code: py:FILE.py:FUNCTION. If its norms stand in front all the same: --system vit.",
+        ),
+        source="timm 1.0.31 models/vision_transformer.py",
+        proven="unknown",
+    ),
+    System(
         name="timm_vit_registers",
         title="ViT with registers in timm's own names",
         layouts=(TIMM,),
@@ -115,6 +131,21 @@ ENTRIES = (
         notes=(
             "Only timm calls registers reg_token, so positions are resampled as timm does; mean and std are "
             "ImageNet's, which not all of timm's models take.",
+        ),
+    ),
+    System(
+        name="timm_vit_scaled",
+        title="ViT with layer scale in timm's own names (DINOv2, DeiT III of timm)",
+        layouts=(TIMM,),
+        signs=(_LS,),
+        without=(r"mask_token", r"re(g|gister)_tokens?", r"norm_pre\..*", r"blocks\.\d+\.\d+\..*"),
+        certain=marks.beside(r"(.*\.)?(head|fc_norm)\.(weight|bias)"),  # of a classifier, which DINOv2's files lack
+        distinction="positions antialiased, as timm's class, which has no mask token",
+        rules=ViTRules(heads="dinov2", cls=None, final_norm="optional", position="antialias"),
+        source="timm 1.0.31 models/vision_transformer.py, layers/pos_embed.py",
+        proven="golden",
+        notes=(
+            "Positions are resampled as timm does; mean and std are ImageNet's, which not all of timm's models take.",
         ),
     ),
     System(
@@ -140,7 +171,7 @@ ENTRIES = (
         layouts=(TIMM,),
         distinction="not turned by positions, classifies by the mean",
         signs=(r"fc_norm\.weight",),
-        without=(r"norm\.weight",),
+        without=(r"norm\.weight", _LS),
         rules=ViTRules(cls=None, final_norm="none"),
         source="timm 1.0.31",
         notes=(
@@ -153,6 +184,7 @@ ENTRIES = (
         title="ViT in timm's names (DINO, MAE, supervised, ...)",
         layouts=(TIMM, SPLIT, CONV_STEM),
         distinction="not turned by positions",
+        without=(_LS,),
         rules=ViTRules(row_first_heads="mocov3", cls=None),
         source="facebookresearch/mae efb2a80 models_vit.py; facebookresearch/dino 7c446df",
         proven="golden",

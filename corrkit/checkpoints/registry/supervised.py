@@ -6,6 +6,7 @@ from corrkit.checkpoints.registry.layouts import AIM, OPENAI, RADIO, SAM, SPLIT,
 from corrkit.checkpoints.rules import ViTRules
 from corrkit.checkpoints.system import CLIP, HALF, System
 
+_CLIP_SIGNS = (r"class_embedding", r"ln_pre\.weight")
 _NO_PATCH_BIAS = frozenset({"patch"})
 _BLIND_NORM = {r"ln_post\..*": "norm of the class token alone"}
 _PROJECTION = {r"proj": "projection to the joint space with text"}
@@ -80,7 +81,9 @@ ENTRIES = (
         name="clip",
         title="CLIP (OpenAI)",
         layouts=(OPENAI,),
-        beside=(r"(.*\.)?(input_resolution|context_length|vocab_size)",),
+        signs=_CLIP_SIGNS,
+        certain=marks.beside(r"(.*\.)?(input_resolution|context_length|vocab_size)"),  # of its released archives
+        distinction="activation quick_gelu, as OpenAI's, DFN's and MetaCLIP's weights; ln_post may have been left out",
         drop={**_BLIND_NORM, **_PROJECTION},
         rules=ViTRules(eps=1e-5, final_norm="none", activation="quick-gelu", position="size", absent=_NO_PATCH_BIAS),
         requires=("cls_token", "norm_pre.weight", "norm_pre.bias"),
@@ -94,7 +97,9 @@ ENTRIES = (
         title="CLIP in OpenAI's names (open_clip)",
         layouts=(OPENAI,),
         model_types=(OPEN_CLIP,),
-        distinction="never turned by positions; ln_post may have been left out",
+        signs=_CLIP_SIGNS,
+        certain=marks.beside(r"(.*\.)?attn_pool\.query"),  # its own attentional pool
+        distinction="exact activation gelu, as LAION's weights; ln_post may have been left out",
         drop={**_BLIND_NORM, **_PROJECTION},
         rules=ViTRules(eps=1e-5, final_norm="none", position="size", absent=_NO_PATCH_BIAS),
         requires=("cls_token", "norm_pre.weight", "norm_pre.bias"),
@@ -102,10 +107,6 @@ ENTRIES = (
         std=CLIP[1],
         source="mlfoundations/open_clip 89fb801 src/open_clip/transformer.py",
         proven="golden",
-        assumptions=(
-            "Taken as an open_clip model with exact GELU; OpenAI's own weights and *-quickgelu configurations need "
-            "another activation, which no tensor tells (difference 7e-3 of the features' scale).",
-        ),
     ),
     System(
         name="aimv2",

@@ -1,19 +1,17 @@
 """Finished runs for others: a model card, results for the hub, records of Every Eval Ever."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from corrkit.errors import RunError, UsageError
 from corrkit.files.atomic import write_atomic
+from corrkit.files.reading import regular_text
 from corrkit.runs.comparable import read_runs, without_repeats
 from corrkit.runs.sharing.every_eval_ever import record
-from corrkit.runs.sharing.facts import OWNER, Told, told
+from corrkit.runs.sharing.facts import OWNER, REPOSITORY, Told, told
 from corrkit.runs.sharing.hub import eval_results
 from corrkit.runs.sharing.model_card import WRITTEN, model_card
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def told_runs(
@@ -35,7 +33,7 @@ def told_runs(
     """
     named = dict(benchmarks or {})
     for name in filter(None, (model, *named.values())):
-        if not _REPOSITORY.fullmatch(name):
+        if not REPOSITORY.fullmatch(name):
             raise UsageError(f"{name!r} is no name of a repository.", "Write OWNER/NAME.")
     runs, notes = read_runs(folders)
     runs, repeats, _ = without_repeats(runs)
@@ -75,7 +73,7 @@ def write_card(runs: Sequence[Told], out: Path) -> list[Path]:
     import yaml
 
     card = out / "README.md"
-    if card.exists() and WRITTEN not in card.read_text(encoding="utf-8", errors="replace"):
+    if card.exists() and not _is_ours(card):
         raise UsageError(
             f"{card} is somebody's own.", "Give --out another folder, and take from its README.md what you need."
         )
@@ -90,3 +88,11 @@ def write_card(runs: Sequence[Told], out: Path) -> list[Path]:
     for path, text in files.items():
         write_atomic(path, text)
     return list(files)
+
+
+def _is_ours(card: Path) -> bool:
+    """Whether a card is one that `write_card` has written."""
+    try:
+        return WRITTEN in regular_text(card)
+    except (OSError, ValueError):
+        return False

@@ -15,6 +15,8 @@ from corrkit.runs.tables import marks
 from corrkit.task_table import Metric, TaskFacts, task_facts
 from corrkit.text import one_line
 
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+"""OWNER/NAME on the hub."""
 OWNER = "OWNER"
 """Stands where nobody has said whose repository it is."""
 _FROM_THE_ROOT = re.compile(r"(?:^|(?<=[:=+]))/(?:[^/:=+]*/)*")
@@ -70,7 +72,7 @@ class Told:
     @property
     def version(self) -> str:
         """Of corrkit, as it evaluated."""
-        return self.run.summary["versions"].get("corrkit", "unknown")
+        return one_line(self.run.summary["versions"].get("corrkit", "unknown"))
 
     @property
     def remarks(self) -> list[str]:
@@ -125,7 +127,8 @@ def _model_on_the_hub(run: StoredRun) -> str:
     """OWNER/NAME where the run was made of "hf:OWNER/NAME[@REVISION]"; else ""."""
     model = _table(_table(run_document(run.folder).get("recorded")).get("model"))
     spec = str(model.get("spec") or "")
-    return spec.removeprefix("hf:").partition("@")[0] if spec.startswith("hf:") else ""
+    name = spec.removeprefix("hf:").partition("@")[0] if spec.startswith("hf:") else ""
+    return name if REPOSITORY.fullmatch(name) else ""
 
 
 def _without_folder(spec: str) -> str:

@@ -44,8 +44,8 @@ def _result(told: Told) -> dict[str, Json]:
             "type": told.dataset,
             "name": one_line(f"{data['name']} {data['split']}".strip()),
             "config": told.variant,
-            "split": data["split"],
-            "args": {"protocol": told.run.summary["protocol"], "identity": data["identity"]},
+            "split": one_line(data["split"]),
+            "args": {"protocol": told.run.summary["protocol"], "identity": one_line(data["identity"])},
         },
         "metrics": [
             {"type": metric.name, "value": per_cent(value), "name": f"{metric.name}, per cent"}

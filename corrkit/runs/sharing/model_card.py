@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from corrkit.runs.comparable import protocol_of
 from corrkit.runs.layout import markdown_escape
-from corrkit.runs.pairing import protocol_of
 from corrkit.runs.sharing.facts import Told
 from corrkit.runs.sharing.hub import TAGS, model_index
 from corrkit.runs.tables import results_table
@@ -18,7 +18,7 @@ def model_card(runs: Sequence[Told]) -> str:
     import yaml
 
     first = runs[0]
-    name = first.model.partition("/")[2]
+    name = one_line(first.model.partition("/")[2])
     head = {"tags": list(TAGS), "model-index": model_index(name, runs)}
     lines = [
         "---",
@@ -28,8 +28,8 @@ def model_card(runs: Sequence[Told]) -> str:
         "",
         f"# {markdown_escape(name)}",
         "",
-        f"Evaluated with corrkit {first.version}: the labels of a clip's first frame are carried through the video by "
-        "nearest neighbours in the frozen features, and scored.",
+        f"Evaluated with corrkit {markdown_escape(first.version)}: the labels of a clip's first frame are carried "
+        "through the video by nearest neighbours in the frozen features, and scored.",
         "",
         "## Results",
         "",
