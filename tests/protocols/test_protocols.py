@@ -391,11 +391,11 @@ def test_a_size_of_another_form_is_answered_with_the_override_that_allows_it():
 
 
 def test_a_window_that_admits_no_cell_is_refused_before_the_work():
-    strict = {"radius": 0, "inclusive": False}
+    strict: dict[str, object] = {"radius": 0, "inclusive": False}
     with pytest.raises(ProtocolError, match="strict square window of radius 0 admits no cell"):
         override(load_protocol("davis/dino"), strict)
     for allowed in ({"mask_first": False}, {"shape": "none"}, {"radius": 0.5, "shape": "circle"}):
-        override(load_protocol("davis/dino"), strict | allowed)
+        override(load_protocol("davis/dino"), {**strict, **allowed})
     with pytest.raises(ProtocolError, match="admits no cell"):
         override(load_protocol("davis/crw"), strict | {"long_term": [], "first_copies": "once"})
 
