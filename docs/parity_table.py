@@ -69,7 +69,7 @@ def cell(row: dict[str, str]) -> str:
 def standing(protocol: Protocol, rows: list[dict[str, str] | None]) -> str:
     """Proven end to end, proven in parts, by what it shares with another protocol, or a source text alone."""
     has = {row["stage"] for row in rows if row}
-    if "end to end" in has:
+    if has & {"end to end", "score"}:
         return "runs of the published code"
     if "run end to end" in protocol.proven or "e2e/" in protocol.proven:
         return "runs of the published code (not measured for this page yet)"

@@ -106,9 +106,7 @@ def _show(protocol: "Protocol", *, explain: bool) -> list[str]:
 def _folded(line: str) -> list[str]:
     """A line in pieces of the terminal's width, the later ones set in by two more; words are never divided."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.wrap(line, _width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [
-        ""
-    ]
+    return textwrap.wrap(line, _width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _width() -> int:

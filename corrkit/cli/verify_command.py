@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,7 +154,7 @@ def _text(attestation: "Attestation") -> str:
 
 
 def _list(*, as_json: bool) -> int:
-    """All checkpoints with their numbers."""
+    """All checkpoints with their numbers, folded at the terminal's width."""
     from dataclasses import asdict
 
     from corrkit.files.jsontext import to_json
@@ -164,7 +165,7 @@ def _list(*, as_json: bool) -> int:
     if as_json:
         print(to_json([asdict(checkpoint) for checkpoint in checkpoints]), end="")
         return 0
-    width = max(len(checkpoint.name) for checkpoint in checkpoints)
+    width, columns = max(len(checkpoint.name) for checkpoint in checkpoints), shutil.get_terminal_size().columns
     for checkpoint in checkpoints:
         numbers = [
             f"{case.task}/{case.protocol} {number.metric} {number.printed}"
@@ -172,5 +173,6 @@ def _list(*, as_json: bool) -> int:
             for number in case.numbers
         ]
         mark = "" if checkpoint.url else " (to be fetched by hand)"
-        print(f"{checkpoint.name.ljust(width)}  {', '.join(numbers)}{mark}")
+        line = f"{checkpoint.name.ljust(width)}  {', '.join(numbers)}{mark}"
+        print(*textwrap.wrap(line, columns, subsequent_indent=" " * (width + 2), break_on_hyphens=False), sep="\n")
     return 0

@@ -51,7 +51,7 @@ class SplitFolders:
 
         A split may be the path of a list of one's own, of clips in any of the folders.
         """
-        known, notes = self._layouts, []
+        known, notes = self._layouts, list[str]()
         listed = own_list(self.root, split)
         if listed is not None:
             return tuple(self._found(name, listed) for name in clips_of_list(listed)), notes

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -111,7 +111,8 @@ def test_cubic_in_time_is_that_of_jax(golden):
         7.573530197143555,
     ]  # fmt: skip
     backbone = Windowed(loaded(golden, "mvd")[0], 16, upsampling="cubic")
-    backbone.network = SimpleNamespace(clip=lambda window: torch.tensor(slices).view(-1, 1, 1, 1).expand(-1, 2, 3, 4))
+    network: Any = SimpleNamespace(clip=lambda window: torch.tensor(slices).view(-1, 1, 1, 1).expand(-1, 2, 3, 4))
+    backbone.network = network
     maps = backbone(torch.zeros(16, 3, 8, 8))
     torch.testing.assert_close(maps, torch.tensor(expected).view(-1, 1, 1, 1).expand(-1, 2, 3, 4), atol=1e-6, rtol=0)
 

@@ -23,6 +23,7 @@ from corrkit.protocols.reader import _read_toml
 from corrkit.protocols.schema import groups_of
 from corrkit.task_table import task_facts, task_names
 from corrkit.tasks.contract import Geometry
+from corrkit.tasks.jhmdb_points import PointCodec
 from corrkit.tasks.masks import MaskCodec
 
 ALL = [(task, name) for task in task_names() for name in protocol_names(task)]
@@ -383,6 +384,23 @@ def masks_of(protocol, first, features) -> np.ndarray:
     return np.stack([codec.first_prediction(first), *(codec.decode(maps) for maps in soft)])
 
 
+@pytest.mark.parametrize("name", [name for task, name in ALL if task == "jhmdb"])
+def test_permuted_joints_permute_the_output(name: str):
+    generator = np.random.default_rng(0)
+    joints, order = generator.uniform(0, [128, 96], (15, 2)), generator.permutation(15)
+    features = torch.from_numpy(generator.standard_normal((4, 6, 8, 16)).astype(np.float32))
+    protocol = load_protocol(name, "jhmdb")
+    geometry = Geometry(original=(96, 128), network=(96, 128), grid=(6, 8), stride=16)
+    codec = PointCodec(geometry, protocol.labels, protocol.readout)
+
+    def carried(first: np.ndarray) -> torch.Tensor:
+        """Maps, since equal pixels of enlarged maps are read out in an order that the last bits decide."""
+        soft = corrkit.propagate(features, codec.encode(first), protocol=protocol)
+        return torch.stack(list(soft))[..., int(protocol.labels.background) :]
+
+    torch.testing.assert_close(carried(joints[order]), carried(joints)[..., order], atol=1e-6, rtol=0)
+
+
 def test_a_size_of_another_form_is_answered_with_the_override_that_allows_it():
     with pytest.raises(ProtocolError, match=r"or override frames\.resize as well") as caught:
         override(load_protocol("davis/dino"), {"size": [96, 120]})
@@ -391,11 +409,11 @@ def test_a_size_of_another_form_is_answered_with_the_override_that_allows_it():
 
 
 def test_a_window_that_admits_no_cell_is_refused_before_the_work():
-    strict = {"radius": 0, "inclusive": False}
+    strict: dict[str, object] = {"radius": 0, "inclusive": False}
     with pytest.raises(ProtocolError, match="strict square window of radius 0 admits no cell"):
         override(load_protocol("davis/dino"), strict)
     for allowed in ({"mask_first": False}, {"shape": "none"}, {"radius": 0.5, "shape": "circle"}):
-        override(load_protocol("davis/dino"), strict | allowed)
+        override(load_protocol("davis/dino"), {**strict, **allowed})
     with pytest.raises(ProtocolError, match="admits no cell"):
         override(load_protocol("davis/crw"), strict | {"long_term": [], "first_copies": "once"})
 
