@@ -130,13 +130,14 @@ def test_a_weight_normalised_head_of_an_unknown_network_is_not_what_it_is_refuse
 def test_quantised_tensors_of_torchao_are_no_parts_of_a_distributed_run(tmp_path, monkeypatch):
     """Both are rebuilt by one function of torch; the class that it is given tells."""
     module = ModuleType("torchao.quantization")
-    module.Int8Tensor = type("Int8Tensor", (), {"__module__": module.__name__})
+    kind = type("Int8Tensor", (), {"__module__": module.__name__})
+    monkeypatch.setattr(module, kind.__name__, kind, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))
 
     class Tensor:
         def __reduce__(self):
-            return torch._utils._rebuild_wrapper_subclass, (module.Int8Tensor, torch.float32, (4, 4))
+            return torch._utils._rebuild_wrapper_subclass, (kind, torch.float32, (4, 4))
 
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"weight": Tensor()}))
     with pytest.raises(CheckpointError, match=r"holds quantised tensors[\s\S]*float32") as refusal:

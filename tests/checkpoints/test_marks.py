@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,7 +192,14 @@ def test_a_vit_with_layer_scale_takes_the_rule_of_whoever_wrote_it():
     """timm and DINOv2 give the same names; DINOv2's files have a mask token, timm's may have a classifier."""
     from timm.models.vision_transformer import VisionTransformer
 
-    options = {"img_size": 32, "patch_size": 8, "embed_dim": 192, "depth": 12, "num_heads": 3, "init_values": 0.1}
+    options: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 192,
+        "depth": 12,
+        "num_heads": 3,
+        "init_values": 0.1,
+    }
     model = VisionTransformer(**options, num_classes=4, dynamic_img_size=True).eval()
     redraw(model)
     state = model.state_dict()
@@ -210,7 +218,14 @@ def test_norms_behind_attention_are_no_norms_in_front_of_it():
     """timm's ResPostBlock has the names and shapes of a Block; the order in which they are saved tells it."""
     from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
-    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 4, "num_classes": 0}
+    options: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 48,
+        "depth": 1,
+        "num_heads": 4,
+        "num_classes": 0,
+    }
     plain, behind = VisionTransformer(**options), VisionTransformer(**options, block_fn=ResPostBlock)
     assert plain.state_dict().keys() == behind.state_dict().keys()
     for prefix in ("", "model.backbone."):

@@ -206,7 +206,8 @@ def test_the_length_of_a_safetensors_header_is_no_signature(tmp_path: Path, leng
     """These begin like msgpack and gzip."""
     header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(length)
     (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(8))
-    assert open_checkpoint(tmp_path / "a.safetensors").tree["a"].tolist() == [0, 0]
+    tree: Any = open_checkpoint(tmp_path / "a.safetensors").tree
+    assert tree["a"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])

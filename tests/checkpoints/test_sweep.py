@@ -1,5 +1,7 @@
 """A sample of benchmarks/checkpoint_sweep.py: what becomes of files that other libraries' classes write."""
 
+from typing import Any
+
 import pytest
 import swept_timm
 import swept_transformers
@@ -76,7 +78,13 @@ def test_a_swin_in_the_names_of_timm_is_at_other_sizes_what_timm_makes_for_them(
     """As long as no stage's grid is smaller than a window; timm then shrinks windows and needs other tables."""
     from timm.models.swin_transformer import SwinTransformer
 
-    options = {"embed_dim": 12, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 4, "num_classes": 0}
+    options: dict[str, Any] = {
+        "embed_dim": 12,
+        "depths": (2, 2, 2),
+        "num_heads": (1, 2, 4),
+        "window_size": 4,
+        "num_classes": 0,
+    }
     weights = SwinTransformer(img_size=64, **options)
     redraw(weights)
     row, built = judge(opened_state(weights.state_dict()))

@@ -16,7 +16,7 @@ from corrkit.backbones.networks.stages import Stage
 from corrkit.backbones.windowed import Windowed
 from corrkit.checkpoints.opening import open_checkpoint
 from corrkit.checkpoints.recognition import recognise
-from corrkit.checkpoints.rules import WindowedHieraRules
+from corrkit.checkpoints.rules import SwinRules, WindowedHieraRules
 from corrkit.errors import CheckpointError
 
 TOLERANCE = 1e-4  # of the features' scale: float32 with another order of sums (golden README-video.md)
@@ -228,7 +228,7 @@ def test_a_swin_grid_that_fits_into_one_window_is_not_shifted():
     from timm.models.swin_transformer import SwinTransformer
 
     design: Any = {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4, "num_classes": 0}
-    ours = Swin(design, 32, Stage(2, normed=True)).eval()
+    ours = Swin(design, 32, Stage(2, normed=True), SwinRules()).eval()
     timm = SwinTransformer(img_size=32, **design).eval()
     timm.load_state_dict(ours.state_dict())
     frames = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
