@@ -247,8 +247,8 @@ def plot(rows: Sequence[Row]) -> str:
         f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="30" y2="{height - 25}" stroke="#999"/>',
     ]
     for number, spec in enumerate(checkpoints):
-        colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<text x="{left + 150 * number}" y="16" fill="{colour}">{html.escape(spec)}</text>')
+        colour, before = COLOURS[number % len(COLOURS)], sum(7 * len(one) + 25 for one in checkpoints[:number])
+        parts.append(f'<text x="{left + before}" y="16" fill="{colour}">{html.escape(spec)}</text>')
     for line, (section, name) in enumerate(names):
         y = 40 + step * line
         label = name if section == "protocols" else f"{section}: {name}"
