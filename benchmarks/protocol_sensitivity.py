@@ -124,6 +124,7 @@ def main() -> None:
             lanes = [(predictor, scaled(step.protocol, args.scale)) for step in chosen]
             found = evaluate_together(subject, lanes, outs=[folder_of(spec, step, args.out) for step in chosen])
             for step, result in zip(chosen, found, strict=True):
+                assert not result.failures, result.failures
                 score = 100 * result.summary["metrics"]["J&F-Mean"]
                 print(f"{spec}, {step.section}, {step.name}: {score:.1f}", flush=True)
     rows = [row for spec in args.ckpt for row in rows_of(spec, args)]
