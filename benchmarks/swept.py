@@ -78,6 +78,8 @@ def compared(row: Row, built: Built, peer: Features, sizes: list[tuple[int, int]
             features = network(frames)
         except CheckpointError as error:
             return replace(row, outcome="refused", words=str(error))
+        except Exception as error:  # a fault of corrkit's, which the table must show
+            return replace(row, outcome="crashed", words=f"{type(error).__name__}: {error}")
         if features.shape != expected.shape:
             return replace(row, outcome="wrong", words=f"{[*features.shape]}, not {[*expected.shape]}. {row.words}")
         found.append(float((features - expected).abs().max() / expected.abs().max()))
@@ -95,7 +97,8 @@ def redraw(model: nn.Module) -> None:
     """New values of usual sizes for every parameter, and for the means and variances of batch norms."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        every = [*model.named_parameters(), *model.named_buffers()]
+        for name, tensor in ((name, tensor) for name, tensor in every if tensor.numel()):
             draw = torch.randn(tensor.shape, generator=generator)
             if name.endswith("running_var"):
                 tensor.copy_(draw.abs() + 0.5)

@@ -67,6 +67,8 @@ def names() -> list[str]:
     """As "module:class", all that takes pixels, heads included: they save the files that people have."""
     import transformers
 
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     found = []
     for file in sorted((Path(transformers.__file__).parent / "models").glob("*/modeling_*.py")):
         if "pixel_values" not in file.read_text():
@@ -131,12 +133,16 @@ def small(config_class: Any) -> Any:
 
 
 def row_of(name: str, kind: str, model: Any, path: Path) -> Row:
-    heads = getattr(encoder_of(model).config, "num_attention_heads", None) if "lone" in name else None
-    row, built = judge(open_checkpoint(path), heads if isinstance(heads, int) else None)
+    row, built = judge(open_checkpoint(path))
+    heads = getattr(encoder_of(model).config, "num_attention_heads", None)
+    if "--heads N" in row.words and isinstance(heads, int):  # small networks are in no table
+        row, built = judge(open_checkpoint(path), heads)
     row = replace(row, name=name, kind=kind)
     if built is None:
         return row
     encoder = encoder_of(model)
+    if row.system == "resnet":  # inside a detector, whose own output is another
+        return replace(row, outcome="not compared")
     if row.system in ("hf_convnext", "hf_dinov3_convnext", "hf_sam2"):  # taken from an earlier stage by default
         built = judge(open_checkpoint(path), layer=4)[1]
     takes = inspect.signature(encoder.forward).parameters

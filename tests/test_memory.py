@@ -18,7 +18,7 @@ from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import load_protocol, override
 from corrkit.tasks.masks import write_mask
 
-SIZES = ["60000", "200000", "9" * 30, "9" * 400]
+SIZES = ["60000", "200000", str((1 << 31) - 1)]
 
 
 def told(path: Path, text: str) -> None:
@@ -26,7 +26,7 @@ def told(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=[f"{len(size)} digits" for size in SIZES])
+@pytest.mark.parametrize("size", SIZES, ids=SIZES)
 def test_a_giant_input_is_refused_before_it_is_made(size: str):
     made, protocol = make_predictor("rgb"), override(load_protocol("davis/dino"), {"size": [int(size)]})
     with pytest.raises(DataError, match=r"of memory|no frame is that large"):

@@ -38,9 +38,16 @@ class _Cells(Described):
         for frame in frames:
             yield self(frame[None])[0]
 
-    def _check(self, frames: Tensor) -> None:
-        if frames.ndim != 4 or frames.shape[1] != 3 or frames.shape[2] % self.stride or frames.shape[3] % self.stride:
-            raise ValueError(f"frames are {tuple(frames.shape)}, not [B, 3, H, W] with sides of whole {self.stride}s")
+    def _whole_cells(self, frames: Tensor) -> Tensor:
+        """Frames [B, 3, H, W] without what is left over at the right and bottom, as a patch projection drops it.
+
+        Raises:
+            ValueError: for frames of another shape, or smaller than a cell.
+        """
+        if frames.ndim != 4 or frames.shape[1] != 3 or min(frames.shape[2:]) < self.stride:
+            raise ValueError(f"frames are {tuple(frames.shape)}, not [B, 3, H, W] of {self.stride} pixels or more")
+        height, width = (side - side % self.stride for side in frames.shape[2:])
+        return frames[..., :height, :width].float()
 
 
 class RgbCells(_Cells):
@@ -70,9 +77,9 @@ class RgbCells(_Cells):
 
         Without the last channel if constant is 0.
         """
-        self._check(frames)
+        frames = self._whole_cells(frames)
         size = self.stride // self.parts
-        colours = F.pixel_unshuffle(F.avg_pool2d(frames.float(), size), self.parts)  # [B, 3 parts^2, h, w]
+        colours = F.pixel_unshuffle(F.avg_pool2d(frames, size), self.parts)  # [B, 3 parts^2, h, w]
         patches = _with_neighbours(colours, self.context)
         if self.constant:
             length = self.constant * math.sqrt(patches.shape[1] / 3)  # as if it stood beside each colour
@@ -114,8 +121,7 @@ class HogCells(_Cells):
 
         C is (bins + 3) (2 context + 1)^2 + 1, or bins (2 context + 1)^2 if colour is 0.
         """
-        self._check(frames)
-        frames = frames.float()
+        frames = self._whole_cells(frames)
         histograms = _with_neighbours(self._histograms(frames), self.context)
         num_cells = (2 * self.context + 1) ** 2
         parts = [(histograms / (histograms.sum(1, keepdim=True) + self.floor * num_cells)).sqrt()]

@@ -82,8 +82,9 @@ def contradiction(path: object, system: System, name: str, problem: str) -> Chec
 def ways_on() -> str:
     """How any network can be evaluated that corrkit doesn't know by its names."""
     return (
-        "A model of timm: timm:NAME=FILE. A ViT in names of its own: --layout FILE.toml. Any other: "
-        "py:FILE.py:FUNCTION, which builds it with its own code."
+        "A model of timm: timm:NAME=FILE. A ViT in names of its own: --layout FILE.toml, which "
+        "corrkit inspect FILE --suggest NEW.toml proposes. Any other: py:FILE.py:FUNCTION, which builds it with its "
+        "own code."
     )
 
 

@@ -103,7 +103,7 @@ def epsilon(recognised: "Recognised", default: float) -> float:
     return value if isinstance(value, float) else default
 
 
-def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Sequence[int]]) -> None:
+def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | float | str | Sequence[int]]) -> None:
     """Raises CheckpointError where the configuration beside a file says something else than its network has.
 
     Args:
@@ -117,7 +117,7 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Seq
         if isinstance(said, list) and isinstance(found, int) and said:
             agrees = all(item == found for item in said)
         else:
-            agrees = not isinstance(said, int | str | list) or said == found
+            agrees = not isinstance(said, int | float | str | list) or said == found
         if not agrees:
             contradictions.append(f"{name} {said} (here: {found})")
     if contradictions:
@@ -125,6 +125,15 @@ def require_obeyed(recognised: "Recognised", facts: Mapping[str, int | str | Seq
             f"{recognised.path}: the config beside it (transformers) says {', '.join(contradictions)}.",
             "Either it belongs to another file, or the network is a variant that corrkit doesn't know.",
         )
+
+
+def _activation_of_open_clip(model: Mapping[str, Json], vision: Mapping[str, Json]) -> str:
+    """In transformers' words; act_kwargs are arguments of torch's GELU."""
+    named = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    arguments = vision.get("act_kwargs")
+    if not arguments or arguments == {"approximate": "none"}:
+        return named
+    return "gelu_new" if (named, arguments) == ("gelu", {"approximate": "tanh"}) else f"{named} with {arguments}"
 
 
 def _from_open_clip(model: Mapping[str, Json]) -> dict[str, Json]:
@@ -138,7 +147,7 @@ def _from_open_clip(model: Mapping[str, Json]) -> dict[str, Json]:
         "num_hidden_layers": vision.get("layers"),
         "patch_size": vision.get("patch_size"),
         "image_size": vision.get("image_size"),
-        "hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu",
+        "hidden_act": _activation_of_open_clip(model, vision),
         "timm_model_name": vision.get("timm_model_name"),
         "no_ln_pre": vision.get("no_ln_pre", False),
     }

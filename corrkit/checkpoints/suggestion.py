@@ -5,6 +5,7 @@ word that doesn't leaves the tensor open, and the file is refused until its owne
 """
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -247,6 +248,12 @@ def _taken(network: _Network) -> set[str]:
     return {name.removeprefix(f"{inner}*.") for name in network.roles.values()}
 
 
+def _is_table(shape: tuple[int, ...], width: int) -> bool:
+    """Whether a shape is that of positions of a square grid of at least 4x4, behind up to two tokens, by itself."""
+    rows = shape[-2] if len(shape) > 1 and shape[-1] == width and shape[:-2] in ((), (1,)) else 0
+    return any(rows - tokens >= 16 and math.isqrt(rows - tokens) ** 2 == rows - tokens for tokens in (0, 1, 2))
+
+
 def _outside(network: _Network, shapes: Shapes, patch: str) -> None:
     """Patch embedding, tokens, positions and norms beside the blocks."""
     prefix, width = network.prefix, network.width
@@ -268,6 +275,8 @@ def _outside(network: _Network, shapes: Shapes, patch: str) -> None:
         if len(names) == 1 and (not is_one or rest[names[0]] in ((1, 1, width), (width,))):
             network.roles[canonical] = names[0]
     tables = [name for name, shape in rest.items() if "pos" in name and shape[-1:] == (width,) and len(shape) > 1]
+    tokens = network.roles.values()
+    tables = tables or [name for name, shape in rest.items() if name not in tokens and _is_table(shape, width)]
     if len(tables) == 1:
         network.roles["pos_embed"] = tables[0]
     norms = [

@@ -243,7 +243,7 @@ class Propagator(Predictor):
         """Raises DataError where the features of the context, which `propagate` holds, don't fit into memory."""
         from corrkit.propagation.memory import context_frames
 
-        context = min(num_frames - 1, len(context_frames(num_frames, protocol.memory)))
+        context = max(1, min(num_frames - 1, len(context_frames(num_frames, protocol.memory))))
         if first.device.type == "cpu":
             needed = 4 * first.numel() * protocol.features.finer**2 * context
             what = f"The context of {context} frames, each with features of {list(first.shape)},"

@@ -41,9 +41,8 @@ def context_frames(query: int, memory: Memory, *, first_differs: bool = False) -
     code/utils/test_utils.py:128-134 ("fill"), zlai0/MAST a57b043 benchmark.py (spacing, distinct).
     """
     first = query - 1 - memory.spacing * (memory.context - 1)
-    queue = (
-        range(first if first >= 0 else first % memory.spacing, query, memory.spacing) if memory.context else range(0)
-    )
+    first = first if first >= 0 else first % memory.spacing  # of the clip
+    queue = range(first, query, memory.spacing) if memory.context else range(0)
     long_term = {index for index in memory.long_term if index < query or index == 0}
     num_padding = memory.context - len(queue) if memory.first_copies == "fill" else 0  # those before the clip
     context = []

@@ -12,8 +12,13 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from corrkit.constants import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE
+from corrkit.constants import POSITIVE
 from corrkit.task_table import task_facts
+
+_MOST = (1 << 31) - 1
+NON_NEGATIVE = MappingProxyType({"min": 0, "max": _MOST})
+AT_LEAST_ONE = MappingProxyType({"min": 1, "max": _MOST})
+"""Limits of counts and lengths: beyond them numbers would wrap around in what computes with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,12 +83,15 @@ class _Training:
             checkpoint.start_from(self.objective, options.start_from, options.heads, self.report.say)
         self.average = frozen_copy(self.objective.encoder) if options.average else None
         if stored:
-            self._take(stored)
-        self.faults = Faults(len(self.index.entries), options.damaged, stored.get("faults") if stored else None)
+            with checkpoint.damage_named(self.path):
+                self._take(stored)
+        with checkpoint.damage_named(self.path):
+            self.faults = Faults(len(self.index.entries), options.damaged, stored.get("faults") if stored else None)
         self.shared = WAYS[options.parallel](self.objective, self.average, self.device, ranks)
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         if stored:
-            self.shared.load_optimiser(self.optimiser, stored["optimizer"])
+            with checkpoint.damage_named(self.path):
+                self.shared.load_optimiser(self.optimiser, stored["optimizer"])
 
     def run(self, stop: list[int]) -> Path:
         """All steps that are left, or those until a signal stands in `stop`."""

@@ -406,7 +406,7 @@ def test_every_field_of_a_plain_entry_can_be_said_in_a_layout_file():
             convert = [layout.name for layout in system.layouts if layout.convert]
             unsaid += [(system.name, name) for name in (*names, *convert)]
     # Kernels of flax are transposed; a SwiGLU that timm packs into fc1 is `conversions.packed_swiglu`'s.
-    packed = ("deit_distilled", "deit3", "timm_vit", "timm_vit_registers", "vit_mean_pooled", "vit")
+    packed = ("deit_distilled", "deit3", "timm_vit", "timm_vit_registers", "timm_vit_scaled", "vit_mean_pooled", "vit")
     assert {*unsaid} == {("jax_vit", "JAX ViT"), *((name, "timm ViT") for name in packed)}
 
 
@@ -420,6 +420,11 @@ def test_systems_are_listed_without_torch(tmp_path):
     assert re.search(r"^ijepa +yes +I-JEPA$", done.stdout, re.MULTILINE)
     assert "resnet" not in done.stdout
     assert corrkit(tmp_path, "systems", "nosuch").returncode == 2
+
+
+def test_a_table_of_positions_is_known_by_its_rows_where_its_name_says_nothing(place):
+    torch.save(renamed({**TELLING, "pos_embed": "pe"}, head="pred_head"), place / "short.pth")
+    assert '"pe" = "pos_embed"' in propose(open_checkpoint(place / "short.pth")).text
 
 
 def test_suggest_writes_a_file_once(place):

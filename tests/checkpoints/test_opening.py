@@ -201,6 +201,14 @@ def shard(folder: Path, ending: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
+@pytest.mark.parametrize("length", [0xA188, 0x8B1F, 0x00DE])
+def test_the_length_of_a_safetensors_header_is_no_signature(tmp_path: Path, length: int) -> None:
+    """These begin like msgpack and gzip."""
+    header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(length)
+    (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(8))
+    assert open_checkpoint(tmp_path / "a.safetensors").tree["a"].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 def test_a_folder_of_shards_with_its_config(tmp_path: Path, ending: str) -> None:
     tensors = shard(tmp_path, ending)

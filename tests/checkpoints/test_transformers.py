@@ -529,6 +529,22 @@ def test_the_input_is_what_its_processor_makes_of_it(told, mean, std, tmp_path):
     torch.testing.assert_close(processed.float(), ours, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["HieraModel", "SamVisionModel", "Sam2HieraDetModel"])
+def test_an_epsilon_that_a_network_lacks_is_refused(name, tmp_path):
+    case = next(case for case in CASES if case.model == name)
+    written(replace(case, options={**case.options, "layer_norm_eps": 1e-2}), tmp_path)
+    with pytest.raises(CheckpointError, match=r"layer_norm_eps 0\.01 \(here: 1e-06\)"):
+        load_backbone(tmp_path)
+
+
+def test_a_hiera_whose_patches_have_no_middle_is_refused(tmp_path):
+    sizes = {"image_size": [64, 64], "embed_dim": 8, "patch_size": [8, 8]}
+    options = {**sizes, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]}
+    written(Written(model="HieraModel", config="HieraConfig", options=options), tmp_path)
+    with pytest.raises(CheckpointError, match="has patches of 8x8 pixels"):
+        load_backbone(tmp_path)
+
+
 def test_an_activation_that_a_network_in_stages_lacks_is_refused(tmp_path):
     options = {"image_size": 64, "embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
     written(Written(model="SwinModel", config="SwinConfig", options={**options, "hidden_act": "relu"}), tmp_path)

@@ -1,6 +1,7 @@
 """Checkpoints as other people's code writes them: equal features, or a refusal that is true."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,3 +74,29 @@ def test_a_system_with_other_names_is_refused(golden):
         load_backbone(path, heads=meta["heads"], system="mae")
     with pytest.raises(CheckpointError, match="no system 'open_clup'"):
         load_backbone(path, heads=meta["heads"], system="open_clup")
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("quick", "arguments", "words"),
+    [
+        (False, {"approximate": "tanh"}, "approximate='tanh'"),
+        (False, {"approximate": "none"}, "approximate='none'"),
+        (True, {"approximate": "tanh"}, None),
+        (False, {"negative_slope": 0.1}, None),
+    ],
+)
+def test_arguments_of_the_activation_in_open_clips_config_are_obeyed(golden, quick, arguments, words, tmp_path):
+    """CLIPA's configurations have act_kwargs."""
+    path, _, _ = wild(golden, "s05_openclip_hub_folder_quickgelu")
+    folder = path if path.is_dir() else path.parent
+    shutil.copytree(folder, tmp_path / "copy")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = quick
+    config["model_cfg"]["vision_cfg"]["act_kwargs"] = arguments
+    (tmp_path / "copy" / "open_clip_config.json").write_text(json.dumps(config))
+    backbone, refusal = loaded_or_refused(tmp_path / "copy")
+    if words is None:
+        assert "names the activation" in refusal
+    else:
+        assert words in repr(backbone.network.blocks[0].mlp.act)

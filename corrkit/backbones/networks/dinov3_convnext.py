@@ -36,7 +36,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     names = [f"stages.{stage}.blocks.0.conv_dw.weight" for stage in range(len(depths))]
     if absent := [name for name in names if name not in state]:
         raise missing(recognised, absent)
-    require_obeyed(recognised, {"hidden_act": "gelu", "depths": list(depths)})
+    require_obeyed(recognised, {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "depths": list(depths)})
     stage = choose_stage(recognised, layer, len(depths), has_norm=True)
     with torch.device("meta"):
         net = ConvNeXt(

@@ -38,6 +38,12 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     state = recognised.state
     depths = _depths(recognised)
     weight = state["patch_embed.proj.weight"]
+    if any(side % 2 == 0 for side in weight.shape[-2:]):  # its grid would have a row more than the table of positions
+        raise CheckpointError(
+            f"{recognised.path}: {recognised.file_name('patch_embed.proj.weight')} has patches of "
+            f"{weight.shape[-2]}x{weight.shape[-1]} pixels.",
+            "Only Hieras with patches of an odd number of pixels, as the published ones, can be evaluated.",
+        )
     said = _whole_numbers(recognised.config.get("num_heads"))
     known = {weight.shape[0]: said[0]} if said else rules.heads
     chosen, why = choose_heads(recognised, heads, weight.shape[0], known)
@@ -45,6 +51,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
         recognised,
         {
             "hidden_act": "gelu",
+            "layer_norm_eps": 1e-6,
             "depths": list(depths),
             "num_heads": [chosen * 2**number for number in range(len(depths))],
             "masked_unit_size": _MASK_UNIT,
@@ -52,6 +59,7 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
             "num_query_pool": rules.q_pool,
             "query_stride": 2,
             "patch_stride": _PATCH_STRIDE,
+            "patch_padding": weight.shape[-1] // 2,
         },
     )
     stage = choose_stage(recognised, layer, len(depths), has_norm="norm.weight" in state)
@@ -240,6 +248,7 @@ def _said_by_config(recognised: Recognised, depths: tuple[int, ...]) -> tuple[in
         recognised,
         {
             "hidden_act": "gelu",
+            "layer_norm_eps": 1e-6,
             "blocks_per_stage": list(depths),
             "embed_dim_per_stage": [dim * 2**number for number in range(len(depths))],
             "num_attention_heads_per_stage": [heads[0] * 2**number for number in range(len(depths))],

@@ -41,9 +41,8 @@ def build(recognised: Recognised, *, heads: int | None = None, layer: int | str 
     spans = {index: (len(state[name]) + 1) // 2 for index, name in names.items() if name in state}
     windows = {span for span in spans.values() if span != side}
     chosen, why = choose_heads(recognised, dim, depth, heads)
-    require_obeyed(
-        recognised, {"hidden_act": "gelu", "hidden_size": dim, "num_hidden_layers": depth, "patch_size": patch}
-    )
+    sizes = {"hidden_size": dim, "num_hidden_layers": depth, "patch_size": patch, "image_size": side * patch}
+    require_obeyed(recognised, {"hidden_act": "gelu", "layer_norm_eps": 1e-6, **sizes})
     with torch.device("meta"):
         encoder = VisionTransformerSAM(
             img_size=side * patch,

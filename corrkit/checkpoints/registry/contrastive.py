@@ -107,6 +107,7 @@ ENTRIES = (
         title="DINOv2 layout (DINOv2, NeCo, T-CORE and other descendants)",
         layouts=(TIMM,),
         signs=(_LS, r"cls_token"),
+        without=(r"reg_token",),
         certain=marks.beside(r"(.*\.)?mask_token"),
         distinction="positions resized by scale factors, as DINOv2's own code; its mask token was left out",
         prefers=_TEACHER,

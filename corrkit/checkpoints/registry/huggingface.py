@@ -88,7 +88,7 @@ ENTRIES = (
         model_types=("dpt",),
         title="DPT (Hugging Face), its image encoder",
         layouts=(HF, HF_MEMORY),
-        beside=(r"(.*\.)?neck\.(reassemble_stage|fusion_stage)\..*",),
+        told=marks.either(marks.beside(r"(.*\.)?neck\.(reassemble_stage|fusion_stage)\..*"), marks.of_type("dpt")),
         rules=ViTRules(eps=1e-12, position="bilinear"),
         mean=HALF[0],
         std=HALF[1],

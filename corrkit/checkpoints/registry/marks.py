@@ -39,6 +39,17 @@ def beside(pattern: str) -> Mark:
     return mark
 
 
+def of_type(model_type: str) -> Mark:
+    """The model type of the config beside the file."""
+
+    def mark(opened: "Opened") -> str | None:
+        from corrkit.checkpoints import configuration
+
+        return "its config" if configuration.model_type(opened.config) == model_type else None
+
+    return mark
+
+
 def norms_behind(opened: "Opened") -> str | None:
     """The order in which a module saves its parts, where that is neither a pre-norm block's nor the alphabet's.
 
