@@ -140,7 +140,13 @@ def main() -> None:
                     cells.append(
                         f"{above / 1e6:.0f} MB ({above / size_of_file:.2f} x), {max(seconds - start, 0):.1f} s"
                     )
-                row = [f"ViT-{size[0].upper()}", precision, container, f"{size_of_file / 1e6:.0f} MB", *cells]
+                row = [
+                    f"ViT-{'g' if size == 'giant' else size[0].upper()}",
+                    precision,
+                    container,
+                    f"{size_of_file / 1e6:.0f} MB",
+                    *cells,
+                ]
                 print(f"| {' | '.join(row)} |", flush=True)
                 shutil.rmtree(place)
 

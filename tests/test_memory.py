@@ -14,9 +14,9 @@ import corrkit
 from corrkit import memory
 from corrkit.cli import main
 from corrkit.errors import DataError
-from corrkit.predictors.loading import make_predictor
 from corrkit.protocols import load_protocol, override
 from corrkit.tasks.masks import write_mask
+from corrkit.tracking.tracker import propagator_of
 
 SIZES = ["60000", "200000", str((1 << 31) - 1)]
 
@@ -28,7 +28,7 @@ def told(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=SIZES)
 def test_a_giant_input_is_refused_before_it_is_made(size: str):
-    made, protocol = make_predictor("rgb"), override(load_protocol("davis/dino"), {"size": [int(size)]})
+    made, protocol = propagator_of("rgb", "cpu"), override(load_protocol("davis/dino"), {"size": [int(size)]})
     with pytest.raises(DataError, match=r"of memory|no frame is that large"):
         made.input_of(type(made), (480, 854), protocol)
 
@@ -54,7 +54,7 @@ def test_every_command_that_matches_says_so(tmp_path: Path, capsys: pytest.Captu
 
 def test_the_least_is_no_more_than_what_is_taken(tmp_path: Path):
     """Resized and normalised colours of one frame: nothing that fits is refused."""
-    made = make_predictor("rgb")
+    made = propagator_of("rgb", "cpu")
     seen = made.input_of(type(made), (96, 128), override(load_protocol("davis/dino"), {"size": [480]}))
     prepare = seen.preparation()
     resized = prepare.resize(np.zeros((96, 128, 3), np.uint8))

@@ -32,7 +32,7 @@ PROTOCOLS = {
 }
 ONE_SIDE, TWO_SIDES = ([60], [52], [64], [17]), ([48, 64], [44, 60], [16, 200])
 """Of the network's input: multiples of a patch and others."""
-NO_SIDES = ([], [1], [3, 3, 3], [0])
+NO_SIDES: tuple[list[int], ...] = ([], [1], [3, 3, 3], [0])
 MOST, LARGE = (1 << 31) - 1, 10**30
 CHOICES: Mapping[str, tuple[object, ...]] = {
     "size": (*ONE_SIDE, *TWO_SIDES, *NO_SIDES),
