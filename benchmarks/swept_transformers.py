@@ -146,15 +146,29 @@ def row_of(name: str, kind: str, model: Any, path: Path) -> Row:
     if row.system in ("hf_convnext", "hf_dinov3_convnext", "hf_sam2"):  # taken from an earlier stage by default
         built = judge(open_checkpoint(path), layer=4)[1]
     takes = inspect.signature(encoder.forward).parameters
-    call = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in takes else {}
+    resized = "interpolate_pos_encoding" in takes and row.system != "hf_swin"  # which has no table to resize
+    call = {"interpolate_pos_encoding": True} if resized else {}
+    if hasattr(encoder, "input_conditioner"):  # the frames are normalised already
+        encoder.input_conditioner = nn.Identity()
+    if row.system == "hf_resnet":  # corrkit's rule for ResNets: stage 3, without its stride
+        call = {"output_hidden_states": True}
+        for module in encoder.encoder.stages[2].modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
     side = getattr(encoder.config, "image_size", None) or getattr(encoder.config, "crop_size", 64)
     side = side if isinstance(side, int) else side[0]
+    side = 4 * built.multiple if row.system == "hf_swin" else side  # its class takes no grid smaller than a window
 
     def peer(frames: Tensor) -> Tensor:
         argument = next(iter(takes))
         clip = frames[:, None].expand(-1, 2, -1, -1, -1) if argument == "pixel_values_videos" else frames
         output = encoder(clip, **call)
-        found = output.feature_maps[-1] if "feature_maps" in output else output[0]
+        if row.system == "hf_resnet":
+            found = output.hidden_states[3]
+        elif "feature_maps" in output:
+            found = output.feature_maps[-1]
+        else:
+            found = output.get("last_hidden_state", output[0])
         grid = (frames.shape[2] // built.stride, frames.shape[3] // built.stride)
         if found.ndim == 4:
             return found if tuple(found.shape[1:3]) == grid else found.movedim(1, -1)

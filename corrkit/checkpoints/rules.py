@@ -56,12 +56,17 @@ class ResNetRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwinRules:
-    """Where windows aren't shifted: along an axis whose grid is one window ("each"), or where either axis' is ("both").
+    """How windows are laid out over a grid.
 
-    The first is Swin's and torchvision's rule, the second transformers' (SwinLayer.set_shift_and_window_size).
+    shifts: where they aren't shifted: along an axis whose grid is one window ("each"), or where either axis' is
+        ("both"). The first is Swin's and torchvision's rule, the second transformers'
+        (SwinLayer.set_shift_and_window_size).
+    pads: whether a grid is filled up to whole windows in front of the shift, as in Swin's detectors, torchvision and
+        transformers, or behind it, as in timm.
     """
 
     shifts: Literal["each", "both"] = "each"
+    pads: Literal["in front", "behind"] = "in front"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,9 +174,8 @@ def _no_system(
                 names = relative(tensors, reading.prefix)
                 absent = next((sign for sign in (*system.signs, *system.shapes) if first(sign, names) is None), None)
                 extra = next((name for sign in system.without if (name := first(sign, names))), None)
-                why = (
-                    f"{plain(absent)} is missing" if absent else f"{extra} is too many" if extra else "others beside it"
-                )
+                here = reading.prefix + (plain(absent) if absent else extra or "")
+                why = f"{here} is missing" if absent else f"{here} is too many" if extra else "others beside it"
                 lacking.append(f"{system.name} ({why})")
     lacking = lacking or [f"{system.name} (other names)" for system in systems]
     alike = "" if kind is None else f", with the config of {kind!r} beside it,"

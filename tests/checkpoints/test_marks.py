@@ -155,12 +155,13 @@ def assert_marked(taken, readings, checkpoint):
 
 @pytest.mark.golden
 def test_a_lone_vision_encoder_in_siglips_names_is_asked_about(golden):
-    """SmolVLM and Idefics have the same names and sizes, and look positions up in another way."""
+    """SmolVLM, Idefics and Phi-4 have the same names and sizes, and look positions up in another way."""
     checkpoint, _, _ = opened(golden, "hf_siglip")
     checkpoint = replace(checkpoint, config=None)
     assert recognise(checkpoint).system.name == "hf_siglip"  # its own head and loss beside it
     vision = {name: tensor for name, tensor in checkpoint.tree.items() if name.startswith("vision_model.")}
-    assert recognise(replace(checkpoint, tree=vision)).system.name == "hf_siglip"
+    with pytest.raises(CheckpointError, match="--system hf_siglip"):  # Phi-4's encoder has such a head
+        recognise(replace(checkpoint, tree=vision))
     lone = {name: tensor for name, tensor in vision.items() if ".head." not in name}
     with pytest.raises(CheckpointError, match=r"hf_siglip[\s\S]*hf_idefics[\s\S]*--system hf_siglip"):
         recognise(replace(checkpoint, tree=lone))
@@ -222,6 +223,16 @@ def test_norms_behind_attention_are_no_norms_in_front_of_it():
     assert recognise(opened_state(ordered)).system.name == "vit"
 
 
+def test_the_windowed_dinov2_of_rf_detr_is_refused():
+    names = ("embeddings.patch_embeddings.projection.weight", "encoder.layer.0.layer_scale1.lambda1")
+    tensors = {
+        f"backbone.0.encoder.encoder.{name}": torch.ones(8, 3, 4, 4)[: 8 if "patch" in name else 1] for name in names
+    }
+    tensors["backbone.0.encoder.encoder.encoder.layer.0.attention.attention.query.weight"] = torch.ones(8, 8)
+    with pytest.raises(CheckpointError, match="attend within windows"):
+        recognise(opened_state({**tensors, "refpoint_embed.weight": torch.ones(9, 4)}))
+
+
 def network(system):
     return system.build, system.rules, system.mean, system.std
 
@@ -229,11 +240,14 @@ def network(system):
 # Tensors that move no features of a single frame, by system, and why that is no mistake.
 _LATER = r"stages\.3\..*"  # the stage behind the one that is evaluated
 UNMOVED = {
+    **dict.fromkeys(("crw", "vfs", "spathentemp", "sfc", "moco", "simsiam"), r"layer4\..*"),  # likewise
+    "timecycle": r"layer4\..*|afterconv1\.weight",  # likewise, and what --layer afterconv1 evaluates
     "": r".*\.num_batches_tracked",  # counters of training, which evaluation doesn't read
     "convnextv2": _LATER,
     "fcmae": _LATER,
     "hf_convnext": _LATER,
     "sam2": r"blocks\.4\..*",  # the stage behind the one that is evaluated
+    "hf_sam2": r"blocks\.5\..*",  # likewise
     # What acts on the state, which is zero before the first frame; a key's bias shifts all logits of a query alike.
     "rvm": r"core\.\d+\.cross.*|state_norm\.weight|(input|state)_reset\.weight|state_update\.weight|.*\.k\.bias",
     "vjepa2_1": r"video_mod_embed|patch_embed\.proj\..*|norms_block\.[012]\..*",  # clips, and earlier taps

@@ -7,11 +7,11 @@ import torch
 from swept import TOLERANCE, Row, compared, judge, opened_state, redraw
 
 TIMM = {
-    "test_vit": "noted",
-    "test_vit2": "noted",
-    "deit_tiny_distilled_patch16_224": "noted",
-    "vit_base_patch16_gap_224": "noted",
-    "resnetblur18": "noted",
+    "test_vit": "assumed",
+    "test_vit2": "assumed",
+    "deit_tiny_distilled_patch16_224": "assumed",
+    "vit_base_patch16_gap_224": "assumed",
+    "resnetblur18": "assumed",
     "cait_xxs24_224": "refused",
     "dla46_c": "refused",
     "hrnet_w18_small": "refused",
@@ -68,6 +68,24 @@ def test_sam_in_the_names_of_timm_resamples_positions_as_timm_does():
     for height, width in ((64, 64), (64, 96)):
         frames = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         expected = model.forward_features(frames).movedim(1, -1)
+        assert float((built.network(frames) - expected).abs().max()) < TOLERANCE * float(expected.abs().max())
+
+
+@torch.no_grad()
+def test_a_swin_in_the_names_of_timm_is_at_other_sizes_what_timm_makes_for_them():
+    """As long as no stage's grid is smaller than a window; timm then shrinks windows and needs other tables."""
+    from timm.models.swin_transformer import SwinTransformer
+
+    options = {"embed_dim": 12, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 4, "num_classes": 0}
+    weights = SwinTransformer(img_size=64, **options)
+    redraw(weights)
+    row, built = judge(opened_state(weights.state_dict()))
+    assert (row.system, row.outcome) == ("timm_swin", "noted")
+    for size in ((64, 64), (64, 96), (96, 160), (80, 64), (80, 112)):
+        peer = SwinTransformer(img_size=size, **options).eval()
+        peer.load_state_dict(weights.state_dict())
+        frames = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        expected = peer.forward_features(frames)
         assert float((built.network(frames) - expected).abs().max()) < TOLERANCE * float(expected.abs().max())
 
 

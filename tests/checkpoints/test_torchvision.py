@@ -34,7 +34,7 @@ def test_a_vit(tmp_path):
     assert distance(backbone(x).numpy(), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 96), (96, 160)])
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (96, 160), (32, 96), (48, 80)])
 @torch.no_grad()
 def test_a_swin(size, tmp_path):
     from torchvision.models import SwinTransformer

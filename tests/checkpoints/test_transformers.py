@@ -140,7 +140,7 @@ CASES = [
             config="SwinConfig",
             options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], **more},
             prefix=0,
-            sizes=(NATIVE, WIDE, (96, 128)),
+            sizes=(NATIVE, WIDE, (96, 128), (80, 112)),
             stride=16,
             id=name,
         )

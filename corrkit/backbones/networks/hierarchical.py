@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.networks.base import Network
@@ -14,8 +15,6 @@ from corrkit.checkpoints.configuration import epsilon, require_obeyed
 from corrkit.checkpoints.recognised import Recognised
 from corrkit.checkpoints.rules import SwinRules
 from corrkit.errors import CheckpointError
-
-Shifts = Literal["each", "both"]
 
 if TYPE_CHECKING:
     from timm.models.swin_transformer import SwinTransformer
@@ -65,7 +64,7 @@ def build_swin(recognised: Recognised, *, heads: int | None = None, layer: int |
     )
     rules: SwinRules = recognised.system.rules
     side = patch * 2 ** (len(depths) - 1) * max(windows)
-    network = Swin(design, side, stage, rules.shifts, epsilon(recognised, 1e-5))
+    network = Swin(design, side, stage, rules, epsilon(recognised, 1e-5))
     fill(network, recognised)
     stride = patch * 2 ** (stage.number - 1)
     return Built(
@@ -100,22 +99,22 @@ class Swin(Network):
     """Normalised frames [B, 3, H, W] to features [B, h, w, C] of a stage.
 
     timm's network is tied to its input size; for each further size a sibling with the same weights is made. Windows
-    keep their size, the grid is padded at the bottom and right to a multiple of it (as in Swin's detectors), and a grid
-    that fits into one window isn't shifted (as in Swin's classifiers).
+    keep their size, the grid is padded at the bottom and right to a multiple of it, and a grid that fits into one
+    window isn't shifted (as in Swin's classifiers).
 
     Args:
         design: arguments of timm's SwinTransformer.
         side: an input size at which no window is cut.
         stage: whose output to give.
-        shifts: see `SwinRules`.
+        rules: see `SwinRules`.
         eps: of the norms of blocks and the last one; those behind the patches and the halvings have torch's.
     """
 
-    def __init__(self, design: "_Design", side: int, stage: Stage, shifts: Shifts = "each", eps: float = 1e-5) -> None:
+    def __init__(self, design: "_Design", side: int, stage: Stage, rules: SwinRules, eps: float = 1e-5) -> None:
         super().__init__()
-        self.design, self.stage, self.shifts, self.eps = design, stage, shifts, eps
+        self.design, self.stage, self.rules, self.eps = design, stage, rules, eps
         self.layer, self.num_layers = stage.number, len(design["depths"])
-        native = _swin(design, (side, side), shifts, eps)
+        native = _swin(design, (side, side), rules, eps)
         self.patch_embed, self.layers, self.norm = native.patch_embed, native.layers, native.norm
         self._siblings: dict[tuple[int, int, torch.device], SwinTransformer] = {}
 
@@ -135,14 +134,24 @@ class Swin(Network):
         key = (*size, device)
         if key not in self._siblings:
             self._siblings.clear()
-            sibling = _swin(self.design, size, self.shifts, self.eps).to(device)
+            sibling = _swin(self.design, size, self.rules, self.eps).to(device)
             sibling.load_state_dict(self.state_dict(), assign=True)
             self._siblings[key] = sibling.requires_grad_(False).eval()
         return self._siblings[key]
 
 
-def _swin(design: _Design, size: tuple[int, int], shifts: Shifts, eps: float) -> "SwinTransformer":
-    from timm.models.swin_transformer import SwinTransformer
+def _swin(design: _Design, size: tuple[int, int], rules: SwinRules, eps: float) -> "SwinTransformer":
+    from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+
+    class PaddedInFront(SwinTransformerBlock):
+        """A block that is given whole windows; timm's own pads what it has shifted."""
+
+        def _attn(self, x: Tensor) -> Tensor:
+            height, width = x.shape[1:3]
+            rows, columns = self.window_size
+            padded = pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
+            attended: Tensor = super()._attn(padded)  # type: ignore[no-untyped-call]
+            return attended[:, :height, :width]
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)
     stages: Any = network.layers
@@ -155,10 +164,12 @@ def _swin(design: _Design, size: tuple[int, int], shifts: Shifts, eps: float) ->
     for stage in stages:
         for block in stage.blocks:
             fits = [cells <= side for cells, side in zip(block.input_resolution, block.window_size, strict=True)]
-            still = [any(fits)] * 2 if shifts == "both" else fits
+            still = [any(fits)] * 2 if rules.shifts == "both" else fits
             steps = zip(still, block.shift_size, strict=True)
             block.shift_size = tuple(0 if stays else step for stays, step in steps)
             block.attn_mask = block.get_attn_mask()
+            if rules.pads == "in front":
+                block.__class__ = PaddedInFront
     return network
 
 

@@ -152,6 +152,18 @@ ENTRIES = (
         proven="golden",
     ),
     System(
+        name="timm_swin",
+        title="Swin in timm's own names",
+        layouts=(SWIN,),
+        signs=(r"layers\.1\.downsample\.reduction\.weight",),  # in front of a stage, as only timm has it
+        without=(r"layers\.0\.downsample\..*",),
+        build="corrkit.backbones.networks.hierarchical:build_swin",
+        rules=SwinRules(pads="behind"),
+        source="timm 1.0.31 models/swin_transformer.py",
+        proven="golden",
+        notes=("Only timm has the halving in front of a stage, so the grid is padded as timm does: behind the shift.",),
+    ),
+    System(
         name="swin",
         title="Swin (SimMIM, FastMIM and others with its names)",
         layouts=(SWIN,),

@@ -27,8 +27,23 @@ _CLIP_TYPES = tuple(  # models/*/modeling_*.py: the others are made from CLIP's 
 _CLIP_PARTS = ("cls_token", "norm_pre.weight", "norm_pre.bias")
 _CLIP = ViTRules(eps=1e-5, final_norm="none", activation="quick-gelu", position="size", absent=frozenset({"patch"}))
 _PRE_NORM = r"pre_layrnorm\..*"  # sic
+_OTHER_TOWERS = (_PRE_NORM, r"embeddings\.class_embedding")
 
 ENTRIES = (
+    System(
+        name="hf_rf_detr",
+        model_types=("rf_detr", "rf_detr_dinov2"),
+        title="RF-DETR, its DINOv2 that attends within windows",
+        layouts=(HF, HF_MEMORY),
+        signs=(_LS,),
+        beside=(r"(.*\.)?(refpoint_embed|reference_point_embed)\.weight",),
+        refuse=(
+            "most of its blocks attend within windows, which only its own code lays out.",
+            "Build it with its own code: py:FILE.py:FUNCTION.",
+        ),
+        source=f"{_SOURCE} models/rf_detr/modeling_rf_detr.py",
+        proven="unknown",
+    ),
     System(
         name="hf_dinov2_reg",
         model_types=("dinov2_with_registers",),
@@ -185,8 +200,8 @@ ENTRIES = (
         model_types=("siglip", "siglip_vision_model"),
         title="SigLIP, SigLIP 2 of fixed resolution (Hugging Face)",
         layouts=(HF_TOWER,),
-        without=(_PRE_NORM,),
-        certain=marks.beside(r"(.*\.)?(head\.probe|logit_bias)"),  # its pooling and its loss
+        without=_OTHER_TOWERS,
+        certain=marks.beside(r"(.*\.)?logit_bias"),  # of its loss; Phi-4's encoder has its pooling, too
         distinction="positions resized to the grid, as SigLIP",
         rules=ViTRules(heads="siglip", cls=False, activation="gelu-tanh", position="size"),
         mean=HALF[0],
@@ -198,9 +213,9 @@ ENTRIES = (
         name="hf_idefics",
         title="Vision encoder of SmolVLM, Idefics2, Idefics3 (Hugging Face)",
         layouts=(HF_TOWER,),
-        without=(_PRE_NORM,),
+        without=_OTHER_TOWERS,
         certain=marks.beside(r"(.*\.)?connector\.(modality_projection|perceiver_resampler)\..*"),
-        distinction="positions in buckets of each picture's shares, as SmolVLM and Idefics",
+        distinction="positions in buckets of each picture's shares, as SmolVLM, Idefics and Phi-4",
         refuse=(
             "its positions are looked up by each picture's own shape, which corrkit doesn't compute.",
             "Build it with transformers in a function of your own: py:FILE.py:FUNCTION.",
