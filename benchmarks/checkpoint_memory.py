@@ -2,7 +2,7 @@
 
     python benchmarks/checkpoint_memory.py FOLDER [small base large giant]
 
-Needs Linux. FOLDER takes one file at a time (up to 4.5 GB for giant). Weights are random; containers and precisions are
+Needs Linux. FOLDER takes one file at a time (up to 6.1 GB for giant). Weights are random; containers and precisions are
 those of published files. Peaks are above a `corrkit inspect` that opens nothing, and so are the seconds, of the
 processor, which don't depend on what else the machine does.
 `python -m benchmarks checkpoints` does the same for float32 files of a ViT-B.

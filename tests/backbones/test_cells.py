@@ -120,7 +120,13 @@ def test_parameters_out_of_range_are_refused(make):
         make()
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 20, 16), (1, 1, 16, 16), (3, 16, 16)])
+@pytest.mark.parametrize("make", [RgbCells, HogCells])
+def test_what_no_whole_cell_covers_is_dropped(make):
+    frames = torch.rand(1, 3, 20, 31)
+    assert torch.equal(make()(frames), make()(frames[..., :16, :24]))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 7, 16), (1, 1, 16, 16), (3, 16, 16)])
 def test_frames_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="frames are"):
         HogCells()(torch.zeros(shape))
