@@ -16,7 +16,7 @@ import corrkit
 from corrkit import verification
 from corrkit.cli import main
 from corrkit.datasets.sources import SourceFile
-from corrkit.manifests import published
+from corrkit.manifests import manifest, published
 from corrkit.manifests.clips import ManifestClip
 from corrkit.manifests.published import PublicCheckpoint, PublishedNumber
 from corrkit.runs.attestations import read_attestation
@@ -62,7 +62,7 @@ def table(tmp_path: Path, monkeypatch, server: FileServer, value: float):
     folder = tmp_path / "manifests"
     folder.mkdir()
     splits = "author_splits.csv"
-    (folder / splits).write_bytes(published.manifest(splits).read_bytes())
+    (folder / splits).write_bytes(manifest(splits).read_bytes())
     monkeypatch.setattr(published, "manifest", folder.joinpath)
 
     def write(**facts) -> None:
