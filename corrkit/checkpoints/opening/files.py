@@ -121,7 +121,7 @@ def _weights_in(folder: Path) -> tuple[Path, list[str]]:
         if there := [name for name in _WEIGHTS if (place / name).is_file()]:
             return place / there[0], there[1:]
     unreadable.require_readable_folder(folder)
-    files = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and entry.suffix not in _DESCRIBING)
+    files = sorted(entry.name for entry in folder.iterdir() if not entry.is_dir() and entry.suffix not in _DESCRIBING)
     files = [name for name in files if not unreadable.OPTIMISER.search(name)]
     inside = [name for name in files if Path(name).suffix in unreadable.SUFFIXES] or files
     if len(inside) == 1:
