@@ -63,6 +63,10 @@ ENTRIES = (
         rules=ViTRules(heads="dinov2", position="size"),
         source=_SOURCE,
         proven="golden",
+        assumptions=(
+            "Without a config.json taken as DINOv2, whose blocks attend everywhere; most of those of RF-DETR's encoder "
+            "alone, which has the same names, attend within windows.",
+        ),
     ),
     System(
         name="hf_dinov3",
