@@ -170,7 +170,7 @@ def _own_file(path: Path) -> Iterator[io.FileIO]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "it is no regular file")
-    with os.fdopen(descriptor, "r+b", buffering=0) as file:  # what a buffer couldn't write, closing would try again
+    with io.FileIO(descriptor, "r+") as file:  # what a buffer couldn't write, closing would try again
         yield file
 
 

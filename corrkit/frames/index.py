@@ -71,9 +71,10 @@ class Index:
         return found + (f", {len(self.broken):,} left out" if self.broken else "")
 
     @property
-    def stills(self) -> int:
-        """How many of them are a single picture."""
-        return sum(entry.frames == 1 for entry in self.entries)
+    def unmoving(self) -> str:
+        """What follows the summary where clips are needed and single pictures stand for some of them."""
+        count = sum(entry.frames == 1 for entry in self.entries)
+        return f" ({count:,} single pictures, which are repeated, without motion)" if count else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,9 @@
 """Training checkpoints: whole or not at all, with the recipe inside, and readable by `load_backbone` as they are."""
 
-import contextlib
 import io
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -15,15 +14,15 @@ from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.networks.positions import resample
 from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening.inert import Tree
-from corrkit.errors import CheckpointError, RunError, is_out_of_memory
+from corrkit.errors import CheckpointError, RunError
 from corrkit.files.atomic import write_atomic
+from corrkit.files.damage import whole_or_damaged
 from corrkit.files.jsontext import Json, as_plain, leaves
 from corrkit.training.faults import StoredFaults
 from corrkit.training.networks.encoder import MaskedEncoder
 from corrkit.training.objectives.masked import AnyObjective
 from corrkit.training.parallel import whole
 
-_START_AGAIN = "Remove it to go on from another checkpoint of its folder, or to start again."
 State = dict[str, Tensor]
 _ENCODER, _REST = "encoder.", "decoder."
 
@@ -102,9 +101,12 @@ def save(path: Path, tree: Mapping[str, Tree], *, keep: int = 1) -> None:
 
 
 def newest(out: Path) -> Stored | None:
-    """The checkpoint of a run's folder, else the last of those that were kept, else None."""
-    files = [file for file in (out / "checkpoint.pth", *_numbered(out)) if file.is_file()]
-    return read(files[0]) if files else None
+    """The checkpoint of a run's folder, else the last of those that were kept, else None. Raises CheckpointError."""
+    needed = {**dict.fromkeys(("model", "fingerprint", "optimizer", "scaler"), dict), "step": int}
+    for path in (out / "checkpoint.pth", *_numbered(out)):
+        if path.is_file():
+            return whole_or_damaged(read(path), path, needed, {"history": list, "faults": dict})
+    return None
 
 
 def _numbered(out: Path) -> list[Path]:
@@ -135,23 +137,7 @@ def read(path: Path) -> Stored:
         ) from error
     if not isinstance(tree, dict) or "corrkit_pretrain" not in tree:
         raise CheckpointError(f"{path} is no checkpoint of corrkit pretrain.", "Choose another --out.")
-    kinds = {**dict.fromkeys(("model", "fingerprint", "optimizer", "scaler"), dict), "step": int}
-    kinds |= {name: kind for name, kind in (("history", list), ("faults", dict)) if name in tree}
-    if wrong := [name for name, kind in kinds.items() if not isinstance(tree.get(name), kind)]:
-        raise CheckpointError(f"{path} is damaged: it lacks {', '.join(wrong)}, or holds something else.", _START_AGAIN)
     return cast(Stored, tree)
-
-
-@contextlib.contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Around what goes on with a checkpoint of this very run: what doesn't fit there is the file's damage."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        said = str(error).partition("\n")[0][:200]
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {said}).", _START_AGAIN) from error
 
 
 def backbone_of(objective: AnyObjective, encoder: nn.Module | None = None) -> Backbone:

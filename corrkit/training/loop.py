@@ -15,6 +15,7 @@ import torch.distributed as dist
 import corrkit
 from corrkit.errors import RunError
 from corrkit.files.atomic import make_folder, only_process, remove_abandoned, write_atomic
+from corrkit.files.damage import damage_named
 from corrkit.files.jsontext import Json, as_plain
 from corrkit.frames.index import Index, Share
 from corrkit.frames.items import build_index
@@ -82,15 +83,14 @@ class _Training:
         if options.start_from and not stored:
             checkpoint.start_from(self.objective, options.start_from, options.heads, self.report.say)
         self.average = frozen_copy(self.objective.encoder) if options.average else None
-        if stored:
-            with checkpoint.damage_named(self.path):
+        with damage_named(self.path):
+            if stored:
                 self._take(stored)
-        with checkpoint.damage_named(self.path):
             self.faults = Faults(len(self.index.entries), options.damaged, stored.get("faults") if stored else None)
         self.shared = WAYS[options.parallel](self.objective, self.average, self.device, ranks)
         self.optimiser = optimiser_of(self.objective, recipe.optimiser)
         if stored:
-            with checkpoint.damage_named(self.path):
+            with damage_named(self.path):
                 self.shared.load_optimiser(self.optimiser, stored["optimizer"])
 
     def run(self, stop: list[int]) -> Path:
@@ -216,10 +216,9 @@ class _Training:
     def _introduce(self) -> None:
         trained = sum(p.numel() for p in self.objective.parameters() if p.requires_grad)
         moves = self.recipe.views.kind in ("pair", "triple", "clip") and not self.recipe.image_views
-        still = f"; {self.index.stills:,} are single pictures, which this recipe takes repeated, without motion"
         self.report.say(
             *(f"unverified: {name}: {reason}" for name, reason in self.recipe.unverified.items()),
-            f"data: {self.index.summary}: {self.out / 'index.json'}{still if moves and self.index.stills else ''}",
+            f"data: {self.index.summary}{self.index.unmoving if moves else ''}: {self.out / 'index.json'}",
             f"{self.recipe.name}: {trained / 1e6:.1f} M parameters, {self.options.precision}, on {self.ranks} x "
             f"{described(self.device)}, each with {self._workers()} processes that decode",
             f"steps {self.first} to {self.total}, {self.schedule.steps_per_epoch:,} an epoch, of {self.items:,} items "

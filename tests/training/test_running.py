@@ -395,7 +395,7 @@ def test_pictures_that_stand_for_clips_are_named(
     for number in range(2):
         Image.new("RGB", (40, 30), (90, 30 * number, 0)).save(clips / f"still{number}.png")
     pretrain(siammae(), clips, tmp_path / "out", dataclasses.replace(OPTIONS, steps=1))
-    assert "; 2 are single pictures, which this recipe takes repeated, without motion" in capsys.readouterr().err
+    assert "(2 single pictures, which are repeated, without motion)" in capsys.readouterr().err
     pretrain(load_recipe("mae", scale="tiny"), clips, tmp_path / "mae", dataclasses.replace(OPTIONS, steps=1))
     assert "without motion" not in capsys.readouterr().err
 
