@@ -198,9 +198,8 @@ def _find_task(args: argparse.Namespace) -> None:
     if args.task is None and len(args.ckpt) > 1 and args.ckpt[-1] in {*task_names(), "all"}:
         args.task = args.ckpt.pop()
     if args.task is None:
-        raise UsageError(
-            "No task is named.", f"corrkit eval TASK --ckpt ...: TASK is {', '.join(task_names())} or all."
-        )
+        tasks = ", ".join(task_names())
+        raise UsageError("No task is named.", f"Give {tasks} or all in front of --ckpt, or as the last word.")
 
 
 def _share(args: argparse.Namespace) -> "Share":

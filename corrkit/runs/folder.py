@@ -172,10 +172,8 @@ class Run:
                 continue
             if document["fingerprint"] == self._digest:
                 self._finished[str(document["clip"])] = table_of(with_nan(document["record"]))
-            elif not found and os.path.lexists(
-                file
-            ):  # another process has made the folder meanwhile: its run.json says all
-                return self._resume()
+            elif not found and os.path.lexists(file):
+                return self._resume()  # another process has made the folder meanwhile: its run.json says all
             else:
                 raise RunError(
                     f"{path} was written by a run with other settings than this one.",
