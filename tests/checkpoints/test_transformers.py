@@ -28,6 +28,7 @@ SMALLER = {**{name: value for name, value in VIT.items() if name != "intermediat
 DPT = {**VIT, "backbone_out_indices": [0, 1, 1, 1], "reassemble_factors": [1, 1, 1, 1]}
 STAGES = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 12, 16, 24]}
 NATIVE, WIDE, ODD = (64, 64), (64, 96), (40, 72)
+FIRST_SWINS: dict[str, dict[str, Any]] = {"": {"window_size": 4}, "eps": {"window_size": 4, "layer_norm_eps": 1e-2}}
 SWINS: dict[str, dict[str, Any]] = {
     "": {"window_size": 4},
     "pretrained": {"window_size": 6, "pretrained_window_sizes": [5, 5, 3]},
@@ -136,27 +137,16 @@ CASES = [
     ),
     *(
         Written(
-            model="SwinModel",
-            config="SwinConfig",
+            model=f"{kind}Model",
+            config=f"{kind}Config",
             options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], **more},
             prefix=0,
-            sizes=(NATIVE, WIDE, (96, 128), (80, 112)),
+            sizes=(NATIVE, WIDE, (96, 128), uneven),
             stride=16,
             id=name,
         )
-        for name, more in (("", {"window_size": 4}), ("eps", {"window_size": 4, "layer_norm_eps": 1e-2}))
-    ),
-    *(
-        Written(
-            model="Swinv2Model",
-            config="Swinv2Config",
-            options={"image_size": 64, "embed_dim": 12, "depths": [2, 2, 2], "num_heads": [1, 2, 4], **more},
-            prefix=0,
-            sizes=(NATIVE, WIDE, (96, 128), (48, 80)),
-            stride=16,
-            id=name,
-        )
-        for name, more in SWINS.items()
+        for kind, uneven, further in (("Swin", (80, 112), FIRST_SWINS), ("Swinv2", (48, 80), SWINS))
+        for name, more in further.items()
     ),
     Written(
         model="ConvNextModel",
