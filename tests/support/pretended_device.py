@@ -58,7 +58,7 @@ class There(Tensor):
     def __tensor_unflatten__(inner: dict[str, Tensor], meta: None, size: object, stride: object) -> "There":
         return There(inner["here"])
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]  # torch's has no annotations
         return f"There({self.here!r})"
 
     def tolist(self) -> Any:
