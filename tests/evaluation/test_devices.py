@@ -9,6 +9,7 @@ import pytest
 import torch
 import vip_folder
 from davis_folder import make_clips
+from device_inputs import KINDS, NEAR_TIES, PROTOCOLS, inputs, share_apart
 from pretended_device import BROUGHT, DEVICE, There
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -115,3 +116,17 @@ def test_a_frame_is_brought_to_the_host_once_by_the_thread_of_labels(tmp_path: P
     beside = {name: count for name, count in BROUGHT.items() if name.startswith("corrkit-")}
     assert beside == {"corrkit-labels_0": 13}
     assert BROUGHT.total() - 13 <= BROUGHT_OF_A_CLIP + 4 * BROUGHT_OF_A_BLOCK
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_gpu_is_compared_on_hardly_depends_on_the_order_of_summation(protocol: str, kind: str):
+    """A GPU adds up products in another order, as other channels first do here."""
+    features, labels = inputs(kind)
+    here, there = (
+        torch.stack(list(corrkit.propagate(frames, labels, protocol=protocol, **KINDS[kind])))
+        for frames in (features, features.flip(-1).contiguous())
+    )
+    assert share_apart(here, there) <= NEAR_TIES
+    if kind == "ties everywhere":
+        assert torch.equal(here, there)
