@@ -25,7 +25,6 @@ COMMANDS: dict[str, list[str]] = {
     "card": ["card", *RUN, "--out", "card"],
     "eval": ["eval", "davis", "--ckpt", "rgb", "--out", "new", "--submission", "new.zip", "--workers", "1", *DATA],
     "many": ["eval", "davis", "--ckpt", "rgb", "hog", "--out", "new", "--workers", "1", *DATA],
-    "protocols": ["eval", "davis", "--ckpt", "rgb", "--protocol", "dino,crw", "--out", "new", "--workers", "1", *DATA],
     "shard": ["eval", "davis", "--ckpt", "rgb", "--out", "new", "--shard", "1/2", "--workers", "1", *DATA],
     "sweep": ["sweep", "davis", "--ckpt", "rgb", "--topk", "3,5", "--out", "new", *DATA],
     "score": ["score", "davis", "--pred", "runs/rgb/predictions", "--csv-dir", "csv", *DATA[:4]],

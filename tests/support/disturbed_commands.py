@@ -58,7 +58,7 @@ def disturbed(words: list[str], template: Path, place: Path, kinds: list[str], e
         # 0 where the point was not reached, or the fault was one that can be lived with.
         is_sound = struck in {code, -signal.SIGKILL} or (struck == 2 and "bug" not in said and "Errno" not in said)
         other = sorted(name for name, digest in {*content(here).items()} ^ {*expected.items()})
-        if not is_sound or again != code or other:
+        if not is_sound or again not in {code, 2} or other:  # 2: some replace nothing, and all of it is there
             wrong.append([point, struck, again, other[:5], said[-300:]])
         shutil.rmtree(here)
     return {"words": words, "code": code, "points": len(points), "codes": codes, "wrong": wrong}
