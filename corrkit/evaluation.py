@@ -12,7 +12,7 @@ from corrkit.backbones.loading import Loading
 from corrkit.backbones.precision import precision_of
 from corrkit.errors import CorrkitError, UsageError
 from corrkit.files.jsontext import Json
-from corrkit.inference import exact_inference, standard_defaults
+from corrkit.inference import exact_inference, standard_defaults, training_state_untouched
 from corrkit.lanes import Lane, open_run, versions
 from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
@@ -259,7 +259,8 @@ def _evaluate_clips(
             lane.take_over(with_predictions=bool(save_predictions))
         taken_over = taken_over or [set(lane.records) for lane in lanes]
         remaining = Remaining(lanes, subject, share.of(subject.clips), save_predictions, set.intersection(*taken_over))
-        with exact_inference(), remaining:
+        live = [lane.predictor.live for lane in lanes]
+        with training_state_untouched(*live), exact_inference(), remaining:
             remaining.tell(watch)
             for errand, outcomes in staff.outcomes(pairs, subject.task, remaining.clips, remaining.errand, progress):
                 remaining.keep(errand, outcomes)

@@ -3,6 +3,7 @@
 Torch's settings belong to the whole process, so evaluations of several threads take turns.
 """
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     import torch
 
 _TURN = threading.RLock()
+
+
+def _new_turn() -> None:
+    global _TURN
+    _TURN = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_new_turn)  # the thread that has the turn may be none of the child's
 
 
 @contextmanager
@@ -46,19 +55,23 @@ def standard_defaults() -> Iterator[None]:
 
 
 @contextmanager
-def training_state_untouched(module: "torch.nn.Module | None") -> Iterator[None]:
-    """Evaluation mode within; afterwards submodules' modes, buffers, all generators and cuDNN's flags are as before."""
+def training_state_untouched(*modules: "torch.nn.Module | None") -> Iterator[None]:
+    """Evaluation mode within; afterwards submodules' modes, buffers, all generators and cuDNN's flags are as before.
+
+    A module's own `eval` is not called: those that merge weights in it (LoRA) would train on with other ones.
+    """
     import torch
 
     with _TURN:
-        modes = {} if module is None else {part: part.training for part in module.modules()}
-        buffers = [] if module is None else [_Buffers(part) for part in module.modules()]
+        parts = dict.fromkeys(part for module in modules if module is not None for part in module.modules())
+        modes = {part: part.training for part in parts}
+        buffers = [_Buffers(part) for part in parts]
         generators = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the global one
         on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
         cudnn = torch.backends.cudnn
         flags = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
-        if module is not None:
-            module.eval()
+        for part in parts:
+            part.training = False
         try:
             yield
         finally:
@@ -77,27 +90,28 @@ def training_state_untouched(module: "torch.nn.Module | None") -> Iterator[None]
 class _Buffers:
     """One module's buffers as they were: the same tensors with the same values.
 
-    Values are written back only where they changed: autograd counts every write, and a backward pass may be waiting.
+    They are written back through `data`: autograd counts every other write, and a backward pass may be waiting.
     """
 
     def __init__(self, part: "torch.nn.Module") -> None:
         self._part, self._tensors = part, dict(part._buffers)
-        self._values = {
-            name: (tensor._version, tensor.clone())
-            for name, tensor in self._tensors.items()
-            if tensor is not None and not tensor.is_inference()
-        }
+        self._values = {name: tensor.clone() for name, tensor in self._tensors.items() if tensor is not None}
 
     def restore(self) -> None:
         import torch
 
-        self._part._buffers.clear()
-        self._part._buffers.update(self._tensors)
-        for name, (version, value) in self._values.items():
-            tensor = self._tensors[name]
-            if tensor is not None and tensor._version != version:
-                with torch.no_grad():
-                    tensor.copy_(value)
+        buffers = self._part._buffers
+        if isinstance(buffers, dict):  # TorchScript's own table has fixed names
+            buffers.clear()
+        for name, tensor in self._tensors.items():
+            buffers[name] = tensor
+        with torch.inference_mode():  # for tensors that were made in it; others take it, too
+            for name, value in self._values.items():
+                tensor = self._tensors[name]
+                if tensor is not None and tensor.shape == value.shape:
+                    tensor.data.copy_(value)
+                elif tensor is not None:
+                    tensor.data = value
 
 
 @contextmanager

@@ -26,6 +26,7 @@ GROUND_FLOOR = (
     "constants",
     "beside",
     "memory",
+    "inference",
 )
 ROOMS = (
     "protocols",
@@ -41,7 +42,6 @@ ROOMS = (
 )
 PIPELINE = (
     "predictors",
-    "inference",
     "subject",
     "lanes",
     "passes",

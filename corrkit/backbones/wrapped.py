@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Interface, Report
 from corrkit.backbones.framewise import Framewise
@@ -50,7 +51,7 @@ def wrap(
         The backbone. A call raises UsageError where the output fits none of these forms; it names the shapes.
 
     Raises:
-        UsageError: for a patch or stride below 1.
+        UsageError: for a patch or stride below 1, or a network without values (lazy, or on the meta device).
     """
     if not isinstance(module, nn.Module):
         raise UsageError(
@@ -58,6 +59,12 @@ def wrap(
         )
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise UsageError(f"mean is {mean} and std {std}.", "Give three numbers each, std above 0.")
+    for parameter_name, parameter in module.named_parameters():
+        if parameter.is_meta or is_lazy(parameter):
+            raise UsageError(
+                f"{type(module).__name__}'s {parameter_name} has no values yet.",
+                "Load its weights, or call it once on frames, before it is wrapped.",
+            )
     cell = patch if stride is None else stride
     if not isinstance(cell, int) or cell < 1:
         raise UsageError(f"A cell can't have {cell} pixels.", "Give patch= or stride= a positive number.")

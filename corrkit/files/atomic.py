@@ -79,12 +79,8 @@ def staging(folder: Path) -> Iterator[Path]:
     """
     with explained(folder):
         make_folder(folder)
-        stage = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
-        stage.mkdir()
-        descriptor = os.open(stage, os.O_RDONLY)
+        stage, descriptor = _new_temporary(folder, _open_stage)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield stage
     finally:
         os.close(descriptor)
@@ -128,12 +124,7 @@ def make_folder(folder: Path) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Removes temporary files and folders below `folder` whose writers were killed, none of a living writer."""
     for path in sorted(folder.rglob(f"{TEMPORARY}*")):
-        if not _is_abandoned(path):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove_if_abandoned(path)
 
 
 @contextlib.contextmanager
@@ -179,10 +170,7 @@ def _write(path: Path, content: str | bytes, place: Callable[[Path, Path], None]
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with explained(path):
         make_folder(path.parent)
-        try:
-            _write_flushed(path, data, place)
-        except FileNotFoundError:  # a starting process took the temporary file, not locked yet, for abandoned
-            _write_flushed(path, data, place)
+        _write_flushed(path, data, place)
         _flush_folder(path.parent)
 
 
@@ -212,39 +200,71 @@ def _reserve(path: Path) -> None:
 
 
 def _write_flushed(path: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:
-    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    temporary, descriptor = _new_temporary(path.parent, _open_file)
     try:
-        _fill_and_place(temporary, data, path, place)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _fill_and_place(temporary: Path, data: bytes, path: Path, place: Callable[[Path, Path], None]) -> None:
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    with os.fdopen(descriptor, "wb") as file:
-        # The lock tells `remove_abandoned` that this writer is alive; the kernel drops it when the process dies.
-        # File systems without locks raise: there nothing is taken for abandoned either.
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        place(temporary, path)
+def _new_temporary(folder: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """A file or folder of this writer's own and its descriptor; what killed writers have left in `folder` is removed.
+
+    The descriptor's lock tells others that the writer is alive; the kernel drops it when the process dies. File systems
+    without locks raise: there nothing is taken for abandoned.
+    """
+    for path in folder.glob(f"{TEMPORARY}*"):
+        _remove_if_abandoned(path)
+    while True:
+        temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        descriptor = make(temporary)
+        is_taken = False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_taken = True
+        except OSError:
+            pass
+        if not is_taken and temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)  # another process took it, not locked yet, for abandoned
 
 
-def _is_abandoned(path: Path) -> bool:
+def _open_file(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+
+
+def _open_stage(path: Path) -> int:
+    path.mkdir()
     try:
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # taken for abandoned already
+        return _open_stage(path)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    """Removes a temporary whose lock can be had; it is held meanwhile, so that a writer who comes late sees it."""
+    is_folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     except OSError:
-        return False
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
+        return
+    else:
+        if is_folder:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
-    return True
 
 
 def _flush_file(path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING
 
 from corrkit.backbones.contract import Mode, Report
 from corrkit.backbones.precision import Precision
 from corrkit.files.jsontext import Json
 from corrkit.protocols import Protocol
 from corrkit.tasks.contract import ClipT, Label, Notes, Task, Truth
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Predictor(ABC):
@@ -17,7 +21,7 @@ class Predictor(ABC):
     numbers, None where that is unknown. stride: pixels of the network's input per grid cell, None without a grid.
     device_type: "cpu", "cuda" or "mps". precision: of its network's products. seed_of: the method of which it is one
     training seed, where declared. origin: the spec and options of loading from which it can be made again, None where
-    it was given as an object.
+    it was given as an object. live: the module of such an object, which is to be left as it was.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Predictor(ABC):
     precision: Precision = "float32"
     seed_of: str | None = None
     origin: Mapping[str, Json] | None = None
+    live: "nn.Module | None" = None
 
     def declare(self, name: str | None, seed_of: str | None) -> None:
         """Takes the user's own words for the tables, where there are any."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corrkit.backbones.contract import Backbone
+from corrkit.backbones.contract import Backbone, network_of
 from corrkit.backbones.loading import NO_OPTIONS, Loading, load
 from corrkit.backbones.precision import Precision, require_precision
 from corrkit.errors import UsageError
@@ -94,7 +94,9 @@ def make_predictor(
         return predictor
     assert not isinstance(model, Predictor), "taken as it is"
     live = model if isinstance(model, Backbone) else _wrapped(model)
-    return Propagator(live, target, name=live.report.architecture, precision=precision)
+    predictor = Propagator(live, target, name=live.report.architecture, precision=precision)
+    predictor.live = network_of(live)
+    return predictor
 
 
 def _reference(model: object, loading: Loading) -> Predictor | None:

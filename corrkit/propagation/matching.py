@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from corrkit.errors import ProtocolError
+from corrkit.inference import exact_inference
 from corrkit.propagation.affinity import SparseAffinity, from_entries
 from corrkit.propagation.blocks import Block, Scores
 from corrkit.propagation.contexts import Context, SharedContexts
@@ -123,8 +124,7 @@ class Matcher:
                 _check_shapes(query, own)
                 self._check_window(own)
         # The buffers outlive this call, which may come from inside or outside an inference mode.
-        device = queries[0].device.type
-        with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(device, enabled=False):
+        with torch.inference_mode(mode=False), exact_inference():
             if self._affinity.scope == "joint":
                 return self._jointly(queries, wanted, known)
             return [

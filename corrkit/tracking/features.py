@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
-from corrkit.inference import exact_inference
+from corrkit.inference import exact_inference, training_state_untouched
 from corrkit.predictors.propagator import Propagator
 from corrkit.protocols import Protocol, load_protocol
 from corrkit.subject import constants_of
@@ -44,11 +44,11 @@ def features(
     predictor.require(constants)
     encoded = iter(predictor.under(constants.features).encode(_inputs(predictor, constants, frames)))
     while True:
-        with exact_inference():
+        with training_state_untouched(predictor.live), exact_inference():
             found = next(encoded, None)
         if found is None:
             return
-        yield found
+        yield found.detach()
 
 
 def _inputs(predictor: Propagator, protocol: Protocol, frames: Iterable[Frame]) -> "Iterator[torch.Tensor]":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from corrkit.backbones.contract import Backbone
 from corrkit.errors import ProtocolError, UsageError
-from corrkit.inference import exact_inference
+from corrkit.inference import exact_inference, training_state_untouched
 from corrkit.palette import VOID
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import make_predictor
@@ -61,6 +61,11 @@ class Tracker:
             self.protocol_for(points=isinstance(self._protocol.labels, PointLabels))
         self._under_way: _UnderWay | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        if self._under_way is not None:
+            raise UsageError("A Tracker that follows a stream can't be copied.", "Copy it before `start`.")
+        return vars(self)
+
     @property
     def notes(self) -> Notes:
         """What is odd about the labels given since `start`: a sentence and its detail."""
@@ -85,7 +90,7 @@ class Tracker:
         labels, is_points = checked(labels, (frame.shape[0], frame.shape[1]), is_first=True)
         protocol = self.protocol_for(points=is_points)
         self._under_way = None
-        with exact_inference():
+        with training_state_untouched(self._predictor.live), exact_inference():
             under_way = _UnderWay.begun(self._predictor, protocol, frame, labels)
             prediction = next(under_way.carrier)
         self._under_way = under_way
@@ -127,7 +132,7 @@ class Tracker:
                 "Bring all frames to one size, or start anew.",
             )
         self._under_way = None  # an error within ends it
-        with exact_inference():
+        with training_state_untouched(self._predictor.live), exact_inference():
             prediction = under_way.advanced(frame, given)
         self._under_way = under_way
         return prediction

@@ -99,6 +99,8 @@ class _Training:
         if self.options.log and self.rank == 0:
             self.report.logger = open_logger(self.options.log, self.out, self._fingerprint(), self.first)
         self._introduce()
+        if self.first and self.rank == 0:
+            self._tell(self.first)  # the last process may have ended between the two files
         evaluator = self._evaluator() if self.options.evaluate_every else None
         if evaluator is not None and self.first == 0:
             self._score(evaluator, 0)
@@ -261,14 +263,17 @@ class _Training:
     def _save(self, done: int) -> None:
         average = {} if self.average is None else {"ema": checkpoint.encoder_state(self.average)}
         state = {"optimizer": whole(self.optimiser.state_dict()), "scaler": self.scaler.state_dict()}
-        fingerprint = self._fingerprint()
-        told = {"fingerprint": fingerprint, "history": self.history, "faults": self.faults.state}
+        told = {"fingerprint": self._fingerprint(), "history": self.history, "faults": self.faults.state}
         tree = checkpoint.checkpoint_tree(self.objective, step=done, **told, **state, **average)
         if self.rank > 0:
             return
         self.report.flush()
         checkpoint.save(self.path, tree, keep=self.options.keep)
-        summary = {"step": done, "of": self.total, **fingerprint, "history": self.history}
+        self._tell(done)
+
+    def _tell(self, done: int) -> None:
+        """Into run.json, what the checkpoint holds."""
+        summary = {"step": done, "of": self.total, **self._fingerprint(), "history": self.history}
         write_atomic(self.out / "run.json", json.dumps(summary, indent=1))
 
     def _take(self, stored: checkpoint.Stored) -> None:

@@ -1,6 +1,7 @@
 """Every golden checkpoint of published model code: the file in its genuine container gives the published features."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -120,7 +121,10 @@ def test_a_published_file_gives_the_published_features(golden, name):
 def test_a_clip_streams_to_the_same_features(golden, name):
     backbone, _, arrays = loaded(golden, name)
     frames = torch.from_numpy(arrays["x"])
-    assert distance(torch.stack(list(backbone.encode(iter(frames)))).numpy(), arrays["f"]) < TOLERANCE
+    streamed = torch.stack(list(backbone.encode(iter(frames))))
+    assert distance(streamed.numpy(), arrays["f"]) < TOLERANCE
+    again = pickle.loads(pickle.dumps(backbone))
+    assert torch.equal(torch.stack(list(again.encode(iter(frames)))), streamed)
 
 
 @pytest.mark.golden

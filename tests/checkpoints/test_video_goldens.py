@@ -1,6 +1,7 @@
 """Video and hierarchical systems: the published file, in its genuine container, gives the published features."""
 
 import json
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -88,6 +89,7 @@ def test_a_published_file_gives_the_published_features(golden, name):
     # hiera_video has no `f`: the published class takes clips, and a still one gives two slices; ours is the first.
     published = arrays["f"] if "f" in arrays else arrays["f_static_laststage_norm"][:1]
     assert distance(backbone, arrays["x"], published) < TOLERANCE
+    assert distance(pickle.loads(pickle.dumps(backbone)), arrays["x"], published) < TOLERANCE
     assert (backbone.report.system, backbone.stride) == SYSTEMS[name]
     assert backbone.mean == ((0.45, 0.45, 0.45) if name in STATISTICS else (0.485, 0.456, 0.406))
     for array, frames in OTHER_SIZES.items():
@@ -221,6 +223,7 @@ def test_swin_equals_timms_own_with_any_tables(golden, name, size):
     with torch.no_grad():
         published = timm.forward_features(torch.from_numpy(frames)).numpy()
     assert distance(backbone, frames, published) < TOLERANCE
+    assert distance(pickle.loads(pickle.dumps(backbone)), frames, published) < TOLERANCE
 
 
 def test_a_swin_grid_that_fits_into_one_window_is_not_shifted():

@@ -1,5 +1,6 @@
 """The run folder: resuming, fingerprints, damaged files, file names, unwritable and full disks."""
 
+import fcntl
 import json
 import math
 import os
@@ -200,6 +201,20 @@ def test_a_full_disk_names_path_and_remedy_and_keeps_finished_clips(tmp_path):
     assert list(Run.open(tmp_path / "r", {"a": 1}, {}).finished) == ["first"]
 
 
+def written_by_a_library(path, text):
+    with atomic.placing(path) as file:
+        file.write_text(text)
+
+
+@pytest.mark.parametrize("write", [atomic.write_atomic, written_by_a_library])
+def test_what_a_killed_writer_left_is_removed_by_the_next(write, tmp_path):
+    (tmp_path / f"{atomic.TEMPORARY}file").write_text("half")
+    (tmp_path / f"{atomic.TEMPORARY}folder").mkdir()
+    (tmp_path / f"{atomic.TEMPORARY}folder/inside").write_text("half")
+    write(tmp_path / "a", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_temporary_files_of_living_writers_are_left_alone(tmp_path, monkeypatch):
     (tmp_path / f"{atomic.TEMPORARY}dead").write_text("half")
     seen = []
@@ -215,20 +230,24 @@ def test_temporary_files_of_living_writers_are_left_alone(tmp_path, monkeypatch)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "whole"}
 
 
-def test_a_temporary_file_taken_before_it_was_locked_is_written_again(tmp_path, monkeypatch):
-    original, calls = os.fdopen, list[int]()
+@pytest.mark.parametrize("write", [atomic.write_atomic, written_by_a_library])
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_temporary_taken_before_it_was_locked_is_written_again(write, is_gone, tmp_path, monkeypatch):
+    """Another process takes it for abandoned: it has removed it, or holds its lock and is about to."""
+    original, calls = fcntl.flock, list[int]()
 
-    def fdopen(descriptor, mode):
-        if not calls:
-            for path in tmp_path.iterdir():
-                path.unlink()
+    def flock(descriptor, kind):
         calls.append(descriptor)
-        return original(descriptor, mode)
+        if len(calls) == 1 and not is_gone:
+            raise BlockingIOError
+        for path in tmp_path.iterdir() if len(calls) == 1 else ():
+            path.rmdir() if path.is_dir() else path.unlink()
+        return original(descriptor, kind)
 
-    monkeypatch.setattr(os, "fdopen", fdopen)
-    atomic.write_atomic(tmp_path / "a", "whole")
-    assert len(calls) == 2
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write(tmp_path / "a", "whole")
     assert (tmp_path / "a").read_text() == "whole"
+    assert is_gone or len(list(tmp_path.iterdir())) == 2  # what the other process is about to remove
 
 
 def test_the_default_folder_is_named_after_checkpoint_task_and_protocol():

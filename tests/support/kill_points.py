@@ -1,9 +1,11 @@
 """Kills the process that imports it at a named write point: "before-replace-3" is the third os.replace.
 
-Only functions of the operating system are patched, so the code under test knows nothing of it. A driver script calls
-`arm(point)` first; tests start the driver as a process of its own.
+Or raises an OSError there, as a full or broken disk does: "before-fsync-2:ENOSPC"; "short-write-2" writes a half and
+says so, as the system may. Only functions of the operating system are patched, so the code under test knows nothing of
+it. A driver script calls `arm(point)` first; tests start the driver as a process of its own.
 """
 
+import errno
 import io
 import os
 import signal
@@ -28,21 +30,30 @@ def forked(point: str, run: Callable[[], int]) -> int:
 def arm(point: str) -> Counter[str]:
     """Installs the kill. point: "WHEN-OPERATION-N" with WHEN before, after or (write only) half; "never" only counts.
 
-    Returns the count of each operation so far, which goes on counting.
+    With ":NAME" of an errno behind it, the point raises that error. Returns the count of each operation so far, which
+    goes on counting.
     """
     seen: Counter[str] = Counter()
+    point, _, name = point.partition(":")
 
     def reached(when: str, operation: str) -> bool:
         return point == f"{when}-{operation}-{seen[operation]}"
+
+    def strike_if(condition: bool) -> None:
+        if condition and name:
+            number = getattr(errno, name)
+            raise OSError(number, os.strerror(number))
+        if condition:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def patched(operation: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             if operation == "open" and not args[1] & os.O_CREAT:
                 return original(*args, **options)
             seen[operation] += 1
-            _kill_if(reached("before", operation))
+            strike_if(reached("before", operation))
             result = original(*args, **options)
-            _kill_if(reached("after", operation))
+            strike_if(reached("after", operation))
             return result
 
         return call
@@ -53,16 +64,13 @@ def arm(point: str) -> Counter[str]:
     class HalfFile(io.FileIO):
         def write(self, data: Any) -> int:
             seen["write"] += 1
-            _kill_if(reached("before", "write"))
+            strike_if(reached("before", "write"))
+            if reached("short", "write"):
+                return super().write(bytes(data)[: max(1, len(data) // 2)])
             if reached("half", "write"):
                 super().write(bytes(data)[: len(data) // 2])
-                _kill_if(True)
+                strike_if(True)
             return super().write(data)
 
-    vars(os)["fdopen"] = lambda descriptor, mode: HalfFile(descriptor, mode)
+    vars(os)["fdopen"] = lambda descriptor, mode: io.BufferedWriter(HalfFile(descriptor, mode))
     return seen
-
-
-def _kill_if(condition: bool) -> None:
-    if condition:
-        os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from corrkit.backbones.building import Built, fill, missing
 from corrkit.backbones.networks.base import Network
@@ -141,17 +140,9 @@ class Swin(Network):
 
 
 def _swin(design: _Design, size: tuple[int, int], rules: SwinRules, eps: float) -> "SwinTransformer":
-    from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+    from timm.models.swin_transformer import SwinTransformer
 
-    class PaddedInFront(SwinTransformerBlock):
-        """A block that is given whole windows; timm's own pads what it has shifted."""
-
-        def _attn(self, x: Tensor) -> Tensor:
-            height, width = x.shape[1:3]
-            rows, columns = self.window_size
-            padded = pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
-            attended: Tensor = super()._attn(padded)  # type: ignore[no-untyped-call]
-            return attended[:, :height, :width]
+    from corrkit.backbones.networks.swin_blocks import PaddedInFront
 
     network = SwinTransformer(img_size=size, always_partition=True, **design)
     stages: Any = network.layers
