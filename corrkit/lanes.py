@@ -115,6 +115,12 @@ def versions() -> dict[str, str]:
     return {"corrkit": __version__, "torch": torch.__version__}
 
 
+def _program() -> str:
+    """This process's, as it can be called again: torchrun starts `python -m corrkit`."""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.name == "__main__.py" else path.name
+
+
 def _circumstances(predictor: Predictor, subject: Subject) -> dict[str, object]:
     """What is recorded but may differ when a run is resumed; "model" and "data" say where a report finds them."""
     import torch
@@ -122,7 +128,7 @@ def _circumstances(predictor: Predictor, subject: Subject) -> dict[str, object]:
     from corrkit.propagation.probe import products_are_bit_equal
 
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
         "model": None if predictor.origin is None else dict(predictor.origin),
         "data": str(subject.dataset.root),
         "host": platform.node(),

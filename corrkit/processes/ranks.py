@@ -3,8 +3,10 @@
 import datetime
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+from corrkit.errors import RunError
 from corrkit.processes.shares import WHOLE, Share
 
 _LONGEST = datetime.timedelta(days=14)
@@ -30,25 +32,46 @@ def evaluated_by_all(rank: int, count: int, evaluate: Callable[[Iterable[Share]]
         rank: of this process.
         count: of the ranks.
         evaluate: opens the run and then evaluates one share after the other (see `workers.Staff.shares`).
+
+    Raises:
+        RunError: where another rank has ended too early.
     """
     import torch.distributed
 
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=_LONGEST)
+        with _all_there():
+            torch.distributed.init_process_group("gloo", timeout=_LONGEST)
     evaluated = evaluate(_shares(rank, count))
-    torch.distributed.barrier()  # the others stay until the sum is written
+    _meet()  # the others stay until the sum is written
     return evaluated
 
 
 def _shares(rank: int, count: int) -> Iterator[Share]:
     """Whoever asks for the next one meets all other ranks there."""
-    import torch.distributed
-
-    torch.distributed.barrier()  # all have opened the run: what it holds by now was there before this command
+    _meet()  # all have opened the run: what it holds by now was there before this command
     yield Share(rank, count)
-    torch.distributed.barrier()
+    _meet()
     if rank == 0:
         yield WHOLE
+
+
+def _meet() -> None:
+    import torch.distributed
+
+    with _all_there():
+        torch.distributed.barrier()
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    """Raises RunError where another rank does not come."""
+    try:
+        yield
+    except RuntimeError as error:  # all that torch has for a connection that is closed
+        raise RunError(
+            "Another rank ended before all were done: it was killed, or its own message says why.",
+            "Mend that, and repeat the command; clips that are finished are kept.",
+        ) from error
 
 
 def device_of_rank(device: str) -> str:

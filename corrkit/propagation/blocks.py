@@ -95,9 +95,7 @@ class Block:
 
     def scores(self, group: Group) -> Scores:
         """Of a group of tiles; valid until the next call."""
-        features = self.plan.rows_of(group, self.queries)  # [R, C]
-        scores = self.plan.windowed_scores(features, group, self.windowed.seen()) if self.windowed.frames else []
-        free_scores = self.plan.free_scores(features, group, self.free.seen())
+        scores, free_scores = self.plan.scores(group, self.queries, self.windowed.seen(), self.free.seen())
         self._forbid(group, scores, free_scores)
         return scores, free_scores
 
@@ -153,16 +151,21 @@ class Block:
 
     def found(self, num_context: int) -> dict[Affinity, SparseAffinity]:
         """What was taken by affinity, rows of all query frames; once all groups are gone through."""
-        for waiting in self._waiting.values():
-            rows, candidates = torch.cat([rows for rows, _ in waiting]), Candidates.below([own for _, own in waiting])
-            for taken in self.taken:
-                own = candidates.first(taken.rule.topk + 1)
-                copies, _, _ = copies_taken(own, taken.rule)
-                taken.add_kept(rows, own, copies, copies > 0, [None] * len(taken.affinities))
+        while self._waiting:
+            self._take_waiting(self._waiting.popitem()[1])
         num_rows, found = len(self.queries) * self.num_cells, dict[Affinity, SparseAffinity]()
         for taken in self.taken:
             found |= taken.found(num_rows, num_context)
         return found
+
+    def _take_waiting(self, waiting: "list[tuple[Tensor, Candidates]]") -> None:
+        """The k best cells of rows without ties among them, by every rule."""
+        rows, candidates = torch.cat([rows for rows, _ in waiting]), Candidates.below([own for _, own in waiting])
+        waiting.clear()  # by now it is twice in memory
+        for taken in self.taken:
+            own = candidates.first(taken.rule.topk + 1)
+            copies, _, _ = copies_taken(own, taken.rule)
+            taken.add_kept(rows, own, copies, copies > 0, [None] * len(taken.affinities))
 
     def _take_best(
         self,

@@ -181,15 +181,15 @@ class Matcher:
         self, queries: Sequence["Tensor"], wanted: Sequence[Wanted], classes: Sequence["Tensor | None"]
     ) -> list[Found]:
         """Selection over all context frames of a query together."""
-        height, width, _ = queries[0].shape
+        grid = (queries[0].shape[0], queries[0].shape[1])
         widest = SharedContexts(len(queries)), SharedContexts(len(queries))
-        self._add(wanted[0].contexts, *widest, (height, width))
-        plan = self._plan_for(height, width, *widest, queries[0].device)
+        self._add(wanted[0].contexts, *widest, grid)
+        plan = self._plan_for(queries[0], *widest)
         blocks: list[Block] = []
         for one in wanted:
             own = (widest[0].narrowed(), widest[1].narrowed()) if blocks else widest
             if blocks:
-                self._add(one.contexts, *own, (height, width))
+                self._add(one.contexts, *own, grid)
             wider = blocks[-1] if blocks else None
             blocks.append(Block(queries, classes, *own, plan, self._window, one.affinities, wider))
         for groups in plan.questions:
@@ -219,21 +219,21 @@ class Matcher:
                 else:
                     free.add(c, query, number, windowed=c.windowed, free=c.free)
 
-    def _plan_for(
-        self, height: int, width: int, windowed: SharedContexts, free: SharedContexts, device: torch.device
-    ) -> Plan:
+    def _plan_for(self, query: "Tensor", windowed: SharedContexts, free: SharedContexts) -> Plan:
         extent = Extent(
-            height=height,
-            width=width,
+            height=query.shape[0],
+            width=query.shape[1],
+            channels=query.shape[2],
             num_queries=windowed.num_queries,
             num_windowed=len(windowed.frames),
             num_free=len(free.frames),
             num_pairs=sum(frame.last - frame.first for frame in windowed.seen()),
         )
         if self._workspace is None:
-            self._workspace = Workspace(device)
+            self._workspace = Workspace(query.device)
         if self._plan is None or self._plan.extent != extent:
-            self._plan = Plan(extent, self._window, self._workspace, device)
+            self._plan = None  # its memory serves the next one
+            self._plan = Plan(extent, self._window, self._workspace, query.device)
         return self._plan
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from corrkit.errors import ProtocolError
 from corrkit.propagation.contexts import Context
 from corrkit.propagation.features import prepare, require_finite
+from corrkit.propagation.label_maps import LabelMaps
 from corrkit.propagation.matching import Matcher, Wanted
 from corrkit.propagation.memory import Copies, context_frames, is_needed_later
 from corrkit.propagation.starts import Matched, Start, rescaled_over_classes
@@ -192,14 +193,17 @@ def _matched_together(
         # Of spaced queues query frames share nothing with the next ones; windows kept whole are large by themselves.
         is_alone = widest.spacing > 1 or protocols[0].affinity.topk == 0
         size = 1 if is_alone else 1 + min(ahead, _BLOCK_BYTES // (4 * block[start - 1][0][0].numel()))
-        frames = list(block)
-        block.clear()
         by_memory = dict(zip(memories, found, strict=True))
-        for place, frame in enumerate(frames):
-            yield [
+        steps = deque(
+            [
                 Matched(frame=frame, context=contexts[p.memory][frame], affinity=by_memory[p.memory][p.affinity][place])
                 for p in protocols
             ]
+            for place, frame in enumerate(block)
+        )
+        del block, found, by_memory
+        while steps:
+            yield steps.popleft()
     require_finite({frame: counts for frame, ((_, counts), _) in unchecked.items()})  # a clip of a single frame
 
 
@@ -312,7 +316,8 @@ def _transported(
         if steps is None:
             steps = _matched(frames.reader()[1], protocol, ahead)
         place, passing = frames.reader()  # stands at the frame whose labels are asked for
-    first = Start(0, first_labels, steps, protocol)
+    maps = LabelMaps()
+    first = Start(0, first_labels, steps, protocol, maps)
     position, shape = 0, first_labels.shape
     later: dict[int, Start] = {}  # by the number of its reader
     for step in first.matched:
@@ -323,11 +328,12 @@ def _transported(
         if entering is not None:
             _require_fit(step.frame, entering, shape)
             shape = entering.shape
+            maps.widen(shape[2])
             for start in (first, *later.values()):
                 start.widen(shape[2])
         if entering is not None and bool(entering.any()):
             number, prepared = frames.reader(beside=place)
-            added = Start(step.frame, entering.detach(), _matched(prepared, protocol, ahead), protocol)
+            added = Start(step.frame, entering.detach(), _matched(prepared, protocol, ahead), protocol, maps)
             for replaced in [other for other, start in later.items() if start.is_replaced_by(added)]:
                 frames.leave(replaced)
                 del later[replaced]
@@ -337,10 +343,20 @@ def _transported(
             soft = start.joins(soft, step.frame)
         labels, shown = _fed_back(soft, protocol)
         if protocol.labels.feedback == "prediction" and predicted is not None:
-            labels = predicted(shown.view(shape)).to(soft).view(soft.shape)
-        for start in (first, *later.values()):
-            start.keep(labels, step.frame)
-        yield shown.view(shape)
+            labels = predicted(shown.view(shape)).detach().to(soft).view(soft.shape)
+        _keep(maps, (first, *later.values()), labels, step.frame)
+        shown = shown.view(shape)
+        del step, soft, labels  # nothing of a frame lies in the way of what the matching of the next ones takes
+        yield shown
+
+
+def _keep(maps: LabelMaps, starts: Sequence[Start], labels: "Tensor", frame: int) -> None:
+    """Takes the labels [N, L] of a frame as later frames read them, and drops what none reads any more."""
+    for start in starts:
+        start.keep(labels, frame)
+    maps.drop(lambda old: any(start.reads(old, frame) for start in starts))
+    if any(start.reads(frame, frame) for start in starts):
+        maps.keep(frame, labels)
 
 
 def _require_fit(frame: int, labels: "Tensor", shape: "torch.Size") -> None:

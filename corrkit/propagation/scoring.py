@@ -71,6 +71,11 @@ class Group:
     y: "Tensor"
     x: "Tensor"
 
+    @property
+    def strip(self) -> Box:
+        """The key cells of all tiles."""
+        return self.tiles[0].keys.down_to(self.tiles[-1].keys)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
@@ -78,6 +83,7 @@ class Extent:
 
     height: int
     width: int
+    channels: int
     num_queries: int
     num_windowed: int
     num_free: int
@@ -123,11 +129,13 @@ class Plan:
             for box in boxes:
                 keys = box.grown(reach, *grid)
                 pairs = box.size * (num_frames * keys.size + extent.num_free * extent.height * extent.width)
-                if pending and size + pairs > costs.memory / (4 * extent.num_queries):
+                own = extent.num_queries * (pairs + box.size * extent.channels)
+                strip = (pending[0][1] if pending else keys).down_to(keys).size * extent.channels
+                if pending and size + own + strip > costs.memory / 4:
                     self.groups.append(self._group(pending))
                     pending, size = [], 0
                 pending.append((box, keys))
-                size += pairs
+                size += own
             self.groups.append(self._group(pending))
 
     @property
@@ -136,39 +144,63 @@ class Plan:
         size = min(self._groups_per_question, len(self.groups))
         return [self.groups[first : first + size] for first in range(0, len(self.groups), size)]
 
-    def rows_of(self, group: Group, queries: Sequence["Tensor"]) -> "Tensor":
-        """Features [R, C] of a group's query cells; queries: [h, w, C] of each query frame of the block."""
-        parts = []
+    def scores(
+        self, group: Group, queries: Sequence["Tensor"], windowed: Sequence[Seen], free: Sequence[Seen]
+    ) -> tuple[list["Tensor"], list["Tensor"]]:
+        """Similarities of a group's query cells, -inf where a query frame does not see the context frame.
+
+        Valid until the next call.
+
+        Args:
+            group: of this plan.
+            queries: features [h, w, C] of each query frame of the block.
+            windowed: context frames that the window restricts.
+            free: the others.
+
+        Returns:
+            [F, B * m, P] of each tile with the windowed frames, and [R, N] with each free one.
+        """
+        room, channels, strip = self.room(group), self.extent.channels, group.strip
+        rows, keys, *buffers = torch.split(self._workspace.buffer("group", sum(room)), room)
+        rows = self._rows(group, queries, rows.view(-1, channels))
+        scores = [
+            buffer.view(len(windowed), tile.last - tile.first, tile.keys.size)
+            for tile, buffer in zip(group.tiles, buffers, strict=True)
+            if windowed
+        ]
+        self._windowed_scores(rows, group, windowed, keys.view(strip.bottom - strip.top, -1, channels), scores)
+        return scores, self._free_scores(rows, group, free)
+
+    def room(self, group: Group) -> list[int]:
+        """Numbers that a group takes: features of its query cells and of its key cells, similarities of each tile."""
+        similarities = [self.extent.num_windowed * (tile.last - tile.first) * tile.keys.size for tile in group.tiles]
+        return [group.tiles[-1].last * self.extent.channels, group.strip.size * self.extent.channels, *similarities]
+
+    def _rows(self, group: Group, queries: Sequence["Tensor"], rows: "Tensor") -> "Tensor":
+        """Features of a group's query cells into `rows` [R, C]."""
         for tile in group.tiles:
             box = tile.queries
-            parts += [q[box.top : box.bottom, box.left : box.right].reshape(box.size, -1) for q in queries]
-        return torch.cat(parts)
+            own = rows[tile.first : tile.last].view(len(queries), box.bottom - box.top, -1, rows.shape[1])
+            for out, query in zip(own, queries, strict=True):
+                out.copy_(query[box.top : box.bottom, box.left : box.right])
+        return rows
 
-    def windowed_scores(self, rows: "Tensor", group: Group, frames: Sequence[Seen]) -> list["Tensor"]:
-        """Similarities [F, B * m, P] per tile, -inf where a query frame does not see the context frame.
+    def _windowed_scores(
+        self, rows: "Tensor", group: Group, frames: Sequence[Seen], keys: "Tensor", scores: Sequence["Tensor"]
+    ) -> None:
+        """Similarities into `scores`, by way of `keys`, room for the features [rows, columns, C] of the group's strip.
 
-        Valid until the next call. Context frame by context frame, so that the keys of one stay in the cache for all
-        tiles of the group.
+        Context frame by context frame, so that the keys of one stay in the cache for all tiles of the group.
         """
-        num_queries, channels = self.extent.num_queries, rows.shape[1]
-        shapes = [(len(frames), num_queries * tile.queries.size, tile.keys.size) for tile in group.tiles]
-        sizes = [a * b * c for a, b, c in shapes]
-        buffers = torch.split(self._workspace.buffer("scores", sum(sizes)), sizes)
-        scores = [buffer.view(shape) for buffer, shape in zip(buffers, shapes, strict=True)]
-        top, bottom = group.tiles[0].keys.top, group.tiles[-1].keys.bottom
-        left, right = group.tiles[0].keys.left, group.tiles[0].keys.right
-        keys = self._workspace.buffer("keys", (bottom - top) * (right - left) * channels).view(
-            bottom - top, -1, channels
-        )
+        strip, channels = group.strip, rows.shape[1]
         for number, frame in enumerate(frames):
-            keys.copy_(frame.features[top:bottom, left:right])
+            keys.copy_(frame.features[strip.top : strip.bottom, strip.left : strip.right])
             for tile, out in zip(group.tiles, scores, strict=True):
-                block = keys[tile.keys.top - top : tile.keys.bottom - top].view(-1, channels)
+                block = keys[tile.keys.top - strip.top : tile.keys.bottom - strip.top].view(-1, channels)
                 _seen_products(rows[tile.first : tile.last], block, frame, tile.queries.size, out[number])
-        return scores
 
-    def free_scores(self, rows: "Tensor", group: Group, frames: Sequence[Seen]) -> list["Tensor"]:
-        """Similarities [R, N] with every cell of each frame, -inf as above; valid until the next call."""
+    def _free_scores(self, rows: "Tensor", group: Group, frames: Sequence[Seen]) -> list["Tensor"]:
+        """Similarities [R, N] with every cell of each frame."""
         num_cells = self.extent.height * self.extent.width
         scores = []
         for number, frame in enumerate(frames):

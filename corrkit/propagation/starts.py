@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from corrkit.propagation.affinity import SparseAffinity, transport
+from corrkit.propagation.label_maps import LabelMaps, widened
 from corrkit.propagation.memory import Copies, is_needed_later
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import PointLabels
@@ -33,28 +33,29 @@ class Start:
         labels: the label map [h, w, L] of that frame.
         matched: where they go from there on.
         protocol: the rules.
+        maps: the clip's label maps of later frames, as propagated.
     """
 
-    def __init__(self, frame: int, labels: "Tensor", matched: Iterator[Matched], protocol: Protocol) -> None:
+    def __init__(
+        self, frame: int, labels: "Tensor", matched: Iterator[Matched], protocol: Protocol, maps: LabelMaps
+    ) -> None:
         self.frame, self.matched = frame, matched
         given = labels.reshape(-1, labels.shape[2]).float()
-        self._given, self._protocol = given, protocol
+        self._given, self._protocol, self._maps = given, protocol, maps
         self._channels = given.any(0).nonzero().flatten() if frame else slice(None)
-        self._first: dict[str, Tensor] = {"padding": given, "long-term": given}  # of the start's frame, by role
+        self._first: dict[str, Tensor] = dict.fromkeys(("padding", "long-term", "queue"), given)  # of `frame`, by role
         if protocol.labels.rescale == "classes" and frame == 0:
             # CRW rescales its prediction in place after storing it; at t = 0 that is a view of the long-term copy of
             # frame 0, while the copies before the clip stay as they were (ajabri/videowalk 047f3f4
             # code/test.py:146-152).
             self._first["long-term"] = rescaled_over_classes(given)
-        self._stored = {0: given}  # label maps [N, L], as propagated, by frame since the start
 
     def carried(self, step: Matched) -> "Tensor":
         """The start's own channels [N, l] in a query frame."""
-        maps = [self._first[c.role] if c.role in self._first else self._stored[c.frame] for c in step.context]
+        maps = [self._maps[self.frame + c.frame] if c.frame else self._first[c.role] for c in step.context]
         if self.frame:
             maps = [m[:, self._channels] for m in maps]
-        own = torch.stack([m.to(step.affinity.weights.device) for m in maps])
-        return transport(own, step.affinity)
+        return transport(self._maps.stacked(maps, step.affinity.weights.device), step.affinity)
 
     def joins(self, soft: "Tensor", frame: int) -> "Tensor":
         """Labels [N, L] of the clip's `frame` with the start's own in their place; frames come in order."""
@@ -78,25 +79,19 @@ class Start:
 
     def widen(self, count: int) -> None:
         """Adds empty channels up to `count`."""
-        self._first = {role: _widened(labels, count) for role, labels in self._first.items()}
-        self._stored = {frame: _widened(labels, count) for frame, labels in self._stored.items()}
+        self._first = {role: widened(labels, count) for role, labels in self._first.items()}
 
     def keep(self, labels: "Tensor", frame: int) -> None:
-        """Takes the labels [N, L] of the clip's `frame` as later frames read them."""
-        since = frame - self.frame
-        if since == 0 < self.frame:
-            self._first = dict.fromkeys(self._first, labels)
-        self._stored[since] = labels
-        for old in [f for f in self._stored if f > 0 and not is_needed_later(f, since, self._protocol.memory)]:
-            del self._stored[old]
+        """Takes the labels [N, L] of the clip's `frame` as later frames read them, if that is the start's own."""
+        if frame == self.frame:
+            self._first |= dict.fromkeys(self._first if frame else ["queue"], labels.clone())
+
+    def reads(self, frame: int, since: int) -> bool:
+        """Whether the label map of the clip's `frame`, not the start's own, is read after frame `since`."""
+        return frame > self.frame and is_needed_later(frame - self.frame, since - self.frame, self._protocol.memory)
 
 
 def rescaled_over_classes(labels: "Tensor") -> "Tensor":
     """Min-max of each cell over its classes. Source: ajabri/videowalk 047f3f4 code/test.py:150-152."""
     shifted = labels - labels.amin(1, keepdim=True)
     return shifted / shifted.amax(1, keepdim=True)
-
-
-def _widened(labels: "Tensor", count: int) -> "Tensor":
-    """Labels [N, L] with empty channels behind, up to `count`."""
-    return functional.pad(labels, (0, count - labels.shape[1]))

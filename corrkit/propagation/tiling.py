@@ -33,6 +33,10 @@ class Box:
             right=min(width, self.right + reach),
         )
 
+    def down_to(self, other: "Box") -> "Box":
+        """The box from this one down to another of the same columns."""
+        return Box(top=self.top, bottom=other.bottom, left=self.left, right=self.right)
+
     def rows(self, device: torch.device) -> "Tensor":
         """Row numbers, int64."""
         return torch.arange(self.top, self.bottom, device=device)
@@ -56,7 +60,7 @@ class Costs:
         packing: query rows whose products take as long as reading the keys.
         copying: of one key cell into the strip that makes its columns contiguous.
         per_tile: constant cost of a tile (launches, selection).
-        memory: bytes that the scores worked on at a time may take.
+        memory: bytes that scores, queries and keys worked on at a time may take.
         groups_per_question: groups of tiles after which the host asks which have ties. Asking an accelerator stops it;
             but of several groups asked about together those with ties are worked on twice.
     """

@@ -1,6 +1,7 @@
 """Id masks: files, and label maps on the grid and back. Shared by the tasks whose labels are masks (DAVIS, VIP)."""
 
 import copy
+import functools
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,13 @@ from corrkit.frames.pictures import read_lossless
 from corrkit.palette import VOID, voc_palette
 from corrkit.protocols.schema import MaskLabels, MaskReadout
 from corrkit.tasks.contract import Geometry
+from corrkit.tasks.largest_channel import (
+    Axis,
+    certain_largest_channel,
+    largest_channel,
+    minmax_where_positive,
+    minmax_with_zero,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -205,15 +213,22 @@ class MaskCodec:
     def decode(self, soft: "Tensor") -> Mask:
         """Soft label map [h, w, L] on any device to an id mask [H, W] uint8 of the original size."""
         decided, original = self._readout.resolution, self._geometry.original
-        size = original if decided == "original" else self._geometry.network
-        maps = self._enlarged(soft.permute(2, 0, 1), size)  # [L, H, W]
-        if self._readout.minmax == "nan-to-zero":
-            maps = minmax_with_zero(maps)
-        elif self._readout.minmax != "none":
-            maps = minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
-        channels = largest_channel(maps).cpu().numpy()
+        maps = soft.permute(2, 0, 1)
+        channels = None
+        if self._axes is not None and soft.device.type == "cpu":
+            channels = certain_largest_channel(maps, *self._axes, stretches=self._readout.minmax != "none")
+        if channels is None:
+            channels = largest_channel(self._stretched(self._enlarged(maps, self._decided_size))).cpu().numpy()
         ids = channels if self._ids_are_channels else self.ids[channels]
         return (resize_nearest_opencv if decided == "network-opencv" else resize_nearest)(ids, original)
+
+    @functools.cached_property
+    def _axes(self) -> tuple[Axis, Axis] | None:
+        """How rows and columns are enlarged; None where blocks of pixels can't be decided together."""
+        if self._readout.upsample not in ("bilinear", "bilinear-corners"):
+            return None
+        rows, columns = map(Axis.of, self._geometry.grid, self._decided_size, [self._enlarged] * 2)
+        return None if rows is None or columns is None else (rows, columns)
 
     def lost(self, annotation: Mask, labels: "Tensor") -> list[str]:
         """Ids of an annotation [H, W] that no cell of its label map [h, w, L] holds."""
@@ -248,6 +263,18 @@ class MaskCodec:
             return every_nth_pixel(mask, self._geometry)
         return resize_nearest(mask, self._geometry.grid)
 
+    @property
+    def _decided_size(self) -> tuple[int, int]:
+        return self._geometry.original if self._readout.resolution == "original" else self._geometry.network
+
+    def _stretched(self, maps: "Tensor") -> "Tensor":
+        """Enlarged maps [L, H, W], rescaled over the picture as the protocol says; in place where it can be."""
+        if self._readout.minmax == "nan-to-zero":
+            return minmax_with_zero(maps)
+        if self._readout.minmax == "none":
+            return maps
+        return minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
+
     def _enlarged(self, maps: "Tensor", size: tuple[int, int]) -> "Tensor":
         """Soft maps [L, h, w] to [L, *size]."""
         import torch
@@ -257,54 +284,18 @@ class MaskCodec:
         return resize_bilinear(maps, size, align_corners=self._readout.upsample == "bilinear-corners")
 
 
-def largest_channel(maps: "Tensor") -> "Tensor":
-    """The channel [H, W] uint8 of the largest value of maps [L, H, W]; equal values: the first, NaN: the largest."""
-    import torch
-
-    if maps.device.type == "cpu":  # channel by channel: a half of the time of `max` of four maps, a sixth of two
-        first, *others = maps.numpy()
-        largest, channels = first, np.zeros(first.shape, np.uint8)
-        for channel, values in enumerate(others, 1):
-            np.maximum(channels, np.greater(values, largest).view(np.uint8) * np.uint8(channel), out=channels)
-            largest = np.maximum(largest, values)
-        if not np.isnan(largest).any():
-            return torch.from_numpy(channels)
-    return maps.max(dim=0).indices.to(torch.uint8)  # 7 times faster than argmax
-
-
 def _are_channels(ids: Mask) -> bool:
     """Whether each id is the number of its channel."""
     return np.array_equal(ids, np.arange(len(ids)))
-
-
-def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
-    """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive; in place.
-
-    Without a guard a constant positive map becomes NaN, as published (facebookresearch/dino 7c446df
-    eval_video_segmentation.py:102-110); with 1e-12 added to the divisor it becomes 0 (xvjiarui/VFS 8e055cc
-    vanilla_tracker.py:162-180).
-    """
-    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    is_positive = high > 0
-    # The largest of differences is the difference of the largest: rounding keeps order. (x - 0) / 1 is x.
-    low, span = low.where(is_positive, 0.0), (high - low + guard).where(is_positive, 1.0)
-    return maps.sub_(low).div_(span)
-
-
-def minmax_with_zero(maps: "Tensor") -> "Tensor":
-    """Each of maps [L, H, W] stretched to [0, 1] over the picture; 0 where it is constant.
-
-    Source: facebookresearch/dinov3 6876159 notebooks/segmentation_tracking.ipynb:750.
-    """
-    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    return ((maps - low) / (high - low)).nan_to_num(0.0)
 
 
 def resize_bilinear(maps: "Tensor", size: tuple[int, int], *, align_corners: bool = False) -> "Tensor":
     """Bilinear, without anti-aliasing, [L, H, W] to [L, *size]; OpenCV's float bilinear is align_corners False."""
     import torch
 
-    return torch.nn.functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=align_corners)[0]
+    return torch.nn.functional.interpolate(
+        maps.contiguous()[None], size=size, mode="bilinear", align_corners=align_corners
+    )[0]
 
 
 def resize_bilinear_opencv(maps: "Tensor", size: tuple[int, int]) -> "Tensor":

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from corrkit.propagation import propagate
+from corrkit.propagation import propagate, tiling
 from corrkit.propagation.scoring import Extent, Plan, Workspace
 from corrkit.propagation.window import Window
 from corrkit.protocols import load_protocol, override
@@ -149,6 +149,7 @@ def test_few_pairs_outside_of_the_window_are_multiplied(part: str, most: float, 
     extent = Extent(
         height=setting.height,
         width=setting.width,
+        channels=setting.channels,
         num_queries=count,
         num_windowed=setting.contexts - setting.free + count - 1,
         num_free=setting.free,
@@ -158,6 +159,25 @@ def test_few_pairs_outside_of_the_window_are_multiplied(part: str, most: float, 
     multiplied = sum(tile.queries.size * tile.keys.size for group in plan.groups for tile in group.tiles)
     in_window = modules["reference_passes"].pairs_in_window(setting.height, setting.width, affinity)
     assert 1 <= multiplied / in_window <= most
+
+
+@pytest.mark.parametrize("part", ["s16", "s8", "crw-rule", "large"])
+def test_what_is_worked_on_at_a_time_takes_as_much_memory_as_it_may(part: str, modules):
+    """Similarities, and the queries and keys that they are products of, which weigh as much where C is large."""
+    setting = modules["matching"].SETTINGS[part]
+    affinity = override(load_protocol("davis/dino"), setting.overrides).affinity
+    for num_frames in (1, setting.contexts - setting.free):
+        extent = Extent(
+            height=setting.height,
+            width=setting.width,
+            channels=setting.channels,
+            num_queries=1,
+            num_windowed=num_frames,
+            num_free=0,
+            num_pairs=num_frames,
+        )
+        plan = Plan(extent, Window.of(affinity), Workspace(CPU), CPU)
+        assert max(4 * sum(plan.room(group)) for group in plan.groups) <= tiling.CPU.memory
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from davis_folder import make_clip
+from device_inputs import KINDS, NEAR_TIES, PROTOCOLS, inputs, share_apart
 from torch import Tensor, nn
 
 import corrkit
@@ -18,9 +19,6 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use"),
 ]
 
-SOFT = 1e-6
-NEAR_TIES = 0.005
-"""Share of cells that a flipped near tie may reach, as golden/davis/README.md has it."""
 COSINE = 1e-5
 
 
@@ -45,19 +43,14 @@ def test_features_are_those_of_the_cpu():
     assert (1 - nn.functional.cosine_similarity(here, there, dim=-1)).max() < COSINE
 
 
-@pytest.mark.parametrize("protocol", ["davis/dino", "davis/crw", "davis/vfs", "davis/cropmae"])
-@pytest.mark.parametrize("levels", [0, 3], ids=["smooth", "ties everywhere"])
-def test_matching_is_that_of_the_cpu(protocol: str, levels: int):
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(8, 30, 54, 32, generator=generator)
-    if levels:
-        features = torch.randint(0, levels, features.shape, generator=generator).float() + 1
-    labels = nn.functional.one_hot(torch.randint(0, 3, (30, 54), generator=generator), 3).float()
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_matching_is_that_of_the_cpu(protocol: str, kind: str):
+    features, labels = inputs(kind)
     with exact_inference():
-        here = torch.stack(list(corrkit.propagate(features, labels, protocol=protocol)))
-        there = torch.stack(list(corrkit.propagate(features.cuda(), labels.cuda(), protocol=protocol))).cpu()
-    off = ((here - there).abs() > SOFT).any(-1)
-    assert off.sum() <= NEAR_TIES * off.numel()
+        here = torch.stack(list(corrkit.propagate(features, labels, protocol=protocol, **KINDS[kind])))
+        found = list(corrkit.propagate(features.cuda(), labels.cuda(), protocol=protocol, **KINDS[kind]))
+    assert share_apart(here, torch.stack(found).cpu()) <= NEAR_TIES
 
 
 def test_the_launching_thread_waits_a_few_times_in_a_block_of_frames():
@@ -65,14 +58,15 @@ def test_the_launching_thread_waits_a_few_times_in_a_block_of_frames():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(21, 30, 54, 32, generator=generator).cuda()
     labels = nn.functional.one_hot(torch.randint(0, 3, (30, 54), generator=generator), 3).float().cuda()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with exact_inference(), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+    with exact_inference(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")  # which warns of itself
+        try:
             list(corrkit.propagate(features, labels))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    waits = [one for one in caught if "synchroniz" in str(one.message)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [one for one in caught if "called a synchronizing" in str(one.message)]
+    assert waits
     assert len(waits) <= 6 * 6 + 10
 
 

@@ -1,6 +1,7 @@
 """Several processes on one run: workers, shards, torchrun's ranks. Whoever evaluates, the files are the same."""
 
 import contextlib
+import json
 import os
 import pickle
 import signal
@@ -20,7 +21,7 @@ from scripted import Scripted
 
 import corrkit
 from corrkit.cli import main
-from corrkit.errors import CheckpointError, DataError, UsageError
+from corrkit.errors import CheckpointError, DataError, RunError, UsageError
 from corrkit.evaluation import Result, evaluate_together
 from corrkit.manifests.clips import official_clips
 from corrkit.predictors.loading import Request
@@ -282,6 +283,22 @@ def test_what_other_ranks_have_done_meanwhile_is_no_resumption(
     assert again.summary == first.summary
 
 
+@pytest.mark.parametrize("meetings", [0, 1, 2])
+def test_the_loss_of_another_rank_is_no_fault_of_this_one(meetings: int, monkeypatch: pytest.MonkeyPatch):
+    """Gloo raises a RuntimeError for a connection that was closed, in whatever meeting that shows."""
+    met: list[str] = []
+
+    def meet() -> None:
+        if len(met) == meetings:
+            raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [127.0.0.1]:8613.")
+        met.append("all")
+
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.barrier", meet)
+    with pytest.raises(RunError, match=r"Another rank ended .*\n.*repeat the command"):
+        evaluated_by_all(0, 2, lambda shares: list(shares))
+
+
 def command(*words: str, module: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -315,4 +332,6 @@ def test_ranks_of_torchrun_write_the_files_of_one_process(data: Path, tmp_path: 
     assert both.returncode == 0, both.stderr
     assert both.stdout == one.stdout
     assert "is resumed" not in both.stderr
+    recorded = json.loads((tmp_path / "both/run.json").read_text())["recorded"]
+    assert recorded["command"].startswith("corrkit eval davis --ckpt rgb")
     assert run_files(tmp_path / "both") == run_files(tmp_path / "one")

@@ -173,6 +173,15 @@ def test_what_enters_later_covers_what_was_there_and_leaves_the_rest():
         assert bool((soft[is_there].argmax(-1) == 2).all())
 
 
+@pytest.mark.parametrize("rules", [{}, {"predict_first": True}, {"feedback": "minmax"}, {"rescale": "classes"}])
+def test_whoever_reads_a_label_map_may_keep_it_and_write_to_it(rules):
+    features, first = moving_clip(frames=9)
+    kept = list(corrkit.propagate(features, first, context=2, **rules))
+    for number, soft in enumerate(corrkit.propagate(features, first, context=2, **rules)):
+        assert torch.equal(soft, kept[number])
+        soft.fill_(torch.nan)
+
+
 def test_memory_does_not_grow_with_the_clip_where_labels_enter_later():
     shape = (5, 7, 11)
 

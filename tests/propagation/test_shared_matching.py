@@ -59,13 +59,13 @@ def test_each_setting_has_the_matches_of_its_own_matching(name: str, content: st
 
 def test_similarities_are_worked_out_once_for_all(monkeypatch: pytest.MonkeyPatch):
     pairs: list[int] = []
-    scores = Plan.windowed_scores
+    scores = Plan.scores
 
-    def counted(self, rows, group, frames):
-        pairs.append(len(rows) * len(frames))
-        return scores(self, rows, group, frames)
+    def counted(self, group, queries, windowed, free):
+        pairs.append(len(group.cells) * len(windowed))
+        return scores(self, group, queries, windowed, free)
 
-    monkeypatch.setattr(Plan, "windowed_scores", counted)
+    monkeypatch.setattr(Plan, "scores", counted)
     features, settings = features_of("noise"), settings_of("dino")
     own_steps(features, override(settings[0], {"context": 7}))
     alone = sum(pairs)

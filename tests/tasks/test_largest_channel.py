@@ -1,11 +1,23 @@
-"""Which channel a pixel belongs to: channel by channel against torch's maximum, NaN and ties included."""
+"""Which channel a pixel belongs to: against torch's maximum, NaN and ties included, and the quick way against that."""
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from corrkit.tasks.masks import largest_channel, minmax_where_positive
+from corrkit.protocols import load_protocol, protocol_names
+from corrkit.tasks.contract import Geometry
+from corrkit.tasks.largest_channel import (
+    Axis,
+    certain_largest_channel,
+    largest_channel,
+    minmax_where_positive,
+    minmax_with_zero,
+)
+from corrkit.tasks.masks import MaskCodec, resize_bilinear
 
 VALUES = (0.0, -0.0, 0.25, 1.0, float("nan"), float("inf"), -float("inf"))
 
@@ -29,3 +41,113 @@ def test_maps_are_stretched_as_published_code_does_step_by_step(guard: float):
             channel -= channel.min()
             channel /= channel.max() + guard
     assert torch.equal(minmax_where_positive(maps.clone(), guard=guard).nan_to_num(9), expected.nan_to_num(9))
+
+
+def labels_like(seed: int, count: int, grid: tuple[int, int], *, kind: str = "smooth") -> torch.Tensor:
+    """Soft maps [L, h, w] that add up to 1: a background, and objects somewhere in it."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = grid
+    noise = torch.rand(count, -(-height // 4), -(-width // 4), generator=generator)
+    maps = resize_bilinear(noise, grid) if kind != "noise" else torch.rand(count, height, width, generator=generator)
+    maps = (maps - 0.55).clamp(min=0)
+    maps[0] += 1e-3
+    maps = maps / maps.sum(0)
+    return (maps * 4).round() / 4 if kind == "ties" else maps
+
+
+def pixel_by_pixel(soft: torch.Tensor, size: tuple[int, int], minmax: str, *, corners: bool) -> np.ndarray:
+    maps = resize_bilinear(soft, size, align_corners=corners)
+    if minmax == "nan-to-zero":
+        maps = minmax_with_zero(maps)
+    elif minmax != "none":
+        maps = minmax_where_positive(maps, guard=1e-12 if minmax == "positive-guarded" else 0.0)
+    return largest_channel(maps).numpy()
+
+
+def quickly(soft: torch.Tensor, size: tuple[int, int], *, stretches: bool, corners: bool) -> np.ndarray | None:
+    def enlarged(maps: torch.Tensor, to: tuple[int, int]) -> torch.Tensor:
+        return resize_bilinear(maps, to, align_corners=corners)
+
+    rows, columns = (Axis.of(*side, enlarged) for side in zip(soft.shape[1:], size, strict=True))
+    assert rows is not None
+    assert columns is not None
+    return certain_largest_channel(soft, rows, columns, stretches=stretches)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.integers(1, 7),
+    grid=st.tuples(st.integers(1, 17), st.integers(1, 17)),
+    times=st.tuples(st.floats(3, 17), st.floats(3, 17)),
+    kind=st.sampled_from(["smooth", "noise", "ties"]),
+    minmax=st.sampled_from(["none", "positive", "positive-guarded", "nan-to-zero"]),
+    corners=st.booleans(),
+)
+def test_the_quick_way_gives_what_every_pixel_gives_or_nothing(seed, count, grid, times, kind, minmax, corners):
+    soft = labels_like(seed, count, grid, kind=kind)
+    size = (round(grid[0] * times[0]), round(grid[1] * times[1]))
+    found = quickly(soft, size, stretches=minmax != "none", corners=corners)
+    if found is not None:
+        np.testing.assert_array_equal(found, pixel_by_pixel(soft, size, minmax, corners=corners))
+
+
+@pytest.mark.parametrize("minmax", ["none", "positive", "nan-to-zero"])
+@pytest.mark.parametrize("count", [2, 3, 4, 9])
+def test_most_maps_are_decided_quickly_and_as_pixel_by_pixel(count: int, minmax: str):
+    size, decided = (160, 237), 0
+    for seed in range(20):
+        soft = labels_like(seed, count, (10, 15))
+        found = quickly(soft, size, stretches=minmax != "none", corners=False)
+        if found is not None:
+            np.testing.assert_array_equal(found, pixel_by_pixel(soft, size, minmax, corners=False))
+            assert len(np.unique(found)) > 1
+            decided += 1
+    assert decided >= 12
+
+
+def a_map(**changes: float) -> torch.Tensor:
+    soft = labels_like(3, 3, (6, 7))
+    for change in changes.values():
+        soft[1, 2, 3] = change
+    return soft
+
+
+@pytest.mark.parametrize(
+    "soft",
+    [
+        a_map(below=-1e-9),
+        a_map(nan=float("nan")),
+        a_map(infinite=float("inf")),
+        torch.full((2, 6, 7), 0.5),  # constant: NaN, as published
+        torch.stack([torch.linspace(0, 1, 42).view(6, 7)] * 2),  # equal everywhere
+        torch.stack([torch.linspace(0, 1, 42).view(6, 7), torch.linspace(0, 1 + 1e-7, 42).view(6, 7)]),
+        torch.stack([torch.linspace(0, 1, 42).view(6, 7), torch.linspace(1, 1.0001, 42).view(6, 7)]),
+        torch.zeros(2, 6, 7),
+    ],
+)
+def test_what_rounding_may_decide_is_left_to_the_pixels(soft: torch.Tensor):
+    assert quickly(soft, (60, 70), stretches=True, corners=False) is None
+
+
+def test_a_value_just_beside_another_is_left_to_the_pixels_too():
+    """Two maps that cross in the middle of a pixel: whoever rounds otherwise may see the other on top."""
+    rising = torch.linspace(0, 1, 5).expand(4, 5)
+    assert quickly(torch.stack([rising, 1 - rising]), (32, 40), stretches=False, corners=False) is not None
+    # An odd number of pixels to a cell: one lies where they cross.
+    assert quickly(torch.stack([rising, 1 - rising]), (36, 45), stretches=False, corners=False) is None
+
+
+@pytest.mark.parametrize("name", [f"{task}/{name}" for task in ("davis", "vip") for name in protocol_names(task)])
+def test_masks_are_the_same_with_and_without_the_quick_way(name: str, monkeypatch):
+    protocol = load_protocol(name)
+    grid, network, original = (11, 17), (88, 136), (97, 141)
+    geometry = Geometry(original=original, network=network, grid=grid, stride=8)
+    first = np.zeros(original, np.uint8)
+    first[20:60, 30:90], first[50:80, 80:130] = 1, 2
+    codec = MaskCodec(first, geometry, protocol.labels, protocol.readout)
+    softs = [labels_like(seed, len(codec.ids), grid).permute(1, 2, 0).contiguous() for seed in range(5)]
+    quick = [codec.decode(soft) for soft in softs]
+    monkeypatch.setattr("corrkit.tasks.masks.certain_largest_channel", lambda *_, **__: None)
+    for soft, found in zip(softs, quick, strict=True):
+        np.testing.assert_array_equal(found, codec.decode(soft))
