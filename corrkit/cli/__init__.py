@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ _MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the process's exit code."""
+    _open_what_is_closed()
     _show_every_character()
     arguments = sys.argv[1:] if argv is None else argv
     if argv is None:  # as a program: a process of somebody else's keeps its limits
@@ -101,6 +103,13 @@ class _Parser(argparse.ArgumentParser):
     def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
         print(self.format_help(), end="", file=file)
         sys.stdout.flush()
+
+
+def _open_what_is_closed() -> None:
+    """A stream that was closed (`>&-`) leads nowhere: else the next file that is opened would take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we run
 
 
 def _show_every_character() -> None:

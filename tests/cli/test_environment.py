@@ -163,3 +163,9 @@ def test_a_full_device_behind_stdout_is_a_sentence(command: str):
     assert done.returncode == 2, done.stderr
     assert "stdout can't be written: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_was_closed_leads_nowhere(closed: str):
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m corrkit --version {closed}"], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
