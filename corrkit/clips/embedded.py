@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from corrkit.errors import RunError, UsageError, closest
+from corrkit.files.atomic import TEMPORARY, staging
 from corrkit.task_table import task_facts, task_names
 
 TASKS = tuple(name for name in task_names() if task_facts(name).embedded)
@@ -58,20 +59,30 @@ def export(folder: Path, tasks: Sequence[str] = TASKS) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file.", "Name a new or an empty folder.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        found = next(folder.iterdir(), None)
-        if found is not None:
-            raise UsageError(f"{folder} is not empty (it holds {found.name}).", "Name a new or an empty folder.")
-        roots = []
-        for task in tasks:
-            root = folder / task
-            shutil.copytree(embedded_root(task), root)
-            roots.append(root)
+        with staging(folder) as stage:
+            copies = [Path(shutil.copytree(embedded_root(task), stage / task)) for task in tasks]
+            found = next((path for path in sorted(folder.iterdir()) if not _is_ours(path, stage)), None)
+            if found is not None:
+                raise UsageError(f"{folder} is not empty (it holds {found.name}).", "Name a new or an empty folder.")
+            for copy in copies:
+                if not (folder / copy.name).exists():
+                    copy.replace(folder / copy.name)
     except OSError as error:
         raise RunError(
             f"The embedded clips can't be written to {folder} ({_reason(error)}).", "Name another folder."
         ) from error
-    return roots
+    return [folder / task for task in tasks]
+
+
+def _is_ours(path: Path, stage: Path) -> bool:
+    """Whether it is what an export makes: a temporary, or, of one that was interrupted, what this one would write."""
+    return path.name.startswith(TEMPORARY) or (
+        path.is_dir() and (stage / path.name).is_dir() and _files(path) == _files(stage / path.name)
+    )
+
+
+def _files(root: Path) -> dict[Path, bytes]:
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def _reason(error: OSError) -> str:

@@ -137,6 +137,26 @@ def test_export_refuses_a_folder_that_holds_something(cache, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_an_interrupted_export_is_finished_by_the_next(cache, tmp_path, monkeypatch):
+    """Killed between two tasks, and while it copied: a temporary stays, whose writer is no more."""
+    folder = tmp_path / "clips"
+    export(folder, ("davis",))
+    (folder / ".corrkit-tmp-of-a-killed-one" / "vip").mkdir(parents=True)
+    assert [root.name for root in export(folder)] == list(TASKS)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(TASKS)
+    for task in TASKS:
+        assert contents(folder / task) == contents(embedded_root(task))
+
+
+def test_export_refuses_clips_that_were_changed(cache, tmp_path):
+    (root,) = export(tmp_path, ("davis",))
+    (root / "notes.txt").write_text("precious")
+    with pytest.raises(UsageError, match="holds davis"):
+        export(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["davis"]
+    assert (root / "notes.txt").read_text() == "precious"
+
+
 def test_export_refuses_a_file_and_a_place_that_cannot_be_made(cache, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file"):
