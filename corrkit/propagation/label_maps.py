@@ -44,7 +44,7 @@ class LabelMaps:
         if self._stacked is None or self._stacked.numel() < math.prod(shape):
             self._stacked = None
             with torch.inference_mode(mode=False):
-                self._stacked = torch.empty(2 * math.prod(shape), device=device)
+                self._stacked = torch.empty(2 * math.prod(shape), dtype=maps[0].dtype, device=device)
         stacked = self._stacked[: math.prod(shape)].view(shape)
         return torch.stack([labels.to(device) for labels in maps], out=stacked)
 

@@ -139,9 +139,8 @@ class _Training:
             views = [view.to(self.device) for view in batch.views]
             seed = self._seed(step, number)
             self._sow(seed)
-            last = number == passes - 1
             self.objective.before_pass(step / self.total)
-            with nullcontext() if last else self.shared.apart(), self._precision():
+            with nullcontext() if number == passes - 1 else self.shared.apart(), self._precision():
                 result = cast(Step, self.shared.module(views, seed, step / self.total))
                 self.scaler.scale(result.loss / passes).backward()
             self.report.samples += len(views[0].pixels) * self.ranks

@@ -35,8 +35,7 @@ class RSP(Objective[RSPOptions]):
         future = views[1].pixels
         masks = self.draw_masks(future, seed)
         generator = torch.Generator(future.device).manual_seed(seed)
-        noise = torch.randn(future.shape, generator=generator, device=future.device)
-        latents = self.logits(views, noise)
+        latents = self.logits(views, torch.randn(future.shape, generator=generator, device=future.device))
         chances = latents[0].detach().float().unflatten(1, (self.groups, self.classes)).softmax(-1)
         drawn = torch.multinomial(chances.flatten(0, 1), 1, generator=generator).reshape(len(future), self.groups)
         return self.losses(views, masks[1], latents, one_hot(drawn, self.classes))

@@ -174,8 +174,7 @@ def teacher_features(spec: str, encoder: EncoderSpec) -> tuple[Target, int]:
     @torch.no_grad()
     def features(pixels: Tensor) -> Tensor:
         teacher = on_device(backbone, pixels.device)
-        clip = pixels[:, :, None] if pixels.ndim == 4 else pixels
-        frames = clip.transpose(1, 2)  # [B, T, 3, H, W]
+        frames = (pixels[:, :, None] if pixels.ndim == 4 else pixels).transpose(1, 2)  # [B, T, 3, H, W]
         if backbone.mode.kind == "framewise":
             maps = teacher(frames[:, :: encoder.tubelet].flatten(0, 1).float())  # [B · t, h, w, C]
         else:
