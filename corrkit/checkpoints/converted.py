@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from corrkit.checkpoints import configuration, heads
 from corrkit.checkpoints.completeness import contradiction
@@ -18,7 +18,7 @@ from corrkit.checkpoints.statistics import mean_and_std
 from corrkit.checkpoints.system import System
 from corrkit.errors import CheckpointError
 from corrkit.files.atomic import placing
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, from_others_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,13 +121,13 @@ def read(opened: Opened) -> Recognised:
         CheckpointError: a header of another version, or a system that this version doesn't know.
     """
     try:
-        facts: _Header = json.loads(opened.metadata[CONVERTED])
+        facts = cast(_Header, from_others_json(opened.metadata[CONVERTED]))
         system = _system(opened, facts)
         layout = next(layout for layout in system.layouts if layout.name == facts["layout"])
         if facts["format"] != _FORMAT:
             raise ValueError(facts["format"])
         _require_kinds(facts)
-    except (KeyError, ValueError, TypeError, StopIteration, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, StopIteration) as error:
         raise CheckpointError(
             f"{opened.path} was converted by another version of corrkit ({type(error).__name__}: {error}).",
             "Convert the original again.",

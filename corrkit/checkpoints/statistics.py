@@ -1,12 +1,15 @@
 """Mean and standard deviation of red, green and blue, as a file or the config beside it states them."""
 
 import math
+import sys
 from collections.abc import Mapping
 
 from corrkit.errors import CheckpointError
 from corrkit.files.jsontext import Json
 
 Channels = tuple[float, float, float]
+
+_LARGEST = sys.float_info.max  # a whole number of a pickle may be larger, and is no float
 
 
 def mean_and_std(path: object, mean: tuple[str, object], std: tuple[str, object]) -> tuple[Channels, Channels]:
@@ -21,9 +24,9 @@ def mean_and_std(path: object, mean: tuple[str, object], std: tuple[str, object]
         CheckpointError: not three finite numbers each, or a std that isn't above 0.
     """
     found = []
-    for (where, value), low in ((mean, -math.inf), (std, 0.0)):
+    for (where, value), low in ((mean, -_LARGEST), (std, 0.0)):
         numbers = value if isinstance(value, list | tuple) else ()
-        if len(numbers) != 3 or not all(type(item) in (int, float) and low < item < math.inf for item in numbers):
+        if len(numbers) != 3 or not all(type(item) in (int, float) and low < item <= _LARGEST for item in numbers):
             raise CheckpointError(
                 f"{path}: {where} is {repr(value)[:60]}.",
                 f"It must be three finite numbers{' above 0' if low == 0 else ''}.",

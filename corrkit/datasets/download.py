@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -87,21 +88,23 @@ def _transfer(file: SourceFile, part: Path, progress: Progress) -> None:
     try:
         with _request(file, part, done) as response:
             if response.status == http.client.PARTIAL_CONTENT:
-                _require_part(response, done, file, part)
+                total = _whole_of_part(response, done, file, part)
             else:
                 done = 0  # the server sends the whole file: it can't resume, or the file has changed
-            total = _total(response, done)
+                total = _length(response.headers.get("Content-Length", ""))
+                part.write_bytes(b"")  # so that no interruption leaves the old bytes under the new version's name
             _version_file(part).write_text(_version(response), encoding="utf-8")
             done = _append(response, part, done, file, lambda count: progress(file.name, count, total))
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        told = error.headers.get("Content-Range", "").removeprefix("bytes */")
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and (_is_known(file) or _length(told) == done):
             return  # nothing is left to fetch; whether the bytes are right, their size and digest tell
         raise DataError(f"{file.url} answered {error.code} {error.reason}.", "See the data set's page.") from None
     except urllib.error.URLError as error:
         raise DataError(f"{file.url} can't be reached ({error.reason}).", _REPEAT) from None
-    except UnicodeError as error:
-        raise DataError(f"{file.url} is no address ({error}).", "Correct --sources.") from None
+    except ValueError as error:  # of urllib, for addresses and headers; UnicodeError is one
+        raise DataError(f"{file.url} is no address, or leads to none ({error}).", "Correct --sources.") from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         kept = part.stat().st_size if part.exists() else 0
         raise DataError(f"{file.url} broke off after {kept} bytes ({type(error).__name__}).", _REPEAT) from None
@@ -141,14 +144,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _require_part(response: http.client.HTTPResponse, done: int, file: SourceFile, part: Path) -> None:
-    """Raises DataError where a partial answer is not the part that was asked for."""
+def _whole_of_part(response: http.client.HTTPResponse, done: int, file: SourceFile, part: Path) -> int | None:
+    """Bytes of the whole file, None where the server doesn't know: of a partial answer, which may end before it.
+
+    Raises:
+        DataError: where it is not the part that was asked for.
+    """
     told = response.headers.get("Content-Range", "")
     if not told.startswith(f"bytes {done}-"):
         raise DataError(
             f"{file.url} answered with {told or 'an unknown part'!r}, not with what follows byte {done}.",
             f"Delete {part} and repeat the command.",
         )
+    whole, rest = _length(told.rpartition("/")[2]), _length(response.headers.get("Content-Length", ""))
+    return whole if whole is not None or rest is None else done + rest
 
 
 def _append(
@@ -159,7 +168,7 @@ def _append(
         if done:
             target.truncate(done)
             target.seek(done)
-        while block := response.read(_BLOCK):
+        while block := response.read1(_BLOCK):  # what has come: read() holds back a slow server's bytes
             if file.size is not None and done + len(block) > file.size:
                 raise DataError(
                     f"{file.url} sends more than the {file.size} bytes that it has.", "See the data set's page."
@@ -170,9 +179,14 @@ def _append(
     return done
 
 
-def _total(response: http.client.HTTPResponse, done: int) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    return done + int(length) if length.isdecimal() else None
+def _length(told: str) -> int | None:
+    """A number of bytes in a header, None for anything else."""
+    return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
+
+
+def _is_known(file: SourceFile) -> bool:
+    """Whether anything tells afterwards that the bytes are the right ones."""
+    return (file.size, file.sha256, file.md5) != (None, None, None)
 
 
 def _version(response: http.client.HTTPResponse) -> str:

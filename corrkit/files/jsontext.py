@@ -10,6 +10,7 @@ Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | boo
 """A value of a parsed JSON or TOML document: one has to ask which kind before using it."""
 
 _LARGEST_WHOLE = (1 << 63) - 1
+_DEEPEST = 100
 
 
 def to_json(value: object) -> str:
@@ -32,6 +33,26 @@ def from_json(text: str) -> Json:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return value
+
+
+def from_others_json(text: str) -> Json:
+    """The values of a JSON text that another program wrote, as plain as corrkit's own: no deeper than 100 levels.
+
+    NaN and infinity, which Python's writers make, pass; a whole number beyond 64 bits is the nearest float.
+
+    Raises:
+        ValueError: where the text is no JSON, or is nested deeper.
+    """
+    try:
+        value: Json = json.loads(text, parse_int=_whole_or_float)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level: list[Json] = [value]
+    for _ in range(_DEEPEST):
+        level = [item for part in level if isinstance(part, dict | list) for item in _items(part)]
+        if not level:
+            return value
+    raise ValueError("it is nested too deeply")
 
 
 def table_of(value: Json) -> Mapping[str, Json]:
@@ -110,6 +131,15 @@ def _whole(text: str) -> int:
     if abs(value) > _LARGEST_WHOLE:
         raise ValueError(f"{text[:40]}... has more than 64 bits")
     return value
+
+
+def _whole_or_float(text: str) -> int | float:
+    value = int(text)
+    return value if abs(value) <= _LARGEST_WHOLE else float(text)
+
+
+def _items(part: Mapping[str, Json] | Sequence[Json]) -> Iterable[Json]:
+    return part.values() if isinstance(part, Mapping) else part
 
 
 def _plain(value: object) -> object:

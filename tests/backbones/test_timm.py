@@ -199,6 +199,8 @@ def test_masks_beside_the_weights_are_bounded(tmp_path):
         {"mean": "abc"},
         {"std": [0, 0.1, 0.1]},
         {"std": [float("inf")] * 3},
+        {"std": [10**400, 1, 1]},
+        {"mean": [-(10**400), 0, 0]},
         {"mean": [[0.1], 0.2, 0.3]},
         {"mean": [None, 0.2, 0.3]},
     ],

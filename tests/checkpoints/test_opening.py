@@ -5,6 +5,7 @@ import collections
 import hashlib
 import io
 import json
+import os
 import pathlib
 import pickle
 import zipfile
@@ -238,6 +239,48 @@ def test_a_config_beside_a_conventional_name_only(tmp_path: Path) -> None:
     assert open_checkpoint(tmp_path / "model.safetensors").config == {"hidden_size": 24}
     assert open_checkpoint(tmp_path / "other.safetensors").config is None
     assert open_checkpoint(tmp_path).config == {"hidden_size": 24}
+
+
+NAMES_THAT_LEAD_NOWHERE = ("model.safetensors", "config.json", "preprocessor_config.json")
+
+
+@pytest.mark.parametrize("name", NAMES_THAT_LEAD_NOWHERE)
+@pytest.mark.parametrize("kind", ["link", "loop", "fifo"])
+def test_what_is_there_and_no_file_is_never_passed_over(tmp_path: Path, name: str, kind: str) -> None:
+    """A hub's cache that lost a blob: without its config the same weights would give other features."""
+    save_safetensors(tmp_path / "model.safetensors", state_dict())
+    torch.save(state_dict(), tmp_path / "pytorch_model.bin")
+    path = tmp_path / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path) if kind == "fifo" else path.symlink_to(path if kind == "loop" else "nowhere")
+    with pytest.raises(CheckpointError, match=rf"{name} is (a link that leads nowhere|no file|a FIFO)"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "\ud800"])
+def test_names_that_no_system_takes_are_those_of_missing_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError, match="lacks "):
+        open_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "latest").write_bytes(name[:256].encode(errors="surrogatepass"))
+    with pytest.raises(CheckpointError, match=r"there is no such folder|directory without"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_numbers_and_depths_of_a_config_stay_plain(tmp_path: Path, name: str) -> None:
+    save_safetensors(tmp_path / "model.safetensors", state_dict())
+    (tmp_path / name).write_text(f'{{"a": 1{"0" * 30}, "b": 1{"0" * 400}, "c": {2**63 - 1}}}')
+    opened = open_checkpoint(tmp_path)
+    assert (opened.config or opened.preprocessor) == {"a": 1e30, "b": float("inf"), "c": 2**63 - 1}
+    for depth, inner in ((95, "[]"), (120, "[]"), (950, "[]"), (950, "{}"), (100_000, "[]")):
+        (tmp_path / name).write_text('{"a": ' + "[" * depth + inner + "]" * depth + "}")
+        if depth == 95:
+            open_checkpoint(tmp_path)
+        else:
+            with pytest.raises(CheckpointError, match="nested too deeply"):
+                open_checkpoint(tmp_path)
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Downloads from a server on the loopback: whole, resumed, broken off, changed, wrong, and without space."""
 
+import contextlib
 import hashlib
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -258,3 +260,67 @@ def test_sources_of_other_types_are_refused(text: str, tmp_path: Path):
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(DataError, match=r"s\.toml"):
         read_source("davis", tmp_path / "s.toml")
+
+
+def test_a_part_that_ends_before_the_file_is_not_its_end(server: FileServer, tmp_path: Path):
+    (tmp_path / "a.zip.part").write_bytes(CONTENT[:500_000])
+    server.range_told = lambda start, size: f"bytes {start}-{size - 1001}/{size}"
+    server.break_off_after = 1000
+    server.tells_length = False
+    with pytest.raises(DataError, match="broke off after 501000 of 1280000 bytes"):
+        download(source(server), tmp_path)
+    server.headers["a.zip"] = {"Content-Length": "780000"}
+    server.range_told = lambda start, size: f"bytes {start}-{size - 1}/*"
+    with pytest.raises(DataError, match="broke off after 502000 of 1281000 bytes"):
+        download(source(server), tmp_path)
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_no_more_bytes_are_the_end_only_where_something_tells(server: FileServer, tmp_path: Path):
+    (tmp_path / "a.zip.part").write_bytes(CONTENT + b"x")
+    with pytest.raises(DataError, match="answered 416"):
+        download(source(server), tmp_path)
+    assert not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.parametrize("address", ["http://[::1/a.zip", "http://[x]/a.zip", "http://x:y/a.zip", "http://\u0661/"])
+def test_redirects_to_no_address_are_refused(address: str, server: FileServer, tmp_path: Path):
+    server.redirects["a.zip"] = address.encode().decode("latin-1")
+    with pytest.raises(DataError, match=r"is no address|can't be reached|broke off"):
+        download(source(server), tmp_path)
+    assert not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "\u00b2", "1e3", "0x10", "+7", ""])
+def test_a_length_that_is_none_is_none(length: str, server: FileServer, tmp_path: Path):
+    server.tells_length, server.headers["a.zip"] = False, {"Content-Length": length}
+    with contextlib.suppress(DataError):  # of "+7" urllib makes 7 bytes
+        assert download(source(server, sha256=sha256(CONTENT)), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("chunk", [b"-1\r\n", b"\xff\r\n", b"zz\r\n", b"7fffffffffffffff\r\n", b"\r\n", b"1" * 70_000])
+def test_chunks_of_no_size_are_broken_off(chunk: bytes, server: FileServer, tmp_path: Path):
+    server.tells_length, server.headers["a.zip"] = False, {"Transfer-Encoding": "chunked"}
+    server.files["a.zip"] = chunk + CONTENT
+    tracemalloc.start()
+    with pytest.raises(DataError):
+        download(source(server, size=len(CONTENT) - 1000), tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_an_interruption_never_leaves_old_bytes_under_the_new_version(server: FileServer, tmp_path: Path, monkeypatch):
+    server.break_off_after = 500_000
+    with pytest.raises(DataError, match="broke off"):
+        download(source(server), tmp_path)
+    server.break_off_after, server.tag, server.files["a.zip"] = None, '"2"', CONTENT[::-1]
+
+    def stop(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("corrkit.datasets.download._append", stop)
+        with pytest.raises(KeyboardInterrupt):
+            download(source(server), tmp_path)
+    assert download(source(server), tmp_path).read_bytes() == CONTENT[::-1]

@@ -6,8 +6,8 @@ bounded by the file's size.
 
 import hashlib
 import io
-import json
 import mmap
+import os
 import re
 import struct
 import zipfile
@@ -21,7 +21,8 @@ from corrkit.checkpoints.opening import arrays, copies, torchfiles, trees, unrea
 from corrkit.checkpoints.opening.inert import MalformedError, Names, Tree, UnsupportedError
 from corrkit.checkpoints.opening.tensors import Budget, Pages
 from corrkit.errors import CheckpointError
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, from_others_json
+from corrkit.files.reading import is_folder, is_there
 from corrkit.memory import admit_mapping
 
 # What zipfile and the readers of its entries raise on damaged archives, by experience of fuzzing.
@@ -118,7 +119,7 @@ def _open_named(path: Path) -> Opened:
 def _weights_in(folder: Path) -> tuple[Path, list[str]]:
     """The weights that a folder is opened for, and the names of others that it holds too."""
     for place in (folder, folder := _latest_of_deepspeed(folder)):
-        if there := [name for name in _WEIGHTS if (place / name).is_file()]:
+        if there := [name for name in _WEIGHTS if os.path.lexists(place / name) and not (place / name).is_dir()]:
             return place / there[0], there[1:]
     unreadable.require_readable_folder(folder)
     files = sorted(entry.name for entry in folder.iterdir() if not entry.is_dir() and entry.suffix not in _DESCRIBING)
@@ -139,14 +140,16 @@ def _latest_of_deepspeed(folder: Path) -> Path:
     named = folder / tag
     if not tag or named.parent != folder or tag == "..":
         return folder
-    if not named.is_dir():
+    if not is_folder(named):
         raise CheckpointError(f"{latest} names {tag!r}, and there is no such folder.", "Name the checkpoint itself.")
     return named
 
 
 def _open_file(path: Path) -> Opened:
     unreadable.require_whole(path)
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        raise CheckpointError(f"{path} is a link that leads nowhere.", "Get the file again.")
+    if not path.is_file():
         raise CheckpointError(f"{path} is a FIFO, socket or device, not a file.", "Name the checkpoint file itself.")
     names = Names()
     budget = Budget(path, path.stat().st_size)
@@ -240,7 +243,7 @@ def _open_shards(index: Path) -> Opened:
     names = sorted(set(weight_map.values()))
     if any(Path(name).name != name for name in names):
         raise CheckpointError(f"{index} names files outside its folder.", "Get the index again.")
-    missing = [name for name in names if not (index.parent / name).is_file()]
+    missing = [name for name in names if not is_there(index.parent / name)]
     if missing:
         raise CheckpointError(
             f"{index.parent} lacks {', '.join(missing[:5])}, which {index.name} names.", "Get all shards."
@@ -273,17 +276,20 @@ def _with_configs(opened: Opened) -> Opened:
     folder = opened.path if opened.path.is_dir() else opened.path.parent
     own = "open_clip_config.json" if opened.path.name.startswith("open_clip_") else "config.json"
     config, preprocessor = (
-        _json(folder / name) if (folder / name).is_file() else None for name in (own, "preprocessor_config.json")
+        _json(folder / name) if os.path.lexists(folder / name) else None for name in (own, "preprocessor_config.json")
     )
     return replace(opened, config=config, preprocessor=preprocessor)
 
 
 def _json(path: Path) -> dict[str, Json]:
+    if not path.is_file():
+        kind = "no file" if path.exists() else "a link that leads nowhere"
+        raise CheckpointError(f"{path} is {kind}.", "Get it again: what it says changes features.")
     try:
         if path.stat().st_size > _MAX_JSON:
             raise ValueError("larger than 4 MiB")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        value = from_others_json(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} isn't valid JSON: {str(error)[:200]}.", "Get it again.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object.", "Get it again.")
