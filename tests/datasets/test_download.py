@@ -301,7 +301,7 @@ def test_a_length_that_is_none_is_none(length: str, server: FileServer, tmp_path
 @pytest.mark.parametrize("chunk", [b"-1\r\n", b"\xff\r\n", b"zz\r\n", b"7fffffffffffffff\r\n", b"\r\n", b"1" * 70_000])
 def test_chunks_of_no_size_are_broken_off(chunk: bytes, server: FileServer, tmp_path: Path):
     server.tells_length, server.headers["a.zip"] = False, {"Transfer-Encoding": "chunked"}
-    server.files["a.zip"] = chunk + CONTENT
+    server.files["a.zip"] = chunk + CONTENT * 16
     tracemalloc.start()
     with pytest.raises(DataError):
         download(source(server, size=len(CONTENT) - 1000), tmp_path)
