@@ -303,10 +303,12 @@ def test_chunks_of_no_size_are_broken_off(chunk: bytes, server: FileServer, tmp_
     server.tells_length, server.headers["a.zip"] = False, {"Transfer-Encoding": "chunked"}
     server.files["a.zip"] = chunk + CONTENT * 16
     tracemalloc.start()
-    with pytest.raises(DataError):
-        download(source(server, size=len(CONTENT) - 1000), tmp_path)
-    assert tracemalloc.get_traced_memory()[1] < 8 << 20
-    tracemalloc.stop()
+    try:
+        with pytest.raises(DataError):
+            download(source(server, size=len(CONTENT) - 1000), tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
     assert not (tmp_path / "a.zip").exists()
 
 
