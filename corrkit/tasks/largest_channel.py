@@ -1,7 +1,4 @@
-"""The largest channel of enlarged soft maps: pixel by pixel, and the quick way for pixels that rounding can't decide.
-
-The pixel-by-pixel way defines the result; the quick one says nothing where it could be another one.
-"""
+"""The largest channel of enlarged soft maps: pixel by pixel, which defines it, or by blocks, with the same outcome."""
 
 import functools
 from collections.abc import Callable
@@ -18,12 +15,12 @@ Channels = NDArray[np.uint8]
 _Floats = NDArray[np.float32] | NDArray[np.float64]
 
 _ROUNDING = 2.0**-24  # relative, of one float32 operation
-_TRUST = 14 * _ROUNDING
+_TRUST = 20 * _ROUNDING
 """By how much a stretched value may be off, relative to itself and, once more, to the smallest value over the span.
 
 Whoever works it out in float32, in any order, fused or not, rounds the enlarged value at most 5 times, the smallest and
 the largest as often, their difference, the shifted value and the quotient once; a side's two weights add up to 1 within
-half a rounding. What is worked out here in float64 adds nothing that counts."""
+half a rounding. `_Blocks.by_pixels` rounds 5 times more."""
 _LEAST_SPAN = 1e-3  # of a map that is stretched, also relative to its largest value: 1e-12 added to it don't count
 _NOTHING = 1e-30  # far above what is lost where floats become subnormal
 _AT_A_TIME = 64  # blocks, whose pixels stay in the cache
@@ -45,27 +42,23 @@ def largest_channel(maps: "Tensor") -> "Tensor":
     return maps.max(dim=0).indices.to(torch.uint8)  # 7 times faster than argmax
 
 
-def minmax_where_positive(maps: "Tensor", *, guard: float = 0.0) -> "Tensor":
-    """Each of maps [L, H, W] stretched to [0, 1] over the picture, where its largest value is positive; in place.
+def stretch_of(maps: "Tensor", minmax: str) -> "Callable[[Tensor], Tensor]":
+    """What rescales values [L, ...] of maps [L, H, W] to [0, 1] over the picture; in place where it can be.
 
-    Without a guard a constant positive map becomes NaN, as published (facebookresearch/dino 7c446df
-    eval_video_segmentation.py:102-110); with 1e-12 added to the divisor it becomes 0 (xvjiarui/VFS 8e055cc
-    vanilla_tracker.py:162-180).
+    "positive" does where a map's largest value is positive: without a guard a constant positive map becomes NaN, as
+    published (facebookresearch/dino 7c446df eval_video_segmentation.py:102-110); "positive-guarded" adds 1e-12 to the
+    divisor, and it becomes 0 (xvjiarui/VFS 8e055cc vanilla_tracker.py:162-180). "nan-to-zero" rescales every map, and a
+    constant one becomes 0 (facebookresearch/dinov3 6876159 notebooks/segmentation_tracking.ipynb:750). "none" does not.
     """
+    if minmax == "none":
+        return lambda values: values
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    is_positive = high > 0
+    if minmax == "nan-to-zero":
+        return lambda values: ((values - low) / (high - low)).nan_to_num(0.0)
+    is_positive, guard = high > 0, 1e-12 if minmax == "positive-guarded" else 0.0
     # The largest of differences is the difference of the largest: rounding keeps order. (x - 0) / 1 is x.
-    low, span = low.where(is_positive, 0.0), (high - low + guard).where(is_positive, 1.0)
-    return maps.sub_(low).div_(span)
-
-
-def minmax_with_zero(maps: "Tensor") -> "Tensor":
-    """Each of maps [L, H, W] stretched to [0, 1] over the picture; 0 where it is constant.
-
-    Source: facebookresearch/dinov3 6876159 notebooks/segmentation_tracking.ipynb:750.
-    """
-    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    return ((maps - low) / (high - low)).nan_to_num(0.0)
+    lower, span = low.where(is_positive, 0.0), (high - low + guard).where(is_positive, 1.0)
+    return lambda values: values.sub_(lower).div_(span)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,20 +101,28 @@ class Axis:
         return cls(low[starts], high[starts], weights[places], places, sizes)
 
 
-def certain_largest_channel(soft: "Tensor", rows: Axis, columns: Axis, *, stretches: bool) -> Channels | None:
-    """What `largest_channel` gives of the enlarged maps, without most of their pixels; None where rounding may decide.
+def largest_channel_by_blocks(
+    soft: "Tensor",
+    rows: Axis,
+    columns: Axis,
+    exactly: Callable[[NDArray[np.int64], NDArray[np.int64]], Channels],
+    *,
+    stretches: bool,
+) -> Channels | None:
+    """What `largest_channel` gives of the enlarged maps, without most of their pixels.
 
     Between four cells an enlarged value lies between those at the block's corners, so that most blocks are decided by
-    these; the pixels of the others are worked out.
+    these; the pixels of the others are worked out; and those that rounding may decide are asked for.
 
     Args:
         soft: maps [L, h, w] float32 on the CPU.
         rows: from h to H.
         columns: from w to W.
+        exactly: the channels of pixels, given their rows and columns [P].
         stretches: whether each map is stretched to [0, 1] over the picture first, a map of zeros left as it is.
 
     Returns:
-        [H, W] uint8. None also for negative values, NaN, and maps of hardly any contrast.
+        [H, W] uint8. None for negative values, NaN, and maps of hardly any contrast.
     """
     blocks = _Blocks.of(np.array(soft.numpy(), np.float64, order="C"), rows, columns, stretches=stretches)
     if blocks is None:
@@ -132,6 +133,7 @@ def certain_largest_channel(soft: "Tensor", rows: Axis, columns: Axis, *, stretc
     channels = np.repeat(np.repeat(winner.astype(np.uint8), columns.sizes, 1), rows.sizes, 0)
     row, column = np.nonzero(~blocks.are_certain(sure, others.max(0)))
     among, others = winner[None, row, column], others[:, row, column]  # [K, n] and [L, n]
+    doubtful = []
     while row.size:
         among = np.concatenate([among, others.argmax(0)[None]])
         others[among[-1], np.arange(row.size)] = -np.inf
@@ -139,11 +141,15 @@ def certain_largest_channel(soft: "Tensor", rows: Axis, columns: Axis, *, stretc
         last = np.flatnonzero(is_last)
         for first in range(0, last.size, _AT_A_TIME):
             some = last[first : first + _AT_A_TIME]
-            found = blocks.decided_by_pixels(row[some], column[some], among[:, some])
-            if found is None:
-                return None
-            channels[rows.pixels[row[some], :, None], columns.pixels[column[some], None]] = found
+            y, x = rows.pixels[row[some]], columns.pixels[column[some]]  # [n, S] each
+            channels[y[:, :, None], x[:, None]], is_certain = blocks.by_pixels(row[some], column[some], among[:, some])
+            if not is_certain.all():
+                block, down, right = np.nonzero(~is_certain)
+                doubtful.append((y[block, down], x[block, right]))
         row, column, among, others = row[~is_last], column[~is_last], among[:, ~is_last], others[:, ~is_last]
+    if doubtful:
+        y, x = map(np.concatenate, zip(*doubtful, strict=True))
+        channels[y, x] = exactly(y, x)
     return channels
 
 
@@ -152,13 +158,13 @@ class _Blocks:
     """Stretched maps in blocks of pixels between the same four cells, one for each pair of runs.
 
     Attributes:
-        maps: [L, h, w], before they are enlarged.
+        maps: [L, h, w] float32, before they are enlarged.
         rows, columns: the runs.
         least, most: [L, R, C], of a block's pixels.
         doubt: by how much two values together may be off, besides `_TRUST` of each.
     """
 
-    maps: NDArray[np.float64]
+    maps: NDArray[np.float32]
     rows: Axis
     columns: Axis
     least: NDArray[np.float64]
@@ -167,7 +173,7 @@ class _Blocks:
 
     @classmethod
     def of(cls, maps: NDArray[np.float64], rows: Axis, columns: Axis, *, stretches: bool) -> Self | None:
-        """None for maps that `certain_largest_channel` leaves alone."""
+        """None for maps that `largest_channel_by_blocks` leaves alone."""
         if not (maps.min() >= 0 and maps.max() < np.inf):
             return None
         # What is linear in either direction is least and largest at a block's corners.
@@ -182,16 +188,16 @@ class _Blocks:
             return None
         maps = (maps - low) / span
         doubt = 2 * _TRUST * float((low / span).max() - maps.min().clip(max=0)) + _NOTHING
-        return cls(maps, rows, columns, (least - low) / span, (most - low) / span, doubt)
+        return cls(maps.astype(np.float32), rows, columns, (least - low) / span, (most - low) / span, doubt)
 
     def are_certain(self, largest: _Floats, second: _Floats) -> NDArray[np.bool_]:
         """Whether these values keep their order, as far off as they may be."""
         return largest * (1 - _TRUST) - second * (1 + _TRUST) > self.doubt
 
-    def decided_by_pixels(
+    def by_pixels(
         self, row: NDArray[np.int64], column: NDArray[np.int64], among: NDArray[np.int64]
-    ) -> Channels | None:
-        """The largest channel in the pixels [n, S, S] of n blocks; None where rounding may decide.
+    ) -> tuple[Channels, NDArray[np.bool_]]:
+        """The largest channel in the pixels [n, S, S] of n blocks, and where that is certain.
 
         Args:
             row: [n], which run of rows each of them has.
@@ -211,8 +217,8 @@ class _Blocks:
             found += np.greater(own, largest).view(np.uint8) * (channel - found)  # modulo 256: `channel` where greater
             second = np.maximum(second, np.minimum(largest, own))
             largest = np.maximum(largest, own)
-        side = rows.weights.shape[1], columns.weights.shape[1]
-        return found.reshape(-1, *side) if self.are_certain(largest, second).all() else None
+        shape = len(row), rows.weights.shape[1], columns.weights.shape[1]
+        return found.reshape(shape), self.are_certain(largest, second).reshape(shape)
 
 
 def _ends(values: NDArray[np.float64], axis: Axis) -> list[NDArray[np.float64]]:

@@ -18,10 +18,9 @@ from corrkit.protocols.schema import MaskLabels, MaskReadout
 from corrkit.tasks.contract import Geometry
 from corrkit.tasks.largest_channel import (
     Axis,
-    certain_largest_channel,
     largest_channel,
-    minmax_where_positive,
-    minmax_with_zero,
+    largest_channel_by_blocks,
+    stretch_of,
 )
 
 if TYPE_CHECKING:
@@ -216,9 +215,12 @@ class MaskCodec:
         maps = soft.permute(2, 0, 1)
         channels = None
         if self._axes is not None and soft.device.type == "cpu":
-            channels = certain_largest_channel(maps, *self._axes, stretches=self._readout.minmax != "none")
+            stretches = self._readout.minmax != "none"
+            exactly = functools.partial(self._channels_at, maps)
+            channels = largest_channel_by_blocks(maps, *self._axes, exactly, stretches=stretches)
         if channels is None:
-            channels = largest_channel(self._stretched(self._enlarged(maps, self._decided_size))).cpu().numpy()
+            enlarged = self._enlarged(maps, self._decided_size)
+            channels = largest_channel(stretch_of(enlarged, self._readout.minmax)(enlarged)).cpu().numpy()
         ids = channels if self._ids_are_channels else self.ids[channels]
         return (resize_nearest_opencv if decided == "network-opencv" else resize_nearest)(ids, original)
 
@@ -267,13 +269,13 @@ class MaskCodec:
     def _decided_size(self) -> tuple[int, int]:
         return self._geometry.original if self._readout.resolution == "original" else self._geometry.network
 
-    def _stretched(self, maps: "Tensor") -> "Tensor":
-        """Enlarged maps [L, H, W], rescaled over the picture as the protocol says; in place where it can be."""
-        if self._readout.minmax == "nan-to-zero":
-            return minmax_with_zero(maps)
-        if self._readout.minmax == "none":
-            return maps
-        return minmax_where_positive(maps, guard=1e-12 if self._readout.minmax == "positive-guarded" else 0.0)
+    def _channels_at(self, maps: "Tensor", rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Mask:
+        """The largest channel [P] of soft maps [L, h, w] in some pixels of the size that is decided at."""
+        import torch
+
+        enlarged = self._enlarged(maps, self._decided_size)
+        values = enlarged[:, torch.from_numpy(rows), torch.from_numpy(columns)][:, None]
+        return largest_channel(stretch_of(enlarged, self._readout.minmax)(values))[0].numpy()
 
     def _enlarged(self, maps: "Tensor", size: tuple[int, int]) -> "Tensor":
         """Soft maps [L, h, w] to [L, *size]."""
