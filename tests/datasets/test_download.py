@@ -1,6 +1,5 @@
 """Downloads from a server on the loopback: whole, resumed, broken off, changed, wrong, and without space."""
 
-import contextlib
 import hashlib
 import os
 import tracemalloc
@@ -294,8 +293,12 @@ def test_redirects_to_no_address_are_refused(address: str, server: FileServer, t
 @pytest.mark.parametrize("length", ["9" * 5000, "-5", "\u00b2", "1e3", "0x10", "+7", ""])
 def test_a_length_that_is_none_is_none(length: str, server: FileServer, tmp_path: Path):
     server.tells_length, server.headers["a.zip"] = False, {"Content-Length": length}
-    with contextlib.suppress(DataError):  # of "+7" urllib makes 7 bytes
-        assert download(source(server, sha256=sha256(CONTENT)), tmp_path).read_bytes() == CONTENT
+    wanted = source(server, sha256=sha256(CONTENT))
+    if length == "+7":  # of which http.client makes 7 bytes
+        with pytest.raises(DataError):
+            download(wanted, tmp_path)
+    else:
+        assert download(wanted, tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("chunk", [b"-1\r\n", b"\xff\r\n", b"zz\r\n", b"7fffffffffffffff\r\n", b"\r\n", b"1" * 70_000])
