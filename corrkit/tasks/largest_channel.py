@@ -15,12 +15,12 @@ Channels = NDArray[np.uint8]
 _Floats = NDArray[np.float32] | NDArray[np.float64]
 
 _ROUNDING = 2.0**-24  # relative, of one float32 operation
-_TRUST = 20 * _ROUNDING
+_TRUST = 22 * _ROUNDING
 """By how much a stretched value may be off, relative to itself and, once more, to the smallest value over the span.
 
 Whoever works it out in float32, in any order, fused or not, rounds the enlarged value at most 5 times, the smallest and
 the largest as often, their difference, the shifted value and the quotient once; a side's two weights add up to 1 within
-half a rounding. `_Blocks.by_pixels` rounds 5 times more."""
+half a rounding. `_Blocks.by_pixels` rounds 5 times more. That makes 20, and 21 of the smallest value over the span."""
 _LEAST_SPAN = 1e-3  # of a map that is stretched, also relative to its largest value: 1e-12 added to it don't count
 _NOTHING = 1e-30  # far above what is lost where floats become subnormal
 _AT_A_TIME = 64  # blocks, whose pixels stay in the cache
