@@ -59,14 +59,15 @@ def export(folder: Path, tasks: Sequence[str] = TASKS) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file.", "Name a new or an empty folder.")
     try:
+        held = sorted(folder.iterdir()) if folder.exists() else []
+        found = next((path for path in held if not _is_ours(path, tasks)), None)
+        if found is not None:
+            raise UsageError(f"{folder} is not empty (it holds {found.name}).", "Name a new or an empty folder.")
         with staging(folder) as stage:
-            copies = [Path(shutil.copytree(embedded_root(task), stage / task)) for task in tasks]
-            found = next((path for path in sorted(folder.iterdir()) if not _is_ours(path, stage)), None)
-            if found is not None:
-                raise UsageError(f"{folder} is not empty (it holds {found.name}).", "Name a new or an empty folder.")
-            for copy in copies:
-                if not (folder / copy.name).exists():
-                    copy.replace(folder / copy.name)
+            for task in tasks:
+                if not (folder / task).exists():
+                    shutil.copytree(embedded_root(task), stage / task)
+                    (stage / task).replace(folder / task)
     except OSError as error:
         raise RunError(
             f"The embedded clips can't be written to {folder} ({_reason(error)}).", "Name another folder."
@@ -74,11 +75,11 @@ def export(folder: Path, tasks: Sequence[str] = TASKS) -> list[Path]:
     return [folder / task for task in tasks]
 
 
-def _is_ours(path: Path, stage: Path) -> bool:
+def _is_ours(path: Path, tasks: Sequence[str]) -> bool:
     """Whether it is what an export makes: a temporary, or, of one that was interrupted, what this one would write."""
-    return path.name.startswith(TEMPORARY) or (
-        path.is_dir() and (stage / path.name).is_dir() and _files(path) == _files(stage / path.name)
-    )
+    if path.name.startswith(TEMPORARY):
+        return True
+    return path.is_dir() and path.name in tasks and _files(path) == _files(embedded_root(path.name))
 
 
 def _files(root: Path) -> dict[Path, bytes]:
