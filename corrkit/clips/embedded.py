@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def _reason(error: OSError) -> str:
     """In few words; shutil's own error lists every file that couldn't be copied."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
         (_, target, reason), *more = error.args[0]
-        return f"{target}: {reason}{f', and {len(more)} more' if more else ''}"
+        return f"{target}: {re.sub(r'^.Errno [0-9]+. ', '', reason)}{f', and {len(more)} more' if more else ''}"
     return error.strerror or str(error)
 
 
