@@ -18,7 +18,7 @@ _RESERVED = 1 << 30
 _READ_AHEAD = 6 * 15
 """Bytes per pixel of the frames that wait for the network: resized colours, and normalised in float32."""
 _PASS = 20
-"""Tensors of a block's size that are there at once, about: its input, queries, keys and values, four times its width."""
+"""Tensors of a block's size that are there at once, about: its input, queries, keys and values, its hidden layer."""
 _SIMILARITIES = 24 << 20
 _ALWAYS = 30 << 20
 """Stacks, decoders, and what libraries keep for themselves."""
@@ -27,9 +27,9 @@ FRAMES_AHEAD = 4
 
 
 def memory_of_a_clip(*, cells: int, channels: int, context: int, pixels: int) -> int:
-    """Bytes that a clip takes on a CPU beside program and weights, about; those of its labels, a few per cent, left out.
+    """Bytes that a clip takes on a CPU beside program and weights, about; its labels, a few per cent, are left out.
 
-    Measured for rgb, hog, ViT-S/16, ViT-S/8 and ViT-B/16 at short sides of 240 and 480: 0.9 to 1.3 times what it takes.
+    Measured for rgb, hog, ViT-S/16, ViT-S/8 and ViT-B/16 at short sides of 240 and 480: 0.9 to 1.3 times what it took.
 
     Args:
         cells: of the grid.
