@@ -364,8 +364,20 @@ _MAX_KEY = 2**61 - 2  # larger integers can share one hash (CPython's modulus is
 def require_key(key: object) -> Hashable:
     """A key that is cheap to hash: no nested tuples (exponential through the memo), no huge integers."""
     if isinstance(key, tuple) and len(key) <= _MAX_KEY_ITEMS:
-        return tuple(_flat_key(item) for item in key)
+        return _TupleKey(_flat_key(item) for item in key)
     return _flat_key(key)
+
+
+class _TupleKey(tuple[Hashable, ...]):
+    """Hashed by its numbers' text: a tuple's own hash is a known sum, so many could share one (quadratic dicts).
+
+    Hashes of text are drawn anew by each process (PYTHONHASHSEED).
+    """
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(tuple(str(item) if isinstance(item, int | float) else item for item in self))
 
 
 def _flat_key(key: object) -> Hashable:
