@@ -47,11 +47,17 @@ def from_others_json(text: str) -> Json:
         value: Json = json.loads(text, parse_int=_whole_or_float)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    require_shallow(value)
+    return value
+
+
+def require_shallow(value: Json) -> None:
+    """Raises ValueError where the values of a parsed document are nested deeper than 100 levels."""
     level: list[Json] = [value]
     for _ in range(_DEEPEST):
         level = [item for part in level if isinstance(part, dict | list) for item in _items(part)]
         if not level:
-            return value
+            return
     raise ValueError("it is nested too deeply")
 
 
