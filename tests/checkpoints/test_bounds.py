@@ -110,6 +110,15 @@ def growing(folder: Path) -> None:
     (folder / "tuples.pkl").write_bytes(
         b"\x80\x02}(" + b"".join(_long(a) + _long(b) + b"\x86N" for a, b in colliding_pairs(60_000)) + b"u."
     )
+    keys = (
+        text("s" * 60_000)
+        + b"q\x050}("
+        + b"".join(b"(" + b"h\x05" * 15 + b"J" + i.to_bytes(4, "little") + b"tN" for i in range(20_000))
+    )
+    (folder / "keys.pkl").write_bytes(b"\x80\x02" + keys + b"u.")
+    for name in ("torch.nn.modules.linear Linear", "__torch__.net Net"):
+        module = f"c{name}\n".replace(" ", "\n").encode() + b")\x81}(" + text("_modules") + b"}" + text("_parameters")
+        (folder / f"{name}.pkl").write_bytes(b"\x80\x02" + module + keys + b"uub.")
     np.savez_compressed(folder / "zeros.npz", a=np.zeros(100 << 20, np.uint8))
     np.savez_compressed(folder / "texts.npz", a=np.full(4_000_000, "a"))
     header = {str(i): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(150_000)}

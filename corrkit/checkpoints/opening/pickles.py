@@ -333,6 +333,7 @@ class _Machine:
 _MAX_ARGUMENTS = 64
 _MAX_NAME = 500
 _MAX_KEY_ITEMS = 16
+_MAX_KEY_TEXT = 1000
 
 
 def _named(module: str, name: str) -> Stub:
@@ -362,10 +363,13 @@ _MAX_KEY = 2**61 - 2  # larger integers can share one hash (CPython's modulus is
 
 
 def require_key(key: object) -> Hashable:
-    """A key that is cheap to hash: no nested tuples (exponential through the memo), no huge integers."""
-    if isinstance(key, tuple) and len(key) <= _MAX_KEY_ITEMS:
-        return _TupleKey(_flat_key(item) for item in key)
-    return _flat_key(key)
+    """A key that is cheap to hash and to print: no nested tuples (exponential through the memo), no huge integers."""
+    if not isinstance(key, tuple) or len(key) > _MAX_KEY_ITEMS:
+        return _flat_key(key)
+    texts = (item.name if isinstance(item, Stub) else item for item in key if isinstance(item, str | bytes | Stub))
+    if sum(map(len, texts)) > _MAX_KEY_TEXT:  # the memo repeats a long text at the cost of two bytes
+        raise ValueError("an endless text in a key")
+    return _TupleKey(_flat_key(item) for item in key)
 
 
 class _TupleKey(tuple[Hashable, ...]):
