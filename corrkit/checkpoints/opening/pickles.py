@@ -130,10 +130,11 @@ class Window:
 _MAX_LINE = 16 << 20
 
 
-# Opcodes whose argument is the value.
+# Opcodes whose argument is the value. LONG4, a whole number of more than 255 bytes, isn't among them: Python refuses to
+# print one, and no state of a random generator has more than 32.
 _VALUES = frozenset(
     (
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"),
         *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     )
