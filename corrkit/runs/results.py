@@ -194,9 +194,14 @@ def build_summary(
         "clips": len(scores.per_clip),
         "objects": scores.objects,
         "metrics": {name: float(value) for name, value in scores.metrics.items()},
-        "intervals": {name: _pair(scores.intervals.get(name)) for name in scores.metrics if name in scores.intervals},
+        "intervals": plain_intervals(scores),
         "per_clip": {clip: dict(metrics) for clip, metrics in scores.per_clip.items()},
     }
+
+
+def plain_intervals(scores: Scores) -> dict[str, list[float] | None]:
+    """As they stand in a summary."""
+    return {name: _pair(scores.intervals.get(name)) for name in scores.metrics if name in scores.intervals}
 
 
 def read_summary(path: Path) -> Summary:
