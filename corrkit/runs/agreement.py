@@ -12,12 +12,14 @@ from corrkit.files.jsontext import Json, from_json, table_of, to_json
 from corrkit.protocols import Protocol
 from corrkit.runs.folder import differences, run_document
 from corrkit.runs.records import ClipRecord
-from corrkit.runs.results import Summary, plain_intervals
+from corrkit.runs.results import Summary, plain_intervals, require_fractions
 from corrkit.tasks import load_task
 from corrkit.tasks.contract import Scores
 
 _ROUNDING = 1e-9
 """Between numbers that were computed on machines whose sums differ in the last bits."""
+_NO_RECORD = (KeyError, TypeError, ValueError, IndexError, OverflowError)
+"""What statistics raise that are not a task's: somebody wrote them by hand."""
 _AGAIN = "Repeat its eval command to write the summary again, or evaluate it anew."
 
 
@@ -85,6 +87,19 @@ def with_numbers_of_records(
     return {**summary, "intervals": plain_intervals(scores)}
 
 
+def usable_record(clip: str, plain: Mapping[str, Json], protocol: Protocol) -> ClipRecord:
+    """The record of a clip, as a run holds it. Raises ValueError where it is none, or no score follows from it."""
+    try:
+        record = ClipRecord.of(plain)
+        scores = load_task(protocol.task).scores({clip: record.statistics}, protocol, split="")
+        require_fractions(protocol.task, scores.metrics)
+    except _NO_RECORD as error:
+        raise ValueError(f"no score follows from it ({error!r})") from None
+    if record.clip != clip:
+        raise ValueError(f"it is of {record.clip}")
+    return record
+
+
 def _scores(folder: Path, summary: Summary, statistics: Mapping[str, Mapping[str, Json]], protocol: Protocol) -> Scores:
     task = load_task(summary["task"])
     odd = ""
@@ -92,7 +107,7 @@ def _scores(folder: Path, summary: Summary, statistics: Mapping[str, Mapping[str
         for odd in statistics:
             task.evidence({odd: statistics[odd]}, protocol)
         return task.scores(statistics, protocol, split=summary["data"]["split"])
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+    except _NO_RECORD as error:
         raise RunError(
             f"{folder} has a record of {odd} from which no score follows ({error!r}).", "Evaluate it again."
         ) from None

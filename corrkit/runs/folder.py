@@ -22,7 +22,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from corrkit.errors import DataError, RunError
 from corrkit.files.archive import safe_name
@@ -108,19 +108,13 @@ class Run:
         """Moves a clip's predictions from `staging` to their place, on the disk before any record claims them.
 
         Returns:
-            Path below `predictions` to sha256 (hex), as `has_predictions` checks it.
+            Path below `predictions` to sha256 (hex), as `kept_predictions` checks it.
         """
         return {name: hashlib.sha256(data).hexdigest() for name, data in publish(stage, self.predictions).items()}
 
-    def has_predictions(self, saved: Mapping[str, str]) -> bool:
-        """Whether all files are there as they were saved; false for none, and for places outside."""
-        try:
-            return bool(saved) and all(
-                safe_name(name) is not None and file_sha256(self.predictions / name) == digest
-                for name, digest in saved.items()
-            )
-        except DataError:
-            return False
+    def note(self, problem: str, clip: str) -> None:
+        """Adds to `notes` why a finished clip isn't taken as it is."""
+        self.notes = tuple(dict.fromkeys([*self.notes, f"{problem} {clip} is computed again."]))
 
     def write_clip(self, name: str, record: Mapping[str, object]) -> None:
         """Stores a finished clip. `record` holds plain JSON values, NaN allowed; seconds go under "timing".
@@ -201,6 +195,25 @@ def write_summary(folder: Path, summary: Summary) -> None:
     """Writes summary.csv and, last, summary.json. Raises RunError where that fails."""
     write_atomic(folder / "summary.csv", summary_csv(summary))
     write_atomic(folder / "summary.json", to_json(summary))
+
+
+def kept_predictions(folder: Path, saved: Mapping[str, str]) -> Literal["whole", "none", "damaged"]:
+    """What is left of the files of a clip.
+
+    Args:
+        folder: the run's, of predictions.
+        saved: path below it to sha256 (hex), as `Run.keep_predictions` gives them.
+
+    Returns:
+        "whole" where all are there as they were saved, and "none" where none is; "damaged" also for places outside.
+    """
+    if not any(safe_name(name) is None or os.path.lexists(folder / name) for name in saved):
+        return "none"
+    try:
+        same = all(safe_name(name) and file_sha256(folder / name) == digest for name, digest in saved.items())
+    except DataError:
+        return "damaged"
+    return "whole" if same else "damaged"
 
 
 def default_folder(checkpoint_stem: str, digest: str, task: str, protocol: str) -> Path:

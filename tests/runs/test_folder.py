@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from corrkit.errors import RunError
 from corrkit.files import atomic
 from corrkit.files.jsontext import from_json, table_of, to_json, with_nan
-from corrkit.runs.folder import Run, clip_file_name, default_folder, differences
+from corrkit.runs.folder import Run, clip_file_name, default_folder, differences, kept_predictions
 
 FINGERPRINT = {"protocol": "davis/dino@1", "checkpoint": {"digest": "ab" * 32}, "precision": "float32", "overrides": {}}
 CLIP_NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
@@ -350,8 +350,10 @@ def test_abandoned_folders_of_predictions_are_removed_and_living_ones_left(tmp_p
         assert not dead.exists()
         saved = run.keep_predictions(stage)
     assert list(saved) == ["a/0.png"]
-    assert run.has_predictions(saved)
+    assert kept_predictions(run.predictions, saved) == "whole"
     assert [path.name for path in run.predictions.iterdir()] == ["a"]
     (run.predictions / "a/0.png").write_bytes(b"other")
-    assert not run.has_predictions(saved)
-    assert not run.has_predictions({})
+    assert kept_predictions(run.predictions, saved) == "damaged"
+    assert kept_predictions(run.predictions, {}) == "none"
+    (run.predictions / "a/0.png").unlink()
+    assert kept_predictions(run.predictions, saved) == "none"
