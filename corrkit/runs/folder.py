@@ -234,31 +234,31 @@ def clip_file_name(clip: str) -> str:
 
     Names too long for that end in a digest instead; the record itself always holds the full name.
     """
-    quoted = urllib.parse.quote(clip, safe="@+=,")
+    quoted = urllib.parse.quote(clip, safe="@+=,", errors="surrogatepass")
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]
     if len(quoted) > _LONGEST_NAME:
         readable = re.sub(r"(%[0-9A-F]{0,2})+$", "", quoted[:150])  # no part of a character
-        quoted = f"{readable}%~{hashlib.sha256(clip.encode()).hexdigest()[:32]}"
+        quoted = f"{readable}%~{hashlib.sha256(clip.encode(errors='surrogatepass')).hexdigest()[:32]}"
     return f"{quoted}.json"
 
 
 def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
-    """A finished run: its summary, and clip name to record, sorted by name.
+    """A finished run: its summary, and clip name to record, sorted by name; of the clips that the summary counts.
 
     Raises:
-        RunError: it isn't one, or a record is damaged; names the file.
+        RunError: it isn't one, or a record is missing or damaged; names the file.
     """
     summary = read_summary(folder / "summary.json")
     records = {}
-    for path in (folder / "clips").glob("*.json"):
+    for clip in sorted(summary["per_clip"]):
+        path = folder / "clips" / clip_file_name(clip)
         try:
-            record = ClipRecord.of(table_of(with_nan(_read_record(path)["record"])))
+            records[clip] = ClipRecord.of(table_of(with_nan(_read_record(path)["record"])))
         except (_DamagedError, KeyError, TypeError, ValueError) as error:
             problem = error if isinstance(error, _DamagedError) else "is damaged"
             raise RunError(f"{path} {problem}.", "Repeat its eval command: the clip is computed again.") from None
-        records[record.clip] = record
-    return summary, dict(sorted(records.items()))
+    return summary, records
 
 
 def run_document(folder: Path) -> Mapping[str, Json]:
@@ -365,6 +365,8 @@ class _DamagedError(Exception):
 
 def _read_record(path: Path) -> dict[str, Json]:
     """The document of a clip's record. Raises _DamagedError."""
+    if not os.path.lexists(path):
+        raise _DamagedError("is missing")
     document = _read_object(path)
     if document is None or set(document) != {"clip", "fingerprint", "sha256", "record"}:
         raise _DamagedError("is damaged")

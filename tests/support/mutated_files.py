@@ -17,6 +17,8 @@ VALUES = (
     '{"a":' * 900 + "1" + "}" * 900,
     '"' + "x" * 70_000 + '"',
 )
+STRAY = ("other.json", "%2E%2E.json", "x" * 200 + ".json")
+"""Names of records of no clip."""
 Place = tuple[Any, ...]
 
 
@@ -46,8 +48,7 @@ def mutate_one(root: Path, rng: random.Random) -> tuple[str, Path]:
     kind = rng.choice(kinds)
     path = rng.choice([path for path in files if _kind_of(path.relative_to(root)) == kind])
     if path.parent.name == "clips" and rng.random() < 0.1:
-        other = path.with_name(rng.choice(["other.json", "%2E%2E.json", "x" * 200 + ".json"]))
-        shutil.copy(path, other)
+        shutil.copy(path, path.with_name(rng.choice(STRAY)))
         return "duplicated clip", path
     return mutate(path, rng), path
 
