@@ -116,6 +116,11 @@ def entries(folder: Path) -> list[Path]:
         return list(folder.iterdir())
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name stays in its folder."""
+    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name
+
+
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:
     """A sorting key by which numbers within names count as numbers: a2, a10; 00002 before 10."""
     parts = _NUMBER.split(name)
