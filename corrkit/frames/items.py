@@ -57,8 +57,6 @@ def of_one_size(
         odd_height, odd_width, _ = frames[number].shape
         if (odd_height, odd_width) != (height, width):
             file = f" ({files_of(index, entry)[number].name})" if entry.kind == "folder" else ""
-            raise DataError(
-                f"{entry.path}: frame {number}{file} is {odd_width}x{odd_height}, frame {numbers[0]} {width}x{height}.",
-                "Bring all frames of a clip to one size.",
-            )
+            sizes = f"is {odd_width}x{odd_height}, frame {numbers[0]} is {width}x{height}"
+            raise DataError(f"{entry.path}: frame {number}{file} {sizes}.", "Bring all frames of a clip to one size.")
     return [frames[number] for number in numbers]
