@@ -37,7 +37,8 @@ def from_json(text: str) -> Json:
         )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    return _flat_enough(value)
+    require_shallow(value)
+    return value
 
 
 def from_others_json(text: str) -> Json:
@@ -52,7 +53,18 @@ def from_others_json(text: str) -> Json:
         value: Json = json.loads(text, parse_int=_whole_or_float)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    return _flat_enough(value)
+    require_shallow(value)
+    return value
+
+
+def require_shallow(value: Json) -> None:
+    """Raises ValueError where the values of a parsed document are nested deeper than 100 levels."""
+    level: list[Json] = [value]
+    for _ in range(_DEEPEST):
+        level = [item for part in level if isinstance(part, dict | list) for item in _items(part)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
 
 
 def table_of(value: Json) -> Mapping[str, Json]:
@@ -141,16 +153,6 @@ def _named_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"{twice[:40]!r} stands there twice")
     return table
-
-
-def _flat_enough(value: Json) -> Json:
-    """The value, where whoever walks through it by recursion comes to its end."""
-    level: list[Json] = [value]
-    for _ in range(_DEEPEST):
-        level = [item for part in level if isinstance(part, dict | list) for item in _items(part)]
-        if not level:
-            return value
-    raise ValueError(_TOO_DEEP)
 
 
 def _whole_or_float(text: str) -> int | float:

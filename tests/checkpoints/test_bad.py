@@ -184,6 +184,7 @@ HOSTILE = {
         b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n" + text("f8," * 50_000) + b"\x85R"
         + text("ab") + b"\x86R."
     ),
+    "an endless number": b"\x80\x02}" + text("step") + b"\x8b\x00\x08\x00\x00" + b"\x7f" * 2048 + b"s.",
     "an extension code": b"\x80\x02\x82\x01.",
 }  # fmt: skip
 
