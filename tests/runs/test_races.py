@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from davis_folder import make_clip
 
-from corrkit.cli import main
+import corrkit
+from corrkit.errors import RunError
 from corrkit.files.atomic import TEMPORARY, remove_abandoned
 from corrkit.files.reading import files_below
 
@@ -70,27 +71,33 @@ class Vanishing:
         return next(self._entries)
 
 
+def lost_in_a_leaderboard(folder: Path) -> None:
+    with pytest.raises(RunError, match="holds a finished run"):
+        corrkit.leaderboard(folder)
+
+
 @pytest.mark.parametrize(
     "walk",
     [
         remove_abandoned,
         pytest.param(lambda folder: [*files_below(folder)], id="files_below"),
-        pytest.param(lambda folder: main(["leaderboard", str(folder)]), id="leaderboard"),
+        lost_in_a_leaderboard,
     ],
 )
 def test_what_another_process_removes_meanwhile_is_passed_over(
     walk: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     stage = tmp_path / "run/predictions" / f"{TEMPORARY}dead"
-    (stage / "inside").mkdir(parents=True)
+    stage.parent.mkdir(parents=True)
     scandir = os.scandir
 
     def listed(path: str | Path | int) -> object:
         if not str(path).endswith("predictions"):
             return scandir(path)
+        (stage / "inside").mkdir(parents=True)
         with scandir(path) as found:
             entries = list(found)
-        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(stage)
         return Vanishing(entries)
 
     monkeypatch.setattr(os, "scandir", listed)
