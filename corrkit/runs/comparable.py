@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corrkit.errors import ProtocolError, RunError
+from corrkit.files.reading import files_below
 from corrkit.protocols import Protocol, load_protocol, override
 from corrkit.runs.agreement import require_settings_agree, with_numbers_of_records
 from corrkit.runs.folder import read_run
@@ -120,7 +121,7 @@ def _runs_below(folder: Path) -> list[Path]:
         raise RunError(f"{folder} does not exist.", "Give folders of finished runs, e.g. runs/*.")
     if (folder / "run.json").exists() or (folder / "summary.json").exists():
         return [folder]
-    return sorted({path.parent for path in folder.rglob("summary.json")}) or [folder]
+    return sorted({path.parent for path in files_below(folder) if path.name == "summary.json"}) or [folder]
 
 
 def without_repeats(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str], set[Path]]:
