@@ -72,7 +72,7 @@ class TestLightning:
 
     @staticmethod
     def fit(lightning, tmp_path: Path, callbacks: list, **options):
-        class Module(lightning.pytorch.LightningModule):  # type: ignore[misc, name-defined]  # an extra, untyped for us
+        class Module(lightning.pytorch.LightningModule):  # type: ignore[misc]  # an extra, untyped for us
             def __init__(self) -> None:
                 super().__init__()
                 self.net = SmallNet()
