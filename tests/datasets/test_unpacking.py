@@ -164,10 +164,10 @@ def test_a_header_that_claims_gigabytes_is_not_read(tmp_path: Path, suffix: str)
 
 
 def test_a_tar_of_members_without_end_takes_neither_memory_nor_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(corrkit.datasets.unpacking, "_LARGEST_REST", 1 << 20)
+    monkeypatch.setattr(corrkit.datasets.unpacking, "_LARGEST_REST", 1 << 21)
     headers = b"".join(tarfile.TarInfo(f"{number}/").tobuf() for number in range(1000))
     with gzip.open(tmp_path / "x.tar", "wb", compresslevel=1) as file:
-        for _ in range(4):
+        for _ in range(10):
             file.write(headers)
     tracemalloc.start()
     try:
