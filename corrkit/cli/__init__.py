@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from corrkit import __version__
-from corrkit.cli.talk import say
+from corrkit.cli.talk import say, talk_costs_nothing
 from corrkit.errors import LESS_MEMORY, CorrkitError, closest, is_out_of_memory
 from corrkit.memory import refuse_what_is_not_there
 
@@ -58,8 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     _open_what_is_closed()
     _show_every_character()
     arguments = sys.argv[1:] if argv is None else argv
-    if argv is None:  # as a program: a process of somebody else's keeps its limits
+    if argv is None:  # as a program: a process of somebody else's keeps its limits and streams
         refuse_what_is_not_there()
+        talk_costs_nothing()
     try:
         code = _main(arguments)
         sys.stdout.flush()
