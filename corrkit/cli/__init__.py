@@ -95,7 +95,18 @@ def _main(arguments: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_arguments(parser)
     args = parser.parse_args(arguments[1:])
+    if not _has_folder():
+        say("corrkit: the working directory is gone, or can't be read.", "Go to another one (cd), then repeat it.")
+        return CorrkitError.exit_code
     return _run(command, args)
+
+
+def _has_folder() -> bool:
+    """Whether there is a working directory: without one torch's MKL ends the process before anything can be said."""
+    try:
+        return Path.cwd().is_dir()
+    except OSError:
+        return False
 
 
 class _Parser(argparse.ArgumentParser):
