@@ -102,9 +102,9 @@ def is_folder(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path names something that is no folder; False for names that no file system takes."""
+    """Whether a path names something that is no folder, a dead link too; False for names that no file system takes."""
     try:
-        return path.exists() and not path.is_dir()
+        return (path.exists() or path.is_symlink()) and not path.is_dir()
     except OSError as error:
         return _no_such_name(path, error)
 
