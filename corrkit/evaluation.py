@@ -155,7 +155,8 @@ def evaluate(
         dataset_name: name of a data set of one's own in the task's layout.
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
         save_predictions: None keeps the predictions of clips that are evaluated now in the run folder, in the task's
-            own compressed files; True evaluates clips again that were finished without; False writes none.
+            own compressed files, and evaluates clips again whose predictions there are damaged; True also those that
+            were finished without; False writes none.
         heads: attention heads of a checkpoint that can't tell.
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
@@ -258,7 +259,7 @@ def _evaluate_clips(
     taken_over: list[set[str]] = []
     for share in staff.shares:
         for lane in lanes:
-            lane.take_over(with_predictions=bool(save_predictions))
+            lane.take_over(save_predictions)
         taken_over = taken_over or [set(lane.records) for lane in lanes]
         remaining = Remaining(lanes, subject, share.of(subject.clips), save_predictions, set.intersection(*taken_over))
         live = [lane.predictor.live for lane in lanes]
@@ -269,7 +270,7 @@ def _evaluate_clips(
                 remaining.tell(watch)
     for lane in lanes:
         if not share.is_whole:
-            lane.take_over(with_predictions=False)
+            lane.take_over(save_predictions=False)
         lane.put_in_order(clip.name for clip in subject.clips)
 
 

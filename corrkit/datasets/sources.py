@@ -1,12 +1,11 @@
 """Where data sets are offered: data_manifests/sources.toml, or a list of the same form (a mirror)."""
 
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from corrkit.constants import AT_LEAST_ONE, Reader
+from corrkit.constants import AT_LEAST_ONE, Reader, parse_toml
 from corrkit.errors import DataError
 from corrkit.files.reading import read_file
 from corrkit.manifests import manifest
@@ -66,8 +65,8 @@ def read_source(task: str, path: Path | None = None) -> Source:
     where = str(path or "sources.toml")
     try:
         data = read_file(path, largest=_LARGEST) if path else manifest("sources.toml").read_bytes()
-        tables = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
+        tables = parse_toml(data.decode())
+    except ValueError as error:
         raise DataError(f"{where} can't be read ({error}).", "Correct --sources.") from None
     if task not in tables:
         raise DataError(f"{where} has no table [{task}].", "Add it, or leave out --sources.")

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,9 +102,9 @@ def is_folder(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path names something that is no folder; False for names that no file system takes."""
+    """Whether a path names something that is no folder, a dead link too; False for names that no file system takes."""
     try:
-        return path.exists() and not path.is_dir()
+        return (path.exists() or path.is_symlink()) and not path.is_dir()
     except OSError as error:
         return _no_such_name(path, error)
 
@@ -114,6 +115,17 @@ def entries(folder: Path) -> list[Path]:
         return []
     with _explained(folder):
         return list(folder.iterdir())
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, in no order; folders that other processes remove meanwhile are passed over."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name stays in its folder."""
+    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name
 
 
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corrkit.documentation import see
 from corrkit.errors import DataError, UsageError
-from corrkit.files.reading import entries, is_folder, is_there, ordered, read_file
+from corrkit.files.reading import entries, is_folder, is_plain_name, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
 
 _LARGEST_LIST = 1 << 24
@@ -109,11 +109,6 @@ def unreadable_line(path: Path, line: str, expected: str) -> DataError:
     return DataError(f"{path} has the line {shown!r}, which is not {expected}.", "Correct or remove the line.")
 
 
-def is_plain_name(name: str) -> bool:
-    """Whether a name stays in its folder."""
-    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name
-
-
 def clip_folders(folder: Path, beside: Path) -> tuple[list[str], list[str]]:
     """Names of a folder's clips by name, and a note on what was left out: hidden folders, and empty ones.
 
@@ -145,8 +140,9 @@ def unlisted_folders(parents: Iterable[Path], known: Collection[str]) -> Iterato
 
 
 def named_in_lists(paths: Iterable[Path]) -> set[str]:
-    """Every part of every line of list files."""
-    return {part for path in paths for line in list_lines(path) for part in re.split(r"[/\s]+", line)}
+    """Every part of every line of list files; names with spaces are parts, and so is each of their words."""
+    lines = [line for path in paths for line in list_lines(path)]
+    return {part for line in lines for pattern in (r"[/\s]+", r"[/\t]+") for part in re.split(pattern, line)}
 
 
 def stray_caches(folders: Iterable[Path]) -> list[str]:

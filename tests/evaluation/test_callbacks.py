@@ -1,6 +1,7 @@
 """The callbacks against the real frameworks; skipped visibly where those are not installed."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -44,22 +45,23 @@ def test_a_backbone_is_found_by_name():
 
 
 def test_what_cannot_be_called_is_refused_when_it_is_given(evaluator):
-    for wrong in ((None, wrapped), ({}, wrapped), (evaluator, None), (evaluator, "encoder")):
+    given: list[tuple[Any, Any]] = [(None, wrapped), ({}, wrapped), (evaluator, None), (evaluator, "encoder")]
+    for wrong in given:
         with pytest.raises(UsageError, match="which can't be called"):
             Scoring(*wrong)
 
 
 def test_an_evaluator_or_backbone_that_gives_nothing_is_named(evaluator):
-    net = torch.nn.Module()
+    net, silent = torch.nn.Module(), cast("Any", lambda model: None)
     with pytest.raises(UsageError, match="The evaluator gave NoneType, not scores by name"):
-        Scoring(lambda model: None, lambda module: module)(net)
+        Scoring(silent, lambda module: module)(net)
     with pytest.raises(UsageError, match="an object of type NoneType"):
-        Scoring(evaluator, lambda module: None)(net)
+        Scoring(evaluator, silent)(net)
 
 
 def test_scores_are_the_callers_own():
     kept = {"davis/J&F-Mean": 0.5}
-    Scoring(lambda model: kept, lambda module: module)(torch.nn.Module()).clear()
+    Scoring(cast("Any", lambda model: kept), lambda module: module)(torch.nn.Module()).clear()
     assert kept == {"davis/J&F-Mean": 0.5}
 
 
@@ -165,7 +167,7 @@ class TestTransformers:
 
     @pytest.mark.filterwarnings("ignore")
     def test_a_callback_that_empties_the_logs_hides_no_best(self, transformers, tmp_path, evaluator):
-        class Emptying(transformers.TrainerCallback):  # type: ignore[misc]  # an extra, untyped for us
+        class Emptying(transformers.TrainerCallback):  # type: ignore[misc, name-defined]  # an extra, untyped for us
             def on_log(self, args, state, control, logs=None, **kwargs):
                 logs.clear()
 
