@@ -149,7 +149,7 @@ def _is_tensor_of_its_own(value: object) -> "TypeGuard[torch.Tensor]":
     """No part of another, which FSDP may have freed, and nothing that a waiting backward pass goes through."""
     import torch
 
-    return isinstance(value, torch.Tensor) and value.grad_fn is None and not value._is_view()
+    return isinstance(value, torch.Tensor) and not value._is_view() and value.grad_fn is None
 
 
 @contextmanager
