@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Literal, SupportsIndex, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from corrkit.errors import CorrkitError, closest
-from corrkit.files.jsontext import Json
+from corrkit.files.jsontext import Json, require_shallow
 
 POSITIVE = types.MappingProxyType({"min": 0, "open": True})
 NON_NEGATIVE = types.MappingProxyType({"min": 0})
@@ -33,12 +33,23 @@ class Text(str):
     __slots__ = ()
 
 
+_LONGEST = 1 << 16  # characters
+_MAX_DOTS = 200
+"""In a line: the standard library's time grows with the square of a dotted name's parts."""
+
+
 def parse_toml(text: str) -> dict[str, Json]:
-    """A TOML document. Raises ValueError for what is none, thousands of digits or of brackets among it."""
+    """A TOML document. Raises ValueError for what is none, or is longer or nested deeper than a person writes."""
+    if len(text) > _LONGEST:
+        raise ValueError(f"it has {len(text)} characters; {_LONGEST} are the most that are read")
+    if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
+        raise ValueError(f"a line of it has more than {_MAX_DOTS} dots")
     try:
-        return tomllib.loads(text)
+        document = tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    require_shallow(document)
+    return document
 
 
 @functools.cache

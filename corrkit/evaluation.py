@@ -14,6 +14,7 @@ from corrkit.errors import CorrkitError, UsageError
 from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults, training_state_untouched
 from corrkit.lanes import Lane, open_run, versions
+from corrkit.listening import listening
 from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import Request, make_predictor
@@ -154,7 +155,8 @@ def evaluate(
         dataset_name: name of a data set of one's own in the task's layout.
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:1", "mps".
         save_predictions: None keeps the predictions of clips that are evaluated now in the run folder, in the task's
-            own compressed files; True evaluates clips again that were finished without; False writes none.
+            own compressed files, and evaluates clips again whose predictions there are damaged; True also those that
+            were finished without; False writes none.
         heads: attention heads of a checkpoint that can't tell.
         layer: layer of a checkpoint; None takes the system's default.
         key: branch of a checkpoint that holds several networks.
@@ -167,7 +169,7 @@ def evaluate(
             as the device has them. Marked in every table.
         workers: processes that evaluate, for a spec; None takes as many as pay. Above 1, a script of yours needs its
             `if __name__ == "__main__":`, as for any use of `multiprocessing`.
-        progress: called after every frame.
+        progress: called after every frame. What it raises is said once, and costs nothing.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
     Returns:
@@ -229,6 +231,7 @@ def evaluate_together(
     Raises:
         CorrkitError: as `evaluate`.
     """
+    progress, watch = listening(progress, "progress"), listening(watch, "watch")
     for out in outs:
         if out is not None:
             require_outside_data(out, subject.dataset.root, parts=FILLED)
@@ -256,7 +259,7 @@ def _evaluate_clips(
     taken_over: list[set[str]] = []
     for share in staff.shares:
         for lane in lanes:
-            lane.take_over(with_predictions=bool(save_predictions))
+            lane.take_over(save_predictions)
         taken_over = taken_over or [set(lane.records) for lane in lanes]
         remaining = Remaining(lanes, subject, share.of(subject.clips), save_predictions, set.intersection(*taken_over))
         live = [lane.predictor.live for lane in lanes]
@@ -267,7 +270,7 @@ def _evaluate_clips(
                 remaining.tell(watch)
     for lane in lanes:
         if not share.is_whole:
-            lane.take_over(with_predictions=False)
+            lane.take_over(save_predictions=False)
         lane.put_in_order(clip.name for clip in subject.clips)
 
 

@@ -12,7 +12,8 @@ from corrkit import __version__
 from corrkit.errors import CorrkitError, RunError
 from corrkit.predictors.contract import Predictor
 from corrkit.protocols import Protocol
-from corrkit.runs.folder import Run, default_folder
+from corrkit.runs.agreement import usable_record
+from corrkit.runs.folder import Run, default_folder, kept_predictions
 from corrkit.runs.records import ClipRecord
 from corrkit.subject import Subject
 from corrkit.tasks.sources import takes_embedded
@@ -41,14 +42,28 @@ class Lane:
         self.records[record.clip] = record
         self.failures.pop(record.clip, None)
 
-    def take_over(self, *, with_predictions: bool) -> None:
-        """Takes the records that its run holds by now, whoever wrote them; only those with all their predictions."""
+    def take_over(self, save_predictions: bool | None) -> None:
+        """Takes the records that its run holds by now, whoever wrote them.
+
+        Args:
+            save_predictions: True takes only those with all their predictions; None leaves those whose predictions are
+                damaged, and takes those without any; False looks at none.
+        """
         if self.run is None:
             return
         self.run.reread()
         for name, plain in self.run.finished.items():
-            record = ClipRecord.of(plain)
-            if name not in self.records and (not with_predictions or self.run.has_predictions(record.predictions)):
+            if name in self.records:
+                continue
+            try:
+                record = usable_record(name, plain, self.protocol)
+            except ValueError as error:
+                self.run.note(f"{self.run.folder} has a record of {name} that can't be taken: {error}.", name)
+                continue
+            kept = "" if save_predictions is False else kept_predictions(self.run.predictions, record.predictions)
+            if kept == "damaged" and not save_predictions:
+                self.run.note(f"{self.run.predictions} holds other predictions of {name} than were saved.", name)
+            elif kept == "whole" or not save_predictions:
                 self.records[name] = record
 
     def put_in_order(self, clips: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from corrkit.backbones.loading import Loading
 from corrkit.errors import RunError
 from corrkit.evaluation import evaluate
 from corrkit.files.atomic import write_atomic
-from corrkit.files.jsontext import Json, from_json, table_of
+from corrkit.files.jsontext import Json, from_json, number_of, table_of
 from corrkit.files.reading import regular_text
 from corrkit.inference import standard_defaults
 from corrkit.passes import Progress
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from corrkit.backbones.contract import Backbone
 
-_AGAIN = "Write it again with --update, from a checkpoint that you trust."
+_AGAIN = "Correct it, or delete it and write it again with --update, from a checkpoint that you trust."
 
 
 class Baseline(TypedDict):
@@ -141,7 +141,7 @@ def read_baseline(path: Path) -> Baseline:
     except FileNotFoundError:
         raise RunError(f"{path} does not exist.", "Write it with --update, from a checkpoint that you trust.") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} can't be read as a baseline ({error}).", "Write it again with --update.") from None
+        raise RunError(f"{path} can't be read as a baseline ({error}).", _AGAIN) from None
     faults = list(mismatches(document, Baseline, "it")) or _gaps(table_of(document))
     if faults:
         raise RunError(f"{path} is no baseline of corrkit regress: {' and '.join(faults[:3])}.", _AGAIN)
@@ -149,14 +149,15 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def _gaps(document: Mapping[str, Json]) -> list[str]:
-    """What no type says: a baseline compares something, and each number with a tolerance."""
+    """What no type says: a baseline compares something, and each number, a fraction, with a tolerance, another one."""
     tolerated = {task: table_of(values) for task, values in table_of(document["tolerances"]).items()}
     metrics = {task: table_of(values) for task, values in table_of(document["metrics"]).items()}
     named = [(task, metric) for task, values in metrics.items() for metric in values]
     faults = [] if named else ["it holds no metrics, so nothing could ever drop"]
     for task, metric in named:
-        if metrics[task][metric] is None or tolerated.get(task, {}).get(metric) is None:
-            faults.append(f"it.metrics.{task}.{metric} has no value or no tolerance")
+        for what, value in (("value", metrics[task][metric]), ("tolerance", tolerated.get(task, {}).get(metric))):
+            if not 0 <= number_of(value) <= 1:
+                faults.append(f"it.metrics.{task}.{metric} has no {what} between 0 and 1")
         if task not in task_names() or metric not in tolerances(task):
             faults.append(f"it.metrics.{task}.{metric} is not measured")
     return faults

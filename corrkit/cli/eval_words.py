@@ -1,5 +1,6 @@
 """What `corrkit eval` says on stderr beside its table."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,11 @@ def closing_words(result: "Result", origin: str) -> int:
 
 def _kept(result: "Result") -> str:
     """The size of the predictions in the run folder, where there are any."""
-    folder = result.folder / "predictions" if result.folder is not None else None
-    size = 0 if folder is None else sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    from corrkit.files.reading import files_below
+
+    size = 0
+    for path in () if result.folder is None else files_below(result.folder / "predictions"):
+        with contextlib.suppress(FileNotFoundError):  # of another process
+            size += path.stat().st_size
     words = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
     return f" (predictions {words}, none with --no-keep)" if size else ""

@@ -34,11 +34,12 @@ def run(args: argparse.Namespace) -> int:
 
     for target in (*([args.baseline] if args.update else []), *([args.junit] if args.junit else [])):
         require_outside_data(target)
-    baseline = None if args.update else read_baseline(args.baseline)
+    is_new = args.update and not args.baseline.exists()
+    baseline = None if is_new else read_baseline(args.baseline)  # of one that is updated the tolerances are kept
     options = {"device": args.device, **loading_of(args).given}
     with ClipProgress(quiet=args.quiet) as progress:
         measured = measure(args.ckpt, progress=progress, **options)
-    if baseline is None:
+    if baseline is None or args.update:
         write_baseline(args.baseline, measured)
         say(f"written: {args.baseline}")
         baseline = read_baseline(args.baseline)

@@ -123,8 +123,11 @@ def make_folder(folder: Path) -> None:
 
 def remove_abandoned(folder: Path) -> None:
     """Removes temporary files and folders below `folder` whose writers were killed, none of a living writer."""
-    for path in sorted(folder.rglob(f"{TEMPORARY}*")):
-        _remove_if_abandoned(path)
+    for place, folders, files in os.walk(folder):  # which passes over what another process removes meanwhile
+        found = {name for name in (*folders, *files) if name.startswith(TEMPORARY)}
+        folders[:] = [name for name in folders if name not in found]
+        for name in sorted(found):
+            _remove_if_abandoned(Path(place, name))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -11,6 +12,7 @@ Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | boo
 
 _LARGEST_WHOLE = (1 << 63) - 1
 _DEEPEST = 100
+_TOO_DEEP = "it is nested too deeply"
 
 
 def to_json(value: object) -> str:
@@ -26,12 +28,16 @@ def from_json(text: str) -> Json:
     """The values of a JSON text, null as None.
 
     Raises:
-        ValueError: where the text is no JSON, or holds NaN, infinity, or a number that no float or 64-bit integer is.
+        ValueError: where the text is no JSON, is nested deeper than 100 levels, names something twice, or holds NaN,
+            infinity, or a number that no float or 64-bit integer is.
     """
     try:
-        value: Json = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+        value: Json = json.loads(
+            text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole, object_pairs_hook=_named_once
+        )
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+    require_shallow(value)
     return value
 
 
@@ -46,13 +52,19 @@ def from_others_json(text: str) -> Json:
     try:
         value: Json = json.loads(text, parse_int=_whole_or_float)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+    require_shallow(value)
+    return value
+
+
+def require_shallow(value: Json) -> None:
+    """Raises ValueError where the values of a parsed document are nested deeper than 100 levels."""
     level: list[Json] = [value]
     for _ in range(_DEEPEST):
         level = [item for part in level if isinstance(part, dict | list) for item in _items(part)]
         if not level:
-            return value
-    raise ValueError("it is nested too deeply")
+            return
+    raise ValueError(_TOO_DEEP)
 
 
 def table_of(value: Json) -> Mapping[str, Json]:
@@ -131,6 +143,16 @@ def _whole(text: str) -> int:
     if abs(value) > _LARGEST_WHOLE:
         raise ValueError(f"{text[:40]}... has more than 64 bits")
     return value
+
+
+def _named_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Of two values of one name a reader sees the last, and whoever looks at the file may see the first."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"{twice[:40]!r} stands there twice")
+    return table
 
 
 def _whole_or_float(text: str) -> int | float:

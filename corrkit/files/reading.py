@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -114,6 +115,12 @@ def entries(folder: Path) -> list[Path]:
         return []
     with _explained(folder):
         return list(folder.iterdir())
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, in no order; folders that other processes remove meanwhile are passed over."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names)
 
 
 def is_plain_name(name: str) -> bool:

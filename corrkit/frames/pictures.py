@@ -6,6 +6,7 @@ passes a strict decoder first. Bytes after a picture's end (motion photos, camer
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -23,7 +24,11 @@ MAX_PIXELS = 1 << 26
 """More than any video has (8192 x 8192); a few kilobytes can claim any number."""
 
 _MAX_BYTES = 4 * MAX_PIXELS
+_MAX_SCANS = 500
+"""Of a JPEG: each passes over all of its pixels, and takes a hundred bytes. Encoders write some ten."""
 _JPEG = b"\xff\xd8\xff"
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # ITU-T T.81, table B.1, but those that stand within a scan
 _FORMATS = ("PNG", "BMP", "TIFF", "WEBP")
 _LOSSLESS = ("PNG", "BMP")
 _SIGNATURES = (
@@ -103,11 +108,23 @@ def _strictly(data: bytes) -> "NDArray[np.uint8] | None":
 
     height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     _require_bound(width, height)
+    _require_few_scans(data)
     if colour in {"YCbCr", "Gray"} and b"Exif" not in data:
         return cast("NDArray[np.uint8]", simplejpeg.decode_jpeg(data, "RGB", strict=True))
     target = "CMYK" if colour in {"CMYK", "YCCK"} else "GRAY"
     simplejpeg.decode_jpeg(data, target, min_height=1, min_width=1, min_factor=8, strict=True)
     return None
+
+
+def _require_few_scans(data: bytes) -> None:
+    if data.count(_SCAN) <= _MAX_SCANS:
+        return
+    scans, position = 0, len(_JPEG) - 1
+    while (marker := _MARKER.search(data, position)) and marker[0] != _END:
+        scans += marker[0] == _SCAN
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")  # over thumbnails
+    if scans > _MAX_SCANS:
+        raise ValueError(f"it has {scans} scans; {_MAX_SCANS} are the most that are read")
 
 
 def _require_sound(data: bytes) -> None:

@@ -45,7 +45,8 @@ def clip_part(heading: str, name: str, runs: Sequence[tuple[str, OpenedRun, Stor
     notes = []
     told = [(method, opened, story) for method, opened, story in runs if story.has_predictions]
     notes += [
-        f"{method}: no predictions of this clip are kept; its command with --save-predictions makes them."
+        f"{method}: no predictions of this clip are kept as they were saved; its command with --save-predictions makes "
+        "them."
         for method, _, story in runs
         if not story.has_predictions
     ]

@@ -19,6 +19,7 @@ from corrkit.report.failures import (
     score_failures,
 )
 from corrkit.runs.comparable import StoredRun
+from corrkit.runs.folder import kept_predictions
 from corrkit.tasks.contract import AnyClip, AnyTask
 
 Label = NDArray[np.uint8 | np.float64]
@@ -66,10 +67,9 @@ class Reader:
                 yield index, np.asarray(truth), np.asarray(predicted)
 
     def has_predictions(self, clip: str) -> bool:
-        """Whether the predictions of a clip are kept."""
-        opened = self.clips.get(clip)
-        files = [self.run.folder / "predictions" / name for name in self.run.records[clip].predictions]
-        return opened is not None and bool(files) and all(file.is_file() for file in files)
+        """Whether the predictions of a clip are kept, as they were saved."""
+        saved = self.run.records[clip].predictions
+        return clip in self.clips and kept_predictions(self.run.folder / "predictions", saved) == "whole"
 
     def story(self, clip: str) -> Story:
         """What happened in a clip. Raises DataError for a kept prediction that can't be read."""

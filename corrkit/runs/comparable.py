@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corrkit.errors import ProtocolError, RunError
+from corrkit.files.reading import files_below
 from corrkit.protocols import Protocol, load_protocol, override
+from corrkit.runs.agreement import require_settings_agree, with_numbers_of_records
 from corrkit.runs.folder import read_run
 from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import FULL_PRECISION, Summary, override_text
 from corrkit.runs.tables import method_name
-from corrkit.tasks import load_task
 from corrkit.tasks.contract import Origin
 
 REFERENCE_PREDICTORS = frozenset({"identity", "oracle", "matching-oracle"})
@@ -80,9 +81,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     runs, notes = [], []
     for folder in dict.fromkeys(run for given in folders for run in _runs_below(given)):
         try:
-            summary, records = read_run(folder)
-            run = StoredRun(folder=folder, summary=summary, records=records)
-            _require_scores(run)
+            run = _read(folder)
         except RunError as error:
             notes.append(f"left out: {error.problem}")
         else:
@@ -94,26 +93,26 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
 
 def protocol_of(run: StoredRun) -> Protocol | None:
     """The run's protocol with its overrides; None where this version of corrkit has no such protocol@version."""
-    identifier = run.summary["protocol"]
+    return _protocol_of(run.summary)
+
+
+def _protocol_of(summary: Summary) -> Protocol | None:
+    identifier = summary["protocol"]
     try:
         protocol = load_protocol(identifier.partition("@")[0])
-        return override(protocol, run.summary["modified"]) if protocol.identifier == identifier else None
+        return override(protocol, summary["modified"]) if protocol.identifier == identifier else None
     except ProtocolError:
         return None
 
 
-def _require_scores(run: StoredRun) -> None:
-    """Raises RunError for records that are whole, but from which no score follows: somebody wrote them by hand."""
-    protocol = protocol_of(run)
-    if protocol is None:  # then nobody looks at them
-        return
-    for clip, record in run.records.items():
-        try:
-            load_task(run.task).evidence({clip: record.statistics}, protocol)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise RunError(
-                f"{run.folder} has a record of {clip} from which no score follows ({error!r}).", "Evaluate it again."
-            ) from None
+def _read(folder: Path) -> StoredRun:
+    """A finished run. Raises RunError where its files are damaged, or say different things."""
+    summary, records = read_run(folder)
+    require_settings_agree(folder, summary)
+    protocol = _protocol_of(summary)
+    if protocol is not None:
+        summary = with_numbers_of_records(folder, summary, records, protocol)
+    return StoredRun(folder=folder, summary=summary, records=records)
 
 
 def _runs_below(folder: Path) -> list[Path]:
@@ -122,7 +121,7 @@ def _runs_below(folder: Path) -> list[Path]:
         raise RunError(f"{folder} does not exist.", "Give folders of finished runs, e.g. runs/*.")
     if (folder / "run.json").exists() or (folder / "summary.json").exists():
         return [folder]
-    return sorted({path.parent for path in folder.rglob("summary.json")}) or [folder]
+    return sorted({path.parent for path in files_below(folder) if path.name == "summary.json"}) or [folder]
 
 
 def without_repeats(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str], set[Path]]:

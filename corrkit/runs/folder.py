@@ -22,7 +22,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from corrkit.errors import DataError, RunError
 from corrkit.files.archive import safe_name
@@ -110,19 +110,13 @@ class Run:
         """Moves a clip's predictions from `staging` to their place, on the disk before any record claims them.
 
         Returns:
-            Path below `predictions` to sha256 (hex), as `has_predictions` checks it.
+            Path below `predictions` to sha256 (hex), as `kept_predictions` checks it.
         """
         return {name: hashlib.sha256(data).hexdigest() for name, data in publish(stage, self.predictions).items()}
 
-    def has_predictions(self, saved: Mapping[str, str]) -> bool:
-        """Whether all files are there as they were saved; false for none, and for places outside."""
-        try:
-            return bool(saved) and all(
-                safe_name(name) is not None and file_sha256(self.predictions / name) == digest
-                for name, digest in saved.items()
-            )
-        except DataError:
-            return False
+    def note(self, problem: str, clip: str) -> None:
+        """Adds to `notes` why a finished clip isn't taken as it is."""
+        self.notes = tuple(dict.fromkeys([*self.notes, f"{problem} {clip} is computed again."]))
 
     def write_clip(self, name: str, record: Mapping[str, object]) -> None:
         """Stores a finished clip. `record` holds plain JSON values, NaN allowed; seconds go under "timing".
@@ -205,6 +199,25 @@ def write_summary(folder: Path, summary: Summary) -> None:
     write_atomic(folder / "summary.json", to_json(summary))
 
 
+def kept_predictions(folder: Path, saved: Mapping[str, str]) -> Literal["whole", "none", "damaged"]:
+    """What is left of the files of a clip.
+
+    Args:
+        folder: the run's, of predictions.
+        saved: path below it to sha256 (hex), as `Run.keep_predictions` gives them.
+
+    Returns:
+        "whole" where all are there as they were saved, and "none" where none is; "damaged" also for places outside.
+    """
+    if not any(safe_name(name) is None or os.path.lexists(folder / name) for name in saved):
+        return "none"
+    try:
+        same = all(safe_name(name) and file_sha256(folder / name) == digest for name, digest in saved.items())
+    except DataError:
+        return "damaged"
+    return "whole" if same else "damaged"
+
+
 def default_folder(checkpoint_stem: str, digest: str, task: str, protocol: str) -> Path:
     """runs/<stem>-<digest8>-<task>-<protocol>, for runs without --out; characters that shells trip over become "-".
 
@@ -223,31 +236,31 @@ def clip_file_name(clip: str) -> str:
 
     Names too long for that end in a digest instead; the record itself always holds the full name.
     """
-    quoted = urllib.parse.quote(clip, safe="@+=,")
+    quoted = urllib.parse.quote(clip, safe="@+=,", errors="surrogatepass")
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]
     if len(quoted) > _LONGEST_NAME:
         readable = re.sub(r"(%[0-9A-F]{0,2})+$", "", quoted[:150])  # no part of a character
-        quoted = f"{readable}%~{hashlib.sha256(clip.encode()).hexdigest()[:32]}"
+        quoted = f"{readable}%~{hashlib.sha256(clip.encode(errors='surrogatepass')).hexdigest()[:32]}"
     return f"{quoted}.json"
 
 
 def read_run(folder: Path) -> tuple[Summary, dict[str, ClipRecord]]:
-    """A finished run: its summary, and clip name to record, sorted by name.
+    """A finished run: its summary, and clip name to record, sorted by name; of the clips that the summary counts.
 
     Raises:
-        RunError: it isn't one, or a record is damaged; names the file.
+        RunError: it isn't one, or a record is missing or damaged; names the file.
     """
     summary = read_summary(folder / "summary.json")
     records = {}
-    for path in (folder / "clips").glob("*.json"):
+    for clip in sorted(summary["per_clip"]):
+        path = folder / "clips" / clip_file_name(clip)
         try:
-            record = ClipRecord.of(table_of(with_nan(_read_record(path)["record"])))
+            records[clip] = ClipRecord.of(table_of(with_nan(_read_record(path)["record"])))
         except (_DamagedError, KeyError, TypeError, ValueError) as error:
             problem = error if isinstance(error, _DamagedError) else "is damaged"
             raise RunError(f"{path} {problem}.", "Repeat its eval command: the clip is computed again.") from None
-        records[record.clip] = record
-    return summary, dict(sorted(records.items()))
+    return summary, records
 
 
 def run_document(folder: Path) -> Mapping[str, Json]:
@@ -354,6 +367,8 @@ class _DamagedError(Exception):
 
 def _read_record(path: Path) -> dict[str, Json]:
     """The document of a clip's record. Raises _DamagedError."""
+    if not os.path.lexists(path):
+        raise _DamagedError("is missing")
     document = _read_object(path)
     if document is None or set(document) != {"clip", "fingerprint", "sha256", "record"}:
         raise _DamagedError("is damaged")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from corrkit.errors import RunError
 from corrkit.files.atomic import explained, write_atomic
+from corrkit.files.reading import regular_text
 
 Row = dict[str, float]
 
@@ -26,7 +27,9 @@ class Log:
         self.rows = [row for row in read_log(path) if row["step"] <= first_step]
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Appends a row; all rows have the columns of the first."""
+        """Appends a row. Raises RunError where those of the file have other columns, or it can't be written."""
+        if self.rows and row.keys() - self.rows[0].keys():
+            raise _damaged(self.path, f"its columns are {', '.join(self.rows[0])} instead of {', '.join(row)}")
         self.rows.append(dict(row))
         if len(self.rows) == 1 or not self.path.is_file():
             self.write()
@@ -64,17 +67,21 @@ def read_log(path: Path) -> list[Row]:
     Raises:
         RunError: another line isn't one of numbers; names file and line.
     """
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
-        names, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        names, *lines = csv.reader(regular_text(path).splitlines())
         if "step" not in names:
             raise ValueError("no column called step")
         if lines and not _is_row(lines[-1], names):
             lines.pop()
         return [{name: _number(value) for name, value in zip(names, line, strict=True)} for line in lines]
     except (OSError, ValueError, csv.Error) as error:
-        raise RunError(f"{path} is damaged ({error}).", "Remove it: only its rows are lost.") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, why: object) -> RunError:
+    return RunError(f"{path} is damaged ({why}).", "Remove it: only its rows are lost.")
 
 
 def _number(text: str) -> float:

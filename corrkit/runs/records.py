@@ -53,7 +53,7 @@ class ClipRecord:
 
 def _seconds(timing: Json) -> float:
     found = timing.get("seconds") if isinstance(timing, Mapping) else None
-    return float(found) if isinstance(found, int | float) else math.nan
+    return float(found) if isinstance(found, int | float) and found >= 0 else math.nan
 
 
 def _frames_at_a_time(timing: Json) -> int | None:

@@ -176,7 +176,7 @@ def build_summary(
     Raises:
         ValueError: a metric is no fraction.
     """
-    _require_fractions(protocol.task, scores.metrics)
+    require_fractions(protocol.task, scores.metrics)
     return {
         "task": protocol.task,
         "protocol": protocol.identifier,
@@ -194,9 +194,14 @@ def build_summary(
         "clips": len(scores.per_clip),
         "objects": scores.objects,
         "metrics": {name: float(value) for name, value in scores.metrics.items()},
-        "intervals": {name: _pair(scores.intervals.get(name)) for name in scores.metrics if name in scores.intervals},
+        "intervals": plain_intervals(scores),
         "per_clip": {clip: dict(metrics) for clip, metrics in scores.per_clip.items()},
     }
+
+
+def plain_intervals(scores: Scores) -> dict[str, list[float] | None]:
+    """As they stand in a summary."""
+    return {name: _pair(scores.intervals.get(name)) for name in scores.metrics if name in scores.intervals}
 
 
 def read_summary(path: Path) -> Summary:
@@ -241,7 +246,7 @@ def _contradictions(document: Mapping[str, Json]) -> list[str]:
         if pair and len(list_of(pair)) != 2
     ]
     try:
-        _require_fractions(task, {name: number_of(value) for name, value in table_of(document["metrics"]).items()})
+        require_fractions(task, {name: number_of(value) for name, value in table_of(document["metrics"]).items()})
     except ValueError as error:
         faults.append(str(error))
     return faults
@@ -291,7 +296,8 @@ def _cell(value: object) -> str:
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
-def _require_fractions(task: str, metrics: Mapping[str, float]) -> None:
+def require_fractions(task: str, metrics: Mapping[str, float]) -> None:
+    """Raises ValueError for a metric that is neither NaN nor between the lowest value of its kind and 1."""
     for name, value in metrics.items():
         low = task_facts(task).lowest(name)
         if not (math.isnan(value) or low <= value <= 1.0):

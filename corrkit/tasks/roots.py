@@ -158,8 +158,9 @@ def unlisted_folders(parents: Iterable[Path], known: Collection[str]) -> Iterato
 
 
 def named_in_lists(paths: Iterable[Path]) -> set[str]:
-    """Every part of every line of list files."""
-    return {part for path in paths for line in list_lines(path) for part in re.split(r"[/\s]+", line)}
+    """Every part of every line of list files; names with spaces are parts, and so is each of their words."""
+    lines = [line for path in paths for line in list_lines(path)]
+    return {part for line in lines for pattern in (r"[/\s]+", r"[/\t]+") for part in re.split(pattern, line)}
 
 
 def stray_caches(folders: Iterable[Path]) -> list[str]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import glob
 import math
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -13,8 +15,8 @@ import cv2
 import numpy as np
 
 from corrkit.errors import RunError, UsageError
-from corrkit.files.atomic import placing, placing_folder
-from corrkit.files.reading import entries, is_there
+from corrkit.files.atomic import TEMPORARY, placing, placing_folder, staging
+from corrkit.files.reading import entries, file_sha256, is_there
 from corrkit.frames.containers import read_container
 from corrkit.frames.video import ffmpeg_address
 from corrkit.report.pictures import painted_label
@@ -52,29 +54,76 @@ class Products:
         require_outside_data(out, video)
         if is_there(out) and out.resolve() == video.resolve():
             raise UsageError(f"{out} is the video itself.", "Choose another --out.")
-        for place in self.places:
-            if is_there(place) or entries(place):
-                raise UsageError(f"{place} is there already.", "Remove it, or choose another --out.")
+        self._left = [place for place in self.places if is_there(place) or entries(place)]
+        if self._left and (out in self._left or not _was_killed(out)):
+            raise _taken(self._left[0])
         ffmpeg_address(out)
 
     @contextlib.contextmanager
     def open(self, size: tuple[int, int], rate: float) -> "Iterator[_Writers]":
-        """Takes frames of a size (height, width); at the end of the context the files are placed."""
-        with ExitStack() as stack:
-            staged = stack.enter_context(placing(self.video))
-            masks = None if self.masks is None else stack.enter_context(placing_folder(self.masks))
-            table = None
-            if self.table is not None:
-                text = stack.enter_context(placing(self.table))
-                table = stack.enter_context(text.open("w", encoding="utf-8", newline=""))
-            overlay = _Overlay(staged, size, rate)
-            yield _Writers(overlay, masks, table, self._names)
-            overlay.close(self.video)
+        """Takes frames of a size (height, width); at the end of the context the files are placed, or none is."""
+        staged: dict[Path, Path] = {}
+        numbers: dict[Path, int] = {}
+        try:
+            with ExitStack() as stack:
+                for place in self.places:
+                    new = placing_folder if place == self.masks else placing
+                    staged[place] = stack.enter_context((_as_left if place in self._left else new)(place))
+                masks, table = (staged.get(place) if place else None for place in (self.masks, self.table))
+                text = None if table is None else stack.enter_context(table.open("w", encoding="utf-8", newline=""))
+                overlay = _Overlay(staged[self.video], size, rate)
+                yield _Writers(overlay, masks, text, self._names)
+                overlay.close(self.video)
+                numbers = {place: path.stat().st_ino for place, path in staged.items()}
+        except BaseException:
+            _take_back(numbers)
+            raise
 
     @property
     def places(self) -> list[Path]:
         """Where the files are, the overlay first."""
         return [path for path in (self.video, self.masks, self.table) if path is not None]
+
+
+def _taken(place: Path) -> UsageError:
+    return UsageError(f"{place} is there already.", "Remove it, or choose another --out.")
+
+
+def _was_killed(video: Path) -> bool:
+    """Whether a command was killed that had begun this video: it may have been placing the files, the video last."""
+    return any(video.parent.glob(f"{TEMPORARY}*/{glob.escape(video.name)}"))
+
+
+def _take_back(numbers: Mapping[Path, int]) -> None:
+    """Removes what was placed before a file that can't be; numbers: of the inodes, so that others' files stay."""
+    for place, number in numbers.items():
+        if not place.exists() or place.stat().st_ino != number:
+            continue
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink()
+
+
+@contextlib.contextmanager
+def _as_left(place: Path) -> Iterator[Path]:
+    """A temporary place beside what a killed command has left; at the end both must be the same.
+
+    Raises:
+        UsageError: they are not: somebody else's is never replaced.
+    """
+    with staging(place.parent) as stage:
+        if place.is_dir():
+            (stage / place.name).mkdir()
+        yield stage / place.name
+        if _content(stage / place.name) != _content(place):
+            raise _taken(place)
+
+
+def _content(place: Path) -> dict[str, str]:
+    """Name to sha256 of a file, or of the files in a folder."""
+    files = entries(place) if place.is_dir() else [place]
+    return {path.name: file_sha256(path) for path in files}
 
 
 class _Writers:

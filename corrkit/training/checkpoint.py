@@ -3,6 +3,7 @@
 import io
 import math
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
@@ -128,6 +129,10 @@ def _canonical(value: object) -> object:
 def read(path: Path) -> Stored:
     """A checkpoint of this module, on the CPU. Raises CheckpointError where it can't be read."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()  # torch looks at no checksum
+        if changed:
+            raise ValueError(f"{changed} in it has another checksum than was written")
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch and pickle raise whatever they stumble over
         kept = [file.name for file in _numbered(path.parent) if file != path]

@@ -43,6 +43,8 @@ def accepted_changes(
     remedy = "Repeat its options, or choose another --out."
     if may and all(named[line] for line in refused):
         remedy = f"Repeat its options, or go on all the same with --resume-with {' --resume-with '.join(may)}."
+    if any(line.startswith("data was") for line in refused):
+        remedy += f" Where the data are as they were, {where / 'index.json'} is damaged: remove it, and repeat."
     raise RunError(f"{where} holds another run: {'; '.join(refused)}.", remedy)
 
 

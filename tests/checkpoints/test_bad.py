@@ -184,6 +184,7 @@ HOSTILE = {
         b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n" + text("f8," * 50_000) + b"\x85R"
         + text("ab") + b"\x86R."
     ),
+    "an endless number": b"\x80\x02}" + text("step") + b"\x8b\x00\x08\x00\x00" + b"\x7f" * 2048 + b"s.",
     "an extension code": b"\x80\x02\x82\x01.",
 }  # fmt: skip
 
@@ -209,6 +210,13 @@ def test_an_expanded_view_of_a_storage_may_not_outgrow_the_file(tmp_path: Path) 
     torch.save({"a": torch.ones(1).expand(20_000, 20_000)}, tmp_path / "large.pth")
     with pytest.raises(CheckpointError, match="far beyond its own size"):
         open_checkpoint(tmp_path / "large.pth")
+
+
+def test_every_file_of_one_byte_is_an_error(tmp_path: Path) -> None:
+    for value in range(256):
+        (tmp_path / "a.pth").write_bytes(bytes([value]))
+        with pytest.raises(CheckpointError, match=r"a\.pth"):
+            open_checkpoint(tmp_path / "a.pth")
 
 
 def test_every_truncation_is_an_error(tmp_path: Path) -> None:

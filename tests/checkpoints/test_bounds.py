@@ -1,10 +1,12 @@
 """Small files that would grow: memory and time are bounded by a file's size, from opening to the message."""
 
+import contextlib
 import io
 import json
 import os
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,31 @@ TENSOR = (  # leaves a tensor of one value on the stack
 
 def text(value: str) -> bytes:
     return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def _long(value: int) -> bytes:
+    return b"\x8a\x08" + value.to_bytes(8, "little", signed=True)
+
+
+def colliding_pairs(number: int) -> Iterator[tuple[int, int]]:
+    """Pairs of integers that share one hash (CPython's Objects/tupleobject.c, tuplehash, solved for the second)."""
+    first, second, start = 11400714785074694791, 14029467366897019727, 2870177450012600261  # xxHash's primes 1, 2, 5
+    whole = 2**64
+
+    def lane(state: int, value: int) -> int:
+        mixed = (state + value * second) % whole
+        return (mixed << 31 | mixed >> 33) % whole * first % whole
+
+    turned = lane(lane(start, 0), 0) * pow(first, -1, whole) % whole
+    wanted = (turned >> 31 | turned << 33) % whole
+    found, value = 0, 0
+    while found < number:
+        value += 1
+        other = (wanted - lane(start, value)) * pow(second, -1, whole) % whole
+        other -= whole if other >= whole // 2 else 0
+        if abs(other) < 2**61 - 2:  # beyond it an integer's hash isn't itself
+            found += 1
+            yield value, other
 
 
 def growing(folder: Path) -> None:
@@ -81,6 +108,18 @@ def growing(folder: Path) -> None:
     torch_zip(folder / "networks.pth", one + b"}(" + blocks + b"u.")
     deep = b"".join(text("blocks.0a.ab." * 15 + f"{i:080d}.weight") + b"h\x00" for i in range(20_000))
     torch_zip(folder / "dotted.pth", one + b"}(" + deep + b"u.")
+    (folder / "tuples.pkl").write_bytes(
+        b"\x80\x02}(" + b"".join(_long(a) + _long(b) + b"\x86N" for a, b in colliding_pairs(60_000)) + b"u."
+    )
+    keys = (
+        text("s" * 60_000)
+        + b"q\x050}("
+        + b"".join(b"(" + b"h\x05" * 15 + b"J" + i.to_bytes(4, "little") + b"tN" for i in range(20_000))
+    )
+    (folder / "keys.pkl").write_bytes(b"\x80\x02" + keys + b"u.")
+    for name in ("torch.nn.modules.linear Linear", "__torch__.net Net"):
+        module = f"c{name}\n".replace(" ", "\n").encode() + b")\x81}(" + text("_modules") + b"}" + text("_parameters")
+        (folder / f"{name}.pkl").write_bytes(b"\x80\x02" + module + keys + b"uub.")
     np.savez_compressed(folder / "zeros.npz", a=np.zeros(100 << 20, np.uint8))
     np.savez_compressed(folder / "texts.npz", a=np.full(4_000_000, "a"))
     header = {str(i): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(150_000)}
@@ -114,6 +153,20 @@ def test_no_small_file_grows(tmp_path: Path) -> None:
     assert len(result["outcomes"]) == len(specs) + 1
     assert {Path(spec).name: seconds for spec, seconds in result["seconds"].items() if seconds > SECONDS} == {}
     assert result["memory"] < BOUND, result["grown"]
+
+
+@pytest.mark.parametrize(("shards", "fits"), [(2, True), (4, False)])
+def test_shards_share_one_bound(tmp_path: Path, shards: int, fits: bool) -> None:
+    from corrkit.checkpoints.opening import open_checkpoint
+    from corrkit.errors import CheckpointError
+
+    for shard in range(shards):
+        names = {f"{shard}{'a' * 250}{index}": torch.ones(1) for index in range(2_500)}
+        torch.save(names, tmp_path / f"{shard}.bin")
+    weight_map = {f"{shard}{'a' * 250}0": f"{shard}.bin" for shard in range(shards)}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with contextlib.nullcontext() if fits else pytest.raises(CheckpointError, match="unfold far beyond"):
+        open_checkpoint(tmp_path)
 
 
 def test_numpy_pickles_of_every_protocol_are_read_where_they_are(tmp_path: Path) -> None:

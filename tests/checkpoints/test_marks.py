@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from swept import opened_state, redraw
+from transformers_cases import CASES, CLIPS, written
 
 from corrkit.checkpoints.branches import choose, find
 from corrkit.checkpoints.naming import flatten
@@ -23,7 +24,6 @@ from tests.checkpoints.test_goldens import GOLDENS, TOLERANCE, distance
 from tests.checkpoints.test_recognition import built
 from tests.checkpoints.test_resnet_goldens import SYSTEMS as RESNETS
 from tests.checkpoints.test_resnet_goldens import file_of as file_of
-from tests.checkpoints.test_transformers import CASES, CLIPS, written
 from tests.checkpoints.test_video_goldens import SYSTEMS as VIDEO
 from tests.checkpoints.test_wild import FIXTURES
 

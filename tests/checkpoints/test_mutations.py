@@ -200,6 +200,9 @@ def check(golden: Any, count: int, seed: int) -> collections.Counter[str]:
     return counts
 
 
+DOUBLING = "l0: &l0 [a]\n" + "".join(f"l{i}: &l{i} [*l{i - 1}, *l{i - 1}]\n" for i in range(1, 60))
+DOUBLING += "MVIT: {POOL_KV_STRIDE_ADAPTIVE: *l59}\n"  # printed, it would have 2**60 items
+
 # Of the ten thousand below, those that once ended as errors of corrkit's own: file, part, place in it, and the shape of
 # a tensor or a value that is put there.
 FOUND = [
@@ -212,6 +215,10 @@ FOUND = [
     ("checkpoints/mae_st", "tree", ("model", "pos_embed_class"), (1, 1, 64)),
     ("checkpoints/dinov3", "tree", ("rope_embed.periods",), (2,)),
     ("checkpoints/fcmae", "tree", ("model", "encoder.downsample_layers.1.1.kernel"), (5, 8, 16)),
+    *[
+        ("checkpoints/mvitv2_image", "tree", ("cfg",), text)
+        for text in ("!!int ''", "!!bool x", "!!float ''", "!!timestamp x", "[" * 9_000, DOUBLING)
+    ],
     ("checkpoints_wild/r09_hf_sam2", "config", ("backbone_config", "num_attention_heads_per_stage"), True),
     ("checkpoints_wild/r07_hf_hiera", "config", ("num_heads", 0), "x"),
 ]

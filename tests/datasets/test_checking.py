@@ -232,6 +232,10 @@ def test_missing_folder_of_frames_is_said_once(tmp_path: Path):
     assert brief(faults_of("davis", root, manifest)) == [("missing", "all frames", (FRAMES,))]
 
 
+def test_a_listed_clip_may_have_spaces_in_its_name(tmp_path: Path):
+    assert faults_of("davis", make_clip(tmp_path, "my clip 1")) == []
+
+
 def test_frames_beyond_the_clip_are_surplus(tmp_path: Path):
     root = make_clip(tmp_path, frames=5)
     manifest = [replace(clip, num_frames=4, last_frame="00003") for clip in describe("davis", root, split="val")]

@@ -74,6 +74,9 @@ def _broken():
     yield {**whole, "metrics": {"davis": {"J-Mean": None}}}
     yield {**whole, "metrics": {"davis": {"J-Median": 0.5}}}
     yield {**whole, "metrics": {"davs": {"J-Mean": 0.5}}}
+    yield {**whole, "metrics": {"davis": {"J-Mean": -0.3}}}
+    yield {**whole, "metrics": {"davis": {"J-Mean": 60}}}
+    yield {**whole, "tolerances": {"davis": dict.fromkeys(whole["tolerances"]["davis"], 2)}}
     yield {**whole, "tolerances": {}}
     value: object
     for key in whole:

@@ -47,7 +47,25 @@ def png_claiming(width: int, height: int, colours: int = 0) -> bytes:
     )
 
 
+def progressive(scans: int) -> bytes:
+    """A grey JPEG of one block, whose coefficients are said to be zero again and again (ITU-T T.81)."""
+    segments = (
+        (0xDB, bytes([0] + [1] * 64)),
+        (0xC2, struct.pack(">BHHB", 8, 8, 8, 1) + b"\x01\x11\x00"),
+        (0xC4, bytes([0x00, 1] + [0] * 16)),  # one code, for a difference of no bits
+        (0xC4, bytes([0x10, 1] + [0] * 16)),  # one code, for the end of a block
+        (0xDA, b"\x01\x01\x00\x00\x00\x00"),
+        *[(0xDA, b"\x01\x01\x00\x01\x3f\x00")] * (scans - 1),
+    )
+    written = [
+        struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + (b"\x7f" if marker == 0xDA else b"")
+        for marker, content in segments
+    ]
+    return b"\xff\xd8" + b"".join(written) + b"\xff\xd9"
+
+
 HOSTILE = {
+    "scans": progressive(600),
     "bomb": png_claiming(30_000, 30_000),
     "largest_jpeg": encoded("JPEG")[:163] + struct.pack(">HH", 65_500, 65_500) + encoded("JPEG")[167:],
     "text_bomb": png_with(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000))),
@@ -95,11 +113,20 @@ def test_jpeg_damaged_in_the_middle_is_named_with_libjpegs_reason(tmp_path: Path
         read_image(path)
 
 
+def test_a_jpeg_of_many_scans_is_read_and_thumbnails_are_no_scans(tmp_path: Path):
+    comment = b"\xff\xfe" + struct.pack(">H", 2_002) + b"\xff\xda" * 1_000
+    for number, (data, scans) in enumerate([(progressive(400), 400), (encoded("JPEG"), 1)]):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(data[:2] + comment + data[2:])
+        assert data.count(b"\xff\xda") >= scans
+        assert read_image(path).size
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
 def test_bytes_after_the_end_are_no_damage(tmp_path: Path, form: str):
     whole, trailed = tmp_path / "whole", tmp_path / "trailed"
     whole.write_bytes(encoded(form))
-    trailed.write_bytes(encoded(form) + b"MotionPhoto" + bytes(5_000))
+    trailed.write_bytes(encoded(form) + b"MotionPhoto" + bytes(5_000) + b"\xff\xda" * 1_000)
     np.testing.assert_array_equal(read_image(trailed), read_image(whole))
 
 

@@ -209,7 +209,10 @@ def test_figures_are_pictures_of_what_was_predicted(report: Path):
 def test_a_run_without_predictions_still_has_a_report(runs, tmp_path: Path):
     write_report([runs["bare"]], tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "no predictions of this clip are kept; its command with --save-predictions makes them" in text
+    assert (
+        "no predictions of this clip are kept as they were saved; its command with --save-predictions makes them"
+        in text
+    )
     assert "1 lost from frame 3" in text
     assert "<svg" in text
     assert "data:image" not in text

@@ -30,8 +30,8 @@ def forked(point: str, run: Callable[[], int]) -> int:
 def arm(point: str) -> Counter[str]:
     """Installs the kill. point: "WHEN-OPERATION-N" with WHEN before, after or (write only) half; "never" only counts.
 
-    With ":NAME" of an errno behind it, the point raises that error. Returns the count of each operation so far, which
-    goes on counting.
+    With ":NAME" of an errno behind it, the point raises that error; with that of a signal it gets this one. Returns the
+    count of each operation so far, which goes on counting.
     """
     seen: Counter[str] = Counter()
     point, _, name = point.partition(":")
@@ -40,10 +40,12 @@ def arm(point: str) -> Counter[str]:
         return point == f"{when}-{operation}-{seen[operation]}"
 
     def strike_if(condition: bool) -> None:
-        if condition and name:
+        if condition and name.startswith("SIG"):
+            os.kill(os.getpid(), getattr(signal, name))
+        elif condition and name:
             number = getattr(errno, name)
             raise OSError(number, os.strerror(number))
-        if condition:
+        elif condition:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def patched(operation: str, original: Callable[..., Any]) -> Callable[..., Any]:

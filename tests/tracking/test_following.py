@@ -1,6 +1,7 @@
 """From video files to overlay, masks and coordinates: what is written, what is kept, what memory holds."""
 
 import csv
+import errno
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from colour_backbone import ColourBackbone
 from PIL import Image
 
 import corrkit
-from corrkit.errors import DataError, UsageError
+from corrkit.errors import DataError, RunError, UsageError
+from corrkit.files.atomic import TEMPORARY
 from corrkit.frames.footage import Footage, open_footage
 from corrkit.palette import voc_palette
 from corrkit.tasks.masks import read_mask, write_mask
@@ -236,6 +238,39 @@ def test_places_where_nothing_is_written(tmp_path: Path):
     followed(video, tmp_path / "free.mp4")  # an empty folder is none
 
 
+def test_a_command_that_was_killed_between_masks_and_video_is_repeated(tmp_path: Path):
+    video, out = write_video(tmp_path / "clip.mp4", moving_square(3)), tmp_path / "out.mp4"
+    followed(video, out)
+    whole = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    masks = sorted((tmp_path / "out-masks").iterdir())
+    (tmp_path / f"{TEMPORARY}dead").mkdir()
+    out.rename(tmp_path / f"{TEMPORARY}dead/out.mp4")
+    followed(video, out)
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == whole
+    (tmp_path / f"{TEMPORARY}dead").mkdir()
+    out.rename(tmp_path / f"{TEMPORARY}dead/out.mp4")
+    masks[1].write_bytes(masks[0].read_bytes())
+    with pytest.raises(UsageError, match="out-masks is there already"):
+        followed(video, out)
+    assert masks[1].read_bytes() == masks[0].read_bytes()
+    assert not out.exists()
+
+
+def test_what_was_placed_before_a_file_that_cannot_be_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    video, out = write_video(tmp_path / "clip.mp4", moving_square(3)), tmp_path / "out.mp4"
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target == out:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(RunError, match="No space left"):
+        followed(video, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
 def test_boxes_are_masks_and_the_later_one_is_in_front():
     ids = given_boxes("1,2,4,5; 3,3,8,4").on((6, 9), Path("v.mp4"))
     expected = np.zeros((6, 9), np.uint8)
@@ -281,6 +316,9 @@ def test_points_of_any_table(text: str, names: tuple[str, ...], tmp_path: Path):
         ("", "holds 0 points"), ("name,x,y\n", "holds 0 points"), ("1,2\n3\n", "line 2: '3' is no point"),
         ("a,b,c,d\n", "line 1"), ("1,nan\n", "line 1"), ("x,y\n1,2\n,4\n", "line 3"),
         ("1,2\n9,2\n", r"point 1 at \(9, 2\) lies outside"), ("frame,x,y\n0,1,2\n", "column of frames"),
+        ("1_0,2\n", "line 1"), ("name,x,y\n1,2\n", "line 2"), ("a,1,2\na,3,4\n", "line 2: 'a' names two points"),
+        ("a\x1b[2J,1,2\n", "no name of a point"), ("\u202ea,1,2\n", "no name of"),
+        ("1,2\n" * 1001, "holds 1001 points"),
     ],
 )  # fmt: skip
 def test_wrong_points_are_named(text: str, said: str, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,8 +49,10 @@ def read_config(recognised: Recognised) -> tuple[dict[str, Json], str]:
     if not isinstance(text, str):
         return {}, "usual, since the file holds no configuration"
     try:
+        if "<<" in text:
+            raise ValueError("a mapping that takes in others, which may double again and again")
         config = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except Exception as error:  # what a constructor raises: IndexError for "!!int ''", KeyError for "!!bool x", ...
         raise CheckpointError(
             f"{recognised.path} holds a configuration that is no YAML: {str(error)[:100]}.", "Get the file again."
         ) from error
@@ -195,7 +198,7 @@ def _numbers(config: Mapping[str, Json], name: str) -> tuple[int, ...]:
 
 def _misread(name: str, value: Json) -> CheckpointError:
     return CheckpointError(
-        f"The configuration in the file sets {name} to {repr(value)[:60]}, no list of whole numbers.",
+        f"The configuration in the file sets {name} to {reprlib.repr(value)}, no list of whole numbers.",
         "Get the file again.",
     )
 

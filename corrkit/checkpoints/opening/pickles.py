@@ -130,10 +130,11 @@ class Window:
 _MAX_LINE = 16 << 20
 
 
-# Opcodes whose argument is the value.
+# Opcodes whose argument is the value. LONG4, a whole number of more than 255 bytes, isn't among them: Python refuses to
+# print one, and no state of a random generator has more than 32.
 _VALUES = frozenset(
     (
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT"),
         *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     )
@@ -333,6 +334,7 @@ class _Machine:
 _MAX_ARGUMENTS = 64
 _MAX_NAME = 500
 _MAX_KEY_ITEMS = 16
+_MAX_KEY_TEXT = 1000
 
 
 def _named(module: str, name: str) -> Stub:
@@ -362,10 +364,25 @@ _MAX_KEY = 2**61 - 2  # larger integers can share one hash (CPython's modulus is
 
 
 def require_key(key: object) -> Hashable:
-    """A key that is cheap to hash: no nested tuples (exponential through the memo), no huge integers."""
-    if isinstance(key, tuple) and len(key) <= _MAX_KEY_ITEMS:
-        return tuple(_flat_key(item) for item in key)
-    return _flat_key(key)
+    """A key that is cheap to hash and to print: no nested tuples (exponential through the memo), no huge integers."""
+    if not isinstance(key, tuple) or len(key) > _MAX_KEY_ITEMS:
+        return _flat_key(key)
+    texts = (item.name if isinstance(item, Stub) else item for item in key if isinstance(item, str | bytes | Stub))
+    if sum(map(len, texts)) > _MAX_KEY_TEXT:  # the memo repeats a long text at the cost of two bytes
+        raise ValueError("an endless text in a key")
+    return _TupleKey(_flat_key(item) for item in key)
+
+
+class _TupleKey(tuple[Hashable, ...]):
+    """Hashed by its numbers' text: a tuple's own hash is a known sum, so many could share one (quadratic dicts).
+
+    Hashes of text are drawn anew by each process (PYTHONHASHSEED).
+    """
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(tuple(str(item) if isinstance(item, int | float) else item for item in self))
 
 
 def _flat_key(key: object) -> Hashable:

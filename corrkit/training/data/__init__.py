@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 import signal
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from corrkit.errors import DataError, RunError
 from corrkit.frames.colours import Colours
-from corrkit.frames.index import Index, files_of
-from corrkit.frames.items import read_frames
+from corrkit.frames.index import Index
+from corrkit.frames.items import of_one_size, read_frames
 from corrkit.training.data.sampling import choose_frames, size_at
 from corrkit.training.data.views import Pixels, View, make_views
 from corrkit.training.schema import Views
@@ -84,22 +84,7 @@ class Samples(Dataset[list[Sample]]):
         chosen = [choose_frames(views, self.index.entries[item].frames, dice) for _ in range(views.repeat)]
         wanted = sorted({number for numbers in chosen for number in numbers})
         decoded = dict(zip(wanted, read_frames(self.index, item, wanted), strict=True))
-        for numbers in chosen:
-            self._require_one_size(item, numbers, decoded)
-        return [Sample(*make_views([decoded[number] for number in numbers], views, dice)) for numbers in chosen]
-
-    def _require_one_size(self, item: int, numbers: Sequence[int], decoded: Mapping[int, Pixels]) -> None:
-        """Frames of one sample are cut by one box. Raises DataError naming the odd one out."""
-        entry, (height, width) = self.index.entries[item], decoded[numbers[0]].shape[:2]
-        for number in numbers:
-            if decoded[number].shape[:2] != (height, width):
-                file = f" ({files_of(self.index, entry)[number].name})" if entry.kind == "folder" else ""
-                other_height, other_width = decoded[number].shape[:2]
-                raise DataError(
-                    f"{entry.path}: frame {number}{file} is {other_width}x{other_height}, "
-                    f"frame {numbers[0]} is {width}x{height}.",
-                    "Bring all frames of a clip to one size.",
-                )
+        return [Sample(*make_views(of_one_size(self.index, item, numbers, decoded), views, dice)) for numbers in chosen]
 
     def _successors(self, place: int, item: int) -> Iterator[int]:
         """The item itself, then those that follow it in its epoch's order."""
