@@ -14,12 +14,12 @@ from reference_passes import pairs_in_window
 
 from corrkit.frames.preparation import network_size
 from corrkit.manifests.clips import official_clips
+from corrkit.memory import memory_of_a_clip
 from corrkit.propagation.memory import context_frames
 from corrkit.protocols import Protocol, load_protocol
 from corrkit.task_table import task_facts
 
 ORIGINAL = {"davis": (480, 854), "vip": (720, 1280), "jhmdb": (240, 320)}
-SCORES = 24  # MB of similarities that are worked on at a time on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,12 @@ def _contexts(protocol: Protocol) -> tuple[int, int]:
 
 
 def memory(grid: tuple[int, int], network: Network, protocol: Protocol) -> float:
-    """MB: weights, features of the context and of four frames, similarities, and a block's activations."""
+    """MB of the weights and of a clip."""
     cells = grid[0] * grid[1]
-    features = 4 * cells * network.dim * (sum(_contexts(protocol)) + 4)
-    activations = 4 * cells * network.dim * 10
-    return (4 * network.parameters + features + activations) / 1e6 + SCORES
+    clip = memory_of_a_clip(
+        cells=cells, channels=network.dim, context=sum(_contexts(protocol)), pixels=cells * network.patch**2
+    )
+    return (4 * network.parameters + clip) / 1e6
 
 
 if __name__ == "__main__":

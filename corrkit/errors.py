@@ -1,6 +1,7 @@
 """Every error that a user can mend, as one tree. `cli` turns them into two sentences and exit code 2."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import Self
 
@@ -57,11 +58,20 @@ LESS_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Python's, OpenCV's, and torch's on every device; none of them is imported for it."""
-    words = ("DefaultCPUAllocator", "out of memory", "not enough memory")
-    told = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    told = told or "Insufficient memory" in str(error)  # cv2.error, which is no RuntimeError
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
+    """Python's, the system's, OpenCV's, and torch's on every device; none of them is imported for it.
+
+    A thread needs memory for its stack, a library some to be loaded.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    of_torch = ("DefaultCPUAllocator", "out of memory", "not enough memory", "could not create a primitive")
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in of_torch):
+        return True
+    # cv2.error, ImportError, ...
+    of_others = ("Insufficient memory", "Cannot allocate memory", "failed to map segment", "can't start new thread")
+    return any(word in str(error) for word in of_others)
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from corrkit.errors import CorrkitError, UsageError
 from corrkit.files.jsontext import Json
 from corrkit.inference import exact_inference, standard_defaults, training_state_untouched
 from corrkit.lanes import Lane, open_run, versions
+from corrkit.listening import listening
 from corrkit.passes import Progress
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import Request, make_predictor
@@ -168,7 +169,7 @@ def evaluate(
             as the device has them. Marked in every table.
         workers: processes that evaluate, for a spec; None takes as many as pay. Above 1, a script of yours needs its
             `if __name__ == "__main__":`, as for any use of `multiprocessing`.
-        progress: called after every frame.
+        progress: called after every frame. What it raises is said once, and costs nothing.
         **overrides: protocol constants by leaf name; any marks the result as modified.
 
     Returns:
@@ -230,6 +231,7 @@ def evaluate_together(
     Raises:
         CorrkitError: as `evaluate`.
     """
+    progress, watch = listening(progress, "progress"), listening(watch, "watch")
     for out in outs:
         if out is not None:
             require_outside_data(out, subject.dataset.root)

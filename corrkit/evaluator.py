@@ -36,9 +36,10 @@ class Evaluator:
 
     Frames are decoded and ground-truth statistics prepared once, at the first call. Nothing is printed or written.
     Module modes, gradients, buffers, random number generators, autocast, float32 precision and cuDNN flags are as
-    before after a call. Calls of several threads take turns. Inside an initialised process group the clips are shared
-    out over the ranks (those of a network that is itself divided among them, FSDP2, are evaluated by all), and every
-    rank returns the same numbers. A pickled Evaluator opens its data again.
+    before after a call. Calls of several threads take turns. Inside an initialised process group every rank must call:
+    the clips are shared out over the ranks (those of a network that is itself divided among them, FSDP, are evaluated
+    by all), the network is that of rank 0, and every rank returns the same numbers. A pickled Evaluator opens its data
+    again.
 
     Args:
         tasks: "davis", "vip", "jhmdb", or a sequence of them.
@@ -52,6 +53,7 @@ class Evaluator:
         quick: for a look at little cost, that ranks checkpoints and is no benchmark: at most 10 frames of each clip,
             spread over it, at half the protocol's input size and radius. Its numbers are called quick-... .
         intervals: also gives the ends of 95 % intervals, as "... low" and "... high", where there are any.
+        shared: False evaluates all clips on each rank that calls, so that rank 0 may do so alone.
         **overrides: protocol constants by leaf name, for all tasks.
 
     Raises:
@@ -70,6 +72,7 @@ class Evaluator:
         every: int = 1,
         quick: bool = False,
         intervals: bool = False,
+        shared: bool = True,
         **overrides: object,
     ) -> None:
         if quick and every != 1:
@@ -85,9 +88,10 @@ class Evaluator:
             _Benchmark(name, roots.get(name), clips, chosen.get(name), overrides, None if quick else every, shown)
             for name in names
         ]
+        self._shared = shared
         self._remake = functools.partial(
             Evaluator, tasks, data, clips, protocols, protocol=protocol, metrics=metrics, every=every,
-            quick=quick, intervals=intervals, **overrides,
+            quick=quick, intervals=intervals, shared=shared, **overrides,
         )  # fmt: skip
         found = {benchmark.subject.task.name for benchmark in self._benchmarks if benchmark.is_embedded}
         guessed = [name for name in names if name in found and name not in roots]
@@ -123,13 +127,17 @@ class Evaluator:
             names begin with "embedded-", with `quick` with "quick-".
         """
         from corrkit.backbones import wrap
+        from corrkit.in_training import take_buffers_of_rank_0
 
         backbone = model if isinstance(model, Backbone) else wrap(model)
         module = network_of(backbone)
         scores: dict[str, float] = {} if step is None else {"step": step}
+        group = _process_group(module) if self._shared else (0, 1)
         with training_state_untouched(module), exact_inference():
+            if module is not None and group[1] > 1:
+                take_buffers_of_rank_0(module)
             for benchmark in self._benchmarks:
-                scores.update(benchmark.scores(backbone, _device_of(module), _process_group(module)))
+                scores.update(benchmark.scores(backbone, _device_of(module), group))
         return scores
 
 
@@ -312,11 +320,11 @@ def _process_group(module: "torch.nn.Module | None") -> tuple[int, int]:
     """
     import torch.distributed as dist
 
-    from corrkit.backbones.wrapped import is_divided
+    from corrkit.in_training import needs_all_ranks
 
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
-    if module is not None and any(is_divided(parameter) for parameter in module.parameters()):
+    if module is not None and needs_all_ranks(module):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 

@@ -58,14 +58,18 @@ def standard_defaults() -> Iterator[None]:
 def training_state_untouched(*modules: "torch.nn.Module | None") -> Iterator[None]:
     """Evaluation mode within; afterwards submodules' modes, buffers, all generators and cuDNN's flags are as before.
 
+    So are tensors, numbers and words that modules keep as plain attributes (a count, a table of positions for a size).
     A module's own `eval` is not called: those that merge weights in it (LoRA) would train on with other ones.
     """
     import torch
 
-    with _TURN:
-        parts = dict.fromkeys(part for module in modules if module is not None for part in module.modules())
+    from corrkit.in_training import plain_passes
+
+    live = [module for module in modules if module is not None]
+    with _TURN, plain_passes(*live):
+        parts = dict.fromkeys(part for module in live for part in module.modules())
         modes = {part: part.training for part in parts}
-        buffers = [_Buffers(part) for part in parts]
+        kept = [_Kept(part) for part in parts]
         generators = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the global one
         on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
         cudnn = torch.backends.cudnn
@@ -77,8 +81,8 @@ def training_state_untouched(*modules: "torch.nn.Module | None") -> Iterator[Non
         finally:
             for part, was_training in modes.items():
                 part.training = was_training
-            for kept in buffers:
-                kept.restore()
+            for one in kept:
+                one.restore()
             random.setstate(generators[0])
             np.random.set_state(generators[1])  # noqa: NPY002
             torch.set_rng_state(generators[2])
@@ -87,15 +91,19 @@ def training_state_untouched(*modules: "torch.nn.Module | None") -> Iterator[Non
             cudnn.enabled, cudnn.benchmark, cudnn.deterministic = flags
 
 
-class _Buffers:
-    """One module's buffers as they were: the same tensors with the same values.
+class _Kept:
+    """One module's buffers and plain attributes as they were: the same tensors with the same values.
 
     They are written back through `data`: autograd counts every other write, and a backward pass may be waiting.
     """
 
     def __init__(self, part: "torch.nn.Module") -> None:
-        self._part, self._tensors = part, dict(part._buffers)
-        self._values = {name: tensor.clone() for name, tensor in self._tensors.items() if tensor is not None}
+        import torch
+
+        self._part, self._tensors, self._plain = part, dict(part._buffers), _attributes(part)
+        own = [value for value in self._plain.values() if isinstance(value, torch.Tensor) and not value._is_view()]
+        tensors = [tensor for tensor in (*self._tensors.values(), *own) if tensor is not None and _has_values(tensor)]
+        self._values = [(tensor, tensor.clone()) for tensor in tensors]
 
     def restore(self) -> None:
         import torch
@@ -105,13 +113,43 @@ class _Buffers:
             buffers.clear()
         for name, tensor in self._tensors.items():
             buffers[name] = tensor
+        self._restore_attributes()
         with torch.inference_mode():  # for tensors that were made in it; others take it, too
-            for name, value in self._values.items():
-                tensor = self._tensors[name]
-                if tensor is not None and tensor.shape == value.shape:
+            for tensor, value in self._values:
+                if tensor.shape == value.shape:
                     tensor.data.copy_(value)
-                elif tensor is not None:
+                else:
                     tensor.data = value
+
+    def _restore_attributes(self) -> None:
+        """Objects of other kinds are left: what they hold was never taken down."""
+        own = vars(self._part)
+        for name, value in _attributes(self._part).items():
+            if name not in self._plain and isinstance(value, _plain_kinds()):
+                del own[name]
+        for name, value in self._plain.items():
+            if isinstance(value, _plain_kinds()) or isinstance(own.get(name), _plain_kinds()):
+                own[name] = value
+
+
+def _attributes(part: "torch.nn.Module") -> dict[str, object]:
+    """What a module's own code may set; none of those that count how a network runs on several processes."""
+    import torch
+
+    from corrkit.in_training import runs_another
+
+    return {} if runs_another(part) or isinstance(part, torch.jit.ScriptModule) else dict(vars(part))
+
+
+def _plain_kinds() -> tuple[type, ...]:
+    import torch
+
+    return (torch.Tensor, int, float, str, tuple, type(None))
+
+
+def _has_values(tensor: "torch.Tensor") -> bool:
+    """Whether it is there by itself: not what a waiting backward pass goes through, nor what FSDP has freed."""
+    return tensor.grad_fn is None and not tensor.is_meta and tensor.untyped_storage().size() > 0
 
 
 @contextmanager

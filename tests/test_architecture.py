@@ -26,6 +26,8 @@ GROUND_FLOOR = (
     "constants",
     "beside",
     "memory",
+    "listening",
+    "in_training",
     "inference",
 )
 ROOMS = (

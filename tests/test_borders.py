@@ -49,13 +49,23 @@ def run_watched(place: Path, jobs: Jobs, warm: Jobs, address: list[object] | Non
     return answer["outcomes"]
 
 
-def watched(place: Path, jobs: Jobs, warm: Jobs, address: list[object] | None) -> dict[str, list[str]]:
+def watched(
+    place: Path,
+    jobs: Jobs,
+    warm: Jobs,
+    address: list[object] | None,
+    out: Path | None = None,
+    given: list[str] | None = None,
+) -> dict[str, list[str]]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{place}/bin:{environment['PATH']}"
-    request = {"warm": warm, "jobs": jobs, "out": f"{place}/out", "secret": f"{place}/secret", "address": address}
+    places = {"out": f"{out or place / 'out'}", "secret": f"{place}/secret", "given": given}
+    environment["XDG_CACHE_HOME"] = f"{places['out']}/cache"
+    request = {"warm": warm, "jobs": jobs, "address": address, **places}
     done = subprocess.run(
         [sys.executable, Path(__file__).parent / "support" / "borders_watched.py"],
         input=json.dumps(request),
+        cwd=out,
         env=environment,
         capture_output=True,
         text=True,

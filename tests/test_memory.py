@@ -145,3 +145,30 @@ def test_a_context_that_does_not_fit_is_a_sentence(monkeypatch: pytest.MonkeyPat
     error = corrkit.evaluate("davis", "rgb", finer=4, **small).failures["embedded-0"]
     assert "The context of" in str(error)
     assert "GB are free here" in str(error)
+
+
+MEASURE = """
+import resource, sys, torch, corrkit, corrkit.evaluation, corrkit.propagation, pandas, scipy.ndimage, cv2
+torch.set_num_threads(1)
+backbone = corrkit.load_backbone(sys.argv[1])
+before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+corrkit.evaluate("davis", backbone, clips=["embedded-0"], size=[int(sys.argv[2])])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "cell", "channels"), [("rgb", 8, 28), ("random:vit_small_patch16_224", 16, 384)])
+@pytest.mark.parametrize("side", [240, 480])
+def test_a_clip_takes_what_the_formula_says(spec: str, cell: int, channels: int, side: int):
+    """An embedded clip of 8 frames of 240x426: 8 are the context of the last one."""
+    told = subprocess.run([sys.executable, "-c", MEASURE, spec, str(side)], capture_output=True, text=True, check=True)
+    rows, columns = side // cell, side * 426 // 240 // cell
+    said = memory.memory_of_a_clip(cells=rows * columns, channels=channels, context=8, pixels=rows * columns * cell**2)
+    assert 0.7 < said / int(told.stdout) < 1.5
+
+
+def test_the_formula_is_the_sum_of_its_parts():
+    """100 cells of 10 channels: 4,000 bytes a frame, 8 of the context, 4 ahead, 20 in a pass; 90 a pixel; 54 MiB."""
+    said = memory.memory_of_a_clip(cells=100, channels=10, context=8, pixels=1000)
+    assert said == 4000 * (8 + 4 + 20) + 90 * 1000 + (54 << 20)

@@ -12,6 +12,15 @@ from torch.nn.parameter import is_lazy
 from corrkit.backbones.contract import IMAGENET_MEAN, IMAGENET_STD, Interface, Report
 from corrkit.backbones.framewise import Framewise
 from corrkit.errors import CorrkitError, UsageError, is_out_of_memory
+from corrkit.in_training import (
+    called_as,
+    needs_all_ranks,
+    network_name,
+    network_within,
+    num_parameters,
+    plain_state,
+    policy_of,
+)
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -36,7 +45,7 @@ def wrap(
     """A live module as a backbone. The module isn't copied; it runs in evaluation mode and is then as it was.
 
     Args:
-        module: the network.
+        module: the network; also as a training loop holds it: compiled, averaged, in DistributedDataParallel or FSDP.
         patch: pixels per cell; input sides are made multiples of it.
         mean: per channel, RGB, for inputs in [0, 1].
         std: per channel.
@@ -62,19 +71,24 @@ def wrap(
     for parameter_name, parameter in module.named_parameters():
         if parameter.is_meta or is_lazy(parameter):
             raise UsageError(
-                f"{type(module).__name__}'s {parameter_name} has no values yet.",
+                f"{network_name(module)}'s {parameter_name} has no values yet.",
                 "Load its weights, or call it once on frames, before it is wrapped.",
             )
     cell = patch if stride is None else stride
     if not isinstance(cell, int) or cell < 1:
         raise UsageError(f"A cell can't have {cell} pixels.", "Give patch= or stride= a positive number.")
-    parameters = sum(parameter.numel() for parameter in module.parameters())
+    policy = policy_of(module)
     interface = Interface(
         stride=cell,
         multiple=1 if stride is not None else patch,
         mean=mean,
         std=std,
-        report=Report(system="wrapped", architecture=name or type(module).__name__, parameters=parameters),
+        report=Report(
+            system="wrapped",
+            architecture=name or network_name(module),
+            parameters=num_parameters(module),
+            notes=(f"the network's passes work in {policy}, as its FSDP policy says",) if policy else (),
+        ),
     )
     return Wrapped(WrappedNetwork(module, forward, cell), interface, digest)
 
@@ -109,24 +123,14 @@ class Wrapped(Framewise):
 def state_digest(module: nn.Module, salt: str) -> str:
     """Sha256 (hex) of a text and of all names, types, shapes and values of a state dict.
 
-    Of a network divided among processes (FSDP2) the whole tensors count, so every process must call it.
+    Of a network divided among processes (FSDP) the whole tensors count, so every process must call it.
     """
     found = hashlib.sha256(salt.encode())
-    for name, value in sorted(module.state_dict().items()):
-        tensor = value.full_tensor() if is_divided(value) else value
+    for name, tensor in sorted(plain_state(module).items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().flatten()
-        found.update(memoryview(flat.view(torch.uint8).numpy()))
+        found.update(flat.view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def is_divided(tensor: object) -> bool:
-    """Whether a tensor's values lie on several processes."""
-    if not torch.distributed.is_available():
-        return False
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)
 
 
 class WrappedNetwork(nn.Module):
@@ -143,7 +147,13 @@ class WrappedNetwork(nn.Module):
         frames = frames.to(torch.promote_types(frames.dtype, first.dtype))  # a network in double precision keeps it
         if self._forward is not None:
             return self._forward(frames)
-        return getattr(self.module, "forward_features", self.module)(frames)
+        network = network_within(self.module)
+        if not hasattr(network, "forward_features"):
+            return network(frames)
+        if not needs_all_ranks(network):
+            return network.forward_features(frames)  # type: ignore[operator]
+        with called_as(network, "forward_features"):
+            return network(frames)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames [B, 3, H, W] to features [B, h, w, C]. Raises UsageError for outputs of another form."""
@@ -154,7 +164,7 @@ class WrappedNetwork(nn.Module):
                 if isinstance(error, CorrkitError) or is_out_of_memory(error):
                     raise
                 raise UsageError(
-                    f"The forward pass of {type(self.module).__name__} fails on frames {list(frames.shape)}: "
+                    f"The forward pass of {network_name(self.module)} fails on frames {list(frames.shape)}: "
                     f"{type(error).__name__}: {error}",
                     "Frames keep their shape: timm's ViTs need dynamic_img_size=True. --debug shows the traceback.",
                 ) from error

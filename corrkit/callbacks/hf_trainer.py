@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from corrkit.callbacks.schedule import Schedule, backbone_or_itself
+from corrkit.callbacks.schedule import Schedule, Scoring, backbone_or_itself
+from corrkit.errors import UsageError, closest
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]  # ta
         best: the score, without "eval_", whose rise saves a checkpoint; None saves none.
 
     Raises:
-        UsageError: for both numbers, or one below 1.
+        UsageError: for both numbers, one below 1, or an evaluator or function that can't be called.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]  # ta
         every_n_steps: int | None = None,
         best: str | None = None,
     ) -> None:
-        self.evaluator, self._trainer, self._backbone, self._best = evaluator, trainer, backbone, best
+        self.evaluator, self._scoring = evaluator, Scoring(evaluator, backbone)
+        self._trainer, self._best = trainer, best
         given = every_n_epochs is not None or every_n_steps is not None
         self._schedule = Schedule(every_n_epochs, every_n_steps) if given else None
         self._highest = float("-inf")
@@ -62,19 +64,26 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]  # ta
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After every optimiser step."""
         if self._schedule is not None and self._schedule.due_after_step(state.global_step):
-            self._score_and_save(control, kwargs["model"])
+            control.should_save |= self._has_risen(kwargs["model"])
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After every epoch; `state.epoch` is the number of epochs so far."""
         if self._schedule is not None and self._schedule.due_after_epoch(round(state.epoch)):
-            self._score_and_save(control, kwargs["model"])
+            control.should_save |= self._has_risen(kwargs["model"])
 
-    def _score_and_save(self, control: Any, model: "torch.nn.Module") -> None:
+    def _has_risen(self, model: "torch.nn.Module") -> bool:
+        """Logs the scores; whether `best` is the highest so far."""
         scores = self._scores(model)
-        self._trainer.log(scores)
-        if self._best is not None and scores[f"{_PREFIX}{self._best}"] > self._highest:
-            self._highest = scores[f"{_PREFIX}{self._best}"]
-            control.should_save = True
+        self._trainer.log(dict(scores))  # which other callbacks may write into
+        if self._best is None:
+            return False
+        score = scores.get(f"{_PREFIX}{self._best}")
+        if score is None:
+            names = [name.removeprefix(_PREFIX) for name in scores]
+            raise UsageError(f"best is {self._best!r}, which is none of the scores.", closest(self._best, names))
+        risen = score > self._highest
+        self._highest = score if risen else self._highest
+        return risen
 
     def _scores(self, model: "torch.nn.Module") -> dict[str, float]:
-        return {f"{_PREFIX}{name}": value for name, value in self.evaluator(self._backbone(model)).items()}
+        return {f"{_PREFIX}{name}": value for name, value in self._scoring(model).items()}

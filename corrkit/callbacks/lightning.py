@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from corrkit.callbacks.schedule import Schedule, backbone_or_itself
+from corrkit.callbacks.schedule import Schedule, Scoring, backbone_or_itself
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class LightningCallback(Callback):  # type: ignore[misc]  # taken as untyped, in
             one step count once.
 
     Raises:
-        UsageError: for both, or a number below 1.
+        UsageError: for both, a number below 1, or an evaluator or function that can't be called.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class LightningCallback(Callback):  # type: ignore[misc]  # taken as untyped, in
         every_n_epochs: int | None = None,
         every_n_steps: int | None = None,
     ) -> None:
-        self.evaluator, self._backbone = evaluator, backbone
+        self.evaluator, self._scores = evaluator, Scoring(evaluator, backbone)
         self._schedule = Schedule(every_n_epochs, every_n_steps)
 
     def on_train_batch_end(
@@ -57,5 +57,6 @@ class LightningCallback(Callback):  # type: ignore[misc]  # taken as untyped, in
 
     def _log(self, module: LightningModule, *, on_step: bool) -> None:
         # Every rank has the same numbers: nothing is left to be reduced.
-        scores = self.evaluator(self._backbone(module))
-        module.log_dict(scores, on_step=on_step, on_epoch=not on_step, rank_zero_only=False, sync_dist=False)
+        module.log_dict(
+            self._scores(module), on_step=on_step, on_epoch=not on_step, rank_zero_only=False, sync_dist=False
+        )

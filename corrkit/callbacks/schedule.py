@@ -1,5 +1,6 @@
 """When to evaluate: every so many epochs, or optimiser steps, each once whatever the batches between."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
     from corrkit.backbones.contract import Backbone
+    from corrkit.evaluator import Evaluator
 
 
 class Schedule:
@@ -37,6 +39,38 @@ class Schedule:
     def due_after_epoch(self, epoch: int) -> bool:
         """After an epoch, with the number of epochs so far."""
         return self._epochs is not None and epoch % self._epochs == 0
+
+
+class Scoring:
+    """An evaluator on what is evaluated of the module that is trained.
+
+    Args:
+        evaluator: gives scores by name.
+        backbone: from the module to what is evaluated.
+
+    Raises:
+        UsageError: for one that can't be called.
+    """
+
+    def __init__(
+        self, evaluator: "Evaluator", backbone: "Callable[[torch.nn.Module], Backbone | torch.nn.Module]"
+    ) -> None:
+        for name, given in (("evaluator", evaluator), ("backbone", backbone)):
+            if not callable(given):
+                raise UsageError(
+                    f"{name} is {type(given).__name__}, which can't be called.",
+                    "The evaluator comes first, then a function from the module to what is evaluated.",
+                )
+        self.evaluator, self._backbone = evaluator, backbone
+
+    def __call__(self, module: "torch.nn.Module") -> dict[str, float]:
+        """Scores by name, in a dict of their own. Raises UsageError where the evaluator gives something else."""
+        scores: object = self.evaluator(self._backbone(module))
+        if not isinstance(scores, Mapping):
+            raise UsageError(
+                f"The evaluator gave {type(scores).__name__}, not scores by name.", "Give a corrkit.Evaluator."
+            )
+        return dict(scores)
 
 
 def backbone_or_itself(module: "torch.nn.Module") -> "Backbone | torch.nn.Module":

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from corrkit import __version__
-from corrkit.cli.talk import say
+from corrkit.cli.talk import say, talk_costs_nothing
 from corrkit.errors import LESS_MEMORY, CorrkitError, closest, is_out_of_memory
 from corrkit.memory import refuse_what_is_not_there
 
@@ -58,8 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     _open_what_is_closed()
     _show_every_character()
     arguments = sys.argv[1:] if argv is None else argv
-    if argv is None:  # as a program: a process of somebody else's keeps its limits
+    if argv is None:  # as a program: a process of somebody else's keeps its limits and streams
         refuse_what_is_not_there()
+        talk_costs_nothing()
     try:
         code = _main(arguments)
         sys.stdout.flush()
@@ -94,7 +95,18 @@ def _main(arguments: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_arguments(parser)
     args = parser.parse_args(arguments[1:])
+    if not _has_folder():
+        say("corrkit: the working directory is gone, or can't be read.", "Go to another one (cd), then repeat it.")
+        return CorrkitError.exit_code
     return _run(command, args)
+
+
+def _has_folder() -> bool:
+    """Whether there is a working directory: without one torch's MKL ends the process before anything can be said."""
+    try:
+        return Path.cwd().is_dir()
+    except OSError:
+        return False
 
 
 class _Parser(argparse.ArgumentParser):

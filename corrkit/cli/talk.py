@@ -1,10 +1,15 @@
 """What commands print as text: results on stdout, talk on stderr; neither steers the terminal or fakes a line."""
 
+import io
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corrkit.errors import UsageError
 from corrkit.text import lines, one_line
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def show(*results: str) -> None:
@@ -15,6 +20,25 @@ def show(*results: str) -> None:
 def say(*remarks: str) -> None:
     """Prints remarks, each on one line of bounded length."""
     print(*(lines(one_line(remark)) for remark in remarks), sep="\n", file=sys.stderr)
+
+
+def talk_costs_nothing() -> None:
+    """What can't be written to stderr is lost from now on, where it fails today: no result is lost to a remark.
+
+    A full device, or a reader that went away; progress bars and warnings write there, too.
+    """
+    stderr = sys.stderr
+    if isinstance(stderr, io.TextIOWrapper) and not stderr.closed and stderr.fileno() == 2:
+        raw = io.BufferedWriter(_Unheard(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, stderr.encoding, "backslashreplace", write_through=True)
+
+
+class _Unheard(io.FileIO):
+    def write(self, content: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return memoryview(content).nbytes
 
 
 def agreed(folder: Path) -> bool:

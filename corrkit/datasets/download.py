@@ -14,15 +14,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
-from urllib.parse import urlsplit
 
 from corrkit import __version__
+from corrkit.datasets.connection import LEAST_BYTES, PATIENCE_SECONDS, Watch, open_address
 from corrkit.datasets.sources import SourceFile
 from corrkit.errors import DataError
 
 _BLOCK = 1 << 20
-_TIMEOUT_SECONDS = 60
+_LOOK = 64 << 20
+_RESERVE = 1 << 30
+"""Bytes that a file of unknown size leaves free, looked at after every so many bytes."""
 _REPEAT = "Repeat the command: it goes on where it stopped."
 
 Progress = Callable[[str, int, int | None], None]
@@ -50,7 +51,8 @@ def download(file: SourceFile, folder: Path, progress: Progress = lambda name, d
         if target.exists():
             verify(file, target, kept_as=target.name)
             return target
-        _require_space(file, part)
+        if file.size is not None:
+            _require_space(file.name, file.size - (part.stat().st_size if part.exists() else 0), folder)
         _transfer(file, part, progress)
         rejected = folder / f"{file.name}.rejected"
         try:
@@ -85,8 +87,10 @@ def _transfer(file: SourceFile, part: Path, progress: Progress) -> None:
     done = part.stat().st_size if part.exists() else 0
     if file.size is not None and done == file.size:
         return
+    watch = Watch()
     try:
-        with _request(file, part, done) as response:
+        with watch.watching(), _request(file, part, done, watch) as response:
+            _require_plain(file, response)
             if response.status == http.client.PARTIAL_CONTENT:
                 total = _whole_of_part(response, done, file, part)
             else:
@@ -94,7 +98,14 @@ def _transfer(file: SourceFile, part: Path, progress: Progress) -> None:
                 total = _length(response.headers.get("Content-Length", ""))
                 part.write_bytes(b"")  # so that no interruption leaves the old bytes under the new version's name
             _version_file(part).write_text(_version(response), encoding="utf-8")
-            done = _append(response, part, done, file, lambda count: progress(file.name, count, total))
+            if total is not None:
+                _require_space(file.name, total - done, part.parent)
+
+            def arrived(count: int) -> None:
+                watch.count = count
+                progress(file.name, count, total)
+
+            done = _append(response, part, done, file, arrived)
     except urllib.error.HTTPError as error:
         error.close()
         told = error.headers.get("Content-Range", "").removeprefix("bytes */")
@@ -102,46 +113,48 @@ def _transfer(file: SourceFile, part: Path, progress: Progress) -> None:
             return  # nothing is left to fetch; whether the bytes are right, their size and digest tell
         raise DataError(f"{file.url} answered {error.code} {error.reason}.", "See the data set's page.") from None
     except urllib.error.URLError as error:
+        _require_pace(file, watch)
         raise DataError(f"{file.url} can't be reached ({error.reason}).", _REPEAT) from None
     except ValueError as error:  # of urllib, for addresses and headers; UnicodeError is one
+        _require_pace(file, watch)
         raise DataError(f"{file.url} is no address, or leads to none ({error}).", "Correct --sources.") from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        _require_pace(file, watch)
         kept = part.stat().st_size if part.exists() else 0
         raise DataError(f"{file.url} broke off after {kept} bytes ({type(error).__name__}).", _REPEAT) from None
+    _require_pace(file, watch)
     if total is not None and done < total:
         raise DataError(f"{file.url} broke off after {done} of {total} bytes.", _REPEAT)
 
 
-def _request(file: SourceFile, part: Path, done: int) -> http.client.HTTPResponse:
-    request = urllib.request.Request(file.url, headers={"User-Agent": f"corrkit/{__version__}"})
-    if done:
-        request.add_header("Range", f"bytes={done}-")
-        version = (
-            _version_file(part).read_text(encoding="utf-8", errors="ignore") if _version_file(part).exists() else ""
+def _require_pace(file: SourceFile, watch: Watch) -> None:
+    if watch.gave_up:
+        raise DataError(f"{file.url} sent less than {LEAST_BYTES} bytes in {PATIENCE_SECONDS} s.", _REPEAT)
+
+
+def _require_plain(file: SourceFile, response: http.client.HTTPResponse) -> None:
+    """Raises DataError for a body in another form than the file's, which was not asked for and has another digest.
+
+    Some servers say of a .gz file that it is one; then the body is the file.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    is_own = encoding in {"gzip", "x-gzip"} and file.name.endswith((".gz", ".tgz"))
+    if encoding not in {"", "identity"} and not is_own:
+        raise DataError(
+            f"{file.url} answers in the encoding {encoding!r}, which was not asked for.", "See the data set's page."
         )
+
+
+def _request(file: SourceFile, part: Path, done: int, watch: Watch) -> http.client.HTTPResponse:
+    request = urllib.request.Request(file.url, headers={"User-Agent": f"corrkit/{__version__}"})
+    known = _version_file(part)
+    version = known.read_text(encoding="utf-8", errors="ignore") if known.exists() else None
+    # Where neither the server nor a digest tells whether what follows belongs to what is here, all is fetched again.
+    if done and (version != "" or file.sha256 is not None or file.md5 is not None):
+        request.add_header("Range", f"bytes={done}-")
         if version:
             request.add_header("If-Range", version)
-    response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_SECONDS)
-    return response
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects over the web only, and none that gives up encryption."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        """See urllib. Raises DataError for another scheme."""
-        allowed = {"https"} if req.type == "https" else {"http", "https"}
-        if urlsplit(newurl).scheme not in allowed:
-            raise DataError(f"{req.full_url} redirects to {newurl!r}.", "Don't use this address: correct --sources.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    return open_address(request, watch)
 
 
 def _whole_of_part(response: http.client.HTTPResponse, done: int, file: SourceFile, part: Path) -> int | None:
@@ -173,10 +186,22 @@ def _append(
                 raise DataError(
                     f"{file.url} sends more than the {file.size} bytes that it has.", "See the data set's page."
                 )
+            if file.size is None and done // _LOOK != (done + len(block)) // _LOOK:
+                _require_end(file, done, part.parent)
             target.write(block)
             done += len(block)
             progress(done)
     return done
+
+
+def _require_end(file: SourceFile, done: int, folder: Path) -> None:
+    """Raises DataError before a file without known size takes the last of the disk."""
+    free = shutil.disk_usage(folder).free
+    if free < _RESERVE:
+        raise DataError(
+            f"{file.url} has sent {done} bytes and no end; {folder} has {free} left.",
+            f"Free space, or delete {file.name}.part if the file can't be so large.",
+        )
 
 
 def _length(told: str) -> int | None:
@@ -199,15 +224,10 @@ def _version_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.version")
 
 
-def _require_space(file: SourceFile, part: Path) -> None:
-    if file.size is None:
-        return
-    needed = file.size - (part.stat().st_size if part.exists() else 0)
-    free = shutil.disk_usage(part.parent).free
+def _require_space(name: str, needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
     if needed > free:
-        raise DataError(
-            f"{file.name} needs {needed} more bytes; {part.parent} has {free}.", "Free space, or change --to."
-        )
+        raise DataError(f"{name} needs {needed} more bytes; {folder} has {free}.", "Free space, or change --to.")
 
 
 @contextlib.contextmanager

@@ -16,11 +16,13 @@ from typing import IO, cast
 
 from corrkit.errors import DataError
 from corrkit.files.archive import require_end_mark, safe_name
+from corrkit.files.reading import beginning
 
 _TEMPORARY = ".corrkit-unpacking"
 _LARGEST_RATIO, _LARGEST_REST = 20, 1 << 26
 """Bytes that an archive may unpack to: so many times its own, and so many more. Pictures hardly shrink."""
 _LARGEST_HEADER = 1 << 20
+_ZIP = b"PK"
 _DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError,
     OverflowError, ValueError, struct.error,  # tarfile's and zipfile's headers
@@ -47,7 +49,7 @@ def unpack(archive: Path, folder: Path) -> tuple[int, list[Path]]:
     """
     count = 0
     differing = []
-    left = _LARGEST_RATIO * archive.stat().st_size + _LARGEST_REST
+    left = _most_bytes(archive)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, size, content in _members(archive):
@@ -71,13 +73,18 @@ def unpack(archive: Path, folder: Path) -> tuple[int, list[Path]]:
     return count, differing
 
 
+def _most_bytes(archive: Path) -> int:
+    return _LARGEST_RATIO * archive.stat().st_size + _LARGEST_REST
+
+
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Name, size and content of each file, in order. Raises DataError for anything that is neither file nor folder."""
-    if zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive):
+    if beginning(archive, len(_ZIP)) == _ZIP:  # tarfile.is_tarfile would read what a header claims
         yield from _zip_members(archive)
         return
-    with _opened(archive) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:  # type: ignore[call-overload]
-        for member in tar:
+    with _opened(archive) as stream, tarfile.open(fileobj=_Bounded(stream, _most_bytes(archive)), mode="r:") as tar:  # type: ignore[call-overload]
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # a few bytes of a compressed file hold thousands of them
             if member.isdir():
                 continue
             content = tar.extractfile(member) if member.isreg() else None
@@ -99,15 +106,20 @@ def _opened(archive: Path) -> IO[bytes]:
 
 
 class _Bounded:
-    """What tarfile reads through: a header may claim gigabytes, which tarfile would hold in memory."""
+    """What tarfile reads through: a header may claim gigabytes, which tarfile would hold in memory.
 
-    def __init__(self, content: IO[bytes]) -> None:
-        self._content = content
+    most: bytes that the headers and contents of all members may take.
+    """
+
+    def __init__(self, content: IO[bytes], most: int) -> None:
+        self._content, self._most = content, most
         self.seek, self.tell = content.seek, content.tell
 
     def read(self, size: int) -> bytes:
         if size > _LARGEST_HEADER:
             raise tarfile.ReadError(f"a header claims {size} bytes")
+        if self.tell() > self._most:
+            raise tarfile.ReadError("it unpacks to far more than its own size")
         return self._content.read(size)
 
 

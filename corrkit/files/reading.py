@@ -102,9 +102,9 @@ def is_folder(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path names something that is no folder; False for names that no file system takes."""
+    """Whether a path names something that is no folder, a dead link too; False for names that no file system takes."""
     try:
-        return path.exists() and not path.is_dir()
+        return (path.exists() or path.is_symlink()) and not path.is_dir()
     except OSError as error:
         return _no_such_name(path, error)
 
@@ -121,6 +121,11 @@ def files_below(folder: Path) -> Iterator[Path]:
     """All files below a folder, in no order; folders that other processes remove meanwhile are passed over."""
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name stays in its folder."""
+    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name
 
 
 def natural_order(name: str) -> tuple[tuple[str, int], ...]:

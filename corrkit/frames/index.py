@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from corrkit.errors import DataError
+from corrkit.errors import DataError, RunError
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import from_json
 from corrkit.files.reading import numbered_files, regular_text, require_regular
@@ -256,7 +256,10 @@ def _opened(root: Path, listed: Mapping[str, int], share: Share, gather: Gather)
 
 def _keep(file: Path, found: Mapping[str, Found]) -> None:
     rows = {name: [one.signature, list(map(_row, one.entries)), one.broken] for name, one in found.items()}
-    write_atomic(file, json.dumps(rows))
+    try:
+        write_atomic(file, json.dumps(rows))
+    except RunError as error:  # a cache alone: without it the files are opened again
+        print(one_line(f"what was found in the data is not kept for other runs: {error.problem}"), file=sys.stderr)
 
 
 def _kept(file: Path) -> list[tuple[str, Found]]:

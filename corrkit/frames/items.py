@@ -1,6 +1,6 @@
 """Training data as items: an index of them, the embedded ones included, and some frames of one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,4 +45,18 @@ def read_frames(index: Index, item: int, numbers: Sequence[int]) -> "list[NDArra
         where = Path(index.root) / entry.path
         raise DataError(f"{where} holds {len(files)} frames, not {entry.frames} as at the start.", "Restore them.")
     frames = ImageFolder(files)
+    return [frames[number] for number in numbers]
+
+
+def of_one_size(
+    index: Index, item: int, numbers: Sequence[int], frames: "Mapping[int, NDArray[np.uint8]]"
+) -> "list[NDArray[np.uint8]]":
+    """Frames of an item that one box cuts, by number. Raises DataError naming the first of another size."""
+    entry, (height, width, _) = index.entries[item], frames[numbers[0]].shape
+    for number in numbers:
+        odd_height, odd_width, _ = frames[number].shape
+        if (odd_height, odd_width) != (height, width):
+            file = f" ({files_of(index, entry)[number].name})" if entry.kind == "folder" else ""
+            sizes = f"is {odd_width}x{odd_height}, frame {numbers[0]} is {width}x{height}"
+            raise DataError(f"{entry.path}: frame {number}{file} {sizes}.", "Bring all frames of a clip to one size.")
     return [frames[number] for number in numbers]

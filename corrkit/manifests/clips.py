@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from corrkit.errors import DataError
-from corrkit.files.reading import file_sha256, regular_text
+from corrkit.files.reading import file_sha256, is_plain_name, regular_text
 from corrkit.manifests import manifest
 from corrkit.text import from_spreadsheet_cell, spreadsheet_cell
 
@@ -43,7 +43,9 @@ class ManifestClip:
     def stems(self) -> tuple[str, ...] | None:
         """Names of all frames without suffix, where they follow from first, last and number; else None."""
         first, last = self.first_frame or "", self.last_frame or ""
-        if not (first.isdecimal() and last.isdecimal()) or int(last) - int(first) + 1 != self.num_frames:
+        if not (first.isdecimal() and last.isdecimal()) or max(len(first), len(last)) > _LONGEST_NUMBER:
+            return None
+        if int(last) - int(first) + 1 != self.num_frames:
             return None
         return tuple(f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
 
@@ -51,6 +53,9 @@ class ManifestClip:
 COLUMNS = tuple(column.name for column in fields(ManifestClip))
 _COUNTS = ("num_frames", "num_annotations", "num_objects", "width", "height")
 _REQUIRED = ("split", "clip", "folder")
+_LONGEST_NUMBER = 255  # digits: no file has a longer name
+_DIGITS = 6  # of a count: the names of a clip's frames are all made
+_SHOWN = 30  # characters of a cell in a message
 _WRITE_ONE = "Write one with corrkit data manifest."
 
 
@@ -105,9 +110,15 @@ def _clip_of_row(row: Mapping[str, str], where: str) -> ManifestClip:
             raise DataError(f"{where} has no {column}.", "Correct the manifest.")
     for column in _COUNTS:
         if values[column] is not None:
-            if not values[column].isdecimal():
-                raise DataError(f"{where}: {column} is {values[column]!r}, not a number.", "Correct the manifest.")
+            digits = values[column].lstrip("0") or "0"
+            if not digits.isdecimal() or len(digits) > _DIGITS:
+                shown = f"{values[column][:_SHOWN]!r}"
+                raise DataError(f"{where}: {column} is {shown}, not a number of a clip.", "Correct the manifest.")
             values[column] = int(values[column])
+    for column in ("clip", "folder"):
+        if not all(map(is_plain_name, values[column].split("/") if column == "folder" else [values[column]])):
+            shown = f"{values[column][:_SHOWN]!r}"
+            raise DataError(f"{where}: {column} is {shown}, which leads out of the data.", "Correct the manifest.")
     return ManifestClip(**values)
 
 

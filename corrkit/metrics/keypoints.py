@@ -45,7 +45,7 @@ def figure_size(truth: Array, visible: NDArray[np.bool_], *, floor: Floor) -> Ar
     if floor == "always":
         maximum = np.maximum(maximum, _NO_MAXIMUM)
     minimum = np.minimum(minimum, _NO_MINIMUM)
-    return np.asarray(BOX_FRACTION * _length(maximum - minimum))
+    return np.asarray(BOX_FRACTION * lengths(maximum - minimum))
 
 
 def pck_counts(
@@ -78,7 +78,7 @@ def pck_counts(
     visible = visible_joints(predicted, visibility=visibility)
     size = figure_size(true, visible, floor=floor)
     with np.errstate(divide="ignore", invalid="ignore"):
-        distance = _length(predicted - true) / size[:, None]
+        distance = lengths(predicted - true) / size[:, None]
         hits = [(visible & (distance <= threshold)).sum(axis=0) for threshold in THRESHOLDS]
     return np.stack([*hits, visible.sum(axis=0)])
 
@@ -102,7 +102,7 @@ def mean_pck(pck: Array) -> Array:
         return np.asarray(np.nanmean(pck, axis=-1))
 
 
-def _length(vectors: Array) -> Array:
+def lengths(vectors: Array) -> Array:
     """Euclidean length [...] of [..., 2], rounded like np.linalg.norm of a single vector (a dot product).
 
     Infinite where its square is more than floats hold: such a joint is no hit.

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from corrkit.errors import LESS_MEMORY, CheckpointError, CorrkitError, RunError, UsageError, is_out_of_memory
-from corrkit.memory import available_memory
+from corrkit.memory import available_memory, memory_of_a_clip
 from corrkit.passes import Progress, evaluate_clip
 from corrkit.predictors.contract import Predictor
 from corrkit.predictors.loading import Request
@@ -32,10 +32,10 @@ _WORTH_A_WORKER = 30.0
 """Seconds of one thread's work for each worker below which it takes longer to start than it saves: it imports torch and
 loads the network anew, and one process has all threads (benchmarks/workers.py)."""
 _SECONDS_BESIDE_THE_NETWORK = 0.03  # of a frame of DAVIS
-_CELLS = 480 * 854 / 16**2  # of a frame of DAVIS at stride 16, each of which takes two operations with every parameter
+_CELLS = 480 * 854 // 16**2  # of a frame of DAVIS at stride 16, each of which takes two operations with every parameter
 _OPERATIONS_PER_SECOND = 1e11
-_OF_A_CLIP = 1 << 29
-"""Bytes that features, neighbours and masks of a clip take beside the network, generously."""
+_OF_A_CLIP = memory_of_a_clip(cells=_CELLS, channels=1024, context=21, pixels=480 * 854)
+"""Of a ViT-L/16 with the longest context of a protocol; smaller networks take less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,8 @@ def merged(document: Mapping[str, Json], task: str) -> dict[str, Json]:
             return document
         parent_task, _, bare = str(name).rpartition("/")  # TASK/NAME for a protocol of another task
         of_task = parent_task or chain[-1][0]
+        if of_task not in task_names():  # it names a folder of the package, and no other
+            raise ProtocolError(f"{name!r} is extended, and {of_task!r} is no task.", closest(of_task, task_names()))
         base = {"_base": resources.files(_PACKAGE) / of_task / "_base.toml"}
         known = {**shipped(of_task), **installed(of_task), **base}
         bare, at, version = bare.partition("@")

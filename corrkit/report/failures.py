@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from corrkit.metrics.keypoints import figure_size
+from corrkit.metrics.keypoints import figure_size, lengths
 
 Kind = Literal["lost", "swapped", "leak", "drift"]
 LASTING, AT_THE_END = 3, 2
@@ -110,7 +110,7 @@ def point_failures(
 def joint_distances(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
     """[n, J, J]: predicted joint to every true joint, over the figure's size (all joints taken as visible)."""
     size = figure_size(truth, np.full(truth.shape[:2], True), floor="always")
-    apart = np.linalg.norm(prediction[:, :, None] - truth[:, None], axis=-1)
+    apart = lengths(prediction[:, :, None] - truth[:, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(apart / size[:, None, None])
 

@@ -7,19 +7,17 @@ import contextlib
 import secrets
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corrkit.errors import UsageError
 from corrkit.files.atomic import write_atomic
 from corrkit.files.jsontext import Json
-from corrkit.text import one_line
+from corrkit.listening import Listener
 
 PROJECT = "corrkit"
 
 
-@dataclass(slots=True)
 class Logger:
     """A run in one of the programs.
 
@@ -29,28 +27,25 @@ class Logger:
         finish: ends the run there.
     """
 
-    name: str
-    log: Callable[[int, Mapping[str, float]], object]
-    finish: Callable[[], object]
-    works: bool = True
+    def __init__(
+        self, name: str, log: Callable[[int, Mapping[str, float]], object], finish: Callable[[], object]
+    ) -> None:
+        self._listener, self._log, self._finish = Listener(name), log, finish
+
+    @property
+    def works(self) -> bool:
+        """Whether nothing has gone wrong there."""
+        return self._listener.works
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Numbers of a step. What goes wrong there is said once, and nothing more is sent."""
-        self._tried(lambda: self.log(step, numbers))
+        """Numbers of a step, a copy. What goes wrong there is said once, and nothing more is sent."""
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the path of the checkpoint
+            self._listener.tell(lambda: self._log(step, dict(numbers)))
 
     def close(self) -> None:
         """Ends the run there; what is still on its way is sent."""
-        self._tried(self.finish)
-
-    def _tried(self, call: Callable[[], object]) -> None:
-        if not self.works:
-            return
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for the path of the checkpoint
-                call()
-        except Exception as error:  # a network, a server, a disk, in libraries that raise whatever they like
-            self.works = False
-            print(one_line(f"{self.name} gets no more numbers, the run goes on ({error})"), file=sys.stderr)
+        with contextlib.redirect_stdout(sys.stderr):
+            self._listener.tell(self._finish)
 
 
 def open_logger(name: str, out: Path, settings: Mapping[str, Json], first: int) -> Logger:

@@ -25,6 +25,8 @@ from corrkit.tasks.faults import RESTORE, Fault, FaultGroup, Kind
 
 _CACHE = re.compile(r".+_(onehot|size\d+x\d+)\.npy")
 """Label caches that published code leaves beside the labels (ajabri/videowalk 047f3f4 code/data/vos.py:247-263)."""
+UNFOLLOWED = "clips without a scored frame after the first, which is given, say nothing of what is followed"
+"""A note of scorers."""
 _SHOWN = 3
 
 

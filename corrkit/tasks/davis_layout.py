@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from corrkit.errors import DataError, closest
-from corrkit.files.reading import entries, is_folder, ordered, read_file
+from corrkit.files.reading import entries, is_folder, is_plain_name, ordered, read_file
 from corrkit.manifests.clips import official_clips, official_splits
 from corrkit.tasks.clips import ClipFiles
 from corrkit.tasks.roots import (
     clip_folders,
     clips_of_list,
     find_root,
-    is_plain_name,
     named_in_lists,
     own_list,
     shown_name,

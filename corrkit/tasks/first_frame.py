@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from corrkit.metrics.keypoints import figure_size
+from corrkit.metrics.keypoints import figure_size, lengths
 from corrkit.palette import VOID
 from corrkit.tasks.contract import Notes
 from corrkit.tasks.jhmdb_points import Points
@@ -29,10 +29,11 @@ def mask_notes(prediction: Mask, given: Mask) -> Notes:
     return [(DIFFERS, f"{share:.0%} of the labelled pixels")] if share < _FOUND else []
 
 
+@np.errstate(over="ignore", invalid="ignore")  # joints that are infinitely far away
 def joint_notes(prediction: Points, given: Points) -> Notes:
     """A note where most joints of the first frame's prediction [J, 2] lie far from the given ones [J, 2]."""
     size = figure_size(given[None], np.full((1, len(given)), True), floor="always")[0]
-    apart = np.linalg.norm(prediction - given, axis=-1)
+    apart = lengths(prediction - given)
     found = ~np.isnan(apart)
     if not found.any() or (apart[found] <= _NEAR * size).mean() >= _FOUND:
         return []

@@ -18,7 +18,7 @@ from corrkit.metrics.keypoints import THRESHOLDS, mean_pck, pck_counts, pck_of_c
 from corrkit.protocols import Protocol
 from corrkit.protocols.schema import JhmdbScore
 from corrkit.task_table import task_facts
-from corrkit.tasks.clips import ClipFiles, ImageClip, are_official, collected_notes
+from corrkit.tasks.clips import UNFOLLOWED, ClipFiles, ImageClip, are_official, collected_notes
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.faults import Fault
 from corrkit.tasks.first_frame import joint_notes
@@ -297,6 +297,7 @@ class JhmdbScorer:
     def __init__(self, clip: JhmdbClip, rules: JhmdbScore, truth: Callable[[int], Points | None]) -> None:
         self._clip, self._rules, self._truth = clip, rules, truth
         self._pairs: list[tuple[Points, Points]] = []
+        self._later = 0
 
     def takes(self, index: int) -> bool:
         """See `corrkit.tasks.contract.Scorer`."""
@@ -307,6 +308,7 @@ class JhmdbScorer:
         truth = self._truth(index)
         if truth is not None and (index > 0 or self._rules.score_first):
             self._pairs.append((prediction, truth))
+            self._later += index > 0
 
     def result(self) -> dict[str, Json]:
         """{"counts": [6][J] hits at the thresholds and scored instances, "source": of the clip, "notes": if any}."""
@@ -314,7 +316,7 @@ class JhmdbScorer:
         counts = pck_counts(
             pairs[:, 0], pairs[:, 1], visibility=self._rules.visibility, floor=self._rules.box_floor, score_first=True
         )
-        notes = [list(note) for note in self._clip.notes]
+        notes = [list(note) for note in (*self._clip.notes, *([] if self._later else [(UNFOLLOWED, "")]))]
         return {
             "counts": counts.tolist(),
             "source": self._clip.source,

@@ -7,12 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from corrkit.errors import DataError, closest
-from corrkit.files.reading import entries, is_folder
+from corrkit.files.reading import entries, is_folder, is_plain_name
 from corrkit.tasks.clips import ClipFiles
 from corrkit.tasks.roots import (
     clip_folders,
     find_root,
-    is_plain_name,
     list_file,
     list_lines,
     shown_name,

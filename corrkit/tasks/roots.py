@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corrkit.documentation import see
 from corrkit.errors import DataError, UsageError
-from corrkit.files.reading import entries, is_folder, is_there, ordered, read_file
+from corrkit.files.reading import entries, is_folder, is_plain_name, is_there, ordered, read_file
 from corrkit.frames.pictures import SUFFIXES
 
 _LARGEST_LIST = 1 << 24
@@ -107,11 +107,6 @@ def unreadable_line(path: Path, line: str, expected: str) -> DataError:
     """A list's line that can't be what it should be, quoted."""
     shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
     return DataError(f"{path} has the line {shown!r}, which is not {expected}.", "Correct or remove the line.")
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name stays in its folder."""
-    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name
 
 
 def clip_folders(folder: Path, beside: Path) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ from corrkit.metrics.confusion import NUM_CLASSES, Rule, class_areas, class_iou,
 from corrkit.metrics.intervals import bootstrap_intervals
 from corrkit.palette import VOID
 from corrkit.protocols import Protocol
-from corrkit.tasks.clips import ClipFiles, are_official, clip_folder, collected_notes, some
+from corrkit.tasks.clips import UNFOLLOWED, ClipFiles, are_official, clip_folder, collected_notes, some
 from corrkit.tasks.contract import DataSet, Evidence, Geometry, Notes, Scores, Task, refuse_options
 from corrkit.tasks.faults import RESTORE, Fault
 from corrkit.tasks.first_frame import mask_notes
@@ -224,7 +224,7 @@ class VipScorer:
     def __init__(self, clip: VipClip, truth: Callable[[int], Mask | None], counting: Rule) -> None:
         self._clip, self._truth, self._counting = clip, truth, counting
         self._counts = np.zeros((NUM_CLASSES + 2, NUM_CLASSES + 2), np.int64)
-        self._frames = 0
+        self._frames, self._later = 0, 0
 
     def takes(self, index: int) -> bool:
         """See `corrkit.tasks.contract.Scorer`."""
@@ -250,6 +250,7 @@ class VipScorer:
             )
         self._counts += counts
         self._frames += 1
+        self._later += index > 0
 
     def result(self) -> dict[str, Json]:
         """{"counts": [C + 2][C + 2] (row = truth), "scored_frames": how many, "notes": what is odd, if anything}."""
@@ -261,6 +262,8 @@ class VipScorer:
         }
 
     def _notes(self) -> Iterator[tuple[str, str]]:
+        if not self._later:
+            yield UNFOLLOWED, ""
         beyond = int(self._counts[:, NUM_CLASSES:].sum())
         if beyond:
             yield (

@@ -16,6 +16,7 @@ Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels; the last column and row are left out."""
 
 _LARGEST_TABLE = 1 << 20
+_LONGEST_NAME = 100
 _MOST_POINTS = 1000
 _MOST_BOXES = 254
 _NAMES = ("name", "point", "joint")
@@ -110,24 +111,36 @@ def given_points(path: Path) -> Given:
     columns = _columns(rows[0][1] if rows else [], path)
     if columns is not None:
         rows = rows[1:]
-    points: list[tuple[float, float]] = []
-    names: list[str] = []
+    if not 0 < len(rows) <= _MOST_POINTS:
+        raise DataError(f"{path} holds {len(rows)} points.", f"Give 1 to {_MOST_POINTS}, a line each: x,y or name,x,y.")
+    points: dict[str, tuple[float, float]] = {}
     for number, cells in rows:
         place = columns or ((None, 0, 1) if len(cells) == 2 else (0, 1, 2))
-        try:
-            name, x, y = (None if where is None else cells[where] for where in place)
-            point = float(x or ""), float(y or "")
-        except (ValueError, IndexError):
-            point = math.nan, math.nan
-        if not all(map(math.isfinite, point)) or (columns is None and len(cells) not in (2, 3)):
+        point = _point(cells, place) if columns is not None or len(cells) in (2, 3) else None
+        if point is None:
             raise DataError(f"{path}, line {number}: {','.join(cells)!r} is no point.", "Write x,y or name,x,y.")
-        points.append(point)
-        names.append(name or f"point {len(names)}")
-    if not 0 < len(points) <= _MOST_POINTS:
-        raise DataError(
-            f"{path} holds {len(points)} points.", f"Give 1 to {_MOST_POINTS}, a line each: x,y or name,x,y."
-        )
-    return Given(source=str(path), labels=np.array(points, np.float64), names=tuple(names))
+        name = (cells[place[0]] if place[0] is not None else "") or f"point {len(points)}"
+        if name in points or not name.isprintable() or len(name) > _LONGEST_NAME:
+            fault = "names two points" if name in points else "is no name of a point"
+            raise DataError(
+                f"{path}, line {number}: {name[:_LONGEST_NAME]!r} {fault}.",
+                f"Give each point a name of its own, of up to {_LONGEST_NAME} visible characters.",
+            )
+        points[name] = point
+    return Given(source=str(path), labels=np.array(list(points.values()), np.float64), names=tuple(points))
+
+
+def _point(cells: list[str], place: tuple[int | None, int, int]) -> tuple[float, float] | None:
+    """What x and y are, where the places of name, x and y hold what they should."""
+    if max(where for where in place if where is not None) >= len(cells):
+        return None
+    written = [cells[where] for where in place[1:]]
+    try:
+        x, y = map(float, written)
+    except ValueError:
+        return None
+    is_plain = math.isfinite(x) and math.isfinite(y) and "_" not in "".join(written)  # Python takes 1_0 for 10
+    return (x, y) if is_plain else None
 
 
 def _cells(line: str) -> list[str]:

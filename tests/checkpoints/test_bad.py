@@ -212,6 +212,13 @@ def test_an_expanded_view_of_a_storage_may_not_outgrow_the_file(tmp_path: Path) 
         open_checkpoint(tmp_path / "large.pth")
 
 
+def test_every_file_of_one_byte_is_an_error(tmp_path: Path) -> None:
+    for value in range(256):
+        (tmp_path / "a.pth").write_bytes(bytes([value]))
+        with pytest.raises(CheckpointError, match=r"a\.pth"):
+            open_checkpoint(tmp_path / "a.pth")
+
+
 def test_every_truncation_is_an_error(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.pth", tmp_path / "cut.pth"
     for zipped in (True, False):

@@ -1,5 +1,6 @@
 """Small files that would grow: memory and time are bounded by a file's size, from opening to the message."""
 
+import contextlib
 import io
 import json
 import os
@@ -152,6 +153,20 @@ def test_no_small_file_grows(tmp_path: Path) -> None:
     assert len(result["outcomes"]) == len(specs) + 1
     assert {Path(spec).name: seconds for spec, seconds in result["seconds"].items() if seconds > SECONDS} == {}
     assert result["memory"] < BOUND, result["grown"]
+
+
+@pytest.mark.parametrize(("shards", "fits"), [(2, True), (4, False)])
+def test_shards_share_one_bound(tmp_path: Path, shards: int, fits: bool) -> None:
+    from corrkit.checkpoints.opening import open_checkpoint
+    from corrkit.errors import CheckpointError
+
+    for shard in range(shards):
+        names = {f"{shard}{'a' * 250}{index}": torch.ones(1) for index in range(2_500)}
+        torch.save(names, tmp_path / f"{shard}.bin")
+    weight_map = {f"{shard}{'a' * 250}0": f"{shard}.bin" for shard in range(shards)}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with contextlib.nullcontext() if fits else pytest.raises(CheckpointError, match="unfold far beyond"):
+        open_checkpoint(tmp_path)
 
 
 def test_numpy_pickles_of_every_protocol_are_read_where_they_are(tmp_path: Path) -> None:

@@ -4,12 +4,10 @@ Options are forever: before one is added here, ask whether a constant (--set) or
 """
 
 import argparse
-import importlib
 from pathlib import Path
 
 import pytest
-
-from corrkit.cli import COMMANDS
+from command_line import KINDS, OF_COMMANDS, command_parsers, every_option, taken_by
 
 DATA = "--data --split --clips --dataset-name --protocol --set"
 TRAINING = (
@@ -60,29 +58,9 @@ TAKEN = {
 }
 
 
-def parsers_of(parser: argparse.ArgumentParser, name: str) -> dict[str, argparse.ArgumentParser]:
-    """A command's parser and those of its subcommands."""
-    found = {name: parser}
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for choice, below in action.choices.items():
-                found |= parsers_of(below, f"{name} {choice}")
-    return found
-
-
-def taken_by(parser: argparse.ArgumentParser) -> list[str]:
-    actions = [a for a in parser._actions if not isinstance(a, argparse._SubParsersAction) and a.dest != "help"]
-    return [action.option_strings[-1] if action.option_strings else action.dest.upper() for action in actions]
-
-
 @pytest.fixture(scope="module")
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    found: dict[str, argparse.ArgumentParser] = {}
-    for command in COMMANDS:
-        parser = argparse.ArgumentParser(prog=command, allow_abbrev=False)
-        importlib.import_module(f"corrkit.cli.{command}_command").add_arguments(parser)
-        found |= parsers_of(parser, command)
-    return found
+    return command_parsers()
 
 
 def test_the_list_has_every_command(parsers):
@@ -105,3 +83,10 @@ def test_an_option_of_one_name_reads_alike_in_all_commands(parsers):
                 kinds.setdefault(action.option_strings[-1], set()).add((text or action.type, action.nargs))
     differing = {name: kinds[name] for name in kinds if len(kinds[name]) > 1}
     assert differing == {}
+
+
+def test_of_every_option_it_is_said_whether_it_names_a_file():
+    """The border tests take from there what they read and where they write: `tests/support/command_line.py`."""
+    assert [pair for pair, kind in every_option().items() if not kind] == []
+    assert sorted({option for _, option in every_option()} ^ {*KINDS}) == []
+    assert {*OF_COMMANDS} <= {*every_option()}

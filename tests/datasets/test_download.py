@@ -187,6 +187,8 @@ HEAD = '[davis]\ntitle = "t"\npage = "p"\nlicence = "l"\nlicence_verified = true
     ("text", "problem"),
     [
         ("[davis\n", "can't be read"),
+        ("a = " + "9" * 5_000, "can't be read"),
+        ("a = " + "[" * 20_000, "can't be read"),
         ("[vip]\n", r"no table \[davis\]"),
         ('[davis]\ntitle = "t"\n', r"lacks licence, .*page"),
         (HEAD + "size = 1\n", "davis has unknown size"),

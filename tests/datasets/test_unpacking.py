@@ -17,6 +17,7 @@ import pytest
 from davis_folder import make_clip
 from small_copies import pack
 
+import corrkit.datasets.unpacking
 from corrkit.datasets.unpacking import unpack
 from corrkit.errors import DataError
 
@@ -151,11 +152,28 @@ def test_a_header_that_claims_gigabytes_is_not_read(tmp_path: Path, suffix: str)
     with opener(tmp_path / "x.tar", "wb") as file:
         file.write(header.tobuf())
         file.write(bytes(1 << 22))
+    with (tmp_path / "x.tar").open("ab") as file:
+        file.write(b"PK\5\6" + bytes(18))  # and it is an empty zip, too
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match="is damaged"):
             unpack(tmp_path / "x.tar", tmp_path / "new")
         assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tar_of_members_without_end_takes_neither_memory_nor_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corrkit.datasets.unpacking, "_LARGEST_REST", 1 << 21)
+    headers = b"".join(tarfile.TarInfo(f"{number}/").tobuf() for number in range(1000))
+    with gzip.open(tmp_path / "x.tar", "wb", compresslevel=1) as file:
+        for _ in range(10):
+            file.write(headers)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="unpacks to far more than its own size"):
+            unpack(tmp_path / "x.tar", tmp_path / "new")
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:
         tracemalloc.stop()
 

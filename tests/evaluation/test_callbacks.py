@@ -1,6 +1,7 @@
 """The callbacks against the real frameworks; skipped visibly where those are not installed."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from evaluator_ranks import SmallNet
 
 import corrkit
 import corrkit.callbacks
-from corrkit.callbacks.schedule import Schedule, backbone_or_itself
+from corrkit.callbacks.schedule import Schedule, Scoring, backbone_or_itself
 from corrkit.errors import UsageError
 
 
@@ -41,6 +42,27 @@ def test_a_backbone_is_found_by_name():
     assert backbone_or_itself(module) is module
     module.encoder = torch.nn.Identity()
     assert backbone_or_itself(module) is module.encoder
+
+
+def test_what_cannot_be_called_is_refused_when_it_is_given(evaluator):
+    given: list[tuple[Any, Any]] = [(None, wrapped), ({}, wrapped), (evaluator, None), (evaluator, "encoder")]
+    for wrong in given:
+        with pytest.raises(UsageError, match="which can't be called"):
+            Scoring(*wrong)
+
+
+def test_an_evaluator_or_backbone_that_gives_nothing_is_named(evaluator):
+    net, silent = torch.nn.Module(), cast("Any", lambda model: None)
+    with pytest.raises(UsageError, match="The evaluator gave NoneType, not scores by name"):
+        Scoring(silent, lambda module: module)(net)
+    with pytest.raises(UsageError, match="an object of type NoneType"):
+        Scoring(evaluator, silent)(net)
+
+
+def test_scores_are_the_callers_own():
+    kept = {"davis/J&F-Mean": 0.5}
+    Scoring(cast("Any", lambda model: kept), lambda module: module)(torch.nn.Module()).clear()
+    assert kept == {"davis/J&F-Mean": 0.5}
 
 
 class TestLightning:
@@ -142,6 +164,22 @@ class TestTransformers:
         if logged[1]["eval_davis/J&F-Mean"] > logged[0]["eval_davis/J&F-Mean"]:
             rises.append("checkpoint-4")
         assert [name for name in saved if name in rises] == rises
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_a_callback_that_empties_the_logs_hides_no_best(self, transformers, tmp_path, evaluator):
+        class Emptying(transformers.TrainerCallback):  # type: ignore[misc, name-defined]  # an extra, untyped for us
+            def on_log(self, args, state, control, logs=None, **kwargs):
+                logs.clear()
+
+        trainer = self.trainer(transformers, tmp_path, max_steps=1, save_strategy="no")
+        trainer.add_callback(Emptying())
+        ours = corrkit.callbacks.TrainerCallback(trainer, evaluator, wrapped, every_n_steps=1, best="davis/J&F-Mean")
+        trainer.add_callback(ours)
+        trainer.train()
+        assert (tmp_path / "out" / "checkpoint-1").is_dir()
+        wrong = corrkit.callbacks.TrainerCallback(trainer, evaluator, wrapped, every_n_steps=1, best="davis/JF")
+        with pytest.raises(UsageError, match="Did you mean 'davis/J"):
+            wrong.on_step_end(None, trainer.state, trainer.control, model=trainer.model)
 
     @pytest.mark.filterwarnings("ignore")
     def test_the_trainers_own_evaluation_chooses_the_best_by_our_score(self, transformers, tmp_path, evaluator):

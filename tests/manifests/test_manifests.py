@@ -119,6 +119,11 @@ def test_layout_is_recognised(tmp_path: Path):
         ("a,b\n1,2\n", "lacks the column split"),
         ("split,clip,folder,num_frames\nval,a,a,many\n", "line 2: num_frames is 'many'"),
         ("split,clip,folder\nval,,a\n", "line 2 has no clip"),
+        ("split,clip,folder,num_frames\nval,a,a,9999999999\n", "line 2: num_frames is '9999999999'"),
+        (f"split,clip,folder,width\nval,a,a,{'9' * 5_000}\n", "line 2: width is '9999"),
+        ("split,clip,folder\nval,../up,a\n", r"line 2: clip is '../up', which leads out of the data"),
+        ("split,clip,folder\nval,a,../../up\n", r"line 2: folder is '../../up', which leads out of the data"),
+        ("split,clip,folder\nval,a,/up\n", "line 2: folder is '/up', which leads out of the data"),
     ],
 )
 def test_file_that_is_no_manifest_says_why(text: str, problem: str, tmp_path: Path):

@@ -14,6 +14,8 @@ from corrkit.metrics.keypoints import (
     pck_of_counts,
     visible_joints,
 )
+from corrkit.report.failures import joint_distances
+from corrkit.tasks.first_frame import joint_notes
 from corrkit.tasks.jhmdb_predictions import from_cells
 
 EXACT = 1e-12  # golden/jhmdb/README.md, of per cent
@@ -197,3 +199,6 @@ def test_a_joint_farther_away_than_floats_reach_is_no_hit():
     lost = pck_counts(truth, truth, **VFS) - pck_counts(prediction, truth, **VFS)
     assert lost[:5, 3].tolist() == [1] * 5
     assert lost.sum() == 5
+    assert joint_distances(truth, prediction)[1, 3].tolist() == [np.inf] * 15
+    assert joint_notes(prediction[1], truth[1]) == []
+    assert joint_notes(np.full((15, 2), 1e300), truth[1]) != []

@@ -70,6 +70,17 @@ def test_a_protocol_of_ones_own_extends_a_version(tmp_path: Path):
         load_protocol(str(own))
 
 
+def test_a_protocol_of_ones_own_extends_none_of_another_folder(tmp_path: Path):
+    """TASK/NAME with a path for its task would read a file beside the one that was given."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/x.toml").write_text('extends = "dino"\n')
+    own = tmp_path / "own.toml"
+    for parent in ("../../x", "other/x", f"{tmp_path}/other/x", "./x"):
+        own.write_text(f'task = "davis"\nextends = "{parent}"\n')
+        with pytest.raises(ProtocolError, match="is no task"):
+            load_protocol(str(own), "davis")
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_leaf_names_are_unique_over_groups(task: str):
     leaves = [field.name for cls in groups_of(task).values() for field in dataclasses.fields(cls)]

@@ -101,3 +101,30 @@ def test_a_logger_that_fails_ends_no_run_and_is_said_once(capsys: pytest.Capture
     assert said.out == ""
     assert said.err.count("no network") == 1
     assert said.err.count('"step"') == 1
+
+
+def test_a_logger_that_changes_its_numbers_changes_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = {"loss": 1.0}
+    logger = Logger("wandb", lambda step, given: given.clear(), lambda: None)  # type: ignore[attr-defined]
+    logger.add(1, numbers)
+    assert logger.works
+    assert numbers == {"loss": 1.0}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("log", [None, "wandb", lambda: None, lambda step, numbers: sys.exit(1)])
+def test_a_logger_of_another_kind_or_that_ends_the_program_ends_no_run(log: Any, capsys: Any) -> None:
+    logger = Logger("wandb", log, log)
+    logger.add(1, {"loss": 1.0})
+    logger.close()
+    assert capsys.readouterr().err.count("wandb is told no more") == 1
+
+
+def test_an_interrupt_passes_through_a_logger() -> None:
+    def blocked(step: int, numbers: Any) -> None:
+        raise KeyboardInterrupt
+
+    logger = Logger("wandb", blocked, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        logger.add(1, {"loss": 1.0})
+    assert sys.stdout is sys.__stdout__ or sys.stdout is not sys.stderr

@@ -5,7 +5,9 @@ examples and files to mutate.
 It is a process of its own, because an audit hook can't be removed.
 """
 
-import encodings.raw_unicode_escape  # noqa: F401  # the codec of protocol 0's text, else imported when first met
+# The codecs of protocol 0's text, else imported when they are first met.
+import encodings.raw_unicode_escape
+import encodings.unicode_escape  # noqa: F401
 import json
 import os
 import pickletools

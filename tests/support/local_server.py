@@ -1,5 +1,6 @@
 """A web server on the loopback that can break off, refuse ranges or change its files, for tests of downloads."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class FileServer:
     """Serves `files` (name to content). Attributes set the tricks; `requests` records (name, Range, status).
 
-    A query after a name is neither looked at nor recorded; `headers` holds a file's own.
+    A query after a name is neither looked at nor recorded; `headers` holds a file's own. `drip`: these bytes, and then
+    one more each so many seconds, in place of the answer. `endless`: the file again and again.
     """
 
     def __init__(self) -> None:
@@ -22,17 +24,22 @@ class FileServer:
         self.redirects: dict[str, str] = {}
         self.tag = '"1"'
         self.headers: dict[str, dict[str, str]] = {}
+        self.drip: tuple[bytes, float] | None = None
+        self.endless = False
         self.url = ""
 
 
 @contextmanager
 def serve() -> Iterator[FileServer]:
-    state = FileServer()
+    state, stopped = FileServer(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.lstrip("/").partition("?")[0]
             wanted = self.headers.get("Range")
+            if state.drip is not None:
+                self._drip(*state.drip)
+                return
             if name in state.redirects:
                 self.send_response(302)
                 self.send_header("Location", state.redirects[name])
@@ -66,7 +73,18 @@ def serve() -> Iterator[FileServer]:
             self.end_headers()
             if self.command == "HEAD":
                 return
+            while state.endless:
+                self.wfile.write(body)
             self.wfile.write(body if state.break_off_after is None else body[: state.break_off_after])
+
+        def _drip(self, begun: bytes, seconds: float) -> None:
+            self.wfile.write(begun)
+            while not stopped.wait(seconds):
+                self.wfile.write(b"x")
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):  # whoever asked has had enough
+                super().handle()
 
         do_HEAD = do_GET  # noqa: N815
 
@@ -80,6 +98,7 @@ def serve() -> Iterator[FileServer]:
     try:
         yield state
     finally:
+        stopped.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -316,6 +316,9 @@ def test_points_of_any_table(text: str, names: tuple[str, ...], tmp_path: Path):
         ("", "holds 0 points"), ("name,x,y\n", "holds 0 points"), ("1,2\n3\n", "line 2: '3' is no point"),
         ("a,b,c,d\n", "line 1"), ("1,nan\n", "line 1"), ("x,y\n1,2\n,4\n", "line 3"),
         ("1,2\n9,2\n", r"point 1 at \(9, 2\) lies outside"), ("frame,x,y\n0,1,2\n", "column of frames"),
+        ("1_0,2\n", "line 1"), ("name,x,y\n1,2\n", "line 2"), ("a,1,2\na,3,4\n", "line 2: 'a' names two points"),
+        ("a\x1b[2J,1,2\n", "no name of a point"), ("\u202ea,1,2\n", "no name of"),
+        ("1,2\n" * 1001, "holds 1001 points"),
     ],
 )  # fmt: skip
 def test_wrong_points_are_named(text: str, said: str, tmp_path: Path):

@@ -145,14 +145,15 @@ def _latest_of_deepspeed(folder: Path) -> Path:
     return named
 
 
-def _open_file(path: Path) -> Opened:
+def _open_file(path: Path, budget: Budget | None = None) -> Opened:
+    """Opens one file, with a budget by its size where it has none in common with others."""
     unreadable.require_whole(path)
     if not path.exists():
         raise CheckpointError(f"{path} is a link that leads nowhere.", "Get the file again.")
     if not path.is_file():
         raise CheckpointError(f"{path} is a FIFO, socket or device, not a file.", "Name the checkpoint file itself.")
     names = Names()
-    budget = Budget(path, path.stat().st_size)
+    budget = budget or Budget(path, path.stat().st_size)
     with _mapped(path) as content:
         unreadable.require_plausible(path, content)
         with path.open("rb") as file:  # not through the map: its pages would count as memory
@@ -248,7 +249,8 @@ def _open_shards(index: Path) -> Opened:
         raise CheckpointError(
             f"{index.parent} lacks {', '.join(missing[:5])}, which {index.name} names.", "Get all shards."
         )
-    shards = {name: _open_file(index.parent / name) for name in names}
+    budget = Budget(index, sum((index.parent / name).stat().st_size for name in names))
+    shards = {name: _open_file(index.parent / name, budget) for name in names}
     tree: dict[str, Tree] = {}
     for tensor, name in weight_map.items():
         held = shards[name].tree

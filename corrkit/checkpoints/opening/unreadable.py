@@ -49,7 +49,8 @@ def _is_onnx(path: Path, head: bytes) -> bool:
 
 def _is_msgpack(path: Path, head: bytes) -> bool:
     """A map whose first key is a short string, as flax writes parameters."""
-    return path.suffix == ".msgpack" or (0x81 <= head[0] <= 0x8F and 0xA1 <= head[1] <= 0xBF) or head[:2] == b"\xde\0"
+    is_small = b"\x81" <= head[:1] <= b"\x8f" and b"\xa1" <= head[1:2] <= b"\xbf"
+    return path.suffix == ".msgpack" or is_small or head[:2] == b"\xde\0"
 
 
 def _is_openvino(_: Path, head: bytes) -> bool:

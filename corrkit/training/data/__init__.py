@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from corrkit.errors import DataError, RunError
 from corrkit.frames.colours import Colours
 from corrkit.frames.index import Index
-from corrkit.frames.items import read_frames
+from corrkit.frames.items import of_one_size, read_frames
 from corrkit.training.data.sampling import choose_frames, size_at
 from corrkit.training.data.views import Pixels, View, make_views
 from corrkit.training.schema import Views
@@ -84,7 +84,7 @@ class Samples(Dataset[list[Sample]]):
         chosen = [choose_frames(views, self.index.entries[item].frames, dice) for _ in range(views.repeat)]
         wanted = sorted({number for numbers in chosen for number in numbers})
         decoded = dict(zip(wanted, read_frames(self.index, item, wanted), strict=True))
-        return [Sample(*make_views([decoded[number] for number in numbers], views, dice)) for numbers in chosen]
+        return [Sample(*make_views(of_one_size(self.index, item, numbers, decoded), views, dice)) for numbers in chosen]
 
     def _successors(self, place: int, item: int) -> Iterator[int]:
         """The item itself, then those that follow it in its epoch's order."""
