@@ -1,6 +1,7 @@
 """Files of a run that were whole once, and that somebody or something has changed since."""
 
 import contextlib
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,16 @@ def damage_named(path: Path) -> Iterator[None]:
             raise
         said = str(error).partition("\n")[0][:200]
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {said}).", _START_AGAIN) from error
+
+
+def load_as_written(path: Path) -> object:
+    """What `torch.save` wrote into a file, on the CPU. Raises whatever torch and zipfile stumble over."""
+    import torch
+
+    with zipfile.ZipFile(path) as archive:
+        if changed := archive.testzip():  # torch looks at no checksum
+            raise ValueError(f"{changed} in it has another checksum than was written")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def whole_or_damaged(tree: _Tree, path: Path, needed: Mapping[str, type], further: Mapping[str, type]) -> _Tree:

@@ -52,7 +52,7 @@ class Products:
         if out.is_dir():
             raise UsageError(f"{out} is a folder.", f"Name a file: OUT{SUFFIX}.")
         require_outside_data(out, video)
-        if is_there(out) and out.resolve() == video.resolve():
+        if is_there(out) and os.path.realpath(out) == os.path.realpath(video):
             raise UsageError(f"{out} is the video itself.", "Choose another --out.")
         self._left = [place for place in self.places if is_there(place) or entries(place)]
         if self._left and (out in self._left or not _was_killed(out)):

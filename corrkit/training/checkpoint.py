@@ -3,7 +3,6 @@
 import io
 import math
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
@@ -17,7 +16,7 @@ from corrkit.checkpoints.naming import flatten
 from corrkit.checkpoints.opening.inert import Tree
 from corrkit.errors import CheckpointError, RunError
 from corrkit.files.atomic import write_atomic
-from corrkit.files.damage import whole_or_damaged
+from corrkit.files.damage import load_as_written, whole_or_damaged
 from corrkit.files.jsontext import Json, as_plain, leaves
 from corrkit.training.faults import StoredFaults
 from corrkit.training.networks.encoder import MaskedEncoder
@@ -86,8 +85,7 @@ def save(path: Path, tree: Mapping[str, Tree], *, keep: int = 1) -> None:
     Raises:
         RunError: weights that aren't finite, or a folder that can't be written.
     """
-    wrong = [name for name, tensor in flatten(tree["model"]).items() if not bool(tensor.isfinite().all())]
-    if wrong:
+    if wrong := [name for name, tensor in flatten(tree["model"]).items() if not bool(tensor.isfinite().all())]:
         raise RunError(
             f"{path} was not written: numbers in {', '.join(wrong[:3])}{', ...' * (len(wrong) > 3)} aren't finite.",
             "The last checkpoint is kept. Repeat the command with a lower rate (--resume-with optimiser.rate=...).",
@@ -104,10 +102,8 @@ def save(path: Path, tree: Mapping[str, Tree], *, keep: int = 1) -> None:
 def newest(out: Path) -> Stored | None:
     """The checkpoint of a run's folder, else the last of those that were kept, else None. Raises CheckpointError."""
     needed = {**dict.fromkeys(("model", "fingerprint", "optimizer", "scaler"), dict), "step": int}
-    for path in (out / "checkpoint.pth", *_numbered(out)):
-        if path.is_file():
-            return whole_or_damaged(read(path), path, needed, {"history": list, "faults": dict})
-    return None
+    path = next((path for path in (out / "checkpoint.pth", *_numbered(out)) if path.is_file()), None)
+    return None if path is None else whole_or_damaged(read(path), path, needed, {"history": list, "faults": dict})
 
 
 def _numbered(out: Path) -> list[Path]:
@@ -129,11 +125,7 @@ def _canonical(value: object) -> object:
 def read(path: Path) -> Stored:
     """A checkpoint of this module, on the CPU. Raises CheckpointError where it can't be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            changed = archive.testzip()  # torch looks at no checksum
-        if changed:
-            raise ValueError(f"{changed} in it has another checksum than was written")
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        tree = load_as_written(path)
     except Exception as error:  # a damaged file makes torch and pickle raise whatever they stumble over
         kept = [file.name for file in _numbered(path.parent) if file != path]
         raise CheckpointError(

@@ -249,8 +249,9 @@ def _open_shards(index: Path) -> Opened:
         raise CheckpointError(
             f"{index.parent} lacks {', '.join(missing[:5])}, which {index.name} names.", "Get all shards."
         )
-    budget = Budget(index, sum((index.parent / name).stat().st_size for name in names))
-    shards = {name: _open_file(index.parent / name, budget) for name in names}
+    paths = [index.parent / name for name in names]
+    budget = Budget(index, sum(path.stat().st_size for path in paths if path.is_file()))
+    shards = {path.name: _open_file(path, budget) for path in paths}
     tree: dict[str, Tree] = {}
     for tensor, name in weight_map.items():
         held = shards[name].tree
