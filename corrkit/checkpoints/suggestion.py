@@ -355,5 +355,6 @@ _BLOCK_ANCHORS = ("blocks.*.attn.qkv.weight", "blocks.*.attn.q.weight")
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A basic string of TOML, in which nothing invisible stands as it is."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)

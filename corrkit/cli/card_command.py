@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from corrkit.cli.arguments import assignment
-from corrkit.cli.talk import say
+from corrkit.cli.talk import say, show
 
 EXAMPLES = """\
 examples:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         require_outside_data(args.out)
         for path in write_card(runs, args.out):
-            print(path)
+            show(str(path))
     for note in notes:
         say(f"note: {note}")
     return 0

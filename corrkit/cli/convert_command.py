@@ -3,7 +3,7 @@
 import argparse
 
 from corrkit.cli.arguments import add_loading_arguments, loading_of
-from corrkit.cli.talk import say
+from corrkit.cli.talk import say, show
 
 EXAMPLES = """\
 examples:
@@ -28,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
     require_outside_data(args.out)
     loading = loading_of(args)
     report = convert(args.file, args.out, loading)
-    print(args.out)
+    show(str(args.out))
     say(f"{report.system}, {report.architecture}: {report.tensors_used} of {report.tensors_total} tensors written")
     return 0

@@ -194,7 +194,7 @@ def _get(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say(f"What has arrived is kept in {args.to}. Repeat the command to go on.")
         raise
-    print(args.to)
+    show(str(args.to))
     say(f"Check it: corrkit data check {args.task} --data {args.to}")
     return 0
 

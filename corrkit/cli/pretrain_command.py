@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise type(error)(f"Rank {rank}: {error.problem}", error.remedy) from error
     if rank == 0:
-        print(path)
+        show(str(path))
     return 0
 
 

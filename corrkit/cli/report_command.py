@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from corrkit.cli.talk import say
+from corrkit.cli.talk import say, show
 
 EXAMPLES = """\
 examples:
@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
     )
     for note in notes:
         say(f"note: {note}")
-    print(args.out)
+    show(str(args.out))
     return 0

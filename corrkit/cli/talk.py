@@ -47,5 +47,5 @@ def agreed(folder: Path) -> bool:
         raise UsageError(
             "Nobody is there to be asked.", "Repeat the command with --yes if the licence allows your use."
         )
-    print(f"Download to {folder}? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"Download to {one_line(str(folder))}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corrkit.cli.arguments import add_device_argument, add_loading_arguments, assignment, loading_of
-from corrkit.cli.talk import say
+from corrkit.cli.talk import say, show
 from corrkit.errors import CorrkitError, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         followed = follow(footage, given, tracker, products, progress)
     for note in (*predictor.notes_under(protocol), *followed.notes):
         say(f"note: {note}")
-    print(*products.places, sep="\n")
+    show(*map(str, products.places))
     if followed.stopped is None:
         return 0
     say(f"{followed.frames} frames are kept.")

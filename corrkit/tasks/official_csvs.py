@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 
-from corrkit.text import spreadsheet_cell
+from corrkit.text import one_line, spreadsheet_cell
 
 _GLOBAL = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -30,9 +30,9 @@ def davis_csvs(
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as CSV with Unix line ends; cells are quoted only where they must be, and none is a formula."""
+    """Rows as CSV with Unix line ends; cells are quoted only where they must be; none is a formula or steers."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([spreadsheet_cell(cell) for cell in row] for row in rows)
+    csv.writer(file, lineterminator="\n").writerows([spreadsheet_cell(one_line(cell)) for cell in row] for row in rows)
     return file.getvalue()
 
 

@@ -22,7 +22,7 @@ from corrkit.frames.video import ffmpeg_address
 from corrkit.report.pictures import painted_label
 from corrkit.tasks.masks import write_mask
 from corrkit.tasks.roots import require_outside_data
-from corrkit.text import spreadsheet_cell
+from corrkit.text import one_line, spreadsheet_cell
 from corrkit.tracking.tracker import Frame, Labels
 
 SUFFIX = ".mp4"
@@ -141,7 +141,7 @@ class _Writers:
         if self._table is not None:
             for point, (x, y) in zip(self._names, labels.tolist(), strict=True):
                 place = ("", "") if math.isnan(x) or math.isnan(y) else (f"{x:.3f}", f"{y:.3f}")
-                self._table.writerow((index, f"{time:.3f}", spreadsheet_cell(point), *place))
+                self._table.writerow((index, f"{time:.3f}", spreadsheet_cell(one_line(point)), *place))
 
 
 class _Overlay:

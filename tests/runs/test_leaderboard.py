@@ -268,16 +268,16 @@ def test_runs_below_a_folder_are_found(finished, tmp_path):
 
 
 def _damages(text: str):
-    """Every field of a JSON file taken out, or put in place of it a value of each other type."""
+    """Every field of a JSON file taken out, or others in place of it; test_mutated_runs.py has more."""
     document = json.loads(text)
     value: object
     for key in document:
         yield {name: value for name, value in document.items() if name != key}
-        for value in (None, 3, "x", [], {}, [1], {"a": "b"}, True):
+        for value in (None, "x", [1], {"a": "b"}):
             yield {**document, key: value}
         if isinstance(document[key], dict):
             for inner in document[key]:
-                for value in (None, "x", [], {"a": 1}):
+                for value in (None, "x"):
                     yield {**document, key: {**document[key], inner: value}}
 
 
@@ -285,7 +285,7 @@ def _damages(text: str):
 def test_a_damaged_run_never_takes_a_leaderboard_down(finished, file):
     good, bad = finished("davis", "good.pth", 0.5), finished("davis", "bad.pth", 0.6)
     whole = (bad / file).read_text()
-    texts = [whole[:length] for length in range(0, len(whole) - 1, max(1, len(whole) // 50))]
+    texts = [whole[:length] for length in range(0, len(whole) - 1, max(1, len(whole) // 10))]
     texts += [json.dumps(damaged) for damaged in _damages(whole)]
     for text in ["[" * 100_000, "\x00", whole.replace("0.", "9"), *texts]:
         (bad / file).write_text(text)
