@@ -30,7 +30,7 @@ def talk_costs_nothing() -> None:
     stderr = sys.stderr
     if isinstance(stderr, io.TextIOWrapper) and not stderr.closed and stderr.fileno() == 2:
         raw = io.BufferedWriter(_Unheard(2, "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(raw, stderr.encoding, "backslashreplace", write_through=True)
+        sys.stderr = io.TextIOWrapper(raw, stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 class _Unheard(io.FileIO):

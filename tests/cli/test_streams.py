@@ -122,3 +122,10 @@ def test_odd_streams_of_a_process(command: str, code: int, told: str, tmp_path: 
     assert done.returncode == code, done.stderr
     assert told in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_remark_is_there_before_the_next_step_and_survives_a_kill():
+    code = (
+        "import os; from corrkit.cli.talk import say, talk_costs_nothing; talk_costs_nothing(); say('a'); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).stderr == b"a\n"
