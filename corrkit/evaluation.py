@@ -21,7 +21,7 @@ from corrkit.predictors.loading import Request, make_predictor
 from corrkit.processes.remaining import Remaining, Watch
 from corrkit.processes.workers import ALONE, Staff
 from corrkit.protocols import Protocol
-from corrkit.runs.folder import Run
+from corrkit.runs.folder import FILLED, Run
 from corrkit.runs.result_html import summary_html
 from corrkit.runs.results import CheckpointFacts, Summary, build_summary
 from corrkit.runs.tables import results_table
@@ -234,7 +234,7 @@ def evaluate_together(
     progress, watch = listening(progress, "progress"), listening(watch, "watch")
     for out in outs:
         if out is not None:
-            require_outside_data(out, subject.dataset.root)
+            require_outside_data(out, subject.dataset.root, parts=FILLED)
     for predictor, protocol in lanes:
         predictor.require(protocol)
     opened = [

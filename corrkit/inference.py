@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -98,11 +98,9 @@ class _Kept:
     """
 
     def __init__(self, part: "torch.nn.Module") -> None:
-        import torch
-
         self._part, self._tensors, self._plain = part, dict(part._buffers), _attributes(part)
-        own = [value for value in self._plain.values() if isinstance(value, torch.Tensor) and not value._is_view()]
-        tensors = [tensor for tensor in (*self._tensors.values(), *own) if tensor is not None and _has_values(tensor)]
+        tensors = [tensor for tensor in self._tensors.values() if tensor is not None]
+        tensors += filter(_is_tensor_of_its_own, self._plain.values())
         self._values = [(tensor, tensor.clone()) for tensor in tensors]
 
     def restore(self) -> None:
@@ -147,9 +145,11 @@ def _plain_kinds() -> tuple[type, ...]:
     return (torch.Tensor, int, float, str, tuple, type(None))
 
 
-def _has_values(tensor: "torch.Tensor") -> bool:
-    """Whether it is there by itself: not what a waiting backward pass goes through, nor what FSDP has freed."""
-    return tensor.grad_fn is None and not tensor.is_meta and tensor.untyped_storage().size() > 0
+def _is_tensor_of_its_own(value: object) -> "TypeGuard[torch.Tensor]":
+    """No part of another, which FSDP may have freed, and nothing that a waiting backward pass goes through."""
+    import torch
+
+    return isinstance(value, torch.Tensor) and not value._is_view() and value.grad_fn is None
 
 
 @contextmanager

@@ -90,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
     from corrkit.tasks.roots import require_outside_data
     from corrkit.training.loop import pretrain
     from corrkit.training.options import Options
+    from corrkit.training.reporting import FILLED
 
-    require_outside_data(args.out, args.data)
+    require_outside_data(args.out, args.data, parts=FILLED)
 
     options = Options(
         batch=args.batch,

@@ -41,6 +41,8 @@ from corrkit.runs.records import ClipRecord
 from corrkit.runs.results import Summary, read_summary, summary_csv
 
 TIMING = "timing"
+FILLED = ("clips", "predictions")
+"""Folders of a run that many files are written to."""
 _LONGEST_NAME = 200  # bytes of an encoded clip name; file systems allow 255 in all
 _OWN = {"run.json", "clips", "predictions", "summary.json", "summary.csv", ".DS_Store"}
 

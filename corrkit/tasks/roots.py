@@ -1,8 +1,9 @@
 """What all disk layouts share: a root that holds the layout one folder lower, lists of clips, and clips' names."""
 
+import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from corrkit.documentation import see
@@ -51,24 +52,41 @@ def find_root(root: Path, *, task: str, is_root: Callable[[Path], bool], expecte
     )
 
 
-def require_outside_data(target: str | Path, *roots: str | Path | None) -> None:
+def require_outside_data(target: str | Path, *roots: str | Path | None, parts: Sequence[str] = ()) -> None:
     """Nothing is written inside a data set.
+
+    Folders are compared as the system knows them, not by their names: a data set may be mounted at a second place, and
+    names that differ in case may be one folder.
 
     Args:
         target: file or folder that is to be written.
         roots: of the data that are read; folders in one of the three layouts are recognised without.
+        parts: folders in the target that are filled; the target itself may hold data.
 
     Raises:
-        UsageError: where the target is a data root or lies in one.
+        UsageError: where the target is a data root or lies in one, or where one of its parts holds one.
     """
     # Not Path.resolve, which fails on links that lead to themselves.
     place = Path(os.path.realpath(target))
-    known = {Path(os.path.realpath(root)) for root in roots if isinstance(root, str | Path)}
+    known = [Path(os.path.realpath(root)) for root in roots if isinstance(root, str | Path)]
     for folder in (place, *place.parents):
-        if (folder in known and is_folder(folder)) or _looks_like_data(folder):
+        if any(_are_one_folder(folder, root) for root in known) or _looks_like_data(folder):
             raise UsageError(
                 f"{target} lies inside the data set {folder}.", "Data sets are never written to: choose another place."
             )
+    for part, root in itertools.product(parts, known):
+        if any(_are_one_folder(place / part, folder) for folder in (root, *root.parents)):
+            raise UsageError(
+                f"{Path(target) / part} would be filled, and the data set {root} lies there.",
+                "Data sets are never written to: choose another place.",
+            )
+
+
+def _are_one_folder(one: Path, other: Path) -> bool:
+    try:
+        return is_folder(one) and one.samefile(other)
+    except OSError:
+        return False
 
 
 def _looks_like_data(folder: Path) -> bool:

@@ -18,6 +18,8 @@ from corrkit.task_table import task_facts, task_names
 from corrkit.text import one_line
 from corrkit.training.data.views import unit_range
 
+FILLED = ("pictures",)
+"""Folders of a training that many files are written to."""
 EMA = "ema/"
 """Before the names of scores of the encoder's average."""
 

@@ -123,6 +123,30 @@ def test_nothing_in_a_config_reaches_outside(folder, tmp_path):
             assert "model_args in config.json sets" in outcomes[spec], spec
 
 
+def test_nothing_in_a_config_of_the_hub_reaches_outside(folder, tmp_path, monkeypatch):
+    """As the test before, of models in the hub's own cache, without a network."""
+    pytest.importorskip("huggingface_hub")
+    ran, evil, commit = tmp_path / "ran", tmp_path / "evil.pth", "1" * 40
+    evil.write_bytes(pickle.dumps({"state_dict": Call(ran)}, protocol=2))
+    cases = {"sound": {}, **dict(hostile(evil))}
+    for name, arguments in cases.items():
+        place = tmp_path / "hub" / f"models--owner--{name}"
+        (place / "refs").mkdir(parents=True)
+        (place / "refs" / "main").write_text(commit)
+        (place / "snapshots").mkdir()
+        folder(name, {**SMALL, **arguments}).rename(place / "snapshots" / commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    work = tmp_path / "work"
+    work.mkdir()
+    result = run_watched(work, "load", *(f"hf:owner/{name}" for name in cases))
+    assert result["events"] == []
+    assert not ran.exists()
+    outcomes = result["outcomes"]
+    assert outcomes.pop("hf:owner/sound") == "opened"
+    assert all("model_args in config.json sets" in outcome for outcome in outcomes.values())
+
+
 def test_arguments_of_the_architecture_are_obeyed(folder):
     backbone = load_backbone(folder("sound", {**SMALL, "drop_rate": 0.1, "act_layer": None, "num_classes": 7}))
     assert (backbone.mean, backbone.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))

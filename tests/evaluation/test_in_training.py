@@ -107,6 +107,8 @@ class Remembering(SmallNet):
         self.passes, self.total, self.longest = 0, torch.zeros(1), 2
         self.register_buffer("table", torch.zeros(2), persistent=False)
         self.last: torch.Tensor | None = None
+        self.sparse: torch.Tensor = torch.eye(2).to_sparse()
+        self.register_buffer("edges", torch.eye(2).to_sparse(), persistent=False)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         self.passes += 1
@@ -149,7 +151,12 @@ def attributes(net: nn.Module) -> object:
     own = [(id(part), name, value) for part in net.modules() for name, value in vars(part).items()]
     own += [(0, name, value) for name, value in [*net.named_parameters(), *net.named_buffers()]]
     return [
-        (part, name, id(value), value.detach().numpy().tobytes() if isinstance(value, torch.Tensor) else value)
+        (
+            part,
+            name,
+            id(value),
+            value.detach().to_dense().numpy().tobytes() if isinstance(value, torch.Tensor) else value,
+        )
         for part, name, value in own
         if isinstance(value, kinds)
     ]

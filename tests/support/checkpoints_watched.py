@@ -32,6 +32,7 @@ ALLOWED = (
     "builtins.id",
     "os.listdir",
     "os.scandir",
+    "pathlib.Path.glob",
     "sys._getframe",
 )
 # What making a network from an opened file causes beside that: code of the installed packages runs.

@@ -1,10 +1,12 @@
 """Files and folders made to hurt, for each border that a command reads through: what opens one of them does no more."""
 
+import io
 import json
 import os
 import pickle
 import shutil
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +98,21 @@ def roots(at: Path, place: Path, address: str) -> None:
         with zipfile.ZipFile(at / f"{number}.zip", "w") as archive:
             archive.writestr(name, b"x")
             archive.writestr("ImageSets/2017/val.txt", "../secret\n")
+    (at / "videos").mkdir()
+    videos(at / "videos", place, address)
+    with tarfile.open(at / "shard.tar", "w") as shard:
+        for name, link in (
+            ("a.png", f"{place}/secret/file.png"),
+            ("../../secret/b.png", ""),
+            ("c.mp4", "../../secret"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = (tarfile.SYMTYPE, link) if link else (tarfile.REGTYPE, "")
+            shard.addfile(member)
+        playlist = f"#EXTM3U\n#EXTINF:1,\n{address}/a.ts\n{place}/secret/file.png\n".encode()
+        member = tarfile.TarInfo("d.mp4")
+        member.size = len(playlist)
+        shard.addfile(member, io.BytesIO(playlist))
     (at / "playlist.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{address}/a.ts\n{place}/secret/file.png\n")
     os.mkfifo(at / "fifo")
 

@@ -367,36 +367,6 @@ def test_nothing_is_written_inside_a_data_set(tmp_path: Path, where: str, named:
     assert sorted(root.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["eval", "davis", "--ckpt", "rgb", "--data", "DATA", "--out", "RUN", "--submission", "DATA/x.zip"],
-        ["eval", "davis", "--ckpt", "rgb", "--data", "DATA", "--out", "DATA/run"],
-        ["score", "davis", "--pred", "PRED", "--data", "DATA", "--csv-dir", "DATA/csv"],
-        ["leaderboard", "RUN", "--out", "DATA/board.csv"],
-        ["pretrain", "siammae", "--data", "DATA/JPEGImages", "--out", "DATA/JPEGImages/x", "--scale", "tiny"],
-        ["data", "manifest", "DATA", "--task", "davis", "--out", "DATA/m.csv"],
-        ["convert", "demo", "DATA/demo.safetensors"],
-        ["inspect", "demo", "--suggest", "DATA/own.toml"],
-        ["regress", "--ckpt", "rgb", "--baseline", "DATA/baseline.json", "--update"],
-        ["regress", "--ckpt", "rgb", "--baseline", "DATA/ImageSets/none.json", "--junit", "DATA/junit.xml"],
-        ["clips", "export", "DATA/clips"],
-        ["report", "RUN", "--out", "DATA/report.html"],
-        ["report", "RUN", "--out", "RUN.html", "--figures", "DATA/figures"],
-        ["verify", "dino-vits16", "--ckpt", "RUN", "--task", "davis", "--data", "DATA", "--out", "DATA/verify"],
-        ["verify", "dino-vits16", "--fetch", "DATA/weights", "--task", "davis", "--data", "DATA"],
-    ],
-)
-def test_no_option_names_a_place_inside_a_data_set(tmp_path: Path, arguments: list[str], capsys):
-    make_data("davis", tmp_path / "DATA", frames=3)
-    (tmp_path / "PRED/walk").mkdir(parents=True)
-    before = sorted(tmp_path.rglob("*"))
-    paths = [re.sub("^(DATA|PRED|RUN)", rf"{tmp_path}/\1", argument) for argument in arguments]
-    assert main(paths) == 2
-    assert "lies inside the data set" in capsys.readouterr().err
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 FIELD = {
     "order_unpadded": 72.91, "exif180": 89.56, "trailer4k": 89.5, "list_slash": 71.3, "rubbish_nolist": 71.3,
     "webp": 89.5, "names_latin1": 71.3,
