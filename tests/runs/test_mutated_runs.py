@@ -154,8 +154,8 @@ def check(sound: Path, work: Path, said: Said, number: int, seed: int) -> Counte
         try:
             _, found = COMMANDS[name](said, work, task)
             wanted = expected[task, name][1]
-            if kind == "gone" and name == "eval":  # somebody's way to save space, where all of a clip's are gone
-                wanted = {**wanted, **{key: found[key] for key in wanted if found and "predictions/" in key}}
+            if kind == "gone" and name == "eval" and found:  # to save space, where all of a clip's are gone
+                wanted = {key: value for key, value in wanted.items() if key in found or "predictions/" not in key}
             if name == "eval" and is_forged:  # nothing tells it from what was evaluated
                 outcomes[name, "forged"] += 1
                 continue
@@ -222,7 +222,7 @@ def work(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_changed_runs_show_no_other_numbers(sound: Path, work: Path, said: Said):
-    outcomes = check(sound, work, said, 60, seed=0)
+    outcomes = check(sound, work, said, 24, seed=0)
     assert {outcome for _, outcome in outcomes} == {"left out or refused", "as it was", "forged"}
 
 
