@@ -212,6 +212,22 @@ def test_an_expanded_view_of_a_storage_may_not_outgrow_the_file(tmp_path: Path) 
         open_checkpoint(tmp_path / "large.pth")
 
 
+def test_a_flipped_bit_in_a_weight_is_damage_where_a_checksum_tells(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "a.pth", {"a.weight": torch.randn(40, 30)}
+    torch.save(tensors, path)
+    whole = path.read_bytes()
+    place = whole.index(tensors["a.weight"].numpy().tobytes()) + 1001
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(CheckpointError, match=r"'a/data/0' has another checksum than was written"):
+        open_checkpoint(path)
+    try:
+        torch.serialization.set_crc32_options(False)
+        torch.save(tensors, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(flatten(open_checkpoint(path).tree)["a.weight"], tensors["a.weight"])
+
+
 def test_every_file_of_one_byte_is_an_error(tmp_path: Path) -> None:
     for value in range(256):
         (tmp_path / "a.pth").write_bytes(bytes([value]))
