@@ -43,7 +43,7 @@ def write_report(
         say: takes a line on what is being done.
 
     Returns:
-        A sentence on each run that was left out.
+        A sentence on each run that was left out, or is shown without pictures.
 
     Raises:
         RunError: no folder holds a finished run, or one of another version. UsageError: a place that can't be written.
@@ -53,7 +53,9 @@ def write_report(
     for target in (out, *([figures] if figures else [])):
         require_outside_data(target, data)
     runs, notes = read_runs(folders)
-    found = sections([open_run(run, data, trusted=trusted) for run in runs], with_features=with_features, say=say)
+    opened = [open_run(run, data, trusted=trusted) for run in runs]
+    notes += [f"no pictures of {one.run.folder}: {one.lacking}" for one in opened if one.lacking]
+    found = sections(opened, with_features=with_features, say=say)
     methods = list(dict.fromkeys(method for section in found for method in section.methods))
     title = f"{', '.join(methods)}: corrkit report"
     write_atomic(out, page("report.html", title=title, methods=methods, sections=found))

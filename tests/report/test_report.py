@@ -222,7 +222,8 @@ def test_moved_data_are_asked_for_and_other_data_are_refused(data: Path, tmp_pat
     shutil.copytree(data, tmp_path / "data")
     evaluate("davis", "rgb", data=tmp_path / "data", out=tmp_path / "run", **SMALL)
     (tmp_path / "data").rename(tmp_path / "moved")
-    write_report([tmp_path / "run"], tmp_path / "r.html")
+    (note,) = write_report([tmp_path / "run"], tmp_path / "r.html")
+    assert note.startswith(f"no pictures of {tmp_path / 'run'}: ")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "no pictures" in text
     assert "data:image" not in text
