@@ -28,9 +28,16 @@ def talk_costs_nothing() -> None:
     A full device, or a reader that went away; progress bars and warnings write there, too.
     """
     stderr = sys.stderr
-    if isinstance(stderr, io.TextIOWrapper) and not stderr.closed and stderr.fileno() == 2:
+    if isinstance(stderr, io.TextIOWrapper) and _is_of_the_process(stderr):
         raw = io.BufferedWriter(_Unheard(2, "w", closefd=False))
         sys.stderr = io.TextIOWrapper(raw, stderr.encoding, "backslashreplace", line_buffering=True)
+
+
+def _is_of_the_process(stream: io.TextIOWrapper) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError):  # somebody's text in memory; a closed stream
+        return False
 
 
 class _Unheard(io.FileIO):

@@ -31,9 +31,8 @@ def accepted_changes(
         RunError: something differs that isn't allowed; says what may be.
         UsageError: a name in `allowed` that nothing goes by.
     """
-    for given in allowed:
-        if given not in CHANGEABLE.values():
-            raise UsageError(f"Nothing called {given!r} may change in a run.", closest(given, CHANGEABLE.values()))
+    if odd := sorted(set(allowed) - set(CHANGEABLE.values())):
+        raise UsageError(f"Nothing called {odd[0]!r} may change in a run.", closest(odd[0], CHANGEABLE.values()))
     differing = differences(stored, current)
     named: dict[str, str | None] = {line: CHANGEABLE.get(line.split(" was ")[0]) for line in differing}
     refused = [line for line, name in named.items() if name not in allowed]
