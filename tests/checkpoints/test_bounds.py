@@ -60,7 +60,7 @@ def colliding_pairs(number: int) -> Iterator[tuple[int, int]]:
             yield value, other
 
 
-def growing(folder: Path) -> None:
+def growing_pickles(folder: Path) -> None:
     """One file of each kind."""
     one = b"\x80\x02" + TENSOR + b"q\x000"
     rebuild = b"ctorch._utils\n_rebuild_parameter\nq\x010"
@@ -120,6 +120,10 @@ def growing(folder: Path) -> None:
     for name in ("torch.nn.modules.linear Linear", "__torch__.net Net"):
         module = f"c{name}\n".replace(" ", "\n").encode() + b")\x81}(" + text("_modules") + b"}" + text("_parameters")
         (folder / f"{name}.pkl").write_bytes(b"\x80\x02" + module + keys + b"uub.")
+
+
+def growing_files(folder: Path) -> None:
+    """The same of other containers, and of folders."""
     np.savez_compressed(folder / "zeros.npz", a=np.zeros(100 << 20, np.uint8))
     np.savez_compressed(folder / "texts.npz", a=np.full(4_000_000, "a"))
     header = {str(i): {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(150_000)}
@@ -145,7 +149,8 @@ def test_no_small_file_grows(tmp_path: Path) -> None:
     files, work = tmp_path / "files", tmp_path / "work"
     files.mkdir()
     work.mkdir()
-    growing(files)
+    growing_pickles(files)
+    growing_files(files)
     given = Path(os.environ.get("CORRKIT_SHARED", "../shared")) / "attack" / "mem"
     specs = [*sorted(files.iterdir()), *(sorted(given.iterdir()) if given.is_dir() else [])]
     result = run_watched(work, "load", DEMO, *specs)

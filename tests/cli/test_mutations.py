@@ -11,10 +11,12 @@ import jhmdb_folder
 import pytest
 import vip_folder
 from small_copies import pack
+from small_evaluation import evaluation_words
 
 from corrkit.cli import main
 
-SIZE = {"davis": ["size=[32]", "multiple=8"], "vip": ["size=[32]", "multiple=8"], "jhmdb": ["size=[32,32]"]}
+TASKS = ("davis", "jhmdb", "vip")
+SIDE = 32
 LISTS = [
     b"",
     b"\xff\xfe\x00",
@@ -27,12 +29,6 @@ LISTS = [
 SECONDS = 20
 
 
-def evaluation(task: str, network: str, data: Path, out: Path) -> list[str]:
-    settings = [word for setting in SIZE[task] for word in ("--set", setting)]
-    options = ["--dataset-name", "x", "--quiet", "--device", "cpu", "--workers", "1", *settings]
-    return ["eval", task, "--ckpt", network, "--data", str(data), "--out", str(out), *options]
-
-
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DATA/TASK with two clips each, and PREDICTIONS/TASK for them."""
@@ -41,8 +37,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         davis_folder.make_clip(place / "data/davis", clip, 3, (48, 64))
         vip_folder.make_clip(place / "data/vip", clip, frames=3, size=(48, 64))
         jhmdb_folder.make_clip(place / "data/jhmdb", f"{clip}_jump_0", frames=3)
-    for task in SIZE:
-        assert main(evaluation(task, "identity", place / "data" / task, place / "run" / task)) == 0
+    for task in TASKS:
+        assert main(evaluation_words(task, "identity", place / "data" / task, place / "run" / task, SIDE)) == 0
         shutil.copytree(place / "run" / task / "predictions", place / "predictions" / task)
     return place
 
@@ -81,7 +77,7 @@ def check(sound: Path, work: Path, num_inputs: int, seed: int) -> None:
     rng = random.Random(seed)
     codes: Counter[int] = Counter()
     for number in range(num_inputs):
-        task, place = rng.choice(sorted(SIZE)), work / "now"
+        task, place = rng.choice(TASKS), work / "now"
         shutil.rmtree(place, ignore_errors=True)
         data = shutil.copytree(sound / "data" / task, place / "data")
         predictions = shutil.copytree(sound / "predictions" / task, place / "predictions")
@@ -108,7 +104,7 @@ def check(sound: Path, work: Path, num_inputs: int, seed: int) -> None:
         elif rng.random() < 0.5:
             words = ["data", "check", task, "--data", str(changed), "--dataset-name", "x"]
         else:
-            words = evaluation(task, "rgb", changed, place / "run")
+            words = evaluation_words(task, "rgb", changed, place / "run", SIDE)
         started = time.perf_counter()
         code = main(words)
         assert code in {0, 1, 2}, (seed, number, words)

@@ -17,24 +17,20 @@ import pytest
 import vip_folder
 from mutated_files import STRAY, mutate, mutate_one
 from run_files import run_files
+from small_evaluation import evaluation_words
 
 import corrkit.regression
 from corrkit.cli import main
 from corrkit.files.jsontext import from_json
 from corrkit.runs.folder import _record_digest
 
-SIZE = {"davis": ["size=[64]", "multiple=8"], "vip": ["size=[64]", "multiple=8"], "jhmdb": ["size=[64,64]"]}
+TASKS = ("davis", "jhmdb", "vip")
+SIDE = 64
 SECONDS = 20
 BASELINE = Path(__file__).resolve().parents[1] / "baselines/rgb.json"
 SCORED = re.compile(r"^(J|F|mIoU|PCK|IoU)")
 LABELS = ("protocol", "data", "origin", "modified", "partial", "precision", "tuned_on", "layer")
 Said = Callable[..., tuple[int, str, str]]
-
-
-def evaluation(task: str, data: Path, out: Path, network: str = "rgb") -> list[str]:
-    settings = [word for setting in SIZE[task] for word in ("--set", setting)]
-    options = ["--dataset-name", "x", "--quiet", "--device", "cpu", "--workers", "1", *settings]
-    return ["eval", task, "--ckpt", network, "--data", str(data), "--out", str(out), *options]
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +41,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         davis_folder.make_clip(place / "data/davis", clip, 3, size)
         vip_folder.make_clip(place / "data/vip", clip, frames=3, size=size)
         jhmdb_folder.make_clip(place / "data/jhmdb", f"{clip[0] * size[1]}_jump_0", frames=3, size=size)
-    for task in SIZE:
+    for task in TASKS:
         for network in ("rgb", "hog"):
-            words = evaluation(task, place / "data" / task, place / "runs" / network / task, network)
+            words = evaluation_words(task, network, place / "data" / task, place / "runs" / network / task, SIDE)
             assert main(words) == 0
     assert main(["data", "manifest", str(place / "data/davis"), "--out", str(place / "manifest.csv")]) == 0
     return place
@@ -109,7 +105,7 @@ def report(said: Said, place: Path, task: str) -> tuple[int, Any]:
 
 
 def resumption(said: Said, place: Path, task: str) -> tuple[int, Any]:
-    code, _, err = said(*evaluation(task, Path("data") / task, Path("runs/rgb") / task))
+    code, _, err = said(*evaluation_words(task, "rgb", Path("data") / task, Path("runs/rgb") / task, SIDE))
     assert code == 0 or f"runs/rgb/{task}" in err, err
     for name in STRAY:
         (Path("runs/rgb") / task / "clips" / name).unlink(missing_ok=True)
@@ -142,7 +138,7 @@ def check(sound: Path, work: Path, said: Said, number: int, seed: int) -> Counte
     outcomes: Counter[tuple[str, str]] = Counter()
     expected, wrong = {}, []
     for index in range(number):
-        task, name = rng.choice(sorted(SIZE)), rng.choice([*COMMANDS])
+        task, name = rng.choice(TASKS), rng.choice([*COMMANDS])
         shutil.rmtree("runs", ignore_errors=True)
         for network in ("rgb", "hog"):
             shutil.copytree(sound / "runs" / network / task, Path("runs") / network / task, symlinks=True)
